@@ -1,0 +1,148 @@
+"""Settings to and from plain dictionaries, JSON and TOML; unknown keys and wrong types are errors with the nearest name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lib_finetune.config.fields import Leaf, leaves, replaced, value_at
+from lib_finetune.config.settings import Settings
+from lib_finetune.errors import InputError, Problem
+
+VERSION = 1
+_LEAVES: dict[str, Leaf] = {leaf.path: leaf for leaf in leaves(Settings)}
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def all_leaves() -> Mapping[str, Leaf]:
+    """Every setting by its dotted path, in order."""
+    return _LEAVES
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """Nested plain values with the version of the form."""
+    return {"version": VERSION, **dataclasses.asdict(settings)}
+
+
+def from_dict(values: Mapping[str, Any], base: Settings | None = None) -> Settings:
+    """The inverse of `to_dict`; what is not named keeps the value of ``base``.
+
+    Raises:
+        InputError: unknown names, wrong types or a form of a newer version; all of them at once.
+    """
+    problems: list[Problem] = []
+    version = values.get("version", VERSION)
+    if version != VERSION:
+        problems.append(Problem("version", f"this file is of version {version!r}; this Finetune reads {VERSION}. Update Finetune."))
+    flat = dict(_flatten({key: value for key, value in values.items() if key != "version"}))
+    return _assign(base or Settings(), flat.items(), problems, text=False)
+
+
+def with_values(settings: Settings, pairs: Iterable[tuple[str, str]]) -> Settings:
+    """A copy with dotted paths set from text, as ``--set network.rank=32`` gives them; "auto" stands for None.
+
+    Raises:
+        InputError: all unknown names and unreadable values at once.
+    """
+    return _assign(settings, pairs, [], text=True)
+
+
+def to_json(settings: Settings) -> str:
+    """JSON text of `to_dict`."""
+    return json.dumps(to_dict(settings), indent=2, ensure_ascii=False)
+
+
+def load(path: Path, base: Settings | None = None) -> Settings:
+    """Settings from a .toml or .json file.
+
+    Raises:
+        InputError: the file is missing, unreadable, or holds what `from_dict` refuses.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem("config", f"{path} cannot be read: {error}")]) from error
+    try:
+        values = json.loads(text) if path.suffix.lower() == ".json" else _toml(text)
+    except ValueError as error:
+        raise InputError([Problem("config", f"{path} is not a valid {path.suffix or 'TOML'} file: {error}")]) from error
+    if not isinstance(values, dict):
+        raise InputError([Problem("config", f"{path} holds no table of settings.")])
+    return from_dict(values, base)
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10; toml comes with lycoris-lora
+        import toml
+
+        return dict(toml.loads(text))
+    return tomllib.loads(text)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        # A table of unknown name goes on as one value, so that its own name is reported and not its content's.
+        if isinstance(value, Mapping) and any(known.startswith(path + ".") for known in _LEAVES):
+            yield from _flatten(value, path + ".")
+        else:
+            yield path, value
+
+
+def _assign(settings: Settings, pairs: Iterable[tuple[str, Any]], problems: list[Problem], *, text: bool) -> Settings:
+    for path, value in pairs:
+        leaf = _LEAVES.get(path)
+        if leaf is None:
+            problems.append(Problem(path, f"there is no such setting.{_nearest(path)}"))
+            continue
+        try:
+            settings = replaced(settings, path, _read(leaf, value) if text else _typed(leaf, value))
+        except ValueError as error:
+            problems.append(Problem(path, str(error)))
+    if problems:
+        raise InputError(problems)
+    return settings
+
+
+def _nearest(path: str) -> str:
+    near = difflib.get_close_matches(path, _LEAVES, n=1, cutoff=0.5)
+    if not near:  # the section was left out: "ranc" means network.rank
+        tails = {known.rpartition(".")[2]: known for known in _LEAVES}
+        near = [tails[tail] for tail in difflib.get_close_matches(path, tails, n=1)]
+    return f" Did you mean {near[0]}?" if near else " See `python -m lib_finetune describe`."
+
+
+def _typed(leaf: Leaf, value: Any) -> Any:
+    if value is None and leaf.optional:
+        return None
+    if leaf.type is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, leaf.type) or (leaf.type is int and isinstance(value, bool)):
+        raise ValueError(f"{value!r} is not {_noun(leaf.type)}.")
+    return value
+
+
+def _read(leaf: Leaf, text: str) -> Any:
+    if leaf.optional and text.strip().lower() in ("auto", "none", ""):
+        return None
+    if leaf.type is str:
+        return text
+    try:
+        return _WORDS[text.strip().lower()] if leaf.type is bool else leaf.type(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"{text!r} is not {_noun(leaf.type)}.") from None
+
+
+def _noun(kind: type) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
+
+
+def changed(settings: Settings) -> dict[str, Any]:
+    """The settings that differ from their defaults, by dotted path."""
+    return {path: value_at(settings, path) for path, leaf in _LEAVES.items() if value_at(settings, path) != leaf.default}

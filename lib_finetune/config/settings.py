@@ -1,0 +1,242 @@
+"""The settings tree. Defaults suit 4 to 20 pictures of one subject; sources are named where a number is a matter of experience."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lib_finetune.config.fields import setting
+
+METHODS = ("lora",)
+ADAPTERS = ("lora", "loha", "lokr")
+OPTIMIZERS = ("adamw", "adamw8bit", "adafactor", "lion", "prodigy")
+SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+FILE_PRECISIONS = ("fp16", "bf16", "fp32")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The pictures and how they are read."""
+
+    images: str = setting("", "Pictures", "Folder with the pictures; subfolders count too.")
+    trigger: str = setting("", "Trigger word", "The new word that will call the subject; a rare one such as zxq works best.")
+    class_word: str = setting("", "Class word", "What the subject is in general: woman, dog, car. May be empty.")
+    template: str = setting(
+        "a photo of {trigger} {class}",
+        "Caption template",
+        "Caption of a picture without a text file; {trigger} and {class} are filled in.",
+    )
+    shuffle_tags: bool = setting(False, "Shuffle tags", "Put the comma-separated parts of a caption in a new order each time.")
+    keep_tags: int = setting(
+        1,
+        "Keep first tags",
+        "So many leading tags stay in front and are never dropped.",
+        unit="tags",
+        low=0,
+        high=75,
+        when=lambda s: s.data.shuffle_tags or s.data.tag_dropout > 0,
+    )
+    tag_dropout: float = setting(0.0, "Tag dropout", "Chance of leaving out each tag that is not kept.", unit="share", low=0.0, high=0.9)
+    caption_dropout: float = setting(
+        0.05,
+        "Caption dropout",
+        "Chance of training on a picture with an empty caption; keeps prompt guidance working.",
+        unit="share",
+        low=0.0,
+        high=0.9,
+        source="LyCORIS example configurations: 0.05",
+    )
+    resolution: int = setting(512, "Resolution", "Side of the square whose area all pictures are brought to.", unit="px", low=64, high=2048)
+    buckets: bool = setting(True, "Aspect-ratio buckets", "Keep each picture's shape (in steps of 64 px) instead of cutting all to a square.")
+    crop: str = setting(
+        "centre", "Crop", "Which part is kept where a picture does not fit its bucket.", choices=("centre", "random", "focal")
+    )
+    flip: bool = setting(False, "Mirror", "Also train on mirrored pictures. Leave off for faces and anything with text.")
+    max_tokens: int = setting(
+        225, "Caption length", "Tokens of a caption that are read; the rest is cut off, with a warning.", unit="tokens", choices=(75, 150, 225)
+    )
+    class_images: str = setting(
+        "", "Class pictures", "Folder with pictures of the class in general, so that the model does not forget it (prior preservation)."
+    )
+    disk_cache: bool = setting(True, "Keep encoded pictures", "Store the encoded pictures on disk, so that the next run starts at once.")
+
+
+@dataclass(frozen=True)
+class Network:
+    """The small network that is trained beside the model."""
+
+    adapter: str = setting("lora", "Kind", "LoRA suits most; LoHa and LoKr pack more change into small files.", choices=ADAPTERS)
+    rank: int = setting(
+        16, "Rank", "Size of the patches; the file grows with it.", unit="rank", low=1, high=256, source="peers: 16 for a subject"
+    )
+    alpha: float = setting(
+        8.0, "Alpha", "Strength of the patches against the rank; the automatic learning rate follows it.", low=0.01, high=512.0
+    )
+    conv_rank: int = setting(
+        0, "Convolution rank", "Patch the 3×3 convolutions too (LoCon) with this rank; 0 leaves them.", unit="rank", low=0, high=256
+    )
+    conv_alpha: float = setting(
+        4.0, "Convolution alpha", "Alpha of the convolutions' patches.", low=0.01, high=512.0, when=lambda s: s.network.conv_rank > 0
+    )
+    dropout: float = setting(0.0, "Dropout", "Chance of leaving out each input of a patch while training.", unit="share", low=0.0, high=0.9)
+    factor: int = setting(
+        8,
+        "Kronecker factor",
+        "How LoKr splits a weight; larger factors give smaller files.",
+        low=2,
+        high=64,
+        when=lambda s: s.network.adapter == "lokr",
+    )
+    targets: str = setting(
+        "all",
+        "Layers",
+        "Which layers of the UNet are patched: attention with feed-forward and projections, or attention only.",
+        choices=("all", "attention"),
+    )
+    text_encoder: bool = setting(
+        True, "Train the text encoder", "Patch the text encoder too: better likeness, a little slower.", source="Hugging Face DreamBooth blog"
+    )
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How the patches are moved."""
+
+    name: str = setting(
+        "adamw",
+        "Optimizer",
+        "AdamW suits most; Prodigy finds its own learning rate.",
+        choices=OPTIMIZERS,
+    )
+    unet_rate: float | None = setting(
+        None,
+        "Learning rate",
+        "Of the UNet's patches. Automatic: follows optimizer and alpha (AdamW: 1e-4 × rank / alpha).",
+        low=1e-9,
+        high=10.0,
+        source="peers: 1e-4 to 2e-4 at alpha = rank/2",
+    )
+    text_encoder_rate: float | None = setting(
+        None,
+        "Text encoder's learning rate",
+        "Automatic: half of the UNet's.",
+        low=1e-9,
+        high=10.0,
+        when=lambda s: s.network.text_encoder,
+        source="peers: 5e-5 beside 1e-4",
+    )
+    weight_decay: float = setting(0.01, "Weight decay", "Pull of the patches towards zero.", low=0.0, high=1.0)
+    schedule: str = setting("cosine", "Schedule", "How the learning rate runs over the steps.", choices=SCHEDULES)
+    warmup: float = setting(0.05, "Warm-up", "Share of the steps in which the rate rises from zero.", unit="share", low=0.0, high=0.9)
+    restarts: int = setting(
+        3, "Restarts", "Cosine waves.", unit="waves", low=1, high=100, when=lambda s: s.optimizer.schedule == "cosine_with_restarts"
+    )
+    power: float = setting(
+        2.0, "Power", "Exponent of the polynomial schedule.", low=0.1, high=10.0, when=lambda s: s.optimizer.schedule == "polynomial"
+    )
+    clip_norm: float = setting(1.0, "Gradient clipping", "Largest norm of the gradient; 0 is off.", low=0.0, high=1000.0)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised."""
+
+    loss: str = setting("mse", "Loss", "MSE suits most; Huber cares less about outliers.", choices=("mse", "huber"))
+    huber_c: float = setting(
+        0.1, "Huber threshold", "Errors above it count linearly.", low=1e-4, high=10.0, when=lambda s: s.objective.loss == "huber"
+    )
+    min_snr_gamma: float = setting(
+        5.0,
+        "Min-SNR gamma",
+        "Balances the noise levels; 0 is off.",
+        low=0.0,
+        high=100.0,
+        source="Hang et al., Efficient Diffusion Training via Min-SNR Weighting Strategy, arXiv 2303.09556: 5",
+    )
+    noise_offset: float = setting(0.0, "Noise offset", "Lets the result be darker or brighter overall; 0.03 to 0.05 if at all.", low=0.0, high=1.0)
+    timestep_min: int = setting(0, "Lowest timestep", "First noise level that is trained.", low=0, high=999)
+    timestep_max: int = setting(999, "Highest timestep", "Last noise level that is trained.", low=0, high=999)
+    prior_weight: float = setting(
+        1.0,
+        "Class weight",
+        "Weight of the class pictures' loss.",
+        low=0.0,
+        high=10.0,
+        when=lambda s: bool(s.data.class_images),
+        source="Ruiz et al., DreamBooth, arXiv 2208.12242: 1",
+    )
+
+
+@dataclass(frozen=True)
+class Training:
+    """The run."""
+
+    steps: int | None = setting(
+        None,
+        "Steps",
+        "Automatic: each picture is seen 100 times, 500 to 3000 steps in all.",
+        unit="steps",
+        low=1,
+        high=1_000_000,
+        source="peers: 80 to 120 views a picture",
+    )
+    batch: int = setting(1, "Batch size", "Pictures in one step; more need more memory.", unit="pictures", low=1, high=64)
+    accumulation: int = setting(1, "Accumulation", "Batches summed into one step; a larger batch without its memory.", low=1, high=256)
+    seed: int = setting(42, "Seed", "The same seed and settings give the same file on the CPU.", low=0, high=2**31 - 1)
+    precision: str = setting("auto", "Precision", "Of the computation. Automatic: bf16 or fp16 on CUDA, fp32 on the CPU.", choices=PRECISIONS)
+    gradient_checkpointing: bool = setting(
+        False, "Gradient checkpointing", "Uses about 0.7 GB less at 512 px and takes a quarter longer."
+    )
+    ema_decay: float = setting(
+        0.0, "EMA decay", "Save the moving average of the patches instead of their last state; 0 is off, 0.99 is usual.", low=0.0, high=0.99999
+    )
+    clip_skip: int | None = setting(
+        None, "Clip skip", "Automatic: as the WebUI is set. 1 reads the text encoder's last layer.", unit="layers", low=1, high=12
+    )
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What is written, and when."""
+
+    every_steps: int = setting(0, "Save every … steps", "Also save the file on the way; 0 is off.", unit="steps", low=0, high=1_000_000)
+    every_epochs: int = setting(0, "Save every … epochs", "An epoch shows every picture once; 0 is off.", unit="epochs", low=0, high=100_000)
+    keep: int = setting(
+        0,
+        "Keep",
+        "How many of the files saved on the way are kept; 0 keeps all.",
+        unit="files",
+        low=0,
+        high=1000,
+        when=lambda s: s.saving.every_steps > 0 or s.saving.every_epochs > 0,
+    )
+    precision: str = setting("fp16", "Precision of the file", "fp16 is half the size and loads everywhere.", choices=FILE_PRECISIONS)
+    overwrite: bool = setting(False, "Overwrite", "Replace a file of the same name.")
+    state_every: int = setting(
+        200, "State every", "Steps between saved states; a killed run continues from the last one.", unit="steps", low=1, high=100_000
+    )
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The picture on the result's card."""
+
+    enabled: bool = setting(True, "Preview picture", "Make a picture with the finished file for its card.")
+    prompt: str = setting("", "Preview prompt", "Empty: the caption template with the trigger word.", when=lambda s: s.preview.enabled)
+    weight: float = setting(0.8, "Preferred weight", "Weight on the card and in the preview.", low=0.05, high=2.0)
+    steps: int = setting(20, "Preview steps", "Sampling steps.", unit="steps", low=1, high=150, when=lambda s: s.preview.enabled)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run needs to know."""
+
+    method: str = setting("lora", "Method", "What is trained.", choices=METHODS)
+    name: str = setting("", "Name", "File name of the result and the word in <lora:…>.")
+    data: Data = field(default_factory=Data)
+    network: Network = field(default_factory=Network)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    objective: Objective = field(default_factory=Objective)
+    training: Training = field(default_factory=Training)
+    saving: Saving = field(default_factory=Saving)
+    preview: Preview = field(default_factory=Preview)

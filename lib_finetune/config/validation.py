@@ -1,0 +1,82 @@
+"""Checks of the settings that need nothing but the settings: all problems are collected and raised at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from lib_finetune.config.codec import all_leaves
+from lib_finetune.config.fields import Leaf, value_at
+from lib_finetune.config.settings import Settings
+from lib_finetune.errors import InputError, Problem
+
+_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
+_NAME_LIMIT = 100
+
+
+def validate(settings: Settings) -> None:
+    """Check every value against its range and choices, the name, and what settings demand of each other.
+
+    Raises:
+        InputError: with one `Problem` for each fault.
+    """
+    problems = [Problem(leaf.path, fault) for leaf in all_leaves().values() for fault in _faults(leaf, value_at(settings, leaf.path))]
+    problems += [Problem("name", fault) for fault in name_faults(settings.name)]
+    problems += _combinations(settings)
+    if problems:
+        raise InputError(problems)
+
+
+def name_faults(name: str) -> list[str]:
+    """What is wrong with the name of a result; it becomes a file name on every system and stands inside ``<lora:name:1>``."""
+    if not name.strip():
+        return ["is empty. Give the result a name, for example my-cat."]
+    if name in (".", "..") or re.search(r"[/\\]", name):
+        return [f"{name!r} contains path parts. Use a plain name such as my-cat; the folder is the WebUI's own."]
+    faults = []
+    if bad := sorted(set(re.findall(r'[<>:"|?*,()\[\]{}\x00-\x1f]', name))):
+        faults.append(f"{name!r} contains {' '.join(bad)!r}, which a file name or a prompt cannot hold. Use letters, digits, - and _.")
+    if name != name.strip() or name.endswith("."):
+        faults.append(f"{name!r} begins or ends with a space, or ends with a dot.")
+    if name.split(".")[0].lower() in _RESERVED:
+        faults.append(f"{name!r} is a name that Windows keeps for itself.")
+    if len(name) > _NAME_LIMIT:
+        faults.append(f"has {len(name)} characters; at most {_NAME_LIMIT} fit.")
+    return faults
+
+
+def _faults(leaf: Leaf, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{value} is not a finite number."]
+    allowed = leaf.about.allowed()
+    if allowed is not None and value not in allowed:
+        return [f"{value!r} is not one of {', '.join(str(choice) for choice in allowed)}."]
+    low, high = leaf.about.low, leaf.about.high
+    if (low is not None and value < low) or (high is not None and value > high):
+        return [f"{value} is outside {_number(low)} to {_number(high)}{' ' + leaf.about.unit if leaf.about.unit else ''}."]
+    return []
+
+
+def _number(value: float | None) -> str:
+    return "any" if value is None else f"{value:.10g}"
+
+
+def _combinations(settings: Settings) -> list[Problem]:
+    problems = []
+    if not settings.data.images.strip():
+        problems.append(Problem("data.images", "is empty. Name the folder that holds the pictures."))
+    if settings.data.resolution % 64:
+        near = max(64, round(settings.data.resolution / 64) * 64)
+        problems.append(Problem("data.resolution", f"{settings.data.resolution} is not a multiple of 64; {near} is the nearest."))
+    if settings.objective.timestep_min > settings.objective.timestep_max:
+        low, high = settings.objective.timestep_min, settings.objective.timestep_max
+        problems.append(Problem("objective.timestep_min", f"{low} lies above objective.timestep_max = {high}."))
+    return problems
+
+
+def applies(leaf: Leaf, settings: Settings) -> bool:
+    """Whether a setting has any effect in this tree."""
+    return leaf.about.when is None or leaf.about.when(settings)

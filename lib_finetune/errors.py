@@ -1,0 +1,85 @@
+"""The errors of Finetune; every one carries a sentence for the person who uses it.
+
+`InputError` and its children are the person's to mend (exit code 2, a message at the field); the other
+children of `FinetuneError` are failures of a run (exit code 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FinetuneError(Exception):
+    """Base of all errors that are shown to the person as they are: what happened, which value or file, what to do."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the input.
+
+    Attributes:
+        field: dotted name of the setting ("network.rank"), or "" when none is to blame.
+        message: one sentence with the offending value and what to do.
+    """
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class InputError(FinetuneError):
+    """Wrong input; holds every problem that was found, so that they are mended in one go."""
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        found = [Problem("", problems)] if isinstance(problems, str) else list(problems)
+        self.problems: tuple[Problem, ...] = tuple(found)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class CheckpointError(InputError):
+    """A checkpoint that is missing, broken or of a family that Finetune does not train."""
+
+
+class DependencyError(InputError):
+    """A library is missing or of a version that cannot do what is asked; the message names the command that adds it."""
+
+
+class HostError(FinetuneError):
+    """The WebUI is in a state in which training cannot go on (a flag, a failed load); the message says what to change."""
+
+
+class CheckpointChangedError(HostError):
+    """Another checkpoint or VAE is loaded than the one that training began on; the job waits for it."""
+
+    def __init__(self, wanted: str, loaded: str) -> None:
+        self.wanted = wanted
+        self.loaded = loaded
+        super().__init__(f"Waiting for {wanted}: the WebUI has loaded {loaded}. Load {wanted} again, or stop and keep what was trained.")
+
+
+class DivergedError(FinetuneError):
+    """The loss stopped being a number."""
+
+    def __init__(self, step: int, rate: float) -> None:
+        self.step = step
+        self.rate = rate
+        super().__init__(
+            f"The loss was not a finite number at step {step} (learning rate {rate:.3g}). "
+            "Training went back to the last good state and stopped; nothing of the bad steps is saved. "
+            "Lower the learning rate (a third is a good next try), or use bf16 or fp32 precision."
+        )
+
+
+class OutOfMemoryError(FinetuneError):
+    """The device has no room left for the next step."""
+
+
+class SaveError(FinetuneError):
+    """A file could not be written; whatever stood there before still does."""
+
+
+class VerificationError(FinetuneError):
+    """The saved file did not pass through the WebUI's own loader as it should."""
