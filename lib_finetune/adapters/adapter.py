@@ -1,0 +1,58 @@
+"""An adapter: small trainable weights attached to modules of the borrowed view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from lib_finetune.registry import Registry
+
+
+@dataclass(frozen=True)
+class Target:
+    """A module that gets a patch.
+
+    Attributes:
+        part: "unet" or "text".
+        module: dotted name below the part's root in the borrowed view.
+        kohya: its name in the file ("lora_unet_…").
+        rank, alpha: of its patch; the patch counts alpha / rank.
+    """
+
+    part: str
+    module: str
+    kohya: str
+    rank: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class AdapterOptions:
+    """What the kinds of adapters take besides rank and alpha."""
+
+    dropout: float = 0.0
+    factor: int = 8
+
+
+class Adapter(Protocol):
+    """Attached to a view; its weights are float32 on the view's device, whatever the base's dtype is."""
+
+    network_module: str
+    """kohya's name of the kind, `ss_network_module`."""
+
+    def parameters(self, part: str) -> Mapping[str, nn.Parameter]:
+        """Trainable weights of "unet" or "text" by their name in the file."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything the file holds ("<kohya module>.<part>"), detached, on the device, float32."""
+
+    def train(self, mode: bool) -> None:
+        """Dropout on or off."""
+
+
+Build = Callable[[Mapping[str, nn.Module], Sequence[Target], AdapterOptions], Adapter]
+ADAPTERS: Registry[Build] = Registry("adapter", "network.adapter")

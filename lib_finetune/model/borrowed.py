@@ -1,0 +1,130 @@
+"""The borrowed view: diffusers and transformers modules whose parameters are the host's own storage for the time of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lib_finetune.errors import CheckpointError, Problem
+from lib_finetune.model import names
+from lib_finetune.model.layout import Layout
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """A parameter's place in the view and the host's tensor that belongs there."""
+
+    module: nn.Module
+    leaf: str
+    source: str
+    shape: tuple[int, ...]
+    empty: nn.Parameter  # on the meta device; sits here between turns
+
+
+class BorrowedModel:
+    """UNet, text encoder and autoencoder without weights of their own.
+
+    Outside a turn every parameter lies on the meta device, so nothing of the host's storage is held.
+
+    Attributes:
+        unet: diffusers UNet2DConditionModel.
+        text: the transformers text transformer (embeddings, encoder, final_layer_norm).
+        vae: diffusers AutoencoderKL.
+    """
+
+    def __init__(self, layout: Layout, ldm_names: list[str]) -> None:
+        """
+        Args:
+            layout: from `layout.infer`.
+            ldm_names: names of the checkpoint's tensors.
+
+        Raises:
+            CheckpointError: a weight of the layout has no tensor in the checkpoint, by name.
+        """
+        self.unet, self.vae, self.text = _modules(layout)
+        self._seats = [
+            *_seats(self.unet, names.unet_names(ldm_names, layout.unet)),
+            *_seats(self.vae, names.vae_names(ldm_names, layout.vae)),
+            *_seats(self.text, names.text_names(ldm_names)),
+        ]
+        self._width = int(layout.text["max_position_embeddings"])
+
+    def sources(self) -> Mapping[str, str]:
+        """Name in the view ("unet.…", "vae.…", "text.…") → LDM name."""
+        roots = {"unet": self.unet, "vae": self.vae, "text": self.text}
+        prefix = {id(module): f"{part}.{name}" for part, root in roots.items() for name, module in root.named_modules()}
+        return {f"{prefix[id(seat.module)]}.{seat.leaf}".replace("..", "."): seat.source for seat in self._seats}
+
+    def bind(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Seat the host's tensors; reshaped ones are views. The host's Parameter objects are not touched.
+
+        Args:
+            tensors: as `ports.Lease.tensors`.
+
+        Raises:
+            CheckpointError: a tensor is missing or has another shape.
+        """
+        for seat in self._seats:
+            tensor = tensors.get(seat.source)
+            if tensor is None or tensor.numel() != _size(seat.shape):
+                self.unbind()
+                found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
+                raise CheckpointError([Problem("checkpoint", f"{seat.source} is {found} in the loaded model; expected {seat.shape}.")])
+            view = tensor.detach()
+            seated = view if view.shape == seat.shape else view.view(seat.shape)
+            seat.module._parameters[seat.leaf] = nn.Parameter(seated, requires_grad=False)
+        self._bind_positions(next(iter(self.text.parameters())).device)
+
+    def unbind(self) -> None:
+        """Let go of every tensor of the host."""
+        for seat in self._seats:
+            seat.module._parameters[seat.leaf] = seat.empty
+
+    @contextmanager
+    def bound(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[BorrowedModel]:
+        """`bind`, and `unbind` whatever happens."""
+        self.bind(tensors)
+        try:
+            yield self
+        finally:
+            self.unbind()
+
+    def _bind_positions(self, device: torch.device) -> None:
+        embeddings = self.text.embeddings
+        if "position_ids" in embeddings._buffers and embeddings.position_ids.device != device:
+            embeddings._buffers["position_ids"] = torch.arange(self._width, device=device).expand((1, -1))
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def _modules(layout: Layout) -> tuple[Any, Any, Any]:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**layout.unet)
+        vae = AutoencoderKL(**layout.vae)
+        text = CLIPTextModel(CLIPTextConfig(**layout.text))
+    text = getattr(text, "text_model", text)  # transformers 5 has no level between the model and its transformer
+    for root in (unet, vae, text):
+        root.requires_grad_(False)
+        root.eval()
+    return unet, vae, text
+
+
+def _seats(root: nn.Module, table: Mapping[str, str]) -> list[_Seat]:
+    seats = []
+    for name, module in root.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            full = f"{name}.{leaf}" if name else leaf
+            if full not in table:
+                raise CheckpointError([Problem("checkpoint", f"the checkpoint has no weight for {full}.")])
+            seats.append(_Seat(module, leaf, table[full], tuple(parameter.shape), parameter))
+    return seats

@@ -1,0 +1,140 @@
+"""The layout of a checkpoint: which widths and depths its tensors have, and whether it is of a family that we train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lib_finetune.errors import CheckpointError, Problem
+
+if TYPE_CHECKING:
+    import torch
+
+UNET = "model.diffusion_model."
+VAE = "first_stage_model."
+TEXT = "cond_stage_model.transformer."
+_CLIP = TEXT + "text_model."
+_BLOCKS = "input_blocks"
+UNET_HEADS = 8  # SD1.x fixes the number of heads, not their width
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Constructor arguments of the diffusers and transformers modules that fit a checkpoint."""
+
+    unet: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    text: Mapping[str, Any]
+
+
+def infer(tensors: Mapping[str, torch.Tensor], text_heads: int | None = None, activation: str = "quick_gelu") -> Layout:
+    """Read the layout off the shapes of a checkpoint's tensors (names of the original SD files).
+
+    Args:
+        text_heads: attention heads of the text model; None takes CLIP's 64 channels a head.
+
+    Raises:
+        CheckpointError: another family (named), or weights that SD1.5 has are missing (named).
+    """
+    refuse_other_families(tensors)
+    missing = [name for name in _ANCHORS if name not in tensors]
+    if missing:
+        raise CheckpointError([Problem("checkpoint", f"this is no whole Stable Diffusion 1.x checkpoint: {missing[0]} is missing.")])
+    return Layout(_unet(tensors), _vae(tensors), _text(tensors, text_heads, activation))
+
+
+_ANCHORS = (
+    UNET + "input_blocks.0.0.weight",
+    UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
+    UNET + "out.2.weight",
+    VAE + "encoder.conv_in.weight",
+    VAE + "quant_conv.weight",
+    _CLIP + "embeddings.token_embedding.weight",
+    _CLIP + "final_layer_norm.weight",
+)
+
+
+def refuse_other_families(tensors: Mapping[str, torch.Tensor]) -> None:
+    """
+    Raises:
+        CheckpointError: SD2, SDXL, SD3, an inpainting or instruct-pix2pix model, by name.
+    """
+    if family := _family(tensors):
+        message = f"this is {family}; Finetune trains Stable Diffusion 1.x checkpoints (1.4, 1.5 and their kin). Load one of those."
+        raise CheckpointError([Problem("checkpoint", message)])
+
+
+def _family(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    if any(name.startswith("conditioner.embedders.") for name in tensors):
+        return "an SDXL model"
+    if UNET + "joint_blocks.0.context_block.attn.qkv.weight" in tensors:
+        return "an SD3 model"
+    if any(name.startswith("cond_stage_model.model.") for name in tensors):
+        return "an SD2 model"
+    first = tensors.get(UNET + "input_blocks.0.0.weight")
+    channels = 4 if first is None else int(first.shape[1])
+    return {4: None, 9: "an inpainting model", 8: "an instruct-pix2pix model"}.get(channels, f"a model with {channels} input channels")
+
+
+def _unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    widths: list[int] = []
+    layers = _count(tensors, UNET + "input_blocks.{}.0.in_layers.0.weight", start=1)
+    levels = _levels(tensors)
+    index = 1
+    for _ in range(levels):
+        widths.append(int(tensors[f"{UNET}{_BLOCKS}.{index}.0.out_layers.3.weight"].shape[0]))
+        index += layers + 1
+    attended = [f"{UNET}{_BLOCKS}.{1 + level * (layers + 1)}.1.norm.weight" in tensors for level in range(levels)]
+    return {
+        "in_channels": 4,
+        "out_channels": int(tensors[UNET + "out.2.weight"].shape[0]),
+        "block_out_channels": tuple(widths),
+        "layers_per_block": layers,
+        "cross_attention_dim": int(tensors[UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"].shape[1]),
+        "attention_head_dim": UNET_HEADS,
+        "down_block_types": tuple("CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attended),
+        "up_block_types": tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attended)),
+    }
+
+
+def _levels(tensors: Mapping[str, torch.Tensor]) -> int:
+    return 1 + sum(name.startswith(UNET + _BLOCKS) and name.endswith(".0.op.weight") for name in tensors)
+
+
+def _count(tensors: Mapping[str, torch.Tensor], pattern: str, start: int = 0) -> int:
+    number = start
+    while pattern.format(number) in tensors:
+        number += 1
+    return number - start
+
+
+def _vae(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    levels = _count(tensors, VAE + "encoder.down.{}.block.0.norm1.weight")
+    widths = tuple(int(tensors[f"{VAE}encoder.down.{level}.block.0.conv2.weight"].shape[0]) for level in range(levels))
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": int(tensors[VAE + "post_quant_conv.weight"].shape[0]),
+        "block_out_channels": widths,
+        "layers_per_block": _count(tensors, VAE + "encoder.down.0.block.{}.norm1.weight"),
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+    }
+
+
+def _text(tensors: Mapping[str, torch.Tensor], heads: int | None, activation: str) -> dict[str, Any]:
+    vocabulary, width = tensors[_CLIP + "embeddings.token_embedding.weight"].shape
+    return {
+        "vocab_size": int(vocabulary),
+        "hidden_size": int(width),
+        "projection_dim": int(width),
+        "intermediate_size": int(tensors[_CLIP + "encoder.layers.0.mlp.fc1.weight"].shape[0]),
+        "num_hidden_layers": _count(tensors, _CLIP + "encoder.layers.{}.layer_norm1.weight"),
+        "num_attention_heads": heads or max(1, int(width) // 64),
+        "max_position_embeddings": int(tensors[_CLIP + "embeddings.position_embedding.weight"].shape[0]),
+        "hidden_act": activation,
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+        "pad_token_id": 49407,
+    }

@@ -1,0 +1,84 @@
+"""Pictures from the borrowed model without the WebUI: DPM-Solver++ (2M) with Karras sigmas, classifier-free guidance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.prompts import TextEncoder
+
+
+@torch.no_grad()
+def sample(
+    model: BorrowedModel,
+    text: TextEncoder,
+    prompt: str,
+    *,
+    negative_prompt: str = "",
+    size: tuple[int, int],
+    steps: int,
+    guidance: float,
+    seed: int,
+    prediction: str = "epsilon",
+    scale_factor: float = 0.18215,
+) -> Image.Image:
+    """One picture.
+
+    Args:
+        model: bound to weights.
+        text: its text encoder.
+        size: (width, height) in px, multiples of 8.
+        guidance: scale of classifier-free guidance, Ho and Salimans, arXiv 2207.12598.
+        seed: of the starting noise, drawn on the CPU in fp32, so that it is the same on every device.
+    """
+    scheduler = _scheduler(prediction, steps)
+    weight = model.unet.conv_in.weight
+    cond = _paired(text, negative_prompt, prompt)
+    noise = torch.randn((1, 4, size[1] // 8, size[0] // 8), generator=torch.Generator().manual_seed(seed))
+    latents = noise.to(weight.device) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        both = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
+        output = model.unet(both.to(weight.dtype), timestep, cond.to(weight.dtype)).sample.float()
+        without, with_prompt = output.chunk(2)
+        latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
+    return decode(model, latents, scale_factor)
+
+
+def _paired(text: TextEncoder, negative_prompt: str, prompt: str) -> torch.Tensor:
+    return text.encode([negative_prompt, prompt])
+
+
+def _scheduler(prediction: str, steps: int) -> Any:
+    from diffusers import DPMSolverMultistepScheduler
+
+    scheduler = DPMSolverMultistepScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", use_karras_sigmas=True, prediction_type=prediction
+    )
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def decode(model: BorrowedModel, latents: torch.Tensor, scale_factor: float) -> Image.Image:
+    """Latents [1, 4, h/8, w/8] float32 → RGB picture."""
+    dtype = model.vae.post_quant_conv.weight.dtype
+    pixels = model.vae.decode((latents / scale_factor).to(dtype)).sample.float()
+    shades = ((pixels[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(shades.cpu().numpy())
+
+
+@torch.no_grad()
+def encode(model: BorrowedModel, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the autoencoder's posterior, not scaled.
+
+    Args:
+        pixels: [1, 3, h, w] float32 in −1 … 1 on the CPU.
+
+    Returns:
+        mean, std: each [1, 4, h/8, w/8] float32 on the CPU.
+    """
+    weight = model.vae.quant_conv.weight
+    posterior = model.vae.encode(pixels.to(weight.device, weight.dtype)).latent_dist
+    return posterior.mean.float().cpu(), posterior.std.float().cpu()
