@@ -224,6 +224,9 @@ class Host(Protocol):
             kind: "lora", "checkpoint" or "embedding".
         """
 
+    def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
+        """Put a picture on the card of a file that `artifact_saved` announced."""
+
     def picture(self, request: PictureRequest) -> Image.Image:
         """Make a picture the way the host's own txt2img does. Takes the turn itself; leaves random states and progress as they were."""
 

@@ -1,0 +1,75 @@
+"""The full state of a run in one file, so that a killed run goes on to exactly the same losses.
+
+safetensors holds the tensors; everything else is JSON in its header. Nothing is unpickled, and the file is whole or absent.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib_finetune.files import write_atomically
+from lib_finetune.errors import InputError, Problem
+
+_FORM = "finetune-state-1"
+
+
+def save(path: Path, value: dict[str, Any]) -> None:
+    """Write nested dicts, lists, tuples, numbers, strings and tensors.
+
+    Raises:
+        SaveError: the disk is full or the folder cannot be written; an older state at ``path`` is kept.
+    """
+    from safetensors.torch import save as to_bytes
+
+    tensors: dict[str, torch.Tensor] = {}
+    plain = _encode(value, tensors)
+    write_atomically(path, to_bytes(tensors, {"form": _FORM, "value": json.dumps(plain)}))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The inverse of `save`; tensors are on the CPU.
+
+    Raises:
+        InputError: the file is missing, broken or of another form.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, SafetensorError) as error:
+        raise InputError([Problem("", f"The saved state {path} cannot be read ({error}); start the run anew.")]) from error
+    if header.get("form") != _FORM:
+        raise InputError([Problem("", f"{path} is no state of this version of Finetune; start the run anew.")])
+    decoded: dict[str, Any] = _decode(json.loads(header["value"]), tensors)
+    return decoded
+
+
+def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        name = f"t{len(tensors)}"
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        # Pairs, because JSON knows no number as a key and optimizers use them.
+        return {"dict": [[key, _encode(inner, tensors)] for key, inner in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_encode(inner, tensors) for inner in value]}
+    return value
+
+
+def _decode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    kind, inner = next(iter(value.items()))
+    if kind == "tensor":
+        return tensors[inner]
+    if kind == "dict":
+        return {key: _decode(item, tensors) for key, item in inner}
+    items = [_decode(item, tensors) for item in inner]
+    return tuple(items) if kind == "tuple" else items

@@ -1,0 +1,1 @@
+"""What is written at the end: files that the WebUI and others read."""

@@ -1,0 +1,55 @@
+"""kohya's LoRA file: tensors in the chosen precision, metadata, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from lib_finetune.errors import InputError, Problem, SaveError
+from lib_finetune.files import write_atomically
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def refuse_taken(path: Path, overwrite: bool) -> None:
+    """
+    Raises:
+        InputError: a file stands at ``path`` and may not be replaced; a free name is proposed.
+    """
+    if path.exists() and not overwrite:
+        number = next(n for n in range(2, 10_000) if not path.with_name(f"{path.stem}-{n}{path.suffix}").exists())
+        message = f"{path.name} exists already in {path.parent}. Choose another name, for example {path.stem}-{number}, or allow overwriting."
+        raise InputError([Problem("name", message)])
+
+
+def write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], precision: str) -> None:
+    """Write a LoRA file.
+
+    Args:
+        tensors: names of kohya's format, float32.
+        metadata: `export.metadata.lora_metadata`; the hashes of the tensors are added here.
+        precision: "fp16", "bf16" or "fp32".
+
+    Raises:
+        SaveError: a value does not fit the precision or is not finite, the disk is full, the folder is not writable.
+    """
+    from safetensors.torch import save
+
+    cast = {name: value.detach().to("cpu", _DTYPES[precision]).contiguous() for name, value in tensors.items()}
+    for name, value in cast.items():
+        if not bool(torch.isfinite(value).all()):
+            whole = bool(torch.isfinite(tensors[name]).all())
+            reason = f"does not fit {precision}; save in bf16 or fp32" if whole else "is not finite; the training went wrong"
+            raise SaveError(f"{path.name} was not written: {name} {reason}.")
+    write_atomically(path, save(cast, {**metadata, **_hashes(save(cast))}))
+
+
+def _hashes(content: bytes) -> dict[str, str]:
+    """The hashes by which tools know a LoRA whatever its metadata are: of the bytes behind the header, and of one window of them."""
+    header = 8 + int.from_bytes(content[:8], "little")
+    whole = hashlib.sha256(content[header:]).hexdigest()
+    legacy = hashlib.sha256(content[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
+    return {"sshs_model_hash": whole, "sshs_legacy_hash": legacy, "modelspec.hash_sha256": f"0x{whole}"}

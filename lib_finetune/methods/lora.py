@@ -1,0 +1,47 @@
+"""LoRA and its family: patches of UNet and text encoder are trained, the model stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from lib_finetune.adapters import Adapter
+from lib_finetune.methods.denoising import Denoiser
+from lib_finetune.model.prompts import TextEncoder
+
+if TYPE_CHECKING:
+    from lib_finetune.data.batches import Batch
+
+
+class LoraMethod:
+    """Implements `engine.method.Method`."""
+
+    def __init__(self, adapter: Adapter, text: TextEncoder, denoiser: Denoiser) -> None:
+        self._adapter = adapter
+        self._text = text
+        self._denoiser = denoiser
+
+    def parameters(self) -> Mapping[str, Mapping[str, nn.Parameter]]:
+        """See `Method.parameters`."""
+        return {"unet": self._adapter.parameters("unet"), "text encoder": self._adapter.parameters("text")}
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Mean over the subject's pictures plus, with class pictures, their weighted mean (prior preservation).
+
+        Ruiz et al., DreamBooth, arXiv 2208.12242, equation 2.
+        """
+        cond = self._text.encode(batch.captions)
+        values = self._denoiser.losses(batch.mean, batch.std, cond, generator)
+        weight = batch.weight.to(values.device, non_blocking=True)
+        subjects = max(1, len(batch.prior) - sum(batch.prior))
+        return (values * weight).sum() / subjects, {}
+
+    def after_step(self) -> None:
+        """LoRA has no invariant."""
+
+    def artifact(self) -> dict[str, torch.Tensor]:
+        """See `Method.artifact`; names and parts of kohya's LoRA files."""
+        return self._adapter.state()
