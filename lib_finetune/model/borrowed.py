@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,22 +35,22 @@ class BorrowedModel:
         unet: diffusers UNet2DConditionModel.
         text: the transformers text transformer (embeddings, encoder, final_layer_norm).
         vae: diffusers AutoencoderKL.
+        seats: every parameter with its LDM name and shape.
     """
 
-    def __init__(self, layout: Layout, ldm_names: list[str]) -> None:
+    def __init__(self, layout: Layout) -> None:
         """
         Args:
             layout: from `layout.infer`.
-            ldm_names: names of the checkpoint's tensors.
-
-        Raises:
-            CheckpointError: a weight of the layout has no tensor in the checkpoint, by name.
         """
         self.unet, self.vae, self.text = _modules(layout)
-        self._seats = [
-            *_seats(self.unet, names.unet_names(ldm_names, layout.unet)),
-            *_seats(self.vae, names.vae_names(ldm_names, layout.vae)),
-            *_seats(self.text, names.text_names(ldm_names)),
+        layers = layout.unet["layers_per_block"]
+        attends = [kind.startswith("CrossAttn") for kind in layout.unet["up_block_types"]]
+        levels = len(layout.vae["block_out_channels"])
+        self.seats = [
+            *_seats(self.unet, lambda name: names.unet_to_ldm(name, layers, attends)),
+            *_seats(self.vae, lambda name: names.vae_to_ldm(name, levels)),
+            *_seats(self.text, names.text_to_ldm),
         ]
         self._width = int(layout.text["max_position_embeddings"])
 
@@ -58,7 +58,7 @@ class BorrowedModel:
         """Name in the view ("unet.…", "vae.…", "text.…") → LDM name."""
         roots = {"unet": self.unet, "vae": self.vae, "text": self.text}
         prefix = {id(module): f"{part}.{name}" for part, root in roots.items() for name, module in root.named_modules()}
-        return {f"{prefix[id(seat.module)]}.{seat.leaf}".replace("..", "."): seat.source for seat in self._seats}
+        return {f"{prefix[id(seat.module)]}.{seat.leaf}".replace("..", "."): seat.source for seat in self.seats}
 
     def bind(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Seat the host's tensors; reshaped ones are views. The host's Parameter objects are not touched.
@@ -69,7 +69,7 @@ class BorrowedModel:
         Raises:
             CheckpointError: a tensor is missing or has another shape.
         """
-        for seat in self._seats:
+        for seat in self.seats:
             tensor = tensors.get(seat.source)
             if tensor is None or tensor.numel() != _size(seat.shape):
                 self.unbind()
@@ -82,7 +82,7 @@ class BorrowedModel:
 
     def unbind(self) -> None:
         """Let go of every tensor of the host."""
-        for seat in self._seats:
+        for seat in self.seats:
             seat.module._parameters[seat.leaf] = seat.empty
 
     @contextmanager
@@ -119,12 +119,9 @@ def _modules(layout: Layout) -> tuple[Any, Any, Any]:
     return unet, vae, text
 
 
-def _seats(root: nn.Module, table: Mapping[str, str]) -> list[_Seat]:
-    seats = []
-    for name, module in root.named_modules():
-        for leaf, parameter in module.named_parameters(recurse=False):
-            full = f"{name}.{leaf}" if name else leaf
-            if full not in table:
-                raise CheckpointError([Problem("checkpoint", f"the checkpoint has no weight for {full}.")])
-            seats.append(_Seat(module, leaf, table[full], tuple(parameter.shape), parameter))
-    return seats
+def _seats(root: nn.Module, source: Callable[[str], str]) -> list[_Seat]:
+    return [
+        _Seat(module, leaf, source(f"{name}.{leaf}" if name else leaf), tuple(parameter.shape), parameter)
+        for name, module in root.named_modules()
+        for leaf, parameter in module.named_parameters(recurse=False)
+    ]

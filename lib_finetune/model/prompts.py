@@ -62,7 +62,7 @@ class TextEncoder:
 
     def tokens(self, caption: str) -> list[int]:
         """Ids of a caption without start and end, uncut."""
-        return list(self._tokenizer(caption, add_special_tokens=False, truncation=False).input_ids)
+        return list(self._tokenizer(caption, add_special_tokens=False, truncation=False, verbose=False).input_ids)
 
     def encode(self, captions: Sequence[str]) -> torch.Tensor:
         """Conditioning [b, 77·k, width] for captions, k the chunks of the longest; shorter ones are filled with empty chunks."""
