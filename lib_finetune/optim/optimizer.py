@@ -50,13 +50,12 @@ def automatic_rates(kind: OptimizerKind, rank: int, alpha: float) -> tuple[float
     return unet, unet / 2
 
 
-def rate_warnings(name: str, kind: OptimizerKind, chosen: Mapping[str, float], automatic: Mapping[str, float]) -> list[str]:
+def rate_warnings(name: str, chosen: Mapping[str, float], automatic: Mapping[str, float]) -> list[str]:
     """A sentence for each rate that was set by hand and lies a factor of ten or more from the automatic one.
 
     Args:
         chosen, automatic: learning rates by group.
     """
-    del kind
     return [
         f"The learning rate {rate:.3g} of the {group} does not fit {name}: about {automatic[group]:.3g} is usual. It is used as you set it."
         for group, rate in chosen.items()

@@ -1,0 +1,1 @@
+"""Pictures: a folder in, batches of cached latents and captions out."""

@@ -1,0 +1,182 @@
+"""The host without a WebUI: a checkpoint file, held by this process; used on the command line and in tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from lib_finetune.adapters.merge import by_module, merged
+from lib_finetune.errors import CheckpointChangedError, HostError, InputError, Problem
+from lib_finetune.export import card as cards
+from lib_finetune.host import memory
+from lib_finetune.maths.schedule import scaled_linear
+from lib_finetune.model import checkpoint_file, layout, tokenizer
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.digest import digest
+from lib_finetune.model.names import kohya_module
+from lib_finetune.model.prompts import TextEncoder
+from lib_finetune.model.sampling import sample
+from lib_finetune.ports import Card, CheckpointInfo, Lease, MemoryUse, Paths, PictureRequest, Restoration, TextTools, Verification
+
+SCALE_FACTOR = 0.18215
+
+
+class HeadlessHost:
+    """Implements `ports.Host` on tensors of its own."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], info: CheckpointInfo, root: Path, text_heads: int | None = None) -> None:
+        """
+        Args:
+            tensors: LDM names, all on one device and of one dtype.
+            root: models go to ``root/models/…``, the rest to ``root/.finetune``.
+            text_heads: of the text encoder; None takes 64 channels a head.
+
+        Raises:
+            CheckpointError: not a Stable Diffusion 1.x checkpoint.
+        """
+        self._tensors = dict(tensors)
+        self._info = info
+        self._layout = layout.infer(self._tensors, text_heads)
+        self._device = next(iter(self._tensors.values())).device
+        self._alphas = scaled_linear().to(self._device)
+        models = root / "models"
+        self._paths = Paths(models / "Lora", models / "Stable-diffusion", root / "embeddings", root / ".finetune")
+        self._before: dict[str, int] = {}
+
+    @classmethod
+    def open(cls, checkpoint: Path, root: Path, *, device: str | None = None, dtype: torch.dtype | None = None) -> HeadlessHost:
+        """Read a checkpoint file; fp16 on CUDA, fp32 on the CPU unless ``dtype`` says otherwise.
+
+        Raises:
+            CheckpointError: the file is missing, broken, or of another family.
+        """
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        wanted = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
+        tensors = checkpoint_file.read(checkpoint, wanted, place)
+        layout.refuse_other_families(tensors)
+        heads = checkpoint_file.metadata(checkpoint).get("text_encoder_heads")
+        digits = checkpoint_file.sha256(checkpoint)
+        info = CheckpointInfo(checkpoint.stem, checkpoint.resolve(), digits, digits[:10], None)
+        return cls(tensors, info, root, int(heads) if heads else None)
+
+    @property
+    def paths(self) -> Paths:
+        """See `Host.paths`."""
+        return self._paths
+
+    @property
+    def device(self) -> torch.device:
+        """See `Host.device`."""
+        return self._device
+
+    def refusals(self) -> list[str]:
+        """Nothing stands in the way of a model that is ours."""
+        return []
+
+    def checkpoint(self) -> CheckpointInfo:
+        """See `Host.checkpoint`."""
+        return self._info
+
+    def text_tools(self) -> TextTools:
+        """See `Host.text_tools`."""
+        return TextTools(tokenizer.load(self._paths.data / "tokenizer"), self._layout.text["num_attention_heads"], clip_skip=1)
+
+    @contextmanager
+    def lease(self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae")) -> Iterator[Lease]:
+        """See `Host.lease`; everything lies on the device already."""
+        if wanted is not None and wanted.identity != self._info.identity:
+            raise CheckpointChangedError(str(wanted), str(self._info))
+        tensors = {name: tensor.detach() for name, tensor in self._tensors.items()}
+        yield Lease(tensors, self._alphas, SCALE_FACTOR, self._device)
+
+    def between_turns(self) -> None:
+        """Nobody waits."""
+
+    def load(self, wanted: CheckpointInfo) -> None:
+        """
+        Raises:
+            HostError: a headless run holds the one checkpoint it was started with.
+        """
+        if wanted.identity != self._info.identity:
+            raise HostError(f"This run holds {self._info}; start it again with --checkpoint {wanted.path or wanted.name}.")
+
+    def remember(self) -> None:
+        """See `Host.remember`."""
+        memory.reset_peak(self._device)
+        self._before = digest(self._tensors)
+
+    def restoration(self) -> Restoration:
+        """See `Host.restoration`."""
+        start = time.monotonic()
+        after = digest(self._tensors)
+        changed = [f"the weight {name} changed" for name, value in self._before.items() if after[name] != value]
+        return Restoration(tuple(changed[:5]), len(after), time.monotonic() - start)
+
+    def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
+        """Compare the file's modules with the model's, and write the card."""
+        from safetensors.torch import load_file
+
+        file = load_file(str(path))
+        known = self._kohya_shapes()
+        modules = by_module(file)
+        matched = sum(name in known for name in modules)
+        cards.write_card(path, card)
+        return Verification(matched, len(modules), f"{matched} of {len(modules)} modules of {path.name} belong to the model.")
+
+    def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
+        """See `Host.card_picture`."""
+        cards.write_picture(path, kind, image)
+
+    def picture(self, request: PictureRequest) -> Image.Image:
+        """A picture by our own sampler, with LoRA files added to a copy of the weights they touch.
+
+        Raises:
+            InputError: a LoRA file is missing, broken, or for another family.
+        """
+        model = BorrowedModel(self._layout)
+        tensors = dict(self._tensors)
+        for path, weight in request.loras:
+            tensors = merged(tensors, model, _lora(path), weight)
+        with model.bound(tensors):
+            tools = self.text_tools()
+            text = TextEncoder(model.text, tools.tokenizer, tools.clip_skip)
+            return sample(
+                model,
+                text,
+                request.prompt,
+                negative_prompt=request.negative_prompt,
+                size=(request.width_px, request.height_px),
+                steps=request.steps,
+                guidance=request.guidance,
+                seed=request.seed,
+                prediction=self._info.prediction,
+                scale_factor=SCALE_FACTOR,
+            )
+
+    def memory(self) -> MemoryUse:
+        """See `Host.memory`."""
+        return memory.use(self._device)
+
+    def _kohya_shapes(self) -> set[str]:
+        model = BorrowedModel(self._layout)
+        roots = {"unet": model.unet, "text": model.text}
+        return {kohya_module(part, name) for part, root in roots.items() for name, _ in root.named_modules()}
+
+
+def _lora(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(str(path))
+    except FileNotFoundError:
+        raise InputError([Problem("lora", f"{path} does not exist.")]) from None
+    except (OSError, SafetensorError) as error:
+        raise InputError([Problem("lora", f"{path} cannot be read as a .safetensors file: {error}")]) from error
+    return tensors
+

@@ -1,0 +1,48 @@
+"""Memory of the device: what torch has reserved on CUDA, the resident set of the process on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from lib_finetune.ports import MemoryUse
+
+
+def use(device: torch.device) -> MemoryUse:
+    """Bytes in use now, at the peak since `reset_peak` (on the CPU: of the process), and in all; 0 where the system does not tell."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        return MemoryUse(torch.cuda.memory_reserved(device), torch.cuda.max_memory_reserved(device), total)
+    return MemoryUse(_status("VmRSS"), _status("VmHWM"), _total())
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start a new peak on CUDA; a process' own peak cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _status(field: str) -> int:
+    """A field of Linux' /proc/self/status in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return _psutil()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
+
+
+def _psutil() -> int:
+    try:
+        import psutil
+    except ImportError:
+        return 0
+    return int(psutil.Process().memory_info().rss)
+
+
+def _total() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:"))

@@ -1,0 +1,383 @@
+"""One run, from settings to a file that the WebUI loads: check, bind, cache, train, save, verify, preview, give back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from lib_finetune import build
+from lib_finetune.config.codec import to_json
+from lib_finetune.config.settings import Settings
+from lib_finetune.config.validation import validate
+from lib_finetune.data.captions import template_caption
+from lib_finetune.data.fingerprint import fingerprint
+from lib_finetune.engine import randomness, state
+from lib_finetune.engine.turns import Turns
+from lib_finetune.errors import CheckpointChangedError, DivergedError, FinetuneError, HostError, InputError, OutOfMemoryError, Problem, SaveError
+from lib_finetune.export import lora_file
+from lib_finetune.export.metadata import lora_metadata
+from lib_finetune.files import write_atomically
+from lib_finetune.ports import Card, CheckpointInfo, Host, PictureRequest, ProgressSink, Restoration
+
+_log = logging.getLogger(__name__)
+STATE = "state.safetensors"
+SETTINGS = "settings.json"
+_WAIT_S = 0.5
+
+
+class Control(Protocol):
+    """What the person wants of a running job; asked from the job's thread."""
+
+    def stop_asked(self) -> bool:
+        """End after this step."""
+
+    def discard_asked(self) -> bool:
+        """On stopping, write no file."""
+
+    def load_asked(self) -> bool:
+        """While waiting for a checkpoint: load it. Answers True once for each press."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        outcome: "done", "stopped" or "discarded".
+        file: the result, or None.
+        steps: steps that are in it.
+        restoration: the host before and after.
+    """
+
+    outcome: str
+    file: Path | None
+    steps: int
+    restoration: Restoration
+
+
+class StoppedWhileWaiting(FinetuneError):  # noqa: N818  not a fault: the person's wish
+    """The person chose to stop while the run waited for its checkpoint."""
+
+
+class Run:
+    """Executes one run on a host, in the thread that calls it."""
+
+    def __init__(self, settings: Settings, host: Host, folder: Path, sink: ProgressSink, control: Control) -> None:
+        """
+        Args:
+            folder: of this run: settings, state, log. A state found there is continued.
+        """
+        self._given = settings
+        self._host = host
+        self._folder = folder
+        self._sink = sink
+        self._control = control
+        self._saved: list[Path] = []
+        self._info: CheckpointInfo | None = None
+        self.restoration = Restoration()
+
+    def execute(self) -> Result:
+        """Run to the end.
+
+        Raises:
+            InputError: the settings, the pictures or the checkpoint will not do; nothing was started.
+            FinetuneError: the run failed; the state of the last good step is kept in the run's folder.
+        """
+        found = self._check()
+        info = self._info = self._host.checkpoint()
+        tools = self._host.text_tools()
+        settings, notes = build.resolved(self._given, found.views, tools.clip_skip)
+        self._announce(settings, found, notes)
+        self._host.remember()
+        try:
+            outcome, file, steps = self._work(settings, found, info, tools)
+        finally:
+            self._give_back()
+        return Result(outcome, file, steps, self.restoration)
+
+    # -- before the first step -------------------------------------------------------------------------------------
+
+    def _check(self) -> build.Dataset:
+        """Everything that can be wrong is found here, together, before anything starts."""
+        problems: list[Problem] = []
+        found: build.Dataset | None = None
+
+        def collect(action: Callable[[], Any]) -> Any:
+            try:
+                return action()
+            except InputError as error:
+                problems.extend(error.problems)
+
+        collect(lambda: validate(self._given))
+        if self._given.data.images.strip():
+            found = collect(lambda: build.dataset(self._given))
+        if not any(problem.field == "name" for problem in problems):
+            collect(self._check_output)
+        problems += [Problem("", reason) for reason in self._host.refusals()]
+        if problems or found is None:
+            raise InputError(problems)
+        return found
+
+    def _check_output(self) -> None:
+        target = self._target(self._given.name)
+        if not (self._folder / STATE).exists():
+            lora_file.refuse_taken(target, self._given.saving.overwrite)
+        for folder in (target.parent, self._folder):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError([Problem("name", f"{folder} cannot be made: {error.strerror}. Check its permissions.")]) from error
+            if not os.access(folder, os.W_OK):
+                raise InputError([Problem("name", f"{folder} is not writable. Check its permissions.")])
+
+    def _announce(self, settings: Settings, found: build.Dataset, notes: list[str]) -> None:
+        write_atomically(self._folder / SETTINGS, to_json(self._given).encode("utf-8"))
+        for report in (found.subject, found.classes):
+            for line in report.lines() if report else ():
+                self._sink.say(line)
+        self._sink.say(build.arithmetic(settings, found.views))
+        for note in notes:
+            self._sink.say(note)
+
+    # -- the work --------------------------------------------------------------------------------------------------
+
+    def _work(self, settings: Settings, found: build.Dataset, info: CheckpointInfo, tools: Any) -> tuple[str, Path | None, int]:
+        self._sink.stage("bind")
+        with _in_words():
+            with self._host.lease(info) as lease:
+                model = build.borrowed(lease, tools)
+                turns = Turns(self._host, info, model, self._wait)
+                with randomness.kept(), model.bound(lease.tensors):
+                    assembly = build.assemble(
+                        settings, found, model, lease, tools, info, self._host.paths.data / "cache" / "latents", turns, self._sink.steps
+                    )
+            lease = None  # the host's tensors are let go of
+            self._warn_of_long_captions(settings, assembly)
+            mark = fingerprint(found.subject.pictures, found.classes.pictures if found.classes else ())
+            self._continue(assembly, mark, settings)
+            try:
+                self._cache(assembly)
+                self._train(settings, assembly, mark)
+            except StoppedWhileWaiting:
+                turns.close()
+            return self._finish(settings, assembly, info)
+
+    def _warn_of_long_captions(self, settings: Settings, assembly: build.Assembly) -> None:
+        limit = settings.data.max_tokens
+        for caption in sorted(set(assembly.recipe.captions)):
+            count = len(assembly.text.tokens(caption))
+            if count > limit:
+                self._sink.say(f"A caption has {count} tokens; {limit} are read and the rest is cut off: {caption[:60]}…")
+
+    def _continue(self, assembly: build.Assembly, mark: str, settings: Settings) -> None:
+        path = self._folder / STATE
+        if not path.exists():
+            return
+        stored = state.load(path)
+        wanted = {"pictures": mark, "settings": build.public_settings(settings)}
+        for what, value in wanted.items():
+            if stored["run"][what] != value:
+                raise InputError([Problem("", f"This run cannot go on: its {what} have changed since step {stored['trainer']['step']}. Start a new run.")])
+        assembly.trainer.load_state(stored["trainer"])
+        self._sink.say(f"Going on at step {assembly.trainer.step} of {settings.training.steps}.")
+
+    def _cache(self, assembly: build.Assembly) -> None:
+        """Encode what the coming steps will need. Encoding takes turns too."""
+        trainer, batches = assembly.trainer, assembly.batches
+        per_step = trainer.plan.accumulation
+        missing = list(batches.missing(trainer.step * per_step, trainer.plan.steps * per_step))
+        trainer.turns.use(("vae",))
+        for done, variant in enumerate(missing):
+            if self._control.stop_asked():
+                break
+            self._sink.stage("cache", done, len(missing))
+            with trainer.turns.step():
+                batches.encode_variant(variant)
+        trainer.turns.use(assembly.needs)
+
+    def _train(self, settings: Settings, assembly: build.Assembly, mark: str) -> None:
+        trainer, saving = assembly.trainer, settings.saving
+        self._sink.stage("train", trainer.step, trainer.plan.steps)
+        epoch = saving.every_epochs * assembly.batches.plan.epoch_steps / trainer.plan.accumulation
+
+        def file_due(step: int) -> bool:
+            by_epoch = bool(epoch) and int(step / epoch) > int((step - 1) / epoch)
+            return step < trainer.plan.steps and (by_epoch or (saving.every_steps > 0 and step % saving.every_steps == 0))
+
+        def state_due(step: int) -> bool:
+            return step % saving.state_every == 0 and step < trainer.plan.steps
+
+        def act(step: int) -> None:
+            if state_due(step):
+                self._save_state(assembly, mark, settings)
+            if file_due(step):
+                self._save_intermediate(settings, assembly, step)
+
+        try:
+            trainer.train(self._control.stop_asked, lambda step: state_due(step) or file_due(step), act)
+        except DivergedError as error:
+            raise self._with_last_good(settings, assembly, error) from error
+        except BaseException as error:
+            self._rescue(assembly, mark, settings, error)
+            raise
+        if trainer.step < trainer.plan.steps:
+            self._save_state(assembly, mark, settings)
+
+    def _save_state(self, assembly: build.Assembly, mark: str, settings: Settings) -> None:
+        """A state that cannot be written is said, and does not end the training."""
+        run = {"pictures": mark, "settings": build.public_settings(settings)}
+        try:
+            state.save(self._folder / STATE, {"run": run, "trainer": assembly.trainer.state()})
+        except SaveError as error:
+            self._sink.say(f"The state of step {assembly.trainer.step} was not saved. {error}")
+
+    def _rescue(self, assembly: build.Assembly, mark: str, settings: Settings, error: BaseException) -> None:
+        """Keep what was trained when something failed between two steps; the parameters are checked first."""
+        finite = all(bool(torch.isfinite(parameter).all()) for parameter in assembly.trainer.parameters())
+        if assembly.trainer.step and finite:
+            _log.info("Keeping step %d after %r", assembly.trainer.step, error)
+            self._save_state(assembly, mark, settings)
+
+    def _with_last_good(self, settings: Settings, assembly: build.Assembly, error: DivergedError) -> FinetuneError:
+        step = assembly.trainer.ledger.good_step
+        if step:
+            path = self._write(settings, assembly, self._free(self._target(settings.name)), step)
+            self._sink.say(f"{path.name} holds step {step}, the last good one.")
+        return error
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def _target(self, name: str) -> Path:
+        return self._host.paths.lora / f"{name}.safetensors"
+
+    def _free(self, path: Path) -> Path:
+        """``path``, or with a number behind it when it was taken meanwhile and may not be replaced."""
+        number = 2
+        free = path
+        while free.exists() and not self._given.saving.overwrite:
+            free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+            number += 1
+        return free
+
+    def _write(self, settings: Settings, assembly: build.Assembly, path: Path, step: int) -> Path:
+        recipe = dataclasses.replace(assembly.recipe, name=path.stem, steps=step)
+        with assembly.trainer.ema.applied():
+            lora_file.write(path, assembly.trainer.method.artifact(), lora_metadata(recipe), settings.saving.precision)
+        return path
+
+    def _save_intermediate(self, settings: Settings, assembly: build.Assembly, step: int) -> None:
+        self._sink.stage("save")
+        try:
+            path = self._write(settings, assembly, self._free(self._target(f"{settings.name}-{step:06d}")), step)
+        except SaveError as error:
+            self._sink.say(f"The file of step {step} was not saved. {error}")
+            return
+        self._saved.append(path)
+        self._verify(settings, path)
+        while settings.saving.keep and len(self._saved) > settings.saving.keep:
+            old = self._saved.pop(0)
+            for rest in (old, old.with_suffix(".json")):
+                rest.unlink(missing_ok=True)
+        self._sink.stage("train", step, assembly.trainer.plan.steps)
+
+    def _finish(self, settings: Settings, assembly: build.Assembly, info: CheckpointInfo) -> tuple[str, Path | None, int]:
+        step, total = assembly.trainer.step, assembly.trainer.plan.steps
+        if step < total and (self._control.discard_asked() or step == 0):
+            self._sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
+            return "discarded", None, step
+        self._sink.stage("save")
+        path = self._write(settings, assembly, self._free(self._target(settings.name)), step)
+        if path.stem != settings.name:
+            self._sink.say(f"{settings.name} was taken meanwhile; the result is called {path.stem}.")
+        self._verify(settings, path)
+        if settings.preview.enabled:
+            self._preview(settings, assembly, path)
+        outcome = "done" if step >= total else "stopped"
+        if outcome == "done":
+            (self._folder / STATE).unlink(missing_ok=True)
+        self._sink.say(f"{path.name} is ready: <lora:{path.stem}:{settings.preview.weight:g}>")
+        return outcome, path, step
+
+    def _verify(self, settings: Settings, path: Path) -> None:
+        self._sink.stage("verify")
+        words = " ".join(word for word in (settings.data.trigger, settings.data.class_word) if word)
+        card = Card(words, settings.preview.weight, f"Made with Finetune from {Path(settings.data.images).name}.")
+        verification = self._host.artifact_saved("lora", path, card)
+        self._sink.say(verification.message)
+        if not verification.passed:
+            raise HostError(f"{path.name} was written, but the loader matched only {verification.matched} of {verification.total} modules.")
+
+    def _preview(self, settings: Settings, assembly: build.Assembly, path: Path) -> None:
+        """A card's picture that fails is said; the file is good without it."""
+        self._sink.stage("preview")
+        prompt = settings.preview.prompt or template_caption(settings.data.template, settings.data.trigger, settings.data.class_word)
+        side = min(512, settings.data.resolution)
+        try:
+            request = PictureRequest(
+                prompt, loras=((path, settings.preview.weight),), width_px=side, height_px=side, steps=settings.preview.steps, seed=settings.training.seed
+            )
+            self._host.card_picture("lora", path, self._host.picture(request))
+        except (FinetuneError, RuntimeError, OSError) as error:
+            _log.warning("The preview failed", exc_info=True)
+            self._sink.say(f"The preview picture could not be made: {error}")
+
+    # -- waiting and giving back -----------------------------------------------------------------------------------
+
+    def _wait(self, changed: CheckpointChangedError) -> None:
+        """Called again and again while another checkpoint is loaded."""
+        if self._control.stop_asked():
+            raise StoppedWhileWaiting(str(changed))
+        self._sink.stage(f"waiting for {changed.wanted}")
+        if self._control.load_asked() and self._info is not None:
+            self._host.load(self._info)
+            return
+        time.sleep(_WAIT_S)
+
+    def _give_back(self) -> None:
+        self._sink.stage("give back")
+        self.restoration = self._host.restoration()
+        self._sink.say(self.restoration.line)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Out of memory as an error that says what to change; the traceback, which holds tensors, is let go of."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        message = str(error).split("\n")[0]
+    else:
+        return
+    raise OutOfMemoryError(
+        f"The device ran out of memory ({message}). What was trained is kept and the run can go on. Switch on training.gradient_checkpointing, "
+        "lower data.resolution or training.batch, or close other programs that use the card."
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    words = ("not enough memory", "out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def describe_folder(folder: Path) -> dict[str, Any] | None:
+    """What is known of a run that can be continued: its settings, or None."""
+    path = folder / SETTINGS
+    if not path.is_file() or not (folder / STATE).is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
