@@ -1,0 +1,249 @@
+"""The command line: train, generate, describe, quickstart. Exit codes: 0 done, 2 wrong input, 1 failure."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lib_finetune.config import codec
+from lib_finetune.config.describe import describe
+from lib_finetune.config.settings import METHODS, Settings
+from lib_finetune.errors import FinetuneError, InputError, Problem
+
+_FLAGS = {
+    "images": "data.images",
+    "name": "name",
+    "trigger": "data.trigger",
+    "class_word": "data.class_word",
+    "steps": "training.steps",
+    "resolution": "data.resolution",
+}
+OpenHost = Callable[[Path, Path, str], Any]
+Commands = Mapping[str, Callable[[argparse.Namespace], int]]
+
+
+def main(arguments: Sequence[str], open_host: OpenHost, commands: Commands | None = None) -> int:
+    """Run a command; returns the exit code.
+
+    Args:
+        open_host: (checkpoint file, output root, precision) → host.
+        commands: further commands by name, given by the composition root.
+    """
+    parser = _parser()
+    options = parser.parse_args(list(arguments))
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    known: dict[str, Callable[[argparse.Namespace], int]] = {
+        "train": lambda given: _train(given, open_host),
+        "generate": lambda given: _generate(given, open_host),
+        "describe": _describe,
+        **(commands or {}),
+    }
+    try:
+        return known[options.command](options)
+    except InputError as error:
+        print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)
+        return 2
+    except FinetuneError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run the same command with --continue to go on from the last saved state.", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lib_finetune", description="Train Stable Diffusion 1.5 without the WebUI.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train from a folder of pictures")
+    train.add_argument("method", choices=METHODS)
+    train.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help="Stable Diffusion 1.x checkpoint, .safetensors or .ckpt")
+    train.add_argument("--images", metavar="DIR", help="folder with the pictures")
+    train.add_argument("--name", metavar="NAME", help="name of the result")
+    train.add_argument("--trigger", metavar="WORD")
+    train.add_argument("--class-word", metavar="WORD")
+    train.add_argument("--steps", metavar="N")
+    train.add_argument("--resolution", metavar="PX")
+    train.add_argument("--output-root", type=Path, default=Path(), metavar="DIR", help="the result goes to DIR/models/Lora")
+    train.add_argument("--config", type=Path, metavar="FILE", help="settings as .toml or .json")
+    train.add_argument("--set", action="append", default=[], metavar="section.field=value", help="any setting; see describe")
+    train.add_argument("--continue", dest="resume", action="store_true", help="go on from the last saved state of this name")
+    generate = commands.add_parser("generate", help="make a picture")
+    generate.add_argument("--checkpoint", required=True, type=Path, metavar="FILE")
+    generate.add_argument("--prompt", required=True, metavar="TEXT")
+    generate.add_argument("--negative-prompt", default="", metavar="TEXT")
+    generate.add_argument("--lora", action="append", default=[], metavar="FILE:WEIGHT")
+    generate.add_argument("--seed", type=int, default=1, metavar="N")
+    generate.add_argument("--steps", type=int, default=20, metavar="N")
+    generate.add_argument("--guidance", type=float, default=7.0, metavar="SCALE")
+    generate.add_argument("--size", default="512x512", metavar="WxH")
+    generate.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    commands.add_parser("describe", help="print the reference of all settings")
+    quickstart = commands.add_parser("quickstart", help="train a LoRA on the sample pictures and show what it learned")
+    quickstart.add_argument("--output-root", type=Path, default=Path("quickstart-output"), metavar="DIR")
+    nano = commands.add_parser("nano", help="the small checkpoint that ships with the project")
+    nano.add_argument("action", choices=("install",))
+    nano.add_argument("--webui", required=True, type=Path, metavar="DIR", help="folder of a WebUI")
+    return parser
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Settings from file, then flags, then ``--set``.
+
+    Raises:
+        InputError: every unknown name and unreadable value at once.
+    """
+    settings = codec.load(options.config) if options.config else Settings()
+    pairs = [(path, str(getattr(options, flag))) for flag, path in _FLAGS.items() if getattr(options, flag) is not None]
+    problems = []
+    for text in options.set:
+        path, equals, value = text.partition("=")
+        if equals:
+            pairs.append((path.strip(), value))
+        else:
+            problems.append(Problem("--set", f"{text!r} has no '='. Write section.field=value."))
+    try:
+        settings = codec.with_values(settings, [("method", options.method), *pairs])
+    except InputError as error:
+        problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return settings
+
+
+def _train(options: argparse.Namespace, open_host: OpenHost) -> int:
+    from lib_finetune.config.validation import validate
+
+    settings = settings_of(options)
+    validate(settings)
+    host = open_host(options.checkpoint, options.output_root, settings.training.precision)
+    result = train_on(host, settings, resume=options.resume)
+    print(f"{result.outcome}: {result.file or 'no file'}")
+    return 0
+
+
+def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
+    """Train on a host with a progress bar; returns the `run.Result`.
+
+    Args:
+        resume: go on from the state that a run of the same name left behind.
+    """
+    from lib_finetune.run import STATE, Run
+
+    folder = host.paths.data / "runs" / settings.name
+    state = folder / STATE
+    if resume and not state.exists():
+        raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {folder}.")])
+    if state.exists() and not resume:
+        state.unlink()
+    return Run(settings, host, folder, Console(), Uninterrupted()).execute()
+
+
+def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
+    from lib_finetune.export.picture import write_png
+    from lib_finetune.ports import PictureRequest
+
+    width, height = _size(options.size)
+    loras = [_lora(text) for text in options.lora]
+    _refuse_sampling(options)
+    host = open_host(options.checkpoint, options.out.parent / ".", "auto")
+    request = PictureRequest(
+        options.prompt, options.negative_prompt, loras, width, height, steps=options.steps, guidance=options.guidance, seed=options.seed
+    )
+    write_png(options.out, host.picture(request))
+    print(options.out)
+    return 0
+
+
+def _refuse_sampling(options: argparse.Namespace) -> None:
+    problems = []
+    if not 1 <= options.steps <= 150:
+        problems.append(Problem("--steps", f"{options.steps} is outside 1 to 150."))
+    if options.out.suffix.lower() != ".png":
+        problems.append(Problem("--out", f"{options.out} does not end in .png."))
+    if problems:
+        raise InputError(problems)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()) or not all(64 <= int(side) <= 2048 and int(side) % 8 == 0 for side in (width, height)):
+        raise InputError([Problem("--size", f"{text!r} is not WxH with sides of 64 to 2048 px in steps of 8, for example 512x768.")])
+    return int(width), int(height)
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    path, colon, weight = text.rpartition(":")
+    try:
+        return (Path(path), float(weight)) if colon else (Path(text), 1.0)
+    except ValueError:
+        return Path(text), 1.0  # a colon of a Windows path, and no weight
+
+
+def _describe(_options: argparse.Namespace) -> int:
+    print(describe())
+    return 0
+
+
+class Console:
+    """A progress bar and lines on the terminal; implements `ports.ProgressSink`."""
+
+    _WIDTH = 30
+
+    def __init__(self) -> None:
+        self._bar = False
+        self._smooth: float | None = None
+        self._rate: float | None = None
+
+    def stage(self, name: str, done: int = 0, total: int = 0) -> None:
+        """See `ProgressSink.stage`."""
+        if name == "cache" and total:
+            self._draw(done + 1, total, "encoding pictures")
+
+    def steps(self, report: Any) -> None:
+        """See `ProgressSink.steps`."""
+        for loss in report.losses:
+            self._smooth = loss if self._smooth is None else 0.95 * self._smooth + 0.05 * loss
+        rate = len(report.losses) / max(report.seconds, 1e-9)
+        self._rate = rate if self._rate is None else 0.7 * self._rate + 0.3 * rate
+        left = time.strftime("%H:%M:%S", time.gmtime((report.total - report.step) / self._rate))
+        self._draw(report.step, report.total, f"loss {self._smooth:.4f} · {self._rate:.2f} steps/s · {left} left")
+
+    def say(self, message: str) -> None:
+        """See `ProgressSink.say`."""
+        self._end_bar()
+        print(message, flush=True)
+
+    def _draw(self, done: int, total: int, text: str) -> None:
+        filled = self._WIDTH * done // max(1, total)
+        line = f"{'█' * filled}{'░' * (self._WIDTH - filled)} {done}/{total} {text}"
+        if sys.stdout.isatty():
+            print(f"\r{line}\033[K", end="", flush=True)
+            self._bar = True
+        elif done == total or done % max(1, total // 10) < 10 and text.startswith("loss"):
+            print(line, flush=True)
+
+    def _end_bar(self) -> None:
+        if self._bar:
+            print()
+            self._bar = False
+
+
+class Uninterrupted:
+    """Nobody asks to stop on the command line; implements `run.Control`."""
+
+    def stop_asked(self) -> bool:
+        """Never."""
+        return False
+
+    def discard_asked(self) -> bool:
+        """Never."""
+        return False
+
+    def load_asked(self) -> bool:
+        """Never."""
+        return False
