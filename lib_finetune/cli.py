@@ -132,14 +132,13 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
     Args:
         resume: go on from the state that a run of the same name left behind.
     """
-    from lib_finetune.run import STATE, Run
+    from lib_finetune.jobs import new_folder, unfinished
+    from lib_finetune.run import Run
 
-    folder = host.paths.data / "runs" / settings.name
-    state = folder / STATE
-    if resume and not state.exists():
-        raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {folder}.")])
-    if state.exists() and not resume:
-        state.unlink()
+    left = unfinished(host, settings.name) if resume else []
+    if resume and not left:
+        raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {host.paths.data / 'runs'}.")])
+    folder = left[0] if left else new_folder(host, settings.name)
     return Run(settings, host, folder, Console(), Uninterrupted()).execute()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import time
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from lib_finetune import build
-from lib_finetune.config.codec import to_json
+from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import validate
 from lib_finetune.data.captions import template_caption
@@ -93,7 +92,7 @@ class Run:
             InputError: the settings, the pictures or the checkpoint will not do; nothing was started.
             FinetuneError: the run failed; the state of the last good step is kept in the run's folder.
         """
-        found = self._check()
+        found = self.check()
         info = self._info = self._host.checkpoint()
         tools = self._host.text_tools()
         settings, notes = build.resolved(self._given, found.views, tools.clip_skip)
@@ -107,8 +106,12 @@ class Run:
 
     # -- before the first step -------------------------------------------------------------------------------------
 
-    def _check(self) -> build.Dataset:
-        """Everything that can be wrong is found here, together, before anything starts."""
+    def check(self) -> build.Dataset:
+        """Everything that can be wrong is found here, together, before anything starts.
+
+        Raises:
+            InputError: with all problems.
+        """
         problems: list[Problem] = []
         found: build.Dataset | None = None
 
@@ -141,7 +144,7 @@ class Run:
                 raise InputError([Problem("name", f"{folder} is not writable. Check its permissions.")])
 
     def _announce(self, settings: Settings, found: build.Dataset, notes: list[str]) -> None:
-        write_atomically(self._folder / SETTINGS, to_json(self._given).encode("utf-8"))
+        write_atomically(self._folder / SETTINGS, codec.to_json(self._given).encode("utf-8"))
         for report in (found.subject, found.classes):
             for line in report.lines() if report else ():
                 self._sink.say(line)
@@ -371,13 +374,10 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def describe_folder(folder: Path) -> dict[str, Any] | None:
-    """What is known of a run that can be continued: its settings, or None."""
-    path = folder / SETTINGS
-    if not path.is_file() or not (folder / STATE).is_file():
-        return None
+def settings_of(folder: Path) -> Settings | None:
+    """The settings of a run's folder, or None when they cannot be read."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return codec.load(folder / SETTINGS)
+    except InputError as error:
+        _log.warning("%s", error)
         return None
-    return found

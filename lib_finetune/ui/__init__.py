@@ -1,0 +1,1 @@
+"""The tab: the only place that knows gradio."""

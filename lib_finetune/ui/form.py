@@ -1,0 +1,75 @@
+"""The form of all settings, made from the settings tree: label, help, unit, range and default come from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from lib_finetune.config import codec
+from lib_finetune.config.fields import Leaf
+from lib_finetune.config.settings import Settings
+
+ON_TOP = ("data.images", "data.trigger", "data.class_word", "name")
+_SECTIONS = {
+    "data": "Pictures and captions",
+    "network": "Network",
+    "optimizer": "Learning",
+    "objective": "Objective",
+    "training": "Training",
+    "saving": "Saving",
+    "preview": "Preview",
+}
+
+
+def more_settings() -> dict[str, Any]:
+    """Components of every setting that is not on the first screen, by dotted path, grouped by section."""
+    components: dict[str, Any] = {}
+    for section, title in _SECTIONS.items():
+        with gr.Accordion(title, open=False, elem_id=f"finetune_section_{section}"):
+            for path, leaf in codec.all_leaves().items():
+                if path.startswith(section + ".") and path not in ON_TOP:
+                    components[path] = _component(leaf)
+    return components
+
+
+def _component(leaf: Leaf) -> Any:
+    about = leaf.about
+    label = f"{about.label} ({about.unit})" if about.unit else about.label
+    shared = {"label": label, "info": about.help, "elem_id": "finetune_" + leaf.path.replace(".", "_")}
+    allowed = about.allowed()
+    component: Any
+    if leaf.type is bool:
+        component = gr.Checkbox(value=leaf.default, **shared)
+    elif allowed is not None:
+        component = gr.Dropdown([str(choice) for choice in allowed], value=str(leaf.default), **shared)
+    else:
+        # Numbers are texts here: gradio's own number field turns what it cannot read into nothing, without a word.
+        shown = "" if leaf.default is None else _shown(leaf.default)
+        component = gr.Textbox(value=shown, placeholder="automatic" if leaf.optional else "", max_lines=1, **shared)
+    return own(component)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def own(component: Any) -> Any:
+    """Keep a component out of the WebUI's ui-config.json, whose stored values would override new defaults for ever."""
+    component.do_not_save_to_config = True
+    return component
+
+
+def settings_from(paths: Sequence[str], values: Sequence[Any], top: Mapping[str, str]) -> Settings:
+    """Settings from what the form holds.
+
+    Args:
+        paths, values: of `more_settings`, in one order.
+        top: the first screen's settings.
+
+    Raises:
+        InputError: everything that cannot be read, by field.
+    """
+    pairs = [*top.items(), *((path, str(value)) for path, value in zip(paths, values))]
+    return codec.with_values(Settings(), [(path, text.strip()) for path, text in pairs])

@@ -1,0 +1,103 @@
+"""A job's status as HTML: progress bar, figures, loss curve, log. No gradio here, so that it is tested as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+_WIDTH, _HEIGHT, _MARGIN = 560, 180, 34
+_STAGES = {
+    "bind": "borrowing the model",
+    "cache": "encoding pictures",
+    "train": "training",
+    "save": "saving",
+    "verify": "checking the file with the WebUI's loader",
+    "preview": "making the card's picture",
+    "give back": "comparing the model with what it was",
+}
+_STATES = {"queued": "waiting its turn", "done": "done", "stopped": "stopped and kept", "discarded": "stopped", "failed": "failed"}
+
+
+def render(status: Mapping[str, Any] | None, memory: Mapping[str, int] | None) -> str:
+    """The panel of a job, or of none.
+
+    Args:
+        status: `jobs.Job.status`.
+        memory: bytes "now", "peak", "total" of the device.
+    """
+    if status is None:
+        return '<div class="finetune-empty">Nothing is being trained. Name a folder with 4 to 20 pictures, then press Train.</div>'
+    parts = [_head(status), _bar(status), _figures(status, memory), curve(status["losses"], status["smooth"]), _log(status["log"])]
+    return f'<div class="finetune-status finetune-{escape(status["state"])}">{"".join(parts)}</div>'
+
+
+def _head(status: Mapping[str, Any]) -> str:
+    doing = _STATES.get(status["state"]) or _STAGES.get(status["stage"], status["stage"])
+    if status["stopping"] and status["state"] == "running":
+        doing += " · stopping after this step"
+    message = f'<div class="finetune-message">{escape(status["message"])}</div>' if status["message"] else ""
+    return f'<div class="finetune-head"><b>{escape(status["name"])}</b> · {escape(doing)}</div>{message}'
+
+
+def _bar(status: Mapping[str, Any]) -> str:
+    share = 100 * status["done"] / status["total"] if status["total"] else 0
+    return f'<div class="finetune-bar"><div style="width:{share:.1f}%"></div></div>'
+
+
+def _figures(status: Mapping[str, Any], memory: Mapping[str, int] | None) -> str:
+    figures = [f"{status['done']}/{status['total']}"] if status["total"] else []
+    if status["steps_per_s"]:
+        speed = status["steps_per_s"]
+        figures.append(f"{speed:.2f} it/s" if speed >= 1 else f"{1 / speed:.1f} s/it")
+    if status["seconds_left"] is not None:
+        figures.append(f"{duration(status['seconds_left'])} left")
+    if memory and memory["now"]:
+        figures.append(f"{memory['now'] / 2**30:.1f} GB (peak {memory['peak'] / 2**30:.1f} of {memory['total'] / 2**30:.0f})")
+    figures += [f"rate {name} {rate:.2e}" for name, rate in status["rates"].items() if rate]
+    return f'<div class="finetune-figures">{escape(" · ".join(figures))}</div>'
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the words of a person: "40 s", "6 min", "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]]) -> str:
+    """The loss over the steps as SVG: raw pale, smoothed strong."""
+    if len(raw) < 2:
+        return ""
+    values = sorted(value for _, value in raw)
+    # Single spikes must not flatten the curve: the highest two per cent may leave the frame.
+    low, high = values[0], max(values[int(0.98 * (len(values) - 1))], values[0] + 1e-6)
+    first, last = raw[0][0], max(raw[-1][0], raw[0][0] + 1)
+
+    def path(points: Sequence[tuple[int, float]]) -> str:
+        return " ".join(
+            f"{_MARGIN + (_WIDTH - _MARGIN - 4) * (step - first) / (last - first):.1f},"
+            f"{6 + (_HEIGHT - 24) * (1 - (min(value, high) - low) / (high - low)):.1f}"
+            for step, value in points
+        )
+
+    labels = (
+        f'<text x="2" y="14">{high:.3g}</text><text x="2" y="{_HEIGHT - 18}">{low:.3g}</text>'
+        f'<text x="{_MARGIN}" y="{_HEIGHT - 3}">{first}</text>'
+        f'<text x="{_WIDTH - 4}" y="{_HEIGHT - 3}" text-anchor="end">step {raw[-1][0]}</text>'
+    )
+    lines = f'<polyline class="finetune-raw" points="{path(raw)}"/><polyline class="finetune-smooth" points="{path(smooth)}"/>'
+    return f'<svg class="finetune-curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss curve">{lines}{labels}</svg>'
+
+
+def _log(lines: Sequence[str]) -> str:
+    rows = "".join(f"<div>{escape(line)}</div>" for line in reversed(lines))
+    return f'<div class="finetune-log" tabindex="0" aria-label="log">{rows}</div>'
+
+
+def problems(found: Sequence[str]) -> str:
+    """Messages above the Train button; empty for none."""
+    if not found:
+        return ""
+    return '<div class="finetune-problems" role="alert">' + "".join(f"<div>{escape(line)}</div>" for line in found) + "</div>"

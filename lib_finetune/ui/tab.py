@@ -1,0 +1,179 @@
+"""The tab: pictures, what they show, a name, Train; and beside it what happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lib_finetune.errors import FinetuneError, InputError
+from lib_finetune.ui import form, pictures, status
+
+_log = logging.getLogger(__name__)
+ELEMENT = "finetune"
+_EVERY_S = 1.0
+
+
+class Tab:
+    """Builds the tab and answers its buttons."""
+
+    def __init__(self, runner: Callable[[], Any], missing: Callable[[], list[str]]) -> None:
+        """
+        Args:
+            runner: gives the `jobs.Jobs`; called when it is needed, so that the tab appears whatever is missing.
+            missing: sentences on libraries that are missing, with the command that adds them.
+        """
+        self._runner = runner
+        self._missing = missing
+        self._paths: list[str] = []
+
+    def build(self) -> Any:
+        """The gradio Blocks of the tab."""
+        with gr.Blocks(analytics_enabled=False) as blocks:
+            with gr.Row(elem_id="finetune_columns"):
+                with gr.Column(scale=1):
+                    inputs = self._left()
+                with gr.Column(scale=1):
+                    panel, buttons = self._right()
+            self._wire(blocks, inputs, panel, buttons)
+        return blocks
+
+    def _left(self) -> dict[str, Any]:
+        gr.HTML(status.problems(self._missing()), elem_id="finetune_missing")
+        own = form.own
+        inputs: dict[str, Any] = {
+            "images": own(gr.Textbox(label="Folder with pictures", placeholder="/home/me/pictures/cat", elem_id="finetune_images")),
+            "files": own(gr.File(label="or drop pictures (and captions) here", file_count="multiple", elem_id="finetune_files")),
+        }
+        with gr.Row():
+            inputs["trigger"] = own(gr.Textbox(label="Trigger word", placeholder="zxq", elem_id="finetune_trigger"))
+            inputs["class_word"] = own(gr.Textbox(label="Class word (optional)", placeholder="cat", elem_id="finetune_class_word"))
+        with gr.Row():
+            inputs["name"] = own(gr.Textbox(label="Name of the result", placeholder="my-cat", elem_id="finetune_name"))
+            inputs["train"] = own(gr.Button("Train", variant="primary", elem_id="finetune_train"))
+        inputs["message"] = gr.HTML("", elem_id="finetune_message")
+        with gr.Accordion("More settings", open=False, elem_id="finetune_more"):
+            inputs["more"] = form.more_settings()
+        self._paths = list(inputs["more"])
+        return inputs
+
+    def _right(self) -> tuple[Any, dict[str, Any]]:
+        own = form.own
+        panel = gr.HTML(status.render(None, None), elem_id="finetune_panel")
+        with gr.Row():
+            buttons: dict[str, Any] = {
+                "keep": own(gr.Button("Stop and keep", visible=False, elem_id="finetune_keep")),
+                "discard": own(gr.Button("Stop and discard", visible=False, elem_id="finetune_discard")),
+                "load": own(gr.Button("Load the checkpoint and go on", visible=False, elem_id="finetune_load")),
+            }
+        with gr.Row():
+            buttons["left"] = own(
+                gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished")
+            )
+            buttons["go_on"] = own(gr.Button("Continue this run", visible=False, elem_id="finetune_continue"))
+        return panel, buttons
+
+    def _wire(self, blocks: Any, inputs: dict[str, Any], panel: Any, buttons: dict[str, Any]) -> None:
+        message = inputs["message"]
+        top = [inputs[name] for name in ("images", "files", "trigger", "class_word", "name")]
+        shown = [panel, buttons["keep"], buttons["discard"], buttons["load"]]
+        left = [buttons["left"], buttons["go_on"]]
+        inputs["train"].click(self._train, [*top, *inputs["more"].values()], [message])
+        for name, action in (("keep", self._keep), ("discard", self._discard), ("load", self._load)):
+            buttons[name].click(action, [], [message])
+        buttons["go_on"].click(self._continue, [buttons["left"]], [message]).then(self._unfinished, [], left)
+        blocks.load(self._unfinished, [], left)
+        blocks.load(self._poll, [], shown, every=_EVERY_S)
+
+    # -- buttons ---------------------------------------------------------------------------------------------------
+
+    def _train(self, images: str, files: Any, trigger: str, class_word: str, name: str, *values: Any) -> str:
+        def start() -> str:
+            top = {"data.images": images, "data.trigger": trigger, "data.class_word": class_word, "name": name}
+            settings = form.settings_from(self._paths, values, top)
+            jobs = self._runner()
+            if files and not images.strip():
+                folder = jobs.host.paths.data / "datasets" / f"{time.strftime('%Y%m%d-%H%M%S')}"
+                dropped = [(getattr(file, "orig_name", None) or Path(file.name).name, Path(file.name)) for file in files]
+                kept = pictures.keep(dropped, folder)
+                settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, images=str(kept)))
+            jobs.submit(settings)
+            return ""
+
+        return self._answer(start)
+
+    def _continue(self, folder: str) -> str:
+        def start() -> str:
+            from lib_finetune.run import settings_of
+
+            jobs = self._runner()
+            place = jobs.host.paths.data / "runs" / Path(folder or "").name
+            settings = settings_of(place) if folder else None
+            if settings is None:
+                raise InputError("Choose an unfinished run first.")
+            jobs.submit(settings, place)
+            return ""
+
+        return self._answer(start)
+
+    def _keep(self) -> str:
+        return self._tell(lambda job: job.stop(keep=True))
+
+    def _discard(self) -> str:
+        return self._tell(lambda job: job.stop(keep=False))
+
+    def _load(self) -> str:
+        return self._tell(lambda job: job.load_checkpoint())
+
+    def _tell(self, action: Callable[[Any], None]) -> str:
+        def run() -> str:
+            job = self._runner().current()
+            if job is not None and not job.ended:
+                action(job)
+            return ""
+
+        return self._answer(run)
+
+    def _answer(self, action: Callable[[], str]) -> str:
+        """Run a button's action; what goes wrong becomes the message above Train."""
+        try:
+            return action()
+        except InputError as error:
+            return status.problems([str(problem) for problem in error.problems])
+        except FinetuneError as error:
+            return status.problems([str(error)])
+        except Exception as error:
+            _log.exception("The tab could not do what was asked")
+            return status.problems([*self._missing(), f"That did not work: {error!r}. The console has the details."])
+
+    # -- what is shown ---------------------------------------------------------------------------------------------
+
+    def _poll(self) -> tuple[Any, ...]:
+        try:
+            jobs = self._runner()
+            job = jobs.current()
+            memory = dataclasses.asdict(jobs.host.memory()) if job is not None and not job.ended else None
+            found = job.status() if job is not None else None
+        except Exception as error:
+            _log.debug("The status cannot be shown", exc_info=True)
+            return (status.problems([f"The status cannot be shown: {error!r}"]), *[gr.update(visible=False)] * 3)
+        active = found is not None and found["state"] in ("running", "waiting", "queued") and not found["stopping"]
+        waiting = found is not None and found["state"] == "waiting"
+        return status.render(found, memory), gr.update(visible=active), gr.update(visible=active), gr.update(visible=waiting)
+
+    def _unfinished(self) -> tuple[Any, Any]:
+        try:
+            from lib_finetune.jobs import unfinished
+
+            jobs = self._runner()
+            busy = {job.folder for job in jobs.all() if not job.ended}
+            names = [folder.name for folder in unfinished(jobs.host) if folder not in busy]
+        except Exception:
+            _log.debug("Unfinished runs cannot be listed", exc_info=True)
+            names = []
+        return gr.update(choices=names, value=names[0] if names else None, visible=bool(names)), gr.update(visible=bool(names))
