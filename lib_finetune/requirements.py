@@ -17,6 +17,12 @@ LIBRARY_SETS = ("host", "newest")
 #: Python versions with the library set that each of them gets by itself.
 SET_OF_PYTHON = {(3, 10): "host", (3, 11): "host", (3, 12): "newest", (3, 13): "newest"}
 
+#: Python versions on which a library set can be installed at all (transformers 4.30.2 has no build for 3.12, diffusers 0.42 none for 3.10).
+PYTHONS_OF_SET = {"host": ((3, 10), (3, 11)), "newest": ((3, 11), (3, 12), (3, 13))}
+
+#: The package index holds torch for Windows without CUDA; its own index has it with.
+TORCH_CUDA_INDEX = {"torch==2.1.2": "https://download.pytorch.org/whl/cu121", "torch==2.13.0": "https://download.pytorch.org/whl/cu130"}
+
 #: The WebUI's model hub client is not pinned; below this peft and diffusers cannot be imported.
 OLDEST_HUB = "0.23.4"
 
