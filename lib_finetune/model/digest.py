@@ -54,5 +54,7 @@ def _words(bits: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (bits.to(torch.int64),)
     bits = bits.view(_BITS[bits.element_size()])
     per_word = 8 // bits.element_size()
-    whole = len(bits) // per_word * per_word if bits.storage_offset() % per_word == 0 else 0
+    if bits.storage_offset() % per_word:
+        bits = bits.clone()  # words must begin at a whole word of the storage
+    whole = len(bits) // per_word * per_word
     return bits[:whole].view(torch.int64), bits[whole:].to(torch.int64)

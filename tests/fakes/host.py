@@ -1,0 +1,120 @@
+"""A host for tests: the headless host on a tiny model, with a turn that others can take and faults that can be planned."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lib_finetune.host.headless import HeadlessHost
+from lib_finetune.model.random_weights import random_checkpoint, tiny_layout
+from lib_finetune.ports import Card, CheckpointInfo, Lease, PictureRequest, Restoration, TextTools, Verification
+
+_TINY: dict[int, dict[str, torch.Tensor]] = {}
+_TOOLS: list[TextTools] = []
+
+
+def tiny_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
+    """A fresh copy of the tiny checkpoint."""
+    if seed not in _TINY:
+        _TINY[seed] = random_checkpoint(tiny_layout(), seed)
+    return {name: tensor.clone() for name, tensor in _TINY[seed].items()}
+
+
+def info(name: str = "tiny") -> CheckpointInfo:
+    """What the host says of it."""
+    return CheckpointInfo(name, None, "ab" * 32, "ab" * 5, None)
+
+
+class FakeHost(HeadlessHost):
+    """Attributes: ``faults`` maps a method's name to an exception raised at its n-th call; ``turns`` counts leases."""
+
+    def __init__(self, root: Path, seed: int = 0) -> None:
+        super().__init__(tiny_tensors(seed), info(), root, text_heads=2)
+        self.lock = threading.Lock()
+        self.turns = 0
+        self.faults: dict[str, tuple[int, Exception]] = {}
+        self.pictures: list[PictureRequest] = []
+
+    def text_tools(self) -> TextTools:
+        if not _TOOLS:
+            _TOOLS.append(super().text_tools())
+        return _TOOLS[0]
+
+    @contextmanager
+    def lease(self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae")) -> Iterator[Lease]:
+        self._fault("lease")
+        with self.lock, super().lease(wanted, parts) as lease:
+            self.turns += 1
+            yield lease
+
+    def restoration(self) -> Restoration:
+        self._fault("restoration")
+        return super().restoration()
+
+    def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
+        self._fault("artifact_saved")
+        return super().artifact_saved(kind, path, card)
+
+    def picture(self, request: PictureRequest) -> Image.Image:
+        self._fault("picture")
+        self.pictures.append(request)
+        return Image.new("RGB", (request.width_px, request.height_px))
+
+    def load_other(self, name: str, seed: int = 1) -> None:
+        """The person loads another checkpoint."""
+        self._tensors, self._info = tiny_tensors(seed), info(name)
+
+    def load_back(self, name: str = "tiny", seed: int = 0) -> None:
+        """The person loads the first one again."""
+        self.load_other(name, seed)
+
+    def load(self, wanted: CheckpointInfo) -> None:
+        self.load_back(wanted.name)
+
+    def _fault(self, method: str) -> None:
+        if method in self.faults:
+            left, error = self.faults[method]
+            self.faults[method] = (left - 1, error)
+            if left <= 0:
+                raise error
+
+
+class Recorder:
+    """A progress sink and control that remembers; ``stop_at`` asks to stop once so many steps are done."""
+
+    def __init__(self, stop_at: int | None = None, discard: bool = False) -> None:
+        self.lines: list[str] = []
+        self.stages: list[str] = []
+        self.losses: list[float] = []
+        self.reports: list[Any] = []
+        self.stop_at = stop_at
+        self.discard = discard
+        self.load = False
+        self.polls = 0
+
+    def stage(self, name: str, done: int = 0, total: int = 0) -> None:
+        self.stages.append(name)
+
+    def steps(self, report: Any) -> None:
+        self.reports.append(report)
+        self.losses += report.losses
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+    def stop_asked(self) -> bool:
+        self.polls += self.stages[-1:] == ["train"]
+        return self.stop_at is not None and self.polls > self.stop_at
+
+    def discard_asked(self) -> bool:
+        return self.discard
+
+    def load_asked(self) -> bool:
+        asked, self.load = self.load, False
+        return asked

@@ -1,0 +1,85 @@
+"""The borrowed view holds the host's storage, and only while it is bound."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from lib_finetune.errors import CheckpointError
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.layout import infer
+from lib_finetune.model.random_weights import tiny_layout
+from tests.fakes.host import tiny_tensors
+
+
+@pytest.fixture
+def model():
+    return BorrowedModel(tiny_layout())
+
+
+def test_every_parameter_shares_the_storage_of_the_host(model):
+    tensors = tiny_tensors()
+    with model.bound(tensors):
+        for seat in model.seats:
+            assert seat.module._parameters[seat.leaf].data_ptr() == tensors[seat.source].data_ptr()
+
+
+def test_reshaped_parameters_are_views(model):
+    tensors = tiny_tensors()
+    with model.bound(tensors):
+        weight = model.vae.encoder.mid_block.attentions[0].to_q.weight
+        source = tensors["first_stage_model.encoder.mid.attn_1.q.weight"]
+        assert weight.dim() == 2 and source.dim() == 4 and weight.data_ptr() == source.data_ptr()
+
+
+def test_nothing_holds_the_storage_after_the_turn(model):
+    tensors = tiny_tensors()
+    watched = [weakref.ref(tensor) for tensor in tensors.values()]
+    with model.bound(tensors):
+        model.unet(torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 77, 32))
+    del tensors
+    gc.collect()
+    assert not any(reference() is not None for reference in watched)
+    assert all(parameter.device.type == "meta" for parameter in model.unet.parameters())
+
+
+def test_the_flags_of_the_host_stay(model):
+    tensors = {name: torch.nn.Parameter(tensor, requires_grad=True) for name, tensor in tiny_tensors().items()}
+    with model.bound(tensors):
+        assert not any(parameter.requires_grad for parameter in model.unet.parameters())
+        assert all(parameter.requires_grad for parameter in tensors.values())
+
+
+def test_another_storage_can_be_bound_next_time(model):
+    first, second = tiny_tensors(0), tiny_tensors(1)
+    with model.bound(first):
+        before = model.unet.conv_in.weight.clone()
+    with model.bound(second):
+        assert not torch.equal(before, model.unet.conv_in.weight)
+
+
+def test_a_missing_weight_is_named(model):
+    tensors = tiny_tensors()
+    del tensors["model.diffusion_model.out.2.bias"]
+    with pytest.raises(CheckpointError, match=r"out\.2\.bias"):
+        model.bind(tensors)
+
+
+@pytest.mark.parametrize(
+    ("change", "family"),
+    [
+        ({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(32, 9, 3, 3)}, "inpainting"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(32, 8, 3, 3)}, "pix2pix"),
+        ({"cond_stage_model.model.ln_final.weight": torch.zeros(4)}, "SD2"),
+        ({"conditioner.embedders.0.weight": torch.zeros(4)}, "SDXL"),
+    ],
+)
+def test_other_families_are_refused_by_name(change, family):
+    with pytest.raises(CheckpointError, match=family):
+        infer({**tiny_tensors(), **change})
+
+
+def test_a_file_that_is_no_checkpoint_says_what_is_missing():
+    with pytest.raises(CheckpointError, match="input_blocks"):
+        infer({"some.lora_up.weight": torch.zeros(2)})
