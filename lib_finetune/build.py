@@ -19,10 +19,7 @@ from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.batches import Batches
-from lib_finetune.data.buckets import bucket_sizes
 from lib_finetune.data.cache import LatentCache
-from lib_finetune.data.captions import final_caption
-from lib_finetune.data.plan import CaptionOptions
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Report, scan
 from lib_finetune.engine import precision
@@ -76,9 +73,9 @@ def dataset(settings: Settings) -> Dataset:
     for field, folder in (("images", settings.data.images), ("class_images", settings.data.class_images)):
         try:
             if folder:
-                found[field] = scan(Path(folder).expanduser())
+                found[field] = scan(Path(folder).expanduser(), field=f"data.{field}")
         except InputError as error:
-            problems += [Problem(f"data.{field}", problem.message) for problem in error.problems]
+            problems += error.problems
     if problems:
         raise InputError(problems)
     return Dataset(found["images"], found.get("class_images"))
@@ -133,6 +130,7 @@ class Assembly:
     model: BorrowedModel
     adapter: Adapter
     trainer: Trainer
+    plan: DataPlan
     batches: Batches
     text: TextEncoder
     recipe: Recipe
@@ -173,9 +171,10 @@ def assemble(
     _prepare_modes(settings, model, adapter)
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, _objective(settings))
     method = LoraMethod(adapter, text, denoiser)
-    batches = _batches(settings, found, model, lease, cache_folder)
+    plan = _plan(settings, found)
+    batches = _batches(settings, plan, model, lease, cache_folder)
     trainer = _trainer(settings, method, batches, compute, turns, report)
-    return Assembly(model, adapter, trainer, batches, text, _recipe(settings, found, batches.plan, adapter, info), ("unet", "text"))
+    return Assembly(model, adapter, trainer, plan, batches, text, _recipe(settings, found, plan, adapter, info), ("unet", "text"))
 
 
 def _adapter(settings: Settings, model: BorrowedModel) -> Adapter:
@@ -199,22 +198,30 @@ def _objective(settings: Settings) -> Objective:
     return Objective(**{field.name: getattr(settings.objective, field.name) for field in dataclasses.fields(Objective)})
 
 
-def _batches(settings: Settings, found: Dataset, model: BorrowedModel, lease: Lease, cache_folder: Path) -> Batches:
+def _plan(settings: Settings, found: Dataset) -> DataPlan:
     data = settings.data
-    plan = DataPlan(
+    return DataPlan(
         found.subject.pictures,
         found.classes.pictures if found.classes else (),
-        sizes=bucket_sizes(data.resolution) if data.buckets else ((data.resolution, data.resolution),),
+        resolution=data.resolution,
+        buckets=data.buckets,
         batch=settings.training.batch,
         seed=settings.training.seed,
         crop=data.crop,
         flip=data.flip,
-        captions=CaptionOptions(
-            data.template, data.trigger, data.class_word, data.shuffle_tags, data.keep_tags, data.tag_dropout, data.caption_dropout
-        ),
+        trigger=data.trigger,
+        class_word=data.class_word,
+        template=data.template,
+        shuffle_tags=data.shuffle_tags,
+        keep_tags=data.keep_tags,
+        tag_dropout=data.tag_dropout,
+        caption_dropout=data.caption_dropout,
     )
+
+
+def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, lease: Lease, cache_folder: Path) -> Batches:
     vae = digest({name: tensor for name, tensor in lease.tensors.items() if name.startswith(layout.VAE)})
-    cache = LatentCache(cache_folder if data.disk_cache else None, vae_key=str(sum(vae.values())))
+    cache = LatentCache(cache_folder if settings.data.disk_cache else None, vae_key=str(sum(vae.values())))
     return Batches(plan, cache, lambda pixels: encode(model, pixels), settings.objective.prior_weight)
 
 
@@ -277,9 +284,9 @@ def _recipe(settings: Settings, found: Dataset, plan: DataPlan, adapter: Adapter
         started_at=time.time(),
         settings=public_settings(settings),
         trigger=data.trigger,
-        buckets=Counter(plan.sizes_of_pictures()),
+        buckets=plan.bucket_counts(),
         folders=Counter(picture.path.parent.name for picture in pictures),
-        captions=[final_caption(picture, data.template, data.trigger, data.class_word) for picture in pictures],
+        captions=plan.captions,
     )
 
 

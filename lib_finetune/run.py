@@ -165,6 +165,8 @@ class Run:
                         settings, found, model, lease, tools, info, self._host.paths.data / "cache" / "latents", turns, self._sink.steps
                     )
             lease = None  # the host's tensors are let go of
+            for line in assembly.plan.lines():
+                self._sink.say(line)
             self._warn_of_long_captions(settings, assembly)
             mark = fingerprint(found.subject.pictures, found.classes.pictures if found.classes else ())
             self._continue(assembly, mark, settings)
@@ -198,7 +200,7 @@ class Run:
         """Encode what the coming steps will need. Encoding takes turns too."""
         trainer, batches = assembly.trainer, assembly.batches
         per_step = trainer.plan.accumulation
-        missing = list(batches.missing(trainer.step * per_step, trainer.plan.steps * per_step))
+        missing = batches.missing(trainer.step * per_step, trainer.plan.steps * per_step)
         trainer.turns.use(("vae",))
         for done, variant in enumerate(missing):
             if self._control.stop_asked():
@@ -211,7 +213,7 @@ class Run:
     def _train(self, settings: Settings, assembly: build.Assembly, mark: str) -> None:
         trainer, saving = assembly.trainer, settings.saving
         self._sink.stage("train", trainer.step, trainer.plan.steps)
-        epoch = saving.every_epochs * assembly.batches.plan.epoch_steps / trainer.plan.accumulation
+        epoch = saving.every_epochs * assembly.plan.epoch_steps / trainer.plan.accumulation
 
         def file_due(step: int) -> bool:
             by_epoch = bool(epoch) and int(step / epoch) > int((step - 1) / epoch)
