@@ -1,1 +1,1 @@
-"""Pictures: a folder in, batches of cached latents and captions out."""
+"""The pictures: from a folder to batches of encoded pictures with their captions."""

@@ -1,26 +1,31 @@
-"""Batches: the plan's items with their latents."""
+"""Batches: the plan's items with their encoded pictures, from the cache or encoded on the spot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from lib_finetune.data.cache import LatentCache, Latents
+from lib_finetune.data.cache import Encoded, LatentCache
 from lib_finetune.data.images import fit, load_rgb, to_tensor
 from lib_finetune.data.plan import Plan, Variant
 from lib_finetune.data.scan import Picture
+from lib_finetune.errors import FinetuneError
+
+Encode = Callable[[torch.Tensor], Encoded]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro step's pictures.
+    """What one micro step trains on; b counts pictures and class pictures.
 
     Attributes:
-        mean, std: of the autoencoder's posterior, [b, 4, h/8, w/8] float32 on the CPU.
-        weight: of each picture's loss, [b] float32.
+        mean, std: ``[b, 4, h/8, w/8] float32``, the VAE's posterior on the CPU, not scaled.
+        captions: one per picture; "" where the caption was dropped.
+        weight: ``[b] float32``, 1, or the prior weight for class pictures.
         prior: which are class pictures.
+        names: file names relative to their folder.
     """
 
     mean: torch.Tensor
@@ -28,53 +33,73 @@ class Batch:
     captions: tuple[str, ...]
     weight: torch.Tensor
     prior: tuple[bool, ...]
+    names: tuple[str, ...]
 
 
 class Batches:
-    """Gives the batch of any micro step; encodes what the cache lacks."""
+    """Batches of a plan.
 
-    def __init__(self, plan: Plan, cache: LatentCache, encode: Callable[[torch.Tensor], Latents], prior_weight: float) -> None:
-        """
-        Args:
-            encode: [1, 3, h, w] float32 in −1 … 1 → (mean, std), each [1, 4, h/8, w/8]; called for one picture at a time,
-                so that a latent does not depend on its neighbours.
-            prior_weight: weight of class pictures.
-        """
-        self.plan = plan
+    Args:
+        encode: ``[1, 3, h, w] float32`` pixels in -1..1 on the CPU → (mean, std), each ``[1, 4, h/8, w/8]``. Called with one
+            picture at a time, so that a result does not depend on what else is in its batch.
+        prior_weight: weight of class pictures in the loss.
+    """
+
+    def __init__(self, plan: Plan, cache: LatentCache, encode: Encode, prior_weight: float = 1.0) -> None:
+        self._plan = plan
         self._cache = cache
         self._encode = encode
         self._prior_weight = prior_weight
 
-    def missing(self, first: int, last: int) -> Iterator[Variant]:
-        """Variants of micro steps ``first`` … ``last`` − 1 that the cache lacks."""
-        return (variant for variant in self.plan.variants(first, last) if not self._cache.has(self._key(variant)))
+    def missing(self, first: int, last: int) -> list[Variant]:
+        """What the micro steps ``first`` to ``last`` - 1 need and the cache does not have, in the order of need."""
+        found: dict[str, Variant] = {}  # by key: copies of a picture are encoded once
+        for variant in self._plan.variants(first, last):
+            key = self._key(variant)
+            if key not in found and key not in self._cache:
+                found[key] = variant
+        return list(found.values())
 
-    def encode_variant(self, variant: Variant) -> Latents:
-        """Load, cut, encode and keep one variant.
+    def encode_variant(self, variant: Variant) -> None:
+        """Encode a picture and cache the result.
 
         Raises:
-            InputError: the picture vanished or broke since it was found.
+            InputError: the picture is gone, broken or another one since the scan; names it.
+            FinetuneError: the VAE gave numbers that are not finite.
         """
-        image = fit(load_rgb(self._picture(variant).path), *variant.size, variant.position)
-        mean, std = self._encode(to_tensor(image, variant.flip)[None])
+        self._encoded(variant)
+
+    def batch(self, micro_step: int) -> Batch:
+        """The batch of one micro step, counted from 0 over all epochs; what the cache lacks is encoded now.
+
+        Raises:
+            InputError, FinetuneError: as `encode_variant`.
+        """
+        items = self._plan.items(micro_step)
+        entries = [self._cache.get(self._key(item.variant)) or self._encoded(item.variant) for item in items]
+        return Batch(
+            mean=torch.cat([mean for mean, _ in entries]),
+            std=torch.cat([std for _, std in entries]),
+            captions=tuple(item.caption for item in items),
+            weight=torch.tensor([self._prior_weight if item.prior else 1.0 for item in items], dtype=torch.float32),
+            prior=tuple(item.prior for item in items),
+            names=tuple(self._picture(item.variant).name for item in items),
+        )
+
+    def _encoded(self, variant: Variant) -> Encoded:
+        picture = self._picture(variant)
+        image = fit(load_rgb(picture.path, picture.content), *variant.size, variant.position)
+        mean, std = (value.detach().to("cpu", torch.float32) for value in self._encode(to_tensor(image, variant.flip).unsqueeze(0)))
+        if not (mean.isfinite().all() and std.isfinite().all()):
+            raise FinetuneError(
+                f"The VAE gave numbers that are not finite for {picture.path}. It overflows in half precision: "
+                "let it compute in fp32 (--no-half-vae in the WebUI), or use another VAE."
+            )
         self._cache.put(self._key(variant), mean, std)
         return mean, std
 
-    def batch(self, micro_step: int) -> Batch:
-        """The batch of a micro step; all of one size."""
-        items = self.plan.items(micro_step)
-        latents = [self._cache.get(self._key(item.variant)) or self.encode_variant(item.variant) for item in items]
-        prior = tuple(item.variant.prior for item in items)
-        return Batch(
-            mean=torch.cat([mean for mean, _ in latents]),
-            std=torch.cat([std for _, std in latents]),
-            captions=tuple(item.caption for item in items),
-            weight=torch.tensor([self._prior_weight if is_prior else 1.0 for is_prior in prior]),
-            prior=prior,
-        )
-
     def _picture(self, variant: Variant) -> Picture:
-        return (self.plan.class_pictures if variant.prior else self.plan.pictures)[variant.picture]
+        return (self._plan.class_pictures if variant.prior else self._plan.pictures)[variant.picture]
 
     def _key(self, variant: Variant) -> str:
         return self._cache.key(self._picture(variant).content, variant.size, variant.position, variant.flip)

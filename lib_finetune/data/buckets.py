@@ -1,28 +1,41 @@
-"""Aspect-ratio buckets: sizes in steps of 64 px with about the same area, so that pictures keep their shape."""
+"""Aspect-ratio buckets: the sizes that pictures are brought to, and which of them suits a picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-STEP_PX = 64
+Size = tuple[int, int]
 
 
-def bucket_sizes(resolution: int, step: int = STEP_PX) -> tuple[tuple[int, int], ...]:
-    """(width, height) pairs whose area is at most about resolution², sides from half to twice the resolution.
+def bucket_sizes(resolution: int, step: int = 64, buckets: bool = True) -> tuple[Size, ...]:
+    """The sizes (width, height) in px whose area is about ``resolution`` squared and never above it, so that none needs more memory.
+
+    Sides are multiples of ``step`` from half to twice the resolution; the square is always among them. SD1.5's UNet
+    halves a latent three times, so that 64 px is the step in which all of its layers stay aligned.
 
     Args:
-        resolution: side of the square in px, a multiple of ``step``.
+        resolution: px, at least ``step``; brought down to a multiple of it for the square.
+        buckets: False gives the square only.
+
+    Raises:
+        ValueError: the resolution is smaller than one step.
     """
-    sizes = {(resolution, resolution)}
-    for width in range(max(step, resolution // 2 // step * step), 2 * resolution + 1, step):
-        height = max(step, resolution * resolution // width // step * step)
-        if resolution / 2 <= height <= 2 * resolution:
-            sizes |= {(width, height), (height, width)}
-    return tuple(sorted(sizes))
+    if resolution < step:
+        raise ValueError(f"a resolution of {resolution} px is smaller than one step of {step} px")
+    side = resolution // step * step
+    if not buckets:
+        return ((side, side),)
+    low, high = max(step, math.ceil(resolution / 2 / step) * step), 2 * resolution // step * step
+    found = {(side, side)}
+    for long in range(side, high + 1, step):
+        short = resolution * resolution // long // step * step
+        if low <= short <= long:
+            found |= {(long, short), (short, long)}
+    return tuple(sorted(found))
 
 
-def choose(width: int, height: int, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The size whose shape is nearest to a picture's; among equals the largest."""
-    shape = math.log(width / height)
-    return min(sizes, key=lambda size: (round(abs(math.log(size[0] / size[1]) - shape), 9), -size[0] * size[1]))
+def choose(width: int, height: int, sizes: Sequence[Size]) -> Size:
+    """The size of the nearest aspect ratio (by its logarithm, so that 1:2 is as far as 2:1); among equals the largest, then the widest."""
+    wanted = math.log(width / height)
+    return min(sizes, key=lambda size: (round(abs(math.log(size[0] / size[1]) - wanted), 9), -size[0] * size[1], -size[0]))

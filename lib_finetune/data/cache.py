@@ -1,4 +1,4 @@
-"""The cache of encoded pictures: bounded in memory, one small file each on disk, keyed by all that made them."""
+"""Encoded pictures, kept in memory up to a bound and on disk beyond it."""
 
 from __future__ import annotations
 
@@ -9,79 +9,178 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 _log = logging.getLogger(__name__)
-Latents = tuple[torch.Tensor, torch.Tensor]
+Encoded = tuple[torch.Tensor, torch.Tensor]
+_DTYPES = {"mean": torch.float32, "std": torch.float32, "seal": torch.uint8}
+
+
+def variant_key(content: str, size: tuple[int, int], position: tuple[float, float], flip: bool, vae_key: str) -> str:
+    """Name of an encoded picture: sha256, hex, over all that it depends on.
+
+    Args:
+        content: sha256 of the picture's file.
+        size: (width, height) in px.
+        position: which part is kept, 0..1.
+        vae_key: names the VAE's weights and the precision that they compute in.
+    """
+    x, y = position
+    text = f"finetune-latent-1|{content}|{size[0]}x{size[1]}|{x:.4f},{y:.4f}|{int(flip)}|{vae_key}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class LatentCache:
-    """Mean and standard deviation of the autoencoder's posterior by key."""
+    """Mean and standard deviation of the VAE's posterior, by key; bit-equal to what was put. For one thread.
 
-    def __init__(self, folder: Path | None, vae_key: str, ram_bytes: int = 512 << 20) -> None:
-        """
-        Args:
-            folder: where entries are kept; None uses a temporary folder that goes with this object.
-            vae_key: what tells autoencoders apart.
-            ram_bytes: entries kept in memory; the least used leave first.
-        """
-        self._temporary = tempfile.TemporaryDirectory(prefix="finetune-latents-") if folder is None else None
-        self._folder = Path(self._temporary.name) if self._temporary else folder or Path()
+    With a folder, every entry is a file there at once and outlives the run. Without one, what memory has no room for goes
+    to a temporary folder that is removed with this object. A cache is a convenience: an entry that is damaged, or could not
+    be written, is a miss and never an error.
+
+    Args:
+        folder: where the files are kept, or None.
+        vae_key: part of every key, see `variant_key`.
+        ram_bytes: bound on what is held in memory; an entry larger than it is not held.
+    """
+
+    def __init__(self, folder: Path | None, vae_key: str, ram_bytes: int = 512 * 2**20) -> None:
+        self._folder = folder
         self._vae_key = vae_key
         self._ram_bytes = ram_bytes
-        self._held: OrderedDict[str, Latents] = OrderedDict()
+        self._ram: OrderedDict[str, Encoded] = OrderedDict()
         self._held_bytes = 0
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._sound: set[str] = set()
+        self._warned = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of tensors in memory now; never above ``ram_bytes``."""
+        return self._held_bytes
 
     def key(self, content: str, size: tuple[int, int], position: tuple[float, float], flip: bool) -> str:
-        """Key of a variant: sha256 of the picture's bytes, cut and the autoencoder."""
-        return hashlib.sha256(f"{content}/{size}/{position}/{flip}/{self._vae_key}".encode()).hexdigest()
+        """`variant_key` with this cache's VAE."""
+        return variant_key(content, size, position, flip, self._vae_key)
 
-    def has(self, key: str) -> bool:
-        """Whether an entry is there (its file may still prove broken)."""
-        return key in self._held or self._path(key).is_file()
+    def __contains__(self, key: str) -> bool:
+        """Whether `get` will find it. A file is read whole the first time that it is asked for."""
+        if key in self._ram:
+            return True
+        if key in self._sound and (path := self._path(key)) is not None and path.is_file():
+            return True
+        return self.get(key) is not None
 
-    def get(self, key: str) -> Latents | None:
-        """(mean, std), bit-equal to what was put, or None."""
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key]
-        try:
-            found = load(self._path(key).read_bytes())
-            latents = (found["mean"], found["std"])
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError, KeyError) as error:
-            _log.warning("The cached latents %s are broken and made again: %s", key, error)
-            self._path(key).unlink(missing_ok=True)
-            return None
-        self._hold(key, latents)
-        return latents
+    def get(self, key: str) -> Encoded | None:
+        """The entry (mean, std), float32 on the CPU, or None. The tensors are the cache's own: read them only."""
+        if key in self._ram:
+            self._ram.move_to_end(key)
+            return self._ram[key]
+        found = self._read(key)
+        if found is not None:
+            self._hold(key, found)
+        return found
 
     def put(self, key: str, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Keep [1, 4, h, w] float32 tensors. A disk that is full costs the entry only, as long as memory holds it."""
-        latents = (mean.detach().contiguous(), std.detach().contiguous())
-        self._hold(key, latents)
+        """Keep an entry; the tensors are copied."""
+        entry = (_own(mean), _own(std))
+        self._sound.discard(key)
+        if self._folder is not None:
+            self._write(key, entry)
+        self._hold(key, entry)
+
+    def _hold(self, key: str, entry: Encoded) -> None:
+        if key in self._ram:
+            self._held_bytes -= _size_bytes(self._ram.pop(key))
+        self._ram[key] = entry
+        self._held_bytes += _size_bytes(entry)
+        while self._held_bytes > self._ram_bytes:
+            oldest, evicted = self._ram.popitem(last=False)
+            self._held_bytes -= _size_bytes(evicted)
+            if self._folder is None and oldest not in self._sound:
+                self._write(oldest, evicted)
+
+    def _path(self, key: str) -> Path | None:
+        root = self._folder or (Path(self._temporary.name) if self._temporary else None)
+        return root / key[:2] / f"{key}.safetensors" if root else None
+
+    def _read(self, key: str) -> Encoded | None:
         path = self._path(key)
-        part = path.with_suffix(f".{os.getpid()}.part")
+        if path is None:
+            return None
+        try:
+            # From bytes: tensors from `load_file` would each keep a file mapped for as long as they live.
+            entry = _unpack(key, path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._warn(f"cannot be read ({error})")
+            return None
+        if entry is None:
+            _log.warning("The cached encoding %s is damaged; it is made anew.", path)
+            self._discard(path)
+            return None
+        self._sound.add(key)
+        return entry
+
+    def _write(self, key: str, entry: Encoded) -> None:
+        if self._folder is None and self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="finetune-", ignore_cleanup_errors=True)
+        path = self._path(key)
+        assert path is not None  # a root exists by now
+        temporary = path.with_name(f"{key}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(save({"mean": latents[0], "std": latents[1]}))
-            os.replace(part, path)
+            temporary.write_bytes(_pack(key, entry))
+            os.replace(temporary, path)
         except OSError as error:
-            _log.warning("Encoded pictures cannot be kept on disk (%s); they are encoded again when needed.", error)
-            part.unlink(missing_ok=True)
+            self._warn(f"cannot be written ({error})")
+            self._discard(temporary)
+        else:
+            self._sound.add(key)
 
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.safetensors"
+    def _discard(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._warn(f"cannot be cleared ({error})")
 
-    def _hold(self, key: str, latents: Latents) -> None:
-        self._held[key] = latents
-        self._held_bytes += _bytes(latents)
-        while self._held_bytes > self._ram_bytes and len(self._held) > 1:
-            self._held_bytes -= _bytes(self._held.popitem(last=False)[1])
+    def _warn(self, what: str) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning("The cache of encoded pictures %s; pictures are encoded again where needed.", what)
 
 
-def _bytes(latents: Latents) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in latents)
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+
+
+def _size_bytes(entry: Encoded) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in entry)
+
+
+def _seal(key: str, entry: Encoded) -> bytes:
+    """Ties key and numbers together: tells a file that was renamed, exchanged or damaged inside."""
+    digest = hashlib.sha256(key.encode())
+    for tensor in entry:
+        digest.update(repr(tuple(tensor.shape)).encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.digest()
+
+
+def _pack(key: str, entry: Encoded) -> bytes:
+    seal = torch.frombuffer(bytearray(_seal(key, entry)), dtype=torch.uint8)
+    data: bytes = safetensors.torch.save({"mean": entry[0], "std": entry[1], "seal": seal})
+    return data
+
+
+def _unpack(key: str, data: bytes) -> Encoded | None:
+    try:
+        found = safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError):
+        return None
+    if {name: tensor.dtype for name, tensor in found.items()} != _DTYPES:
+        return None
+    entry = (found["mean"], found["std"])
+    return entry if found["seal"].numpy().tobytes() == _seal(key, entry) else None

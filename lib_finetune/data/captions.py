@@ -1,63 +1,101 @@
-"""Captions: from file, folder or template; shuffled, thinned out or left away on purpose, with the trigger word safe."""
+"""A picture's words: where its caption comes from, and how it is varied from step to step."""
 
 from __future__ import annotations
 
 import random
 import re
+from typing import Protocol
 
-from lib_finetune.data.scan import Picture
+
+class Captioned(Protocol):
+    """What a caption is made from: the text of the file beside a picture, or the words of its kohya folder."""
+
+    @property
+    def caption(self) -> str | None:
+        """Text of the file beside the picture; None without one."""
+
+    @property
+    def folder_words(self) -> str | None:
+        """Words of the kohya folder; None outside of one."""
+
+
+def compose(
+    caption: str,
+    *,
+    trigger: str = "",
+    keep_tags: int = 0,
+    shuffle: bool = False,
+    tag_dropout: float = 0.0,
+    caption_dropout: float = 0.0,
+    rng: random.Random,
+) -> str:
+    """One step's variant of a caption. Tags are its parts between commas.
+
+    A tag that holds the trigger word counts as kept wherever it stands: it is never dropped, and where tags are shuffled it
+    moves in front, behind the first ``keep_tags``. Only caption dropout, which empties the whole caption on purpose,
+    takes the trigger away.
+
+    Args:
+        keep_tags: so many leading tags stay in place and are never dropped.
+        tag_dropout, caption_dropout: chances, 0..1.
+        rng: the only source of chance; the caller seeds it.
+    """
+    if caption_dropout > 0.0 and rng.random() < caption_dropout:
+        return ""
+    if not shuffle and tag_dropout <= 0.0:
+        return caption
+    trigger_parts = _tags(trigger)
+    kept: list[tuple[int, str]] = []
+    loose: list[tuple[int, str]] = []
+    for place, tag in enumerate(_tags(caption)):
+        stays = place < keep_tags or any(contains_word(tag, part) for part in trigger_parts)
+        (kept if stays else loose).append((place, tag))
+    if shuffle:
+        rng.shuffle(loose)
+    loose = [tag for tag in loose if rng.random() >= tag_dropout]
+    tags = kept + loose if shuffle else sorted(kept + loose)
+    return ", ".join(tag for _, tag in tags)
+
+
+def contains_word(text: str, word: str) -> bool:
+    """Whether a word (or words) stands in a text as a whole; letter case and the width of spaces do not matter, as with CLIP."""
+    pattern = r"\s+".join(re.escape(part) for part in word.split())
+    return bool(pattern) and re.search(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def template_caption(template: str, trigger: str, class_word: str) -> str:
-    """Fill ``{trigger}`` and ``{class}`` in; what is empty leaves no gap."""
-    text = template.replace("{trigger}", trigger).replace("{class}", class_word)
-    return re.sub(r"\s+([,.])", r"\1", " ".join(text.split())).strip(" ,")
+    """Fill ``{trigger}`` and ``{class}`` into a template; an empty word leaves no double space and no stray comma."""
+    words = {"{trigger}": trigger, "{class}": class_word}
+    text = re.sub(r"\{trigger\}|\{class\}", lambda match: words[match.group()], template)
+    return ", ".join(_tags(text))
 
 
-def final_caption(picture: Picture, template: str, trigger: str, class_word: str) -> str:
-    """The whole caption of a picture before shuffling and dropout.
+def final_caption(picture: Captioned, template: str, trigger: str, class_word: str) -> str:
+    """The caption that a picture is trained with, before `compose` varies it.
 
-    A caption file's text comes first, then the words of a kohya folder when neither trigger nor class word is set, then the
-    template. A caption file that lacks the trigger word gets it in front.
+    The file beside the picture goes first; without one, the template, filled with the words of a kohya folder where
+    neither trigger nor class word is set. A trigger that the caption does not hold as a word is put in front.
     """
+    return with_trigger(plain_caption(picture, template, trigger, class_word), trigger)
+
+
+def plain_caption(picture: Captioned, template: str, trigger: str, class_word: str) -> str:
+    """`final_caption` before a missing trigger is put in front."""
     if picture.caption is not None:
-        return with_trigger(picture.caption, trigger)
-    if picture.folder_words and not trigger and not class_word:
-        return picture.folder_words
-    return template_caption(template, trigger, class_word)
+        return picture.caption
+    if trigger or class_word or not picture.folder_words:
+        return template_caption(template, trigger, class_word)
+    if "{class}" in template:
+        return template_caption(template, "", picture.folder_words)
+    return template_caption(template, picture.folder_words, "")
 
 
 def with_trigger(caption: str, trigger: str) -> str:
-    """The caption with the trigger word in front, unless it holds it already."""
-    if not trigger or holds(caption, trigger):
+    """The caption with the trigger in front, unless it holds it already."""
+    if not trigger or contains_word(caption, trigger):
         return caption
     return f"{trigger}, {caption}" if caption else trigger
 
 
-def holds(caption: str, trigger: str) -> bool:
-    """Whether the trigger stands in the caption as a word of its own, in any case."""
-    return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
-
-
-def compose(
-    caption: str, *, trigger: str, keep_tags: int, shuffle: bool, tag_dropout: float, caption_dropout: float, rng: random.Random
-) -> str:
-    """One showing's caption.
-
-    Args:
-        keep_tags: leading tags that stay in front; the tag with the trigger word joins them.
-        shuffle: new order of the others.
-        tag_dropout: chance of leaving out each of the others.
-        caption_dropout: chance of an empty caption, trigger and all.
-    """
-    # All draws are made always, so that one option does not change another's luck.
-    emptied = rng.random() < caption_dropout
-    if shuffle or tag_dropout:
-        tags = [tag.strip() for tag in caption.split(",") if tag.strip()]
-        kept = [tag for place, tag in enumerate(tags) if place < keep_tags or (trigger and holds(tag, trigger))]
-        others = [tag for place, tag in enumerate(tags) if place >= keep_tags and not (trigger and holds(tag, trigger))]
-        others = [tag for tag in others if rng.random() >= tag_dropout]
-        if shuffle:
-            rng.shuffle(others)
-        caption = ", ".join([*kept, *others])
-    return "" if emptied else caption
+def _tags(text: str) -> list[str]:
+    return [" ".join(tag.split()) for tag in text.split(",") if tag.strip()]

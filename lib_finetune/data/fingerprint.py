@@ -1,18 +1,21 @@
-"""A fingerprint of pictures and captions, by which a run knows that its data are the same when it goes on."""
+"""The identity of a set of pictures, by which continuing a run on changed pictures is refused."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 
 from lib_finetune.data.scan import Picture
 
 
 def fingerprint(pictures: Sequence[Picture], class_pictures: Sequence[Picture] = ()) -> str:
-    """sha256, hex, over names, contents, repeats and captions in order; the folder may have moved."""
-    digest = hashlib.sha256()
-    for group in (pictures, class_pictures):
-        for picture in group:
-            digest.update(repr((picture.path.parent.name, picture.path.name, picture.content, picture.repeats, picture.caption)).encode())
-        digest.update(b"/")
-    return digest.hexdigest()
+    """sha256, hex, over all that a run takes from its pictures: names, bytes, captions, repeats, and their order.
+
+    The folder's own place does not matter; it may have moved.
+    """
+    rows = [
+        [[picture.name, picture.content, picture.caption, picture.repeats, picture.folder_words] for picture in group]
+        for group in (pictures, class_pictures)
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,105 +1,230 @@
-"""One picture: opened as 8-bit RGB whatever it was, brought to a size without squashing, turned into a tensor."""
+"""A picture's pixels: decoding of any kind of file to RGB, resizing without squashing, the part worth keeping, the tensor."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import InputError
 
-BROKEN = (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-_WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_FOCUS_PX = 64
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_THUMBNAIL_PX = 96
+# What Pillow's decoders raise on damaged bytes; it promises no narrower set.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
-def load_rgb(path: Path) -> Image.Image:
-    """A picture as 8-bit RGB, upright.
+class UnreadablePictureError(Exception):
+    """Bytes that are no whole picture; the text is the reason in plain words, without the file's name."""
 
-    EXIF rotation is applied; the first frame of an animation is taken; 16-bit values are scaled, not clipped; what is
-    transparent becomes white, as viewers and shops show cut-outs (the colours under full transparency are arbitrary).
+
+def load_rgb(path: Path, content: str | None = None) -> Image.Image:
+    """Read a picture as 8-bit RGB, upright, the first frame of an animation, transparent parts on white.
+
+    Args:
+        content: sha256 of the bytes that the file had when it was scanned; None does not check.
 
     Raises:
-        InputError: the file is missing or broken, by name.
+        InputError: the file is gone, broken, or no longer the one that was scanned; names it.
     """
     try:
-        with Image.open(path) as image:
-            image.seek(0)
-            image.load()
-            return _flat(ImageOps.exif_transpose(image))
-    except BROKEN as error:
-        raise InputError([Problem("data.images", f"{path} cannot be read as a picture: {error}. Remove or replace it.")]) from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"The picture {path} cannot be read ({error.strerror or error}). Put it back, or start again without it."
+        ) from error
+    if content is not None and hashlib.sha256(data).hexdigest() != content:
+        raise InputError(f"The picture {path} has changed since training was prepared. Start again, so that it is read anew.")
+    try:
+        return decode(data)
+    except UnreadablePictureError as error:
+        raise InputError(f"The picture {path} cannot be used: {error}. Replace it or take it out of the folder.") from error
 
 
-def _flat(image: Image.Image) -> Image.Image:
-    if image.mode in _WIDE_MODES:
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+def decode(data: bytes) -> Image.Image:
+    """Decode a file's bytes to 8-bit RGB, upright.
+
+    Raises:
+        UnreadablePictureError: they are no whole picture.
+    """
+    with _opened(data) as image:
+        return _upright(_to_rgb(image), image)
+
+
+def examine(data: bytes) -> tuple[tuple[int, int], Image.Image]:
+    """Decode a file's bytes to the end, at the least cost (JPEG at an eighth of its size).
+
+    Returns:
+        (width, height) in px of the upright picture, and an upright RGB thumbnail of at most 96 px.
+
+    Raises:
+        UnreadablePictureError: they are no whole picture.
+    """
+    with _opened(data) as image:
+        whole_size = image.size
+        image.draft(None, (_THUMBNAIL_PX, _THUMBNAIL_PX))
+        turned = _orientation(image) >= 5  # the four that swap the sides
+        thumbnail = _upright(_thumbnail(_to_rgb(image)), image)
+    return (whole_size[1], whole_size[0]) if turned else whole_size, thumbnail
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    if not data:
+        raise UnreadablePictureError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if ImageFile.LOAD_TRUNCATED_IMAGES and not _ends_whole(data, image.format):
+                raise UnreadablePictureError("the file is cut off")
+            yield image
+    except UnidentifiedImageError as error:
+        raise UnreadablePictureError("this is not a picture of a kind that can be read") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadablePictureError("it has too many pixels to be opened safely") from error
+    except _DECODER_ERRORS as error:
+        raise UnreadablePictureError(f"the file is cut off or damaged ({error})") from error
+
+
+def _ends_whole(data: bytes, kind: str | None) -> bool:
+    """Whether the end is there. Asked where another extension has told Pillow, for the whole process, to accept cut-off files."""
+    if kind == "PNG":
+        return b"IEND" in data
+    if kind in ("JPEG", "MPO"):
+        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")  # end of image after the last start of scan
+    if kind == "BMP":
+        return len(data) >= int.from_bytes(data[2:6], "little")
+    return True
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if value in _UPRIGHT else 1
+
+
+def _upright(pixels: Image.Image, source: Image.Image) -> Image.Image:
+    orientation = _orientation(source)
+    return pixels.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else pixels
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """White lies under transparency: it is what catalogue pictures stand on and what the WebUI's img2img puts there.
+    Dropping alpha instead would show the colours that editors leave under it, mostly black or garbage."""
+    image.load()
+    if image.mode == "F":
+        raise UnreadablePictureError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _eight_bit(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 or more bits to 8: from their full range, or from the values' own where they do not say it."""
-    numbers = values.astype(np.float64)
-    top = 65535.0 if 255 < numbers.max() <= 65535 else max(255.0, float(numbers.max()))
-    return np.asarray((numbers.clip(0) / top * 255).round(), dtype=np.uint8)
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey, which Pillow's own conversion would clip to white, scaled to 8 bits."""
+    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def fit(image: Image.Image, width: int, height: int, position: tuple[float, float]) -> Image.Image:
-    """Resize so that the target is covered, then crop; the shape is never squashed.
+def fit(image: Image.Image, target_w: int, target_h: int, position: tuple[float, float]) -> Image.Image:
+    """Scale a picture until it just covers the target, and cut off what is left over; its shapes stay true.
 
-    Args:
-        width, height: target in px.
-        position: which part of the left-over is kept, 0 … 1 from left and from top.
-    """
-    scale = max(width / image.width, height / image.height)
-    covered = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    left = round((covered[0] - width) * position[0])
-    top = round((covered[1] - height) * position[1])
-    resized = image if covered == image.size else image.resize(covered, Image.Resampling.LANCZOS)
-    return resized.crop((left, top, left + width, top + height))
-
-
-def to_tensor(image: Image.Image, flip: bool) -> torch.Tensor:
-    """RGB picture → [3, h, w] float32 in −1 … 1, mirrored if asked."""
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).float() / 127.5 - 1.0
-    return pixels.flip(-1).contiguous() if flip else pixels.contiguous()
-
-
-def focal_position(image: Image.Image, width: int, height: int) -> tuple[float, float]:
-    """The crop position that keeps most of what stands out: edges and colour contrast, with a mild pull to the middle.
+    Both happen in one resampling (Lanczos) of the part that is kept, so that not even rounding squashes it.
 
     Args:
-        width, height: of the crop that will be taken; only their ratio counts.
-
-    Returns:
-        position as in `fit`, in steps of 1/16.
+        target_w, target_h: px.
+        position: which part of the left-over lies before the kept one, each 0..1 (0 keeps left/top, 0.5 the centre).
     """
-    small = image.resize((_FOCUS_PX, _FOCUS_PX), Image.Resampling.BOX)
-    edges = np.asarray(small.convert("L").filter(ImageFilter.FIND_EDGES), dtype=np.float64)
-    edges[[0, -1], :] = edges[:, [0, -1]] = 0  # the filter's own border is no edge
-    colours = np.asarray(small, dtype=np.float64)
-    contrast = np.linalg.norm(colours - np.median(colours, axis=(0, 1)), axis=2)
-    axis = np.linspace(-1, 1, _FOCUS_PX)
-    prior = np.exp(-0.5 * (axis[:, None] ** 2 + axis[None, :] ** 2))
-    energy = (edges + contrast) * prior
-    scale = max(width / image.width, height / image.height)
-    seen_x, seen_y = width / (image.width * scale), height / (image.height * scale)
-    return _best_start(energy.sum(axis=0), seen_x), _best_start(energy.sum(axis=1), seen_y)
+    width, height = image.size
+    scale = max(target_w / width, target_h / height)
+    kept_w, kept_h = min(width, target_w / scale), min(height, target_h / scale)
+    left, top = (width - kept_w) * position[0], (height - kept_h) * position[1]
+    box = (left, top, min(width, left + kept_w), min(height, top + kept_h))
+    return image.resize((target_w, target_h), Image.Resampling.LANCZOS, box=box)
 
 
-def _best_start(profile: np.ndarray, seen: float) -> float:
-    """Position 0 … 1 of a window over ``seen`` of the profile that holds most energy; the middle where nothing is cut."""
-    window = max(1, round(seen * len(profile)))
-    room = len(profile) - window
-    if room <= 0 or profile.sum() == 0:
-        return 0.5
-    sums = np.convolve(profile, np.ones(window), mode="valid")
-    # Among equals the one nearest the middle.
-    order = np.abs(np.arange(room + 1) - room / 2)
-    best = max(range(room + 1), key=lambda start: (round(float(sums[start]), 6), -order[start]))
-    return round(best / room * 16) / 16
+def leftover_px(width_px: int, height_px: int, target: tuple[int, int]) -> tuple[float, float]:
+    """How much `fit` cuts off along x and y, in px of the scaled picture; one of the two is 0."""
+    scale = max(target[0] / width_px, target[1] / height_px)
+    return max(0.0, width_px * scale - target[0]), max(0.0, height_px * scale - target[1])
+
+
+def position_around(focus: tuple[float, float], width_px: int, height_px: int, target: tuple[int, int]) -> tuple[float, float]:
+    """The position for `fit` that brings a point of the picture as near to the centre of the kept part as can be.
+
+    Args:
+        focus: the point, as shares 0..1 of width and height.
+        target: (width, height) in px that will be kept.
+    """
+
+    def along(point: float, leftover: float, kept: float) -> float:
+        if leftover <= 0.0:
+            return 0.5
+        return min(1.0, max(0.0, (point * (kept + leftover) - kept / 2) / leftover))
+
+    leftover_x, leftover_y = leftover_px(width_px, height_px, target)
+    return along(focus[0], leftover_x, target[0]), along(focus[1], leftover_y, target[1])
+
+
+def to_tensor(image: Image.Image, flip: bool = False) -> torch.Tensor:
+    """Pixels as the VAE reads them: ``[3, h, w] float32`` in -1..1, mirrored left to right if asked."""
+    pixels = torch.from_numpy(np.array(image.convert("RGB"), dtype=np.uint8))
+    if flip:
+        pixels = pixels.flip(1)
+    return pixels.permute(2, 0, 1).to(torch.float32).div(127.5).sub(1.0).contiguous()
+
+
+def focal_position(image: Image.Image) -> tuple[float, float]:
+    """The point that a crop should keep, as shares 0..1 of width and height, to two places (`position_around` makes a crop of it).
+
+    The centre of mass of what stands out: edges, and colours far from those of the border, with a mild pull to the
+    centre where photographers put their subject. A plain picture gives the centre.
+    """
+    pixels = np.asarray(_thumbnail(image.convert("RGB")), dtype=np.float64) / 255.0
+    height, width = pixels.shape[:2]
+    edges = np.zeros((height, width))
+    edges[:, 1:] += np.abs(np.diff(pixels, axis=1)).sum(axis=2)
+    edges[1:, :] += np.abs(np.diff(pixels, axis=0)).sum(axis=2)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    contrast = np.abs(pixels - np.median(border, axis=0)).sum(axis=2)
+    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+    prior = np.exp(-2.0 * ((x[None, :] - 0.5) ** 2 + (y[:, None] - 0.5) ** 2))
+    energy = ((edges + contrast) ** 2 + 1e-6) * prior
+    total = energy.sum()
+    return round(float((energy.sum(axis=0) * x).sum() / total), 2), round(float((energy.sum(axis=1) * y).sum() / total), 2)
+
+
+def _thumbnail(image: Image.Image) -> Image.Image:
+    small = image.copy()
+    small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return small

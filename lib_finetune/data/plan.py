@@ -1,176 +1,232 @@
-"""The plan: which picture is shown at which step, how it is cut, and with which caption; a pure function of seed and step."""
+"""The plan of a run: which pictures each step sees, cut, mirrored and captioned how; a function of seed and step alone."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 
-from lib_finetune.data.buckets import choose
-from lib_finetune.data.captions import compose, final_caption
-from lib_finetune.data.images import focal_position, load_rgb
+from lib_finetune.data import captions
+from lib_finetune.data.buckets import Size, bucket_sizes, choose
+from lib_finetune.data.images import leftover_px, position_around
+from lib_finetune.data.order import Order, Walk
 from lib_finetune.data.scan import Picture
 
-_RANDOM_POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)  # few, so that the cache of encoded crops stays bounded
+CROPS = ("centre", "random", "focal")
+_RANDOM_POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)  # few, so that the encoded pictures to be cached stay few
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A picture cut one way: what is encoded and cached.
+    """A picture as it is encoded and cached.
 
     Attributes:
-        prior: it is a class picture.
-        position: part of the left-over that is kept, 0 … 1.
+        picture: index into the plan's pictures, or its class pictures if ``prior``.
+        prior: whether it is a class picture (prior preservation).
+        size: (width, height) in px.
+        position: which part is kept, as `images.fit` takes it.
+        flip: mirrored left to right.
     """
 
     picture: int
     prior: bool
-    size: tuple[int, int]
+    size: Size
     position: tuple[float, float]
     flip: bool
 
 
 @dataclass(frozen=True)
 class Item:
-    """One showing of a picture."""
+    """One picture of a batch; fields as in `Variant`, and the caption of this very step."""
 
-    variant: Variant
+    picture: int
+    size: Size
+    position: tuple[float, float]
+    flip: bool
     caption: str
+    prior: bool
+
+    @property
+    def variant(self) -> Variant:
+        """What is encoded of it."""
+        return Variant(self.picture, self.prior, self.size, self.position, self.flip)
 
 
-@dataclass(frozen=True)
-class CaptionOptions:
-    """How captions are made; see `data.captions`."""
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Items of any micro step (one batch; several make an optimizer step where gradients are accumulated).
 
-    template: str = "a photo of {trigger} {class}"
+    Each batch holds pictures of one size. Every picture comes exactly ``repeats`` times an epoch; the last batch of a
+    size may be smaller. Where there are class pictures, n of them follow the n pictures of each batch, cut to the same size
+    (prior preservation, Ruiz et al., DreamBooth, arXiv 2208.12242). Their captions are never varied.
+
+    Attributes:
+        pictures: what is taught; at least one.
+        class_pictures: of the class in general; may be empty.
+        resolution: px; see `buckets.bucket_sizes`.
+        buckets: False cuts all to the square.
+        batch: pictures in a batch, class pictures not counted.
+        seed: the same seed gives the same items.
+        crop: "centre", "random" (one of five places along the side that is too long) or "focal" (around `Picture.focus`).
+        flip: mirror at random.
+        trigger, class_word, template: see `captions.final_caption`.
+        shuffle_tags, keep_tags, tag_dropout, caption_dropout: see `captions.compose`.
+
+    Raises:
+        ValueError: no picture, an unknown crop, or a batch or resolution that is too small.
+    """
+
+    pictures: Sequence[Picture]
+    class_pictures: Sequence[Picture] = ()
+    _: KW_ONLY
+    resolution: int = 512
+    buckets: bool = True
+    batch: int = 1
+    seed: int = 42
+    crop: str = "centre"
+    flip: bool = False
     trigger: str = ""
     class_word: str = ""
-    shuffle: bool = False
+    template: str = "a photo of {trigger} {class}"
+    shuffle_tags: bool = False
     keep_tags: int = 1
     tag_dropout: float = 0.0
     caption_dropout: float = 0.0
 
-
-@dataclass
-class Plan:
-    """Order, crops and captions of a training.
-
-    Attributes:
-        pictures, class_pictures: from `data.scan`.
-        sizes: the buckets.
-        batch: pictures of the subject in a micro step; as many class pictures join them when there are any.
-        crop: "centre", "random" or "focal".
-    """
-
-    pictures: Sequence[Picture]
-    class_pictures: Sequence[Picture]
-    sizes: Sequence[tuple[int, int]]
-    batch: int
-    seed: int
-    crop: str = "centre"
-    flip: bool = False
-    captions: CaptionOptions = field(default_factory=CaptionOptions)
-    _epoch: tuple[int, list[list[int]]] = field(default=(-1, []), init=False)
-    _focus: dict[Variant, tuple[float, float]] = field(default_factory=dict, init=False)
-
     def __post_init__(self) -> None:
-        self._buckets = [choose(picture.width_px, picture.height_px, self.sizes) for picture in self.pictures]
-        counts: dict[tuple[int, int], int] = {}
-        for bucket, picture in zip(self._buckets, self.pictures):
-            counts[bucket] = counts.get(bucket, 0) + picture.repeats
-        self.epoch_steps = sum(-(-count // self.batch) for count in counts.values())
+        if self.crop not in CROPS:
+            raise ValueError(f"crop {self.crop!r} is none of {', '.join(CROPS)}")
+        object.__setattr__(self, "pictures", tuple(self.pictures))
+        object.__setattr__(self, "class_pictures", tuple(self.class_pictures))
+        _ = self._order  # refuses what cannot be put in order now and not at the first step
 
-    def sizes_of_pictures(self) -> list[tuple[int, int]]:
-        """The bucket of every picture of the subject."""
-        return list(self._buckets)
+    @property
+    def epoch_steps(self) -> int:
+        """Micro steps in one epoch."""
+        return self._order.epoch_steps
+
+    @cached_property
+    def sizes(self) -> tuple[Size, ...]:
+        """Each picture's size in training, (width, height) in px."""
+        offered = bucket_sizes(self.resolution, buckets=self.buckets)
+        return tuple(choose(picture.width_px, picture.height_px, offered) for picture in self.pictures)
+
+    @cached_property
+    def captions(self) -> tuple[str, ...]:
+        """Each picture's caption before it is varied."""
+        return tuple(captions.with_trigger(text, self.trigger) for text in self._plain_captions)
+
+    @cached_property
+    def class_captions(self) -> tuple[str, ...]:
+        """Each class picture's caption: its file's, else the template with the class word alone."""
+        return tuple(captions.final_caption(picture, self.template, "", self.class_word) for picture in self.class_pictures)
+
+    @property
+    def triggered(self) -> int:
+        """How many captions got the trigger put in front, since it was not in them."""
+        return sum(given != plain for given, plain in zip(self.captions, self._plain_captions, strict=True))
 
     def items(self, micro_step: int) -> list[Item]:
-        """What micro step ``micro_step`` (0-based) shows; class pictures behind the subject's."""
-        epoch, place = divmod(micro_step, self.epoch_steps)
-        chosen = self._order(epoch)[place]
-        rng = random.Random(f"items/{self.seed}/{micro_step}")
-        size = self._buckets[chosen[0]]
-        items = [self._item(index, False, size, rng) for index in chosen]
-        return items + [self._item(index, True, size, rng) for index in self._classes(micro_step, len(chosen))]
+        """The items of one micro step, counted from 0 over all epochs: pictures first, then class pictures."""
+        found = []
+        for place, variant in enumerate(self._variants(micro_step)):
+            caption = self.class_captions[variant.picture] if variant.prior else self._caption(variant.picture, micro_step, place)
+            found.append(Item(variant.picture, variant.size, variant.position, variant.flip, caption, variant.prior))
+        return found
 
     def variants(self, first: int, last: int) -> Iterator[Variant]:
-        """The distinct variants that micro steps ``first`` … ``last`` − 1 show."""
+        """Each different variant that the micro steps ``first`` to ``last`` - 1 need, in the order of need.
+
+        Ends as soon as every variant that can ever come has come, however many steps are left.
+        """
         seen: set[Variant] = set()
-        bound = self._variants_in_all()
+        possible = self._possible()
         for micro_step in range(first, last):
-            for item in self.items(micro_step):
-                if item.variant not in seen:
-                    seen.add(item.variant)
-                    yield item.variant
-            if len(seen) == bound:
-                return  # the rest of a long training shows nothing new
+            for variant in self._variants(micro_step):
+                if variant not in seen:
+                    seen.add(variant)
+                    yield variant
+            if len(seen) >= possible:
+                return
 
-    def _variants_in_all(self) -> int | None:
-        """How many variants there are where every showing is cut alike, else None."""
-        return len(self.pictures) * (1 + self.flip) if self.crop != "random" and not self.class_pictures else None
+    def bucket_counts(self) -> dict[Size, int]:
+        """How many pictures each size has, repeats not counted; sorted by size."""
+        return {size: self.sizes.count(size) for size in sorted(set(self.sizes))}
 
-    def _order(self, epoch: int) -> list[list[int]]:
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._batches(random.Random(f"order/{self.seed}/{epoch}")))
-        return self._epoch[1]
+    def lines(self) -> list[str]:
+        """What the person should know of the plan, in plain words."""
+        sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in self.bucket_counts().items())
+        found = [f"Sizes in training: {sizes} px."]
+        if self.triggered:
+            found.append(f'The trigger word "{self.trigger}" is put in front of {self.triggered} of {len(self.captions)} captions.')
+        small = [
+            picture.name
+            for picture, size in zip(self.pictures, self.sizes, strict=True)
+            if picture.width_px < size[0] or picture.height_px < size[1]
+        ]
+        if small:
+            named = ", ".join(small[:5]) + (", …" if len(small) > 5 else "")
+            found.append(f"{len(small)} smaller than in training, and enlarged: {named}. Larger pictures give sharper results.")
+        return found
 
-    def _batches(self, rng: random.Random) -> list[list[int]]:
-        """An epoch: every picture ``repeats`` times, batches of one bucket each, in a drawn order."""
-        shown = [index for index, picture in enumerate(self.pictures) for _ in range(picture.repeats)]
-        rng.shuffle(shown)
-        by_bucket: dict[tuple[int, int], list[int]] = {}
-        for index in shown:
-            by_bucket.setdefault(self._buckets[index], []).append(index)
-        batches = [members[start : start + self.batch] for members in by_bucket.values() for start in range(0, len(members), self.batch)]
-        rng.shuffle(batches)
-        return batches
+    @cached_property
+    def _plain_captions(self) -> list[str]:
+        return [captions.plain_caption(picture, self.template, self.trigger, self.class_word) for picture in self.pictures]
 
-    def _classes(self, micro_step: int, count: int) -> list[int]:
-        if not self.class_pictures:
-            return []
-        # Walked through in drawn rounds; a micro step takes its stretch of the walk.
-        start = micro_step * self.batch
-        return [self._class_at(place) for place in range(start, start + count)]
+    @cached_property
+    def _order(self) -> Order:
+        groups: dict[Size, list[int]] = {size: [] for size in sorted(set(self.sizes))}
+        for index in _repeated(self.pictures):
+            groups[self.sizes[index]].append(index)
+        return Order(list(groups.values()), self.batch, self.seed)
 
-    def _class_at(self, place: int) -> int:
-        tour, offset = divmod(place, len(self.class_pictures))
-        if getattr(self, "_tour", (None,))[0] != tour:
-            order = list(range(len(self.class_pictures)))
-            random.Random(f"classes/{self.seed}/{tour}").shuffle(order)
-            self._tour = (tour, order)
-        return self._tour[1][offset]
+    @cached_property
+    def _walk(self) -> Walk:
+        return Walk(_repeated(self.class_pictures), self.seed)
 
-    def _item(self, index: int, prior: bool, size: tuple[int, int], rng: random.Random) -> Item:
-        drawn = (rng.choice(_RANDOM_POSITIONS), rng.choice(_RANDOM_POSITIONS))
-        flip = rng.random() < 0.5 and self.flip
+    def _variants(self, micro_step: int) -> list[Variant]:
+        entries = self._order.batch(micro_step)
+        size = self.sizes[entries[0]]
+        found = [self._variant(index, False, size, micro_step, place) for place, index in enumerate(entries)]
+        if self.class_pictures:
+            before, count = self._order.before(micro_step), len(entries)
+            found += [self._variant(self._walk.at(before + i), True, size, micro_step, count + i) for i in range(count)]
+        return found
+
+    def _variant(self, index: int, prior: bool, size: Size, micro_step: int, place: int) -> Variant:
         picture = (self.class_pictures if prior else self.pictures)[index]
-        variant = Variant(index, prior, size, self._position(index, prior, picture, size, drawn), flip)
-        return Item(variant, self._caption(picture, prior, rng))
-
-    def _position(
-        self, index: int, prior: bool, picture: Picture, size: tuple[int, int], drawn: tuple[float, float]
-    ) -> tuple[float, float]:
-        if self.crop == "random":
-            # Only the axis that is cut has a choice; the other must not make a second variant.
-            wider = picture.width_px * size[1] > picture.height_px * size[0]
-            taller = picture.width_px * size[1] < picture.height_px * size[0]
-            return drawn[0] if wider else 0.5, drawn[1] if taller else 0.5
+        position, flip = (0.5, 0.5), False
+        if self.crop == "random" or self.flip:
+            rng = random.Random(f"{self.seed}/{micro_step}/{place}/crop")
+            chance, flip = rng.choice(_RANDOM_POSITIONS), self.flip and rng.random() < 0.5
+            if self.crop == "random":
+                x, y = leftover_px(picture.width_px, picture.height_px, size)
+                position = (chance if x >= 1.0 else 0.5, chance if y >= 1.0 else 0.5)
         if self.crop == "focal":
-            key = Variant(index, prior, size, (0.5, 0.5), False)
-            if key not in self._focus:
-                self._focus[key] = focal_position(load_rgb(picture.path), *size)
-            return self._focus[key]
-        return 0.5, 0.5
+            position = position_around(picture.focus, picture.width_px, picture.height_px, size)
+        return Variant(index, prior, size, (round(position[0], 4), round(position[1], 4)), flip)
 
-    def _caption(self, picture: Picture, prior: bool, rng: random.Random) -> str:
-        options = self.captions
-        trigger = "" if prior else options.trigger
-        return compose(
-            final_caption(picture, options.template, trigger, options.class_word),
-            trigger=trigger,
-            keep_tags=options.keep_tags,
-            shuffle=options.shuffle,
-            tag_dropout=options.tag_dropout,
-            caption_dropout=options.caption_dropout,
-            rng=rng,
+    def _caption(self, index: int, micro_step: int, place: int) -> str:
+        return captions.compose(
+            self.captions[index],
+            trigger=self.trigger,
+            keep_tags=self.keep_tags,
+            shuffle=self.shuffle_tags,
+            tag_dropout=self.tag_dropout,
+            caption_dropout=self.caption_dropout,
+            rng=random.Random(f"{self.seed}/{micro_step}/{place}/caption"),
         )
+
+    def _possible(self) -> int:
+        """How many variants there are in all."""
+        subject = sum(self._ways(picture, size) for picture, size in zip(self.pictures, self.sizes, strict=True))
+        return subject + sum(self._ways(picture, size) for size in set(self.sizes) for picture in self.class_pictures)
+
+    def _ways(self, picture: Picture, size: Size) -> int:
+        loose = max(leftover_px(picture.width_px, picture.height_px, size)) >= 1.0
+        return (len(_RANDOM_POSITIONS) if self.crop == "random" and loose else 1) * (2 if self.flip else 1)
+
+
+def _repeated(pictures: Sequence[Picture]) -> list[int]:
+    return [index for index, picture in enumerate(pictures) for _ in range(picture.repeats)]

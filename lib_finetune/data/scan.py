@@ -1,37 +1,43 @@
-"""A folder of pictures with captions: what is usable, what is broken, what belongs to nothing."""
+"""A folder of pictures: what can be trained on, with captions and repeats, and in plain words what cannot."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps, features
+from PIL import Image
 
-from lib_finetune.data.images import BROKEN
+from lib_finetune.data.images import UnreadablePictureError, examine, focal_position
 from lib_finetune.errors import InputError, Problem
 
-CAPTIONS = (".txt", ".caption")  # the first wins
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif"}
-_OTHER_PICTURES = {".heic", ".heif", ".tif", ".tiff", ".gif", ".psd", ".raw", ".svg", ".jxl"}
-_KOHYA = re.compile(r"^(\d+)_(.+)$")
-_WORKERS = 8
+CAPTION_KINDS = (".txt", ".caption")  # the first one found wins
+_KINDS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+_AVIF = ".avif"
+_OTHER_KINDS = frozenset({".heic", ".heif", ".tif", ".tiff", ".gif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw", _AVIF})
+# Up to three digits: "2024_holiday" is a year and not 2024 repeats.
+_KOHYA_FOLDER = re.compile(r"(\d{1,3})_(.*\S.*)", re.DOTALL)
+_WORKERS = min(8, os.cpu_count() or 1)  # decoding leaves Python's lock; more threads only hold more pictures in memory
+_LISTED = 100
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A usable picture.
+    """A picture that can be trained on.
 
     Attributes:
-        width_px, height_px: upright, after EXIF rotation.
-        caption: text of its caption file, or None without one.
-        repeats: times an epoch shows it (kohya's ``10_name class`` folders).
-        folder_words: the words of such a folder's name, or None.
-        content: sha256 of the file's bytes, hex.
+        path: the file.
+        width_px, height_px: after EXIF rotation.
+        caption: text of the caption file in one line; None when there is none.
+        repeats: how often it comes in an epoch (kohya's ``10_name class`` folders; else 1).
+        content: sha256 of the file's bytes, lower-case hex; key of all that is cached of it.
+        folder_words: "name class" of a kohya folder, or None.
+        focus: the point that a focal crop keeps, as shares 0..1 of width and height.
+        name: path relative to the scanned folder, with "/".
     """
 
     path: Path
@@ -39,124 +45,255 @@ class Picture:
     height_px: int
     caption: str | None
     repeats: int
-    folder_words: str | None
     content: str
+    folder_words: str | None = None
+    focus: tuple[float, float] = (0.5, 0.5)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.path.name)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a folder holds.
+    """What a scan found; all paths begin with ``folder``.
 
     Attributes:
-        broken: files that cannot be used, with the reason.
+        pictures: can be trained on, sorted by name.
+        broken: pictures and folders that cannot be read, with the reason.
         orphans: caption files that belong to no picture.
-        remarks: further things to be said.
+        doubles: `.caption` files that are not used because a `.txt` stands beside them.
+        unread_captions: caption files that are not text, with the reason; their pictures count as having none.
+        other_kinds: pictures of kinds that are not read.
+        never: pictures in kohya folders with 0 repeats.
     """
 
     folder: Path
     pictures: tuple[Picture, ...]
-    broken: tuple[tuple[Path, str], ...]
-    orphans: tuple[Path, ...]
-    remarks: tuple[str, ...]
+    broken: tuple[tuple[Path, str], ...] = ()
+    orphans: tuple[Path, ...] = ()
+    doubles: tuple[Path, ...] = ()
+    unread_captions: tuple[tuple[Path, str], ...] = ()
+    other_kinds: tuple[Path, ...] = ()
+    never: tuple[Path, ...] = ()
 
     def lines(self) -> list[str]:
-        """The report in plain words."""
-        captions = sum(picture.caption is not None for picture in self.pictures)
-        lines = [f"{self.folder.name}: {len(self.pictures)} pictures, {captions} with a caption file."]
-        lines += [f"Left out: {path.relative_to(self.folder)} ({reason})." for path, reason in self.broken]
-        lines += [f"This caption belongs to no picture: {path.relative_to(self.folder)}." for path in self.orphans]
-        return [*lines, *self.remarks]
+        """The report in plain words: one line on what was found, then one for each thing to look at."""
+        with_text = sum(picture.caption is not None for picture in self.pictures)
+        lines = [f"{_count(len(self.pictures), 'picture')} in {self.folder}, {with_text} of them with a caption file."]
+        if empty := sum(picture.caption == "" for picture in self.pictures):
+            lines.append(f"Empty caption files: {empty}.")
+        lines += self._repeats()
+        lines += self._each("Skipped", self.broken)
+        lines += self._each("Skipped", ((path, f"{path.suffix} is not a kind that is read") for path in self.other_kinds))
+        lines += self._each("Skipped", ((path, "its folder's name asks for 0 repeats") for path in self.never))
+        lines += self._each("Caption not used", ((path, "there is no picture of this name beside it") for path in self.orphans))
+        lines += self._each("Caption not used", ((path, "the .txt file beside it goes first") for path in self.doubles))
+        lines += self._each("Caption not used", self.unread_captions)
+        return lines
+
+    def _repeats(self) -> list[str]:
+        if all(picture.repeats == 1 for picture in self.pictures):
+            return []
+        views = sum(picture.repeats for picture in self.pictures)
+        return [f"Repeats from folder names such as 10_name: an epoch shows {_count(views, 'picture')}."]
+
+    def _each(self, what: str, entries: Iterable[tuple[Path, str]]) -> list[str]:
+        found = [f"{what}: {_relative(path, self.folder)} ({reason})." for path, reason in entries]
+        more = len(found) - _LISTED
+        return found if more <= 0 else [*found[:_LISTED], f"{what}: {more} more of this sort."]
 
 
-def scan(folder: Path) -> Report:
-    """Find the pictures of a folder and its subfolders, in the order of their relative paths.
+def scan(folder: Path, *, field: str = "data.images", on_picture: Callable[[int, int], None] | None = None) -> Report:
+    """Find the pictures in a folder and its subfolders, decoding each once to know that it is whole.
 
-    Every picture is decoded once, so that a truncated file is found now and not in the middle of a training.
+    Hidden files and folders (".finetune") are left out. The order depends on the names only.
+
+    Args:
+        field: name of the setting that the folder came from, for error messages.
+        on_picture: told (done, total) after each picture.
 
     Raises:
-        InputError: the folder is missing, unreadable, no folder, or holds no usable picture.
+        InputError: no folder, not readable, or no usable picture in it (naming those that are broken).
     """
-    files = _files(folder)
-    candidates = [path for path in files if path.suffix.lower() in _PICTURES]
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        sizes = list(pool.map(_examine, candidates))
-    broken = tuple((path, found) for path, found in zip(candidates, sizes) if isinstance(found, str))
-    remarks: list[str] = []
-    pictures = tuple(
-        _picture(folder, path, found, remarks) for path, found in zip(candidates, sizes) if not isinstance(found, str)
+    files, unreadable = _files(folder, field)
+    kinds = _readable_kinds()
+    candidates = [path for path in files if path.suffix.lower() in kinds]
+    texts = _CaptionFiles(path for path in files if path.suffix.lower() in CAPTION_KINDS)
+    used = [path for path in candidates if _kohya(path, folder)[0] > 0]
+    pictures, broken = [], list(unreadable)
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="finetune-scan") as pool:
+        try:
+            for done, (path, seen) in enumerate(zip(used, pool.map(_examined, used), strict=True), start=1):
+                if isinstance(seen, str):
+                    broken.append((path, seen))
+                else:
+                    repeats, words = _kohya(path, folder)
+                    name = _relative(path, folder)
+                    pictures.append(Picture(path, *seen.size, texts.read(path), repeats, seen.content, words, seen.focus, name))
+                if on_picture is not None:
+                    on_picture(done, len(used))
+        except BaseException:  # a stop must not wait for thousands of pictures
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    report = Report(
+        folder,
+        tuple(pictures),
+        tuple(broken),
+        texts.orphans(candidates),
+        texts.doubles(candidates),
+        tuple(texts.unread),
+        tuple(path for path in files if path.suffix.lower() in _OTHER_KINDS - kinds),
+        tuple(path for path in candidates if _kohya(path, folder)[0] == 0),
     )
     if not pictures:
-        raise _refused(_nothing(folder, files, broken))
-    stems = {path.with_suffix("") for path in candidates} | set(candidates)
-    orphans = tuple(path for path in files if path.suffix.lower() in CAPTIONS and path.with_suffix("") not in stems)
-    return Report(folder, pictures, broken, orphans, tuple(remarks))
+        raise InputError([Problem(field, _nothing_usable(report, kinds))])
+    return report
 
 
-def _files(folder: Path) -> list[Path]:
-    if not str(folder).strip() or not folder.exists():
-        raise _refused(f"the folder {folder} does not exist. Check the path.")
-    if not folder.is_dir():
-        raise _refused(f"{folder} is a file. Name the folder that holds the pictures.")
-    faults: list[OSError] = []
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=faults.append, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place) / name for name in names if not name.startswith(".")]
-    if faults:
-        raise _refused(f"{faults[0].filename} cannot be read: {faults[0].strerror}. Check its permissions.")
-    return sorted(found, key=lambda path: (path.relative_to(folder).as_posix().lower(), path.as_posix()))
-
-
-def _examine(path: Path) -> tuple[int, int, str] | str:
-    """(width, height, sha256), or why the picture is of no use."""
-    if path.suffix.lower() == ".avif" and not _reads_avif():
-        return "this installation cannot read AVIF; convert it to PNG or JPEG"
-    try:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        with Image.open(path) as image:
-            image.seek(0)
-            image.load()
-            width, height = ImageOps.exif_transpose(image).size
-    except BROKEN as error:
-        return f"broken: {error}"
-    return width, height, content
-
-
-def _reads_avif() -> bool:
-    return ".avif" in Image.registered_extensions() or bool("avif" in features.modules and features.check("avif"))
-
-
-def _picture(folder: Path, path: Path, found: tuple[int, int, str], remarks: list[str]) -> Picture:
-    width, height, content = found
-    caption = _caption(path, remarks)
-    named = _KOHYA.match(path.parent.name) if path.parent != folder or _KOHYA.match(folder.name) else None
-    repeats = max(1, int(named[1])) if named else 1
-    return Picture(path, width, height, caption, repeats, named[2].replace("_", " ") if named else None, content)
-
-
-def _caption(path: Path, remarks: list[str]) -> str | None:
-    files = [path.with_suffix(suffix) for suffix in CAPTIONS] + [path.with_name(path.name + suffix) for suffix in CAPTIONS]
-    present = [file for file in files if file.is_file()]
-    if len(present) > 1:
-        remarks.append(f"{path.name} has more than one caption file; {present[0].name} is read.")
-    for file in present[:1]:
+def _files(folder: Path, field: str) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """All files below a folder in the order of their names, and the subfolders that cannot be read."""
+    files: list[Path] = []
+    unreadable: list[tuple[Path, str]] = []
+    waiting, visited = [folder], {os.path.realpath(folder)}
+    while waiting:
+        here = waiting.pop()
         try:
-            return " ".join(file.read_text(encoding="utf-8-sig").split())
-        except (UnicodeDecodeError, OSError) as error:
-            reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
-            remarks.append(f"The caption {file.name} cannot be read: {reason}. The template is used instead.")
-    return None
+            entries = [(here / entry.name, entry.is_dir()) for entry in os.scandir(here) if not entry.name.startswith(".")]
+        except OSError as error:
+            if here == folder:
+                raise InputError([Problem(field, _no_folder(folder, error))]) from error
+            unreadable.append((here, f"the folder cannot be read: {error.strerror or error}"))
+            continue
+        for path, is_folder in entries:
+            if not is_folder:
+                files.append(path)
+            elif (real := os.path.realpath(path)) not in visited:  # a link that leads back is not followed
+                visited.add(real)
+                waiting.append(path)
+    return sorted(files, key=lambda path: _name_order(path, folder)), unreadable
 
 
-def _nothing(folder: Path, files: Iterable[Path], broken: tuple[tuple[Path, str], ...]) -> str:
-    kinds = sorted({path.suffix.lower() for path in files} & _OTHER_PICTURES)
-    if broken:
-        names = "; ".join(f"{path.name} ({reason})" for path, reason in broken[:5])
-        return f"{folder} holds no usable picture: {names}."
-    if kinds:
-        return f"{folder} holds only {', '.join(kinds)} pictures. Convert them to PNG or JPEG."
-    return f"{folder} holds no pictures (png, jpg, webp, bmp, avif)."
+def _no_folder(folder: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f'the folder "{folder}" does not exist. Choose the folder that holds the pictures.'
+    if isinstance(error, NotADirectoryError):
+        return f'"{folder}" is a file. Choose the folder that holds the pictures.'
+    return f'the folder "{folder}" cannot be read ({error.strerror or error}). Allow it to be read, or choose another.'
 
 
-def _refused(message: str) -> InputError:
-    return InputError([Problem("data.images", message)])
+def _name_order(path: Path, folder: Path) -> tuple[str, str]:
+    name = _relative(path, folder)
+    return name.casefold(), name
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _readable_kinds() -> frozenset[str]:
+    Image.init()
+    if _AVIF not in Image.registered_extensions():
+        try:
+            import pillow_avif  # noqa: F401  # registers itself; the WebUI has it, newer Pillows need it no more
+        except ImportError:
+            return _KINDS
+    return _KINDS | {_AVIF}
+
+
+def _kohya(path: Path, folder: Path) -> tuple[int, str | None]:
+    """Repeats and words of the nearest folder named as kohya's trainers want it ("10_zxq dog"), the scanned one included."""
+    for parent in path.parents:
+        match = _KOHYA_FOLDER.fullmatch(parent.name)
+        if match:
+            return int(match[1]), " ".join(match[2].split())
+        if parent == folder:
+            break
+    return 1, None
+
+
+@dataclass(frozen=True)
+class _Examined:
+    size: tuple[int, int]
+    content: str
+    focus: tuple[float, float]
+
+
+def _examined(path: Path) -> _Examined | str:
+    """What decoding the picture tells of it, or the reason why it is broken."""
+    try:
+        data = path.read_bytes()
+        size, thumbnail = examine(data)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    except UnreadablePictureError as error:
+        return str(error)
+    return _Examined(size, hashlib.sha256(data).hexdigest(), focal_position(thumbnail))
+
+
+class _CaptionFiles:
+    """The caption files of a folder and the pictures that they belong to: same folder, same stem."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._exact = {(path.parent, path.stem, path.suffix.lower()): path for path in paths}
+        # Pictures and texts from Windows may differ in letter case.
+        self._loose = {(parent, stem.casefold(), kind): path for (parent, stem, kind), path in self._exact.items()}
+        self.unread: list[tuple[Path, str]] = []
+        self._refused: set[Path] = set()
+
+    def of(self, picture: Path) -> list[Path]:
+        """The picture's caption files, the one that counts first."""
+        return list(self._of(picture))
+
+    def read(self, picture: Path) -> str | None:
+        """The caption in one line, or None when there is none that can be read."""
+        for path in self._of(picture):
+            try:
+                return " ".join(path.read_text(encoding="utf-8-sig").split())
+            except UnicodeDecodeError:
+                self._refuse(path, "it is not UTF-8 text; save it again as UTF-8")
+            except OSError as error:
+                self._refuse(path, f"it cannot be read: {error.strerror or error}")
+            return None
+        return None
+
+    def orphans(self, pictures: Iterable[Path]) -> tuple[Path, ...]:
+        """The files that belong to none of the pictures."""
+        owned = {path for picture in pictures for path in self._of(picture)}
+        return tuple(path for path in self._exact.values() if path not in owned)
+
+    def doubles(self, pictures: Iterable[Path]) -> tuple[Path, ...]:
+        """The files that are passed over for another of the same picture."""
+        return tuple(dict.fromkeys(path for picture in pictures for path in self.of(picture)[1:]))
+
+    def _of(self, picture: Path) -> Iterator[Path]:
+        for kind in CAPTION_KINDS:
+            exact = self._exact.get((picture.parent, picture.stem, kind))
+            path = exact or self._loose.get((picture.parent, picture.stem.casefold(), kind))
+            if path is not None:
+                yield path
+
+    def _refuse(self, path: Path, reason: str) -> None:
+        if path not in self._refused:
+            self._refused.add(path)
+            self.unread.append((path, reason))
+
+
+def _nothing_usable(report: Report, kinds: frozenset[str]) -> str:
+    readable = ", ".join(sorted(kind[1:] for kind in kinds))
+    message = f'the folder "{report.folder}" has no picture that can be used.'
+    if report.broken:
+        named = "; ".join(f"{_relative(path, report.folder)}: {reason}" for path, reason in report.broken[:10])
+        more = len(report.broken) - 10
+        message += f" Broken: {named}{f'; and {more} more' if more > 0 else ''}."
+    if report.other_kinds:
+        others = ", ".join(sorted({path.suffix.lower() for path in report.other_kinds}))
+        message += f" It holds {_count(len(report.other_kinds), 'picture')} of other kinds ({others})."
+    if report.never:
+        message += f" {_count(len(report.never), 'picture')} in folders whose name asks for 0 repeats."
+    return f"{message} Pictures may be {readable}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
