@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = requirements.ADD_ONS["host"]
 OUR_PINS = [add_on.pin for add_on in HOST]
 
-FAKE_PIP = '''
+FAKE_PIP = """
 import os, pathlib, sys
 here = pathlib.Path(__file__).resolve().parent.parent
 with (here / "pip-calls.txt").open("a") as log:
@@ -34,7 +34,7 @@ if name in os.environ.get("FAKE_PIP_FAILS_ON", "").split(","):
 folder = here / f"{name.replace('-', '_')}-{version}.dist-info"
 folder.mkdir()
 (folder / "METADATA").write_text(f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,12 @@ class Site:
     def run_install(self, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "INDEX_URL"}}
         return subprocess.run(
-            [self.python, ROOT / "install.py"], cwd=self.packages, env={**kept, **(environ or {})}, capture_output=True, text=True, check=False
+            [self.python, ROOT / "install.py"],
+            cwd=self.packages,
+            env={**kept, **(environ or {})},
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
 
@@ -212,14 +217,18 @@ def test_a_missing_library_is_named_with_its_use_and_the_command(installed: dict
     assert add_on.needed_for in problem.message
 
 
-@pytest.mark.parametrize(("name", "version"), [("diffusers", "0.28.2"), ("diffusers", "0.42.1"), ("peft", "0.14.0"), ("lycoris-lora", "3.3.0")])
+@pytest.mark.parametrize(
+    ("name", "version"), [("diffusers", "0.28.2"), ("diffusers", "0.42.1"), ("peft", "0.14.0"), ("lycoris-lora", "3.3.0")]
+)
 def test_a_version_outside_the_range_that_was_run_is_a_problem(installed: dict[str, str], name: str, version: str) -> None:
     installed[name] = version
     (problem,) = requirements.problems()
     assert (problem.name, problem.found) == (name, version)
 
 
-@pytest.mark.parametrize(("name", "version"), [("diffusers", "0.29.2"), ("diffusers", "0.35.2"), ("peft", "0.11.1"), ("lycoris-lora", "4.0.0")])
+@pytest.mark.parametrize(
+    ("name", "version"), [("diffusers", "0.29.2"), ("diffusers", "0.35.2"), ("peft", "0.11.1"), ("lycoris-lora", "4.0.0")]
+)
 def test_another_version_within_the_range_is_no_problem(installed: dict[str, str], name: str, version: str) -> None:
     installed[name] = version
     assert requirements.problems() == []
