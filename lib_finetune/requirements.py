@@ -65,6 +65,9 @@ class Problem:
     message: str
     command: str
 
+    def __str__(self) -> str:
+        return self.message
+
 
 _TRAINING = "all training"
 _LYCORIS = "LoHa and LoKr"
