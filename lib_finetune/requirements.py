@@ -56,19 +56,6 @@ class AddOn:
         return release(self.oldest) <= release(version) <= release(self.newest)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why a library stands in the way: a sentence for the person, and the command that mends it ("" when it is not ours to give)."""
-
-    name: str
-    found: str | None
-    message: str
-    command: str
-
-    def __str__(self) -> str:
-        return self.message
-
-
 _TRAINING = "all training"
 _LYCORIS = "LoHa and LoKr"
 
@@ -188,33 +175,33 @@ def command_to_add(pins: list[str]) -> str:
     return " ".join([f'"{sys.executable}"', "-m", "pip", "install", "--no-deps", *pins])
 
 
-def problems() -> list[Problem]:
-    """What is missing or outside the range that was run, for the tab; empty when all is well. Imports none of the libraries."""
+def problems() -> list[str]:
+    """What is missing or outside the range that was run, for the tab: a sentence each, with the command that mends it.
+
+    Empty when all is well. Imports none of the libraries.
+    """
     found = [_problem_of(add_on, installed_version(add_on.name, add_on.module)) for add_on in ADD_ONS[library_set_here()]]
-    return [problem for problem in [*found, _problem_of_hub(installed_version("huggingface-hub", "huggingface_hub"))] if problem]
+    return [sentence for sentence in [*found, _problem_of_hub(installed_version("huggingface-hub", "huggingface_hub"))] if sentence]
 
 
-def _problem_of(add_on: AddOn, version: str | None) -> Problem | None:
+def _problem_of(add_on: AddOn, version: str | None) -> str:
     command = command_to_add([add_on.pin])
     if version is None:
-        message = f"{add_on.name} is missing; {add_on.needed_for} needs it. To add it, stop the WebUI and run: {command}"
-        return Problem(add_on.name, None, message, command)
+        return f"{add_on.name} is missing; {add_on.needed_for} needs it. To add it, stop the WebUI and run: {command}"
     if version == "unknown" or add_on.was_run_with(version):
-        return None
+        return ""
     span = add_on.oldest if add_on.oldest == add_on.newest else f"{add_on.oldest} to {add_on.newest}"
-    message = (
+    return (
         f"{add_on.name} {version} is installed; Finetune was run with {span} ({add_on.needed_for}). It was left as it is, because "
         f"another extension may need it. If training fails and nothing else uses it, stop the WebUI and run: {command}"
     )
-    return Problem(add_on.name, version, message, command)
 
 
-def _problem_of_hub(version: str | None) -> Problem | None:
+def _problem_of_hub(version: str | None) -> str:
     if version is None or version == "unknown" or release(version) >= release(OLDEST_HUB):
-        return None
+        return ""
     command = command_to_add(["huggingface-hub==0.36.2"])
-    message = (
+    return (
         f"huggingface-hub {version} is installed; {_TRAINING} needs {OLDEST_HUB} or newer. It was left as it is, because the WebUI "
         f"uses it. To change it, stop the WebUI and run: {command}"
     )
-    return Problem("huggingface-hub", version, message, command)

@@ -212,9 +212,8 @@ def test_a_missing_library_is_named_with_its_use_and_the_command(installed: dict
     del installed[name]
     (problem,) = requirements.problems()
     add_on = next(add_on for add_on in HOST if add_on.name == name)
-    assert problem.command == f'"{sys.executable}" -m pip install --no-deps {add_on.pin}'
-    assert problem.command in problem.message
-    assert add_on.needed_for in problem.message
+    assert problem.endswith(f'run: "{sys.executable}" -m pip install --no-deps {add_on.pin}')
+    assert add_on.needed_for in problem
 
 
 @pytest.mark.parametrize(
@@ -223,7 +222,7 @@ def test_a_missing_library_is_named_with_its_use_and_the_command(installed: dict
 def test_a_version_outside_the_range_that_was_run_is_a_problem(installed: dict[str, str], name: str, version: str) -> None:
     installed[name] = version
     (problem,) = requirements.problems()
-    assert (problem.name, problem.found) == (name, version)
+    assert problem.startswith(f"{name} {version} is installed")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +236,7 @@ def test_another_version_within_the_range_is_no_problem(installed: dict[str, str
 def test_a_model_hub_client_that_is_too_old_is_a_problem(installed: dict[str, str]) -> None:
     installed["huggingface-hub"] = "0.20.3"
     (problem,) = requirements.problems()
-    assert "0.23.4" in problem.message
+    assert "0.23.4" in problem
 
 
 def test_the_newest_transformers_asks_for_the_newest_set(installed: dict[str, str]) -> None:
