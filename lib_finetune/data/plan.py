@@ -110,7 +110,9 @@ class Plan:
     def sizes(self) -> tuple[Size, ...]:
         """Each picture's size in training, (width, height) in px."""
         offered = bucket_sizes(self.resolution, buckets=self.buckets)
-        return tuple(choose(picture.width_px, picture.height_px, offered) for picture in self.pictures)
+        shapes = {(picture.width_px, picture.height_px) for picture in self.pictures}
+        chosen = {shape: choose(*shape, offered) for shape in shapes}  # most pictures share a few shapes
+        return tuple(chosen[picture.width_px, picture.height_px] for picture in self.pictures)
 
     @cached_property
     def captions(self) -> tuple[str, ...]:

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lib_finetune.data.scan import scan
+from lib_finetune.errors import InputError
+
+
+def names(folder: Path) -> list[str]:
+    return [picture.name for picture in scan(folder).pictures]
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg", ".jpeg", ".JPG", ".webp", ".bmp"])
+def test_kinds_of_pictures_are_found(paint, tmp_path, kind):
+    paint("a" + kind)
+    assert names(tmp_path) == ["a" + kind]
+
+
+def test_avif_is_found_where_pillow_reads_it(paint, tmp_path):
+    try:
+        import pillow_avif  # noqa: F401
+    except ImportError:
+        if ".avif" not in Image.registered_extensions():
+            pytest.skip("this Pillow reads no avif")
+    paint("a.avif")
+    assert names(tmp_path) == ["a.avif"]
+
+
+def test_pictures_come_sorted_by_relative_path_whatever_the_letter_case(paint, tmp_path):
+    for name in ("b.png", "A.png", "sub/a.png", "C/b.png"):
+        paint(name)
+    assert names(tmp_path) == ["A.png", "b.png", "C/b.png", "sub/a.png"]
+
+
+def test_hidden_files_and_folders_are_left_out(paint, tmp_path):
+    for name in ("a.png", ".b.png", ".finetune/c.png"):
+        paint(name)
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_a_linked_folder_is_followed_once(paint, tmp_path):
+    paint("sub/a.png")
+    try:
+        (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    except OSError:
+        pytest.skip("no links here")
+    assert names(tmp_path) == ["sub/a.png"]
+
+
+def test_content_and_size_describe_the_file(paint, tmp_path):
+    path = paint("a.png", size=(70, 50))
+    (found,) = scan(tmp_path).pictures
+    assert (found.path, found.width_px, found.height_px) == (path, 70, 50)
+    assert found.content == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_size_is_that_of_the_upright_picture(paint, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    paint("a.jpg", size=(1600, 900), exif=exif)
+    (found,) = scan(tmp_path).pictures
+    assert (found.width_px, found.height_px) == (900, 1600)
+
+
+def test_the_focus_is_where_something_is(tmp_path, paint):
+    image = Image.new("RGB", (900, 300), "white")
+    image.paste(Image.open(paint("small.png", size=(200, 200))), (650, 50))
+    image.save(tmp_path / "wide.jpg")
+    (tmp_path / "small.png").unlink()
+    x, y = scan(tmp_path).pictures[0].focus
+    assert (x, y) == pytest.approx((0.83, 0.5), abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".caption", ".TXT"])
+def test_captions_are_read_from_beside_the_picture(paint, tmp_path, suffix):
+    paint("a.png")
+    (tmp_path / f"a{suffix}").write_text("  a dog,\n  asleep \n")
+    assert scan(tmp_path).pictures[0].caption == "a dog, asleep"
+
+
+def test_without_a_caption_file_there_is_no_caption(paint, tmp_path):
+    paint("a.png")
+    assert scan(tmp_path).pictures[0].caption is None
+
+
+def test_a_byte_order_mark_is_no_part_of_the_caption(paint, tmp_path):
+    paint("a.png")
+    (tmp_path / "a.txt").write_text("süß", encoding="utf-8-sig")
+    assert scan(tmp_path).pictures[0].caption == "süß"
+
+
+def test_letter_case_does_not_part_a_caption_from_its_picture(paint, tmp_path):
+    paint("IMG_1.JPG")
+    (tmp_path / "img_1.txt").write_text("a dog")
+    report = scan(tmp_path)
+    assert (report.pictures[0].caption, report.orphans) == ("a dog", ())
+
+
+def test_txt_goes_before_caption_and_it_is_said(paint, tmp_path):
+    paint("a.png", caption="from txt")
+    (tmp_path / "a.caption").write_text("from caption")
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == "from txt"
+    assert any("a.caption" in line and "goes first" in line for line in report.lines())
+
+
+def test_a_caption_that_is_not_utf8_is_reported(paint, tmp_path):
+    paint("a.png")
+    (tmp_path / "a.txt").write_text("ein Hund", encoding="utf-16")
+    report = scan(tmp_path)
+    assert report.pictures[0].caption is None
+    assert any("a.txt" in line and "UTF-8" in line for line in report.lines())
+
+
+def test_captions_of_no_picture_are_reported(paint, tmp_path):
+    paint("a.png", caption="a dog")
+    (tmp_path / "b.txt").write_text("a cat")
+    report = scan(tmp_path)
+    assert report.orphans == (tmp_path / "b.txt",)
+    assert any("b.txt" in line for line in report.lines())
+
+
+def test_a_caption_of_a_broken_picture_is_no_orphan(paint, tmp_path):
+    paint("a.png")
+    (tmp_path / "b.png").write_bytes(b"broken")
+    (tmp_path / "b.txt").write_text("a cat")
+    assert scan(tmp_path).orphans == ()
+
+
+def test_empty_caption_files_are_counted(paint, tmp_path):
+    paint("a.png", caption="")
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == ""
+    assert "Empty caption files: 1." in report.lines()
+
+
+def test_kohya_folders_give_repeats_and_words(paint, tmp_path):
+    paint("10_zxq dog/deep/a.png")
+    paint("b.png")
+    first, second = scan(tmp_path).pictures
+    assert (first.repeats, first.folder_words) == (10, "zxq dog")
+    assert (second.repeats, second.folder_words) == (1, None)
+
+
+def test_the_chosen_folder_may_be_a_kohya_folder_itself(paint, tmp_path):
+    paint("5_zxq/a.png")
+    assert scan(tmp_path / "5_zxq").pictures[0].repeats == 5
+
+
+def test_a_year_is_no_number_of_repeats(paint, tmp_path):
+    paint("2024_summer/a.png")
+    assert scan(tmp_path).pictures[0].repeats == 1
+
+
+def test_a_folder_of_no_repeats_is_left_out_and_said(paint, tmp_path):
+    paint("0_zxq/a.png")
+    paint("b.png")
+    report = scan(tmp_path)
+    assert [picture.name for picture in report.pictures] == ["b.png"]
+    assert any("0_zxq/a.png" in line for line in report.lines())
+
+
+def test_broken_pictures_are_listed_with_the_reason(paint, tmp_path):
+    paint("a.png")
+    whole = paint("b.jpg", size=(300, 300)).read_bytes()
+    (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "c.png").write_bytes(b"")
+    report = scan(tmp_path)
+    assert [path.name for path, _ in report.broken] == ["b.jpg", "c.png"]
+    assert any("b.jpg" in line and "cut off" in line for line in report.lines())
+
+
+def test_pictures_of_other_kinds_are_said(paint, tmp_path):
+    paint("a.png")
+    (tmp_path / "b.heic").write_bytes(b"x")
+    assert any("b.heic" in line and ".heic" in line for line in scan(tmp_path).lines())
+
+
+def test_long_lists_are_shortened(paint, tmp_path):
+    paint("a.png")
+    for number in range(130):
+        (tmp_path / f"{number}.txt").write_text("x")
+    assert any("30 more" in line for line in scan(tmp_path).lines())
+
+
+@pytest.mark.parametrize(("name", "words"), [("gone", "does not exist"), ("file.png", "is a file"), ("empty", "no picture")])
+def test_a_folder_without_pictures_is_refused(tmp_path, name, words):
+    (tmp_path / "file.png").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=words) as caught:
+        scan(tmp_path / name, field="data.class_images")
+    assert caught.value.problems[0].field == "data.class_images"
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match="Permission denied"):
+        scan(tmp_path)
+
+
+def test_a_subfolder_that_cannot_be_read_is_listed(paint, tmp_path, monkeypatch):
+    paint("a.png")
+    paint("sub/b.png")
+    real = os.scandir
+
+    def refuse(folder):
+        if Path(folder).name == "sub":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert [path.name for path, _ in scan(tmp_path).broken] == ["sub"]
+
+
+def test_a_folder_of_broken_pictures_names_them(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"a\.png"):
+        scan(tmp_path)
+
+
+def test_a_folder_of_other_kinds_says_so(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"other kinds \(\.heic\)"):
+        scan(tmp_path)
+
+
+def test_progress_is_told(paint, tmp_path):
+    for number in range(3):
+        paint(f"{number}.png")
+    told: list[tuple[int, int]] = []
+    scan(tmp_path, on_picture=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_stop_ends_the_scan_at_once(paint, tmp_path):
+    first = paint("0.png")
+    for number in range(1, 400):
+        shutil.copyfile(first, tmp_path / f"{number}.png")
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        scan(tmp_path, on_picture=stop)
+    assert time.monotonic() - begun < 1.0
+
+
+def test_two_scans_give_the_same_report(paint, tmp_path):
+    for number in range(20):
+        paint(f"{number}.png", seed=number, caption=str(number))
+    assert scan(tmp_path) == scan(tmp_path)
