@@ -88,7 +88,6 @@ _BASE: dict[str, tuple[str, ...]] = {
         "httpx==0.24.1",
         "huggingface-hub==0.36.2",
         "numpy==1.26.2",
-        "omegaconf==2.2.3",
         "Pillow==9.5.0",
         "pillow-avif-plugin==1.4.3",
         "protobuf==3.20.0",
