@@ -6,16 +6,18 @@ from collections.abc import Mapping
 
 import torch
 
-_CHUNK = 1 << 20
+_ROW = 1 << 15  # words; on the CPU a row stays in the cache, and torch does not spread it over threads that wait for one another
+_ROWS_AT_ONCE = {"cpu": 1}
+_MANY_ROWS = 64
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
     """Name → a 64-bit number that depends on every bit and its place.
 
-    Each chunk of a million words is multiplied with fixed random odd factors and summed modulo 2⁶⁴ (a universal hash:
+    Rows of words are multiplied with fixed random odd factors and summed modulo 2⁶⁴, and so are the sums (a universal hash:
     Dietzfelbinger et al., A Reliable Randomized Algorithm for the Closest-Pair Problem, 1997). Nothing but one number a
-    tensor leaves the device, all of them in one transfer.
+    tensor leaves the device, all of them in one transfer. The same bits give the same number on every device.
 
     Args:
         tensors: any dtype and shape; each is reduced where it lies.
@@ -30,22 +32,25 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
                 factors[place] = _factors().to(place)
             sums.setdefault(place, []).append(_reduce(tensor, factors[place]))
             names.setdefault(place, []).append(name)
-        found = {name: value for place in sums for name, value in zip(names[place], torch.stack(sums[place]).tolist())}
+        found = {name: value for place in sums for name, value in zip(names[place], torch.stack(sums[place]).tolist(), strict=True)}
     return {name: int(found[name]) for name in tensors}
 
 
 def _factors() -> torch.Tensor:
+    """[2, row]: one factor a word of a row, one a row."""
     generator = torch.Generator().manual_seed(0x5EED)
-    return torch.randint(-(1 << 62), 1 << 62, (_CHUNK,), generator=generator) * 2 + 1
+    return torch.randint(-(1 << 62), 1 << 62, (2, _ROW), generator=generator) * 2 + 1
 
 
 def _reduce(tensor: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    sums = []
     for words in _words(tensor.detach().contiguous().flatten()):
-        for chunk in words.split(_CHUNK):
-            # The odd factor between chunks makes their order count.
-            total = total * 6364136223846793005 + (chunk * factors[: len(chunk)]).sum()
-    return total
+        whole = len(words) // _ROW * _ROW
+        at_once = _ROWS_AT_ONCE.get(tensor.device.type, _MANY_ROWS)
+        sums += [(rows * factors[0]).sum(1) for rows in words[:whole].view(-1, _ROW).split(at_once)]
+        sums.append((words[whole:] * factors[0, : len(words) - whole]).sum().view(1))
+    joined = torch.cat(sums)
+    return (joined * factors[1, : len(joined)]).sum()
 
 
 def _words(bits: torch.Tensor) -> tuple[torch.Tensor, ...]:

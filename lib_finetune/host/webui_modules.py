@@ -1,0 +1,21 @@
+"""The door to the WebUI's own modules, which exist only inside its process and are looked up when they are needed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+
+def webui(name: str) -> Any:
+    """The WebUI's module ``modules.<name>``; one look-up in `sys.modules` once it is loaded."""
+    return importlib.import_module(f"modules.{name}")
+
+
+def lora_extension() -> Any | None:
+    """The `networks` module of the WebUI's own Lora extension, or None when the person has switched it off.
+
+    Other programs too have a module of this name, so it is known by what it can do.
+    """
+    found = sys.modules.get("networks")
+    return found if found is not None and hasattr(found, "network_apply_weights") and hasattr(found, "loaded_networks") else None

@@ -1,0 +1,134 @@
+"""The host's weights: where they are, clean of LoRA patches, on the device, and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from lib_finetune.errors import HostError
+from lib_finetune.host.webui_modules import lora_extension, webui
+
+PARTS = ("unet", "text", "vae")
+_PREFIXES = ("model.diffusion_model.", "cond_stage_model.", "first_stage_model.")
+
+
+def walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every module with its name as in the original checkpoint: the wrappers that the WebUI puts around parts add nothing to it."""
+    yield prefix, module
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from walk(child, prefix if name == "wrapped" else f"{prefix}{name}.")
+
+
+def own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers of this module alone."""
+    for table in (module._parameters, module._buffers):
+        for name, tensor in table.items():
+            if tensor is not None:
+                yield name, tensor
+
+
+def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str, torch.Tensor]:
+    """Checkpoint name → detached tensor on the host's own storage; never a Parameter of the host."""
+    return {
+        prefix + name: tensor.detach()
+        for prefix, module in walk(model)
+        if prefix.startswith(prefixes)
+        for name, tensor in own_tensors(module)
+    }
+
+
+def clean(model: nn.Module) -> None:
+    """Take the Lora extension's patches out of the weights, by its own means.
+
+    The list of active networks is the person's and stays: their next picture patches the weights again by itself.
+    """
+    networks = lora_extension()
+    if networks is None:
+        return
+    patched = [module for _, module in walk(model) if module.__dict__.get("network_current_names", ())]
+    if not patched:
+        return
+    active = list(networks.loaded_networks)
+    networks.loaded_networks.clear()
+    try:
+        with torch.no_grad():
+            for module in patched:
+                networks.network_apply_weights(module)
+    finally:
+        networks.loaded_networks[:] = active
+
+
+def module_of(model: Any, part: str) -> nn.Module:
+    """The module that the WebUI moves between devices as one: "unet", "text" or "vae"."""
+    if part == "unet":
+        found = model.model
+    elif part == "vae":
+        found = model.first_stage_model
+    else:
+        found = getattr(model.cond_stage_model, "wrapped", model.cond_stage_model)
+    assert isinstance(found, nn.Module)
+    return found
+
+
+def place_of(module: nn.Module) -> torch.device:
+    """The device of a module's first parameter."""
+    return next(module.parameters()).device
+
+
+def bring(model: Any, parts: Iterable[str], device: torch.device, back: ExitStack) -> None:
+    """Bring parts of the model to the device; ``back`` learns how to put them where they were.
+
+    With --medvram the hooks of the WebUI are passed by: they would throw one part out while another is in use.
+
+    Raises:
+        HostError: the WebUI has thrown the weights away.
+    """
+    modules = {part: module_of(model, part) for part in parts}
+    for module in modules.values():
+        if place_of(module).type == "meta":
+            raise HostError("The WebUI has unloaded the checkpoint. Choose it again at the top left, then go on.")
+    if getattr(model, "lowvram", False):
+        _bring_medvram(modules, device, back)
+        return
+    for module in modules.values():
+        found = place_of(module)
+        if not same_place(found, device):
+            back.callback(module.to, found)
+            module.to(device)
+
+
+def same_place(one: torch.device, other: torch.device) -> bool:
+    """Equal devices, where "cuda" means the card that "cuda:0" names."""
+    return one.type == other.type and (one.index is None or other.index is None or one.index == other.index)
+
+
+def _bring_medvram(modules: dict[str, nn.Module], device: torch.device, back: ExitStack) -> None:
+    lowvram = webui("lowvram")
+    if lowvram.module_in_gpu is not None and all(lowvram.module_in_gpu is not module for module in modules.values()):
+        lowvram.send_everything_to_cpu()
+    back.callback(_leave_medvram, modules)
+    for module in modules.values():
+        module.to(device)
+
+
+def _leave_medvram(modules: dict[str, nn.Module]) -> None:
+    """All but the UNet go back to main memory; the UNet stays as the one module that the WebUI knows to be on the card.
+
+    Moving it twice in every turn would cost a third of the time, and the WebUI itself sends it away when it needs the room.
+    """
+    lowvram = webui("lowvram")
+    for part, module in modules.items():
+        if part != "unet":
+            module.to(lowvram.cpu)
+    lowvram.module_in_gpu = modules.get("unet")
+
+
+def settle(model: Any) -> None:
+    """With --medvram: send the UNet that we left on the card to main memory, as the WebUI does after each picture."""
+    if getattr(model, "lowvram", False):
+        webui("lowvram").send_everything_to_cpu()

@@ -1,0 +1,133 @@
+"""Saved files in the WebUI: judged by its loader, with a card, and previewed by its own txt2img."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from stub_webui import Model, StubWebui
+
+from lib_finetune.errors import CheckpointChangedError, HostError
+from lib_finetune.host.webui import WebuiHost
+from lib_finetune.ports import Card, PictureRequest
+
+CARD = Card("mycat", 0.8, "ten pictures", "steps 100")
+GOOD = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q"
+
+
+@pytest.fixture
+def lora(host: WebuiHost) -> Path:
+    path = host.paths.lora / "my-cat.safetensors"
+    save_file({f"{GOOD}.lora_up.weight": torch.ones(8, 2), f"{GOOD}.lora_down.weight": torch.ones(2, 8)}, str(path))
+    return path
+
+
+def test_a_file_that_matches_passes(host: WebuiHost, lora: Path) -> None:
+    found = host.artifact_saved("lora", lora, CARD)
+    assert found.passed and (found.matched, found.total) == (1, 1)
+
+
+def test_a_key_that_the_loader_ignores_fails_by_name(host: WebuiHost, lora: Path) -> None:
+    save_file({f"{GOOD}.alpha": torch.ones(()), "lora_unet_nowhere.alpha": torch.ones(())}, str(lora))
+    found = host.artifact_saved("lora", lora, CARD)
+    assert not found.passed and "not lora_unet_nowhere" in found.message
+
+
+def test_a_file_outside_the_folder_fails(host: WebuiHost, lora: Path, tmp_path: Path) -> None:
+    outside = lora.rename(tmp_path / "other.safetensors")
+    assert "does not list" in host.artifact_saved("lora", outside, CARD).message
+
+
+def test_a_loader_that_refuses_fails_with_its_words(host: WebuiHost, webui: StubWebui, lora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, entry: object) -> None:
+        raise AssertionError("Could not find a module type")
+
+    monkeypatch.setattr(webui.networks, "load_network", refuse)
+    assert "Could not find a module type" in host.artifact_saved("lora", lora, CARD).message
+
+
+def test_the_lists_of_the_person_stay_and_the_card_page_forgets_its_files(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
+    webui.generate(lora="dog")
+    host.artifact_saved("lora", lora, CARD)
+    assert [net.name for net in webui.networks.loaded_networks] == ["dog"] and webui.page.lister.resets == 1
+
+
+def test_an_overwritten_file_that_is_in_use_is_read_anew(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
+    webui.generate(lora="my-cat")
+    webui.processing.StableDiffusionProcessing.cached_c = ["prompt", "conds"]
+    host.artifact_saved("lora", lora, CARD)
+    assert webui.networks.loaded_networks == []
+    assert webui.processing.StableDiffusionProcessing.cached_c == [None, None]
+
+
+def test_the_card_keeps_the_persons_own_notes(host: WebuiHost, lora: Path) -> None:
+    lora.with_suffix(".json").write_text(json.dumps({"notes": "my own", "negative text": "blurry"}))
+    host.artifact_saved("lora", lora, CARD)
+    card = json.loads(lora.with_suffix(".json").read_text())
+    assert card["notes"] == "my own" and card["negative text"] == "blurry"
+    assert card["activation text"] == "mycat" and card["preferred weight"] == 0.8 and card["sd version"] == "SD1"
+
+
+def test_the_card_picture_lies_beside_the_file(host: WebuiHost, lora: Path) -> None:
+    host.card_picture("lora", lora, Image.new("RGB", (8, 8)))
+    assert Image.open(lora.with_suffix(".png")).size == (8, 8)
+
+
+def test_a_picture_asks_the_host_with_the_lora_in_the_prompt(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
+    host.artifact_saved("lora", lora, CARD)
+    image = host.picture(PictureRequest("a cat", loras=[(lora, 0.8)], width_px=64, height_px=96, steps=5, seed=4))
+    made = webui.made[0]
+    assert image.size == (64, 96) and made.prompt == "a cat<lora:my-cat:0.8>" and (made.seed, made.steps) == (4, 5)
+    assert made.closed and made.do_not_save_samples and made.override_settings == {}
+
+
+def test_a_picture_leaves_job_history_networks_and_random_states(host: WebuiHost, webui: StubWebui) -> None:
+    webui.generate(lora="dog")
+    webui.shared.state.job, webui.shared.state.interrupted = "theirs", True
+    webui.during_picture = lambda: (webui.generate(lora="my-cat"), torch.rand(1))
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    host.picture(PictureRequest("a cat"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (webui.shared.state.job, webui.shared.state.interrupted, webui.shared.state.job_no) == ("theirs", True, 0)
+    assert [net.name for net in webui.networks.loaded_networks] == ["dog"]
+    assert webui.shared.cmd_opts.no_prompt_history is False
+
+
+def test_a_picture_in_a_run_is_not_blamed_on_us(host: WebuiHost, webui: StubWebui) -> None:
+    host.remember()
+    webui.during_picture = lambda: webui.generate(lora="my-cat")
+    host.picture(PictureRequest("a cat"))
+    assert host.restoration().differences == ()
+
+
+def test_a_picture_of_another_checkpoint_than_the_runs_is_refused(host: WebuiHost, webui: StubWebui) -> None:
+    host.remember()
+    webui.put_model("b", Model(1))
+    with pytest.raises(CheckpointChangedError):
+        host.picture(PictureRequest("a cat"))
+
+
+def test_a_switch_that_still_waits_does_not_happen_inside_a_picture(host: WebuiHost, webui: StubWebui) -> None:
+    webui.shared.opts.data["sd_model_checkpoint"] = "b.safetensors"
+    host.picture(PictureRequest("a cat"))
+    assert webui.made[0].override_settings == {"sd_model_checkpoint": "a.safetensors"}
+
+
+def test_what_the_host_raises_becomes_our_error_and_frees_the_turn(host: WebuiHost, webui: StubWebui) -> None:
+    def fail() -> None:
+        raise ArithmeticError("A tensor with NaNs was produced in VAE")
+
+    webui.during_picture = fail
+    with pytest.raises(HostError, match="NaNs"):
+        host.picture(PictureRequest("a cat"))
+    assert webui.lock.acquire(blocking=False) and webui.made[0].closed
+
+
+def test_an_unlisted_lora_is_refused(host: WebuiHost, tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="does not list"):
+        host.picture(PictureRequest("a cat", loras=[(tmp_path / "no.safetensors", 1.0)]))
