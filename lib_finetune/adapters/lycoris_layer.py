@@ -1,8 +1,10 @@
-"""Adapters whose layers come from lycoris-lora; attached to the view's modules in bypass mode (base output plus branch)."""
+"""Adapters whose layers come from lycoris-lora: the base's output plus a branch with the layer's own weight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,18 +49,46 @@ def attach(
     """Make a layer for each target and put it in front of the module's own forward.
 
     Args:
-        make: (target, module of the view) → lycoris layer, in bypass mode.
-        dropout: on the branch's output; set here because lycoris prints a warning that is wrong for bypass mode.
+        make: (target, module of the view) → lycoris layer.
+        dropout: on the branch's output.
     """
     layers = []
     for target in targets:
         module = roots[target.part].get_submodule(target.module)
-        layer = make(target, module)
+        with _quiet():
+            layer = make(target, module)
         layer.drop = nn.Dropout(dropout) if dropout else nn.Identity()
         layer.to(device=module.weight.device, dtype=torch.float32)
-        layer.apply_to()
+        module.forward = _branched(module.forward, layer)  # type: ignore[method-assign]  # our view's module, not the host's
         layers.append((target, layer))
     return LycorisAdapter(layers)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """lycoris warns on the console of ranks that fill a small layer; that is no fault."""
+    logger = logging.getLogger("LyCORIS")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _branched(base: Callable[..., torch.Tensor], layer: Any) -> Callable[..., torch.Tensor]:
+    """The base's forward plus drop(ΔW·x).
+
+    lycoris' own bypass is not used: in 3.4.0 LoKr's leaves out alpha / rank and fails on convolutions, and none of them
+    takes 16-bit inputs beside float32 weights.
+    """
+
+    def forward(x: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
+        weight = layer.get_weight(layer.shape).to(x.dtype)
+        branch: torch.Tensor = layer.drop(layer.op(x, weight, **layer.kw_dict))
+        return base(x) + branch
+
+    return forward
 
 
 def layer_class(module: str, name: str) -> Any:

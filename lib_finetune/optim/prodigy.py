@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
+
 from torch.optim import Optimizer
 
 from lib_finetune.optim.optimizer import OPTIMIZERS, Groups, OptimizerKind, needs, param_groups
@@ -13,9 +16,10 @@ def _build(groups: Groups, weight_decay: float) -> Optimizer:
     except (ImportError, RuntimeError, AttributeError) as error:
         raise needs("prodigyopt", "pip install --no-deps prodigyopt==1.1.2", error) from error
     # The safeguard keeps the estimate from jumping during warm-up, as Prodigy's authors advise.
-    optimizer: Optimizer = Prodigy(
-        param_groups(groups), lr=1.0, weight_decay=weight_decay, use_bias_correction=True, safeguard_warmup=True
-    )
+    with redirect_stdout(StringIO()):  # it prints that decay is decoupled
+        optimizer: Optimizer = Prodigy(
+            param_groups(groups), lr=1.0, weight_decay=weight_decay, use_bias_correction=True, safeguard_warmup=True
+        )
     return optimizer
 
 
