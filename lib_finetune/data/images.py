@@ -111,6 +111,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise UnreadablePictureError("this is not a picture of a kind that can be read") from error
     except Image.DecompressionBombError as error:
         raise UnreadablePictureError("it has too many pixels to be opened safely") from error
+    except MemoryError as error:
+        raise UnreadablePictureError("it is too large for the memory that is free") from error
     except _DECODER_ERRORS as error:
         raise UnreadablePictureError(f"the file is cut off or damaged ({error})") from error
 

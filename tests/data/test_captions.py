@@ -113,5 +113,9 @@ def test_a_template_without_the_trigger_gets_it_in_front(picture):
     assert final_caption(picture(1, caption=None), "a dog", "zxq", "dog") == "zxq, a dog"
 
 
+def test_a_trigger_inside_another_word_does_not_count():
+    assert with_trigger("a cathedral", "cat") == "cat, a cathedral"
+
+
 def test_no_trigger_changes_nothing():
     assert with_trigger("a dog", "") == "a dog"
