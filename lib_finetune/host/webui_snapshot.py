@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,9 +24,8 @@ _HOOKS = (
 )
 
 
-@dataclass(frozen=True)
-class Mark:
-    """The state of one tensor without the tensor: numbers only, so that nothing is kept alive.
+class Mark(NamedTuple):
+    """The state of one tensor without the tensor, so that nothing is kept alive.
 
     Attributes:
         pointer: address of its first element.
@@ -37,13 +36,18 @@ class Mark:
     pointer: int
     version: int
     requires_grad: bool
-    kind: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
     patchable: bool
+
+    def same_kind(self, other: Mark) -> bool:
+        """Equal precision and shape."""
+        return self.dtype == other.dtype and self.shape == other.shape
 
     def differs(self, other: Mark) -> str | None:
         """What happened to the tensor between two looks at it, or None."""
-        if self.kind != other.kind:
-            return f"is {other.kind}, was {self.kind}"
+        if not self.same_kind(other):
+            return f"is {other.dtype} {tuple(other.shape)}, was {self.dtype} {tuple(self.shape)}"
         if self.requires_grad != other.requires_grad:
             return f"has requires_grad {other.requires_grad}, had {self.requires_grad}"
         if self.version != other.version:
@@ -56,39 +60,52 @@ def marks(model: nn.Module) -> dict[str, Mark]:
     found = {}
     for prefix, module in webui_weights.walk(model):
         patchable = module.__dict__.get("network_weights_backup") is not None
-        for name, tensor in webui_weights.own_tensors(module):
-            version = 0 if tensor.is_inference() else tensor._version
-            found[prefix + name] = Mark(
-                tensor.data_ptr(), version, tensor.requires_grad, f"{tensor.dtype} {tuple(tensor.shape)}", patchable
-            )
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    version = 0 if tensor.is_inference() else tensor._version
+                    found[prefix + name] = Mark(tensor.data_ptr(), version, tensor.requires_grad, tensor.dtype, tensor.shape, patchable)
     return found
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """All that is not a weight: sentence subject → a value that can be compared."""
+    """All that is not a weight: sentence subject → a value that can be compared.
+
+    Attributes:
+        modules: name → training flag, hooks and replaced forward of each module.
+        values: all else.
+    """
 
     values: Mapping[str, Any]
+    modules: Mapping[str, Any] = field(default_factory=dict)
 
     def differences(self, after: Surroundings) -> dict[str, str]:
         """Subject → "is …, was …" for what is not as it was."""
-        subjects = dict.fromkeys([*self.values, *after.values])
-        return {
-            subject: f"is {_shown(after.values.get(subject))}, was {_shown(self.values.get(subject))}"
-            for subject in subjects
-            if not _equal(self.values.get(subject), after.values.get(subject))
-        }
+        found = {}
+        for subject in {**self.values, **after.values}:
+            is_now, was = after.values.get(subject), self.values.get(subject)
+            if not _equal(is_now, was):
+                found[subject] = f"is {_shown(is_now)}, was {_shown(was)}"
+        if self.modules != after.modules:
+            for name in {**self.modules, **after.modules}:
+                is_now, was = after.modules.get(name), self.modules.get(name)
+                if is_now != was:
+                    found[f"the module {name.rstrip('.') or 'model'}"] = f"is {_shown(is_now)}, was {_shown(was)}"
+        return found
 
 
 def surroundings(model: nn.Module) -> Surroundings:
     """Look at training flags, hooks, replaced forwards, torch's flags, the attention optimisation, active networks, and places."""
-    values: dict[str, Any] = {}
+    modules: dict[str, Any] = {}
+    classes: dict[Any, None] = {}
     for prefix, module in webui_weights.walk(model):
         own = module.__dict__
-        hooks = tuple(id(hook) for table in _HOOKS for hook in (own.get(table) or {}).values())
-        state = (own.get("training"), hooks, id(own["forward"]) if "forward" in own else None, type(module).__qualname__)
-        values[f"the module {prefix.rstrip('.') or 'model'}"] = state
-        values[f"the class {type(module).__qualname__}"] = id(type(module).forward)
+        hooks = [id(hook) for table in _HOOKS if own.get(table) for hook in own[table].values()]
+        name = prefix if prefix not in modules else f"{prefix}wrapped."
+        modules[name] = (own.get("training"), tuple(hooks), id(own["forward"]) if "forward" in own else None)
+        classes[type(module)] = None
+    values: dict[str, Any] = {f"the class {kind.__module__}.{kind.__qualname__}": id(kind.forward) for kind in classes}
     values.update({f"torch's {name}": value for name, value in _torch_flags().items()})
     values["the attention optimisation"] = _attention()
     values["the list of active networks"] = _networks()
@@ -96,7 +113,7 @@ def surroundings(model: nn.Module) -> Surroundings:
         values.update(
             {f"the place of the {part}": str(webui_weights.place_of(webui_weights.module_of(model, part))) for part in webui_weights.PARTS}
         )
-    return Surroundings(values)
+    return Surroundings(values, modules)
 
 
 def random_states() -> Surroundings:

@@ -47,16 +47,20 @@ class Watch:
             self._others.update(marks)
             self._model = id(model)
             return
+        if marks == self._last:
+            return
         for name, mark in marks.items():
             last = self._last.get(name)
             # A new address comes with a move between devices, which counts as a write but keeps the values.
             written = last is not None and mark.version != last.version and mark.pointer == last.pointer and not mark.patchable
-            if last is None or mark.kind != last.kind or written:
+            if last is None or not mark.same_kind(last) or written:
                 self._others.add(name)
 
     def turn_ended(self, began: Mapping[str, Mark], ended: Mapping[str, Mark]) -> None:
         """Note which weights were touched in our turn."""
         self._last = dict(ended)
+        if began == ended:
+            return
         for name in {**began, **ended}:
             before, after = began.get(name), ended.get(name)
             if before is None or after is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,30 +16,29 @@ PARTS = ("unet", "text", "vae")
 _PREFIXES = ("model.diffusion_model.", "cond_stage_model.", "first_stage_model.")
 
 
-def walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Every module with its name as in the original checkpoint: the wrappers that the WebUI puts around parts add nothing to it."""
-    yield prefix, module
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from walk(child, prefix if name == "wrapped" else f"{prefix}{name}.")
+def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every module with its name as in the original checkpoint: the wrappers that the WebUI puts around parts add nothing to it.
 
-
-def own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters and buffers of this module alone."""
-    for table in (module._parameters, module._buffers):
-        for name, tensor in table.items():
-            if tensor is not None:
-                yield name, tensor
+    A list made in one loop, because it is made several times in each turn.
+    """
+    found = [("", model)]
+    for prefix, module in found:
+        found += [
+            (prefix if name == "wrapped" else f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None
+        ]
+    return found
 
 
 def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str, torch.Tensor]:
     """Checkpoint name → detached tensor on the host's own storage; never a Parameter of the host."""
-    return {
-        prefix + name: tensor.detach()
-        for prefix, module in walk(model)
-        if prefix.startswith(prefixes)
-        for name, tensor in own_tensors(module)
-    }
+    found = {}
+    for prefix, module in walk(model):
+        if prefix.startswith(prefixes):
+            for table in (module._parameters, module._buffers):
+                for name, tensor in table.items():
+                    if tensor is not None:
+                        found[prefix + name] = tensor.detach()
+    return found
 
 
 def clean(model: nn.Module) -> None:
