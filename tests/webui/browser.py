@@ -1,0 +1,110 @@
+"""The tab in a headless Chromium, through playwright; without it the driver leaves out what only a browser sees."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+_FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+)
+_WAIT_MS = 180_000
+_PLACE = {"data": "Pictures", "network": "Network", "training": "Training", "saving": "Saving", "preview": "Preview"}
+
+
+class Browser:
+    """One page. Console errors are collected in `errors`."""
+
+    def __init__(self, port: int, profile: Path) -> None:
+        """
+        Raises:
+            ImportError: playwright is not installed.
+            RuntimeError: no Chromium was found.
+        """
+        from playwright.sync_api import sync_playwright
+
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        if chromium is None:
+            raise RuntimeError("no Chromium was found")
+        self.errors: list[str] = []
+        self._address = f"http://127.0.0.1:{port}"
+        self._playwright = sync_playwright().start()
+        self._context = self._playwright.chromium.launch_persistent_context(
+            profile, executable_path=chromium, headless=True, args=_FLAGS.split(), viewport={"width": 1280, "height": 900}
+        )
+        self.page: Any = self._context.pages[0]
+        self.page.set_default_timeout(_WAIT_MS)
+        self.page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        # Fonts and the like from elsewhere are cut at once instead of timing out.
+        self.page.route(lambda address: not address.startswith(self._address), lambda route: route.abort())
+
+    def open(self) -> float:
+        """Load the page, go to the tab; returns seconds."""
+        begin = time.monotonic()
+        self.page.goto(self._address + "/?__theme=light", wait_until="domcontentloaded", timeout=_WAIT_MS)
+        self.page.wait_for_selector("#txt2img_generate")
+        self.page.click('#tabs > .tab-nav > button:has-text("Finetune")')
+        self.page.wait_for_selector("#finetune_train")
+        return time.monotonic() - begin
+
+    def leave(self) -> None:
+        """Close the page, so that it asks nothing of the WebUI."""
+        self.page.goto("about:blank")
+
+    def close(self) -> None:
+        """End the browser."""
+        self._context.close()
+        self._playwright.stop()
+
+    def tabs(self) -> list[str]:
+        """Titles of the WebUI's tabs, in order."""
+        return [title.strip() for title in self.page.locator("#tabs > .tab-nav > button").all_inner_texts()]
+
+    def fill(self, **values: str) -> None:
+        """Type into fields, opening the accordions they lie in: finetune_``name``=value."""
+        for name, value in values.items():
+            field = self.page.locator(f"#finetune_{name} textarea, #finetune_{name} input").first
+            section = name.split("_")[0]
+            if section in _PLACE and not field.is_visible():
+                self._unfold("#finetune_more", field)
+                self._unfold(f"#finetune_section_{section}", field)
+            field.fill(value)
+
+    def _unfold(self, accordion: str, field: Any) -> None:
+        if not field.is_visible() and not self.page.locator(f"{accordion} > .label-wrap.open").count():
+            self.page.click(f"{accordion} > .label-wrap")
+
+    def press(self, name: str) -> None:
+        """Press finetune_``name``, once it can be seen."""
+        self.page.locator(f"#finetune_{name}:visible").first.click()
+
+    def message(self) -> str:
+        """Wait for the message above Train."""
+        self.page.wait_for_selector("#finetune_message .finetune-problems")
+        return str(self.page.inner_text("#finetune_message"))
+
+    def panel(self, pattern: str, timeout_s: float = 600) -> str:
+        """Wait until the panel's text matches, and return it.
+
+        Raises:
+            AssertionError: it did not in time.
+        """
+        until = time.monotonic() + timeout_s
+        text = ""
+        while time.monotonic() < until:
+            text = self.page.inner_text("#finetune_panel")
+            if re.search(pattern, text):
+                return str(text)
+            time.sleep(0.3)
+        raise AssertionError(f"the panel never showed {pattern!r}; it shows {text!r}")
+
+    def shoot(self, path: Path | None) -> None:
+        """A screenshot, if a place for it was given."""
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.page.evaluate("window.scrollTo(0, 0)")
+            self.page.screenshot(path=path)

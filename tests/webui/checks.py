@@ -1,0 +1,275 @@
+"""What must hold in a WebUI, a function each: returns what is worth telling, raises AssertionError with what does not hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+from tests.webui.files import tensors
+from tests.webui.tab import Tab
+from tests.webui.world import PROMPT, LeftOut, World
+
+_PICTURES = 20
+_WAIT_ALLOWED_S = 5.0
+_SHORT = 12  # steps
+
+
+def starts_lightly(world: World) -> str:
+    """Starting imports no library of ours."""
+    found = world.probe("imported")
+    assert not found, f"imported when the WebUI started: {found}"
+    return f"ready after {world.notes['start_s']:.0f} s"
+
+
+def tab_stands_before_settings(world: World) -> str:
+    """The page has the tab, and no console error of ours."""
+    browser = world.seen()
+    took = browser.open()
+    titles = browser.tabs()
+    assert "Finetune" in titles and titles.index("Finetune") < titles.index("Settings"), f"tabs: {titles}"
+    time.sleep(3)  # two polls
+    ours = [line for line in browser.errors if "finetune" in line.lower()]
+    assert not ours, f"console: {ours}"
+    browser.shoot(world.shot("idle"))
+    others = len(browser.errors)
+    return f"page after {took:.0f} s" + (f"; {others} console errors of others, first: {browser.errors[0][:60]}" if others else "")
+
+
+def bad_input_starts_nothing(world: World) -> str:
+    """Wrong folder, name and number are all said at once, and no job is there."""
+    wrong = {**world.settings("a/b"), "images": "/no/such/folder", "training_steps": "abc"}
+    tab = Tab(world.webui)
+    tab.fill(**wrong)
+    unread = tab.press("finetune_train")
+    tab.fill(training_steps="10")
+    said = tab.press("finetune_train")
+    assert "abc" in unread and re.search("steps", unread, re.IGNORECASE), f"a number that is none: {unread}"
+    assert "/no/such/folder" in said and "a/b" in said, f"folder and name: {said}"
+    assert not world.probe("jobs"), "a job was started"
+    return "steps, folder, name" + ("" if "/no/such/folder" in unread else "; but not all three in one message")
+
+
+def bad_input_is_seen(world: World) -> str:
+    """The message stands above Train in the page."""
+    browser = world.seen()
+    browser.fill(images="/no/such/folder", name="a/b")
+    browser.press("train")
+    said = browser.message()
+    browser.shoot(world.shot("error"))
+    assert "/no/such/folder" in said and "a/b" in said, said
+    return said.replace("\n", " | ")[:160]
+
+
+def trains_from_the_tab(world: World) -> str:
+    """The run that all others are compared with: nobody disturbs it."""
+    world.notes["plain"] = world.webui.picture(PROMPT)
+    world.notes["before"] = world.probe("model")
+    if world.browser is None:
+        world.train("quiet")
+    else:
+        _train_in_the_page(world)
+    job = world.await_end("quiet")
+    assert world.file("quiet").is_file(), f"no {world.file('quiet')}"
+    log = "\n".join(job["log"])
+    matched = re.search(r"matched (\d+) of (\d+) modules", log)
+    assert matched and matched[1] == matched[2], f"no 'matched N of N' in the log: {log}"
+    assert "exactly as it was" in log, f"no restoration line in the log: {log}"
+    if world.browser is not None:
+        world.browser.panel("done")
+        world.browser.shoot(world.shot("done"))
+        world.browser.leave()
+    restored = next(line for line in job["log"] if "exactly as it was" in line)
+    return f"{job['steps_per_s']:.1f} it/s; {matched[0]}; {restored}"
+
+
+def _train_in_the_page(world: World) -> None:
+    browser = world.seen()
+    browser.fill(**world.settings("quiet"))
+    browser.press("train")
+    text = browser.panel(r"it/s|s/it")
+    assert re.search(rf"\d+/{world.steps}", text) and "left" in text, text
+    browser.page.wait_for_selector("#finetune_panel svg polyline", state="attached")
+    assert browser.page.locator("#finetune_keep").is_visible() and browser.page.locator("#finetune_discard").is_visible(), "no stop buttons"
+    browser.shoot(world.shot("running"))
+
+
+def card_is_complete(world: World) -> str:
+    """Activation text, preferred weight, preview picture, and the WebUI lists the file."""
+    card = json.loads(world.file("quiet").with_suffix(".json").read_text(encoding="utf-8"))
+    assert "zxq" in card["activation text"] and card["preferred weight"] == 0.8, card
+    assert world.file("quiet").with_suffix(".png").is_file(), "no preview picture"
+    names = [entry["name"] for entry in world.webui.ask("/sdapi/v1/loras")]
+    assert "quiet" in names, f"the WebUI lists {names}"
+    return f"{card['activation text']!r}, weight {card['preferred weight']}"
+
+
+def file_works_at_once(world: World) -> str:
+    """<lora:…> changes a picture without a restart, and leaves the next one alone."""
+    changed = world.webui.picture(f"{PROMPT} <lora:quiet:0.8>")
+    assert changed != world.notes["plain"], "the picture is the same with and without <lora:quiet:0.8>"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    world.notes["with lora"] = changed
+    return ""
+
+
+def pictures_during_training(world: World) -> str:
+    """20 requests in a row give the pictures they gave before, soon, and the training is not harmed."""
+    world.train("busy")
+    world.await_step("busy", 3)
+    own, waits = [], []
+    for number in range(_PICTURES):
+        name, prompt = ("plain", PROMPT) if number % 3 else ("with lora", f"{PROMPT} <lora:quiet:0.8>")
+        asked = time.monotonic()
+        picture = world.webui.picture(prompt)
+        began = world.probe("began")[-1]
+        waits.append(began - asked)
+        own.append(time.monotonic() - began)
+        assert picture == world.notes[name], f"picture {number} ({name}) differs from the one made before training"
+    job = world.job("busy") or {}
+    world.await_end("busy")
+    world.same_as_undisturbed("busy")
+    assert max(waits) < _WAIT_ALLOWED_S, f"waits: {[round(wait, 1) for wait in waits]}"
+    told = f"longest wait {max(waits):.1f} s, mean {sum(waits) / len(waits):.1f} s (a picture itself: {sum(own) / len(own):.1f} s)"
+    return told + f"; training at step {job['done']} of {job['total']} after them" + (" (already over!)" if job["state"] == "done" else "")
+
+
+def another_checkpoint_meanwhile(world: World) -> str:
+    """The job waits while another is loaded, goes on when it is back or asked back, and its file is the undisturbed one."""
+    if world.other is None:
+        raise LeftOut("needs --other")
+    world.train("switched")
+    world.await_step("switched", 10)
+    for back in ("by hand", "by button"):
+        world.webui.load(world.other)
+        job = world.await_job("switched", lambda job: job["state"] == "waiting")
+        assert "waiting for" in job["stage"], job["stage"]
+        assert world.webui.picture(PROMPT) != world.notes["plain"], "the other checkpoint paints the same"
+        if back == "by hand":
+            world.webui.load(world.checkpoint)
+        else:
+            world.press("load")
+        world.await_step("switched", job["done"] + 10)
+    world.await_end("switched")
+    world.same_as_undisturbed("switched")
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    return job["stage"]
+
+
+def reloading_the_page(world: World) -> str:
+    """The page finds the job again; then Reload UI, and again; the file is the undisturbed one."""
+    world.train("reloaded")
+    world.await_step("reloaded", 5)
+    if world.browser is not None:
+        for _ in range(2):
+            world.browser.open()
+            world.browser.panel(r"reloaded[\s\S]*\d+/")
+    ready = world.webui.times_ready()
+    Tab(world.webui).press("settings_restart_gradio")
+    world.webui.await_ready(ready + 1)
+    after = world.job("reloaded")
+    assert after is not None, "Reload UI lost the job"
+    if world.browser is not None:
+        world.browser.open()
+        world.browser.panel("reloaded")
+        world.browser.leave()
+    world.await_end("reloaded")
+    world.same_as_undisturbed("reloaded")
+    return f"{after['state']} at step {after['done']} after Reload UI" + ("" if world.browser else "; the page itself was not looked at")
+
+
+def endings_give_back(world: World) -> str:
+    """After success, both stops, an error and out of memory: the model is what it was, and files are there or not."""
+    told = []
+    for how in ("done", "kept", "discarded", "error", "memory"):
+        before = world.probe("model")
+        _end(world, how)
+        after = world.probe("model")
+        there = world.file(f"end-{how}").exists()
+        assert there == (how in ("done", "kept")), f"after {how} the file is {'' if there else 'not '}there"
+        changed = _changed(before, after)
+        assert not changed, f"after {how}: {changed}"
+        assert world.webui.picture(PROMPT) == world.notes["plain"], f"after {how} the same seed gives another picture"
+        told.append(how)
+    return ", ".join(told)
+
+
+def _end(world: World, how: str) -> None:
+    name = f"end-{how}"
+    if how in ("error", "memory"):
+        world.probe(f"break_step?kind={how}")
+    world.train(name, _SHORT if how == "done" else None)
+    if how in ("error", "memory"):
+        job = world.await_end(name, "failed")
+        word = "went wrong" if how == "error" else "out of memory"
+        assert word in job["message"], f"the message does not say what happened: {job['message']}"
+    elif how == "done":
+        world.await_end(name)
+    else:
+        world.await_step(name, 5)
+        world.press("keep" if how == "kept" else "discard")
+        world.await_end(name, "stopped" if how == "kept" else "discarded")
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What differs, in words: the first few of each group."""
+    found = []
+    for group, values in before.items():
+        now = after[group]
+        if isinstance(values, dict):
+            found += [
+                f"{group}: {key} was {values.get(key)}, is {now.get(key)}" for key in {**values, **now} if values.get(key) != now.get(key)
+            ]
+        elif values != now:
+            found.append(f"{group} was {values}, is {now}")
+    return found[:5]
+
+
+def killed_and_continued(world: World) -> str:
+    """SIGKILL, start again: the tab offers the run, goes on, and the file is the undisturbed one."""
+    world.train("killed")
+    stopped = world.await_step("killed", 25)
+    world.webui.kill()
+    again = world.webui.start()
+    if world.browser is not None:
+        world.browser.open()
+        world.browser.page.wait_for_selector("#finetune_continue:visible")
+        world.browser.shoot(world.shot("unfinished"))
+        world.browser.press("continue")
+    else:
+        world.press("continue", unfinished=stopped["id"])
+    job = world.await_end("killed")
+    if world.browser is not None:
+        world.browser.leave()
+    going = next((line for line in job["log"] if "Going on at step" in line), "")
+    assert going, f"it began anew: {job['log']}"
+    world.same_as_undisturbed("killed")
+    return f"killed at step {stopped['done']}; {going}; the WebUI was back after {again:.0f} s"
+
+
+def weights_never_changed(world: World) -> str:
+    """After all of this the model is the one of the beginning, and an undisturbed run gives the same file again."""
+    changed = _changed({"tensors": world.notes["before"]["tensors"]}, world.probe("model"))
+    assert not changed, changed
+    world.train("again")
+    world.await_end("again")
+    world.same_as_undisturbed("again")
+    return f"{len(world.notes['before']['tensors'])} tensors; the file has {len(tensors(world.file('again'))[0])}"
+
+
+CHECKS = (
+    starts_lightly,
+    tab_stands_before_settings,
+    bad_input_starts_nothing,
+    bad_input_is_seen,
+    trains_from_the_tab,
+    card_is_complete,
+    file_works_at_once,
+    pictures_during_training,
+    another_checkpoint_meanwhile,
+    reloading_the_page,
+    endings_give_back,
+    killed_and_continued,
+    weights_never_changed,
+)

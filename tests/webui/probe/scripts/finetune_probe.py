@@ -1,0 +1,120 @@
+"""The driver's ears inside the WebUI: routes that tell what no page tells. Runs in the WebUI's process."""
+
+import hashlib
+import random
+import sys
+import time
+
+import numpy
+import torch
+from modules import call_queue, script_callbacks, sd_hijack, shared
+
+_LIBRARIES = ("peft", "diffusers", "lycoris", "bitsandbytes", "prodigyopt")
+_BEGAN = []  # time.monotonic() at which each picture got its turn
+
+
+def imported() -> list:
+    """Libraries of ours that are in memory."""
+    return [name for name in _LIBRARIES if name in sys.modules]
+
+
+def jobs() -> list:
+    """Status of every job of this session, oldest first."""
+    module = sys.modules.get("lib_finetune.jobs")
+    runner = module and module._RUNNERS.get("webui")
+    return [job.status() for job in runner.all()] if runner else []
+
+
+def began() -> list:
+    """When each picture got its turn, in this machine's monotonic seconds."""
+    return list(_BEGAN)
+
+
+def model() -> dict:
+    """What must be as it was, a digest each; weights are compared clean of any <lora:…>."""
+    with call_queue.queue_lock:
+        rng = {"torch": torch.get_rng_state().numpy().tobytes(), "numpy": repr(numpy.random.get_state()), "python": repr(random.getstate())}
+        _clean(shared.sd_model)
+        modules = list(shared.sd_model.named_modules())
+        return {
+            "tensors": {name: _tensor(tensor) for name, tensor in _tensors(shared.sd_model).items()},
+            "modules": {name: _module(module) for name, module in modules},
+            "settings": dict(shared.opts.data),
+            "attention": getattr(sd_hijack.model_hijack, "optimization_method", None),
+            "random": {name: _sha(state) for name, state in rng.items()},
+            "torch": {
+                "grad": torch.is_grad_enabled(),
+                "threads": torch.get_num_threads(),
+                "dtype": str(torch.get_default_dtype()),
+                "deterministic": torch.are_deterministic_algorithms_enabled(),
+                "matmul": torch.get_float32_matmul_precision(),
+            },
+        }
+
+
+def break_step(kind: str = "error", after: int = 5) -> bool:
+    """Make the loss of the step after the next ``after`` raise, once."""
+    from lib_finetune.methods.lora import LoraMethod
+
+    honest, left = LoraMethod.loss, [after]
+
+    def loss(self, *given, **named):
+        left[0] -= 1
+        if left[0] >= 0:
+            return honest(self, *given, **named)
+        LoraMethod.loss = honest
+        raise torch.cuda.OutOfMemoryError("the probe says out of memory") if kind == "memory" else RuntimeError("the probe broke this step")
+
+    LoraMethod.loss = loss
+    return True
+
+
+def _clean(loaded) -> None:
+    networks = sys.modules.get("networks")
+    if networks is not None:
+        with torch.no_grad():
+            networks.load_networks([])
+            for module in loaded.modules():
+                networks.network_apply_weights(module)
+
+
+def _tensors(loaded) -> dict:
+    # the WebUI writes alphas_cumprod anew for every picture
+    every = {**dict(loaded.named_parameters()), **dict(loaded.named_buffers())}
+    return {name: tensor for name, tensor in every.items() if name != "alphas_cumprod"}
+
+
+def _tensor(tensor) -> list:
+    values = tensor.detach().contiguous().cpu().view(torch.uint8) if tensor.ndim else tensor.detach().cpu()
+    return [_sha(values.numpy().tobytes()), str(tensor.dtype), str(tensor.device), tensor.requires_grad, tensor.grad is not None]
+
+
+def _module(module) -> list:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [type(module).__qualname__, module.training, "forward" in vars(module), *(len(getattr(module, kind, ())) for kind in kinds)]
+
+
+def _sha(content) -> str:
+    return hashlib.sha256(content if isinstance(content, bytes) else content.encode()).hexdigest()[:16]
+
+
+def _watch_turns() -> None:
+    state = shared.state
+    begin = getattr(state.begin, "honest", state.begin)
+
+    def noting(job="(unknown)"):
+        if str(job).endswith("txt2img"):
+            _BEGAN.append(time.monotonic())
+        return begin(job)
+
+    noting.honest = begin
+    state.begin = noting
+
+
+def _routes(_demo, app) -> None:
+    _watch_turns()
+    for answer in (imported, jobs, began, model, break_step):
+        app.add_api_route(f"/finetune-probe/{answer.__name__}", answer, methods=["GET"])
+
+
+script_callbacks.on_app_started(_routes)
