@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import judge, layout
+from . import judge, layout, statistics
 from .autoencoder import to_pictures
 from .captions import full_caption
 from .painter import alphas_cumprod
@@ -85,24 +85,13 @@ def exam(count: int, seed: int = 77) -> list[Scene]:
     return [random_scene(rng, pattern=str(rng.choice(PATTERNS, p=(0.6, 0.2, 0.2)))) for _ in range(count)]
 
 
-def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    if count == 0:
-        return 0.0, 1.0
-    share = hits / count
-    middle = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, (middle - spread) / (1 + z * z / count)), min(1.0, (middle + spread) / (1 + z * z / count))
-
-
 def score(pictures: np.ndarray, scenes: Sequence[Scene], by: judge.Judge) -> dict[str, float]:
     """Share of pictures in which the judge sees what was asked for: per attribute, and shape, colour and ground together."""
     verdicts = by.look(pictures)
     names = ("shape", "colour", "ground", "pattern")
     shares = {name: float(np.mean([v.agrees(s, (name,)) for v, s in zip(verdicts, scenes, strict=True)])) for name in names}
-    together = sum(v.agrees(s) for v, s in zip(verdicts, scenes, strict=True))
-    low, high = wilson(together, len(scenes))
-    return {**shares, "together": together / len(scenes), "low": low, "high": high, "pictures": len(scenes)}
+    together = statistics.share([v.agrees(s) for v, s in zip(verdicts, scenes, strict=True)])
+    return {**shares, "together": together.value, "low": together.low, "high": together.high, "pictures": len(scenes)}
 
 
 def report(

@@ -1,15 +1,7 @@
 from types import SimpleNamespace
 
-import pytest
-
 from lib_finetune.nano import evaluate
 from lib_finetune.nano.painter import alphas_cumprod
-
-
-def test_wilson_interval_of_a_known_case():
-    low, high = evaluate.wilson(85, 100)
-    assert low == pytest.approx(0.767, abs=1e-3)
-    assert high == pytest.approx(0.907, abs=1e-3)
 
 
 def test_the_sampler_arrives_where_a_perfect_denoiser_points():

@@ -1,0 +1,146 @@
+"""What a training did to nano: the figures of measuring.md, from two painters (before and after) and the judge.
+
+A painter is any callable that turns prompts and seeds into pictures, so that LoRA, checkpoint and embedding files
+of any trainer are measured alike. Equal seeds before and after make the pairs of pictures comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from . import statistics
+from .captions import full_caption
+from .folders import IDENTIFIER, UNSEEN_GROUND, UNSEEN_PATTERN
+from .judge import Judge, Verdict
+from .shapes import SHAPES
+from .statistics import Figure
+from .world import SUBJECTS, Scene, random_scene
+
+Paint = Callable[[Sequence[str], Sequence[int]], np.ndarray]
+"""Prompts and as many seeds → pictures [n, h, w, 3] uint8."""
+
+
+def subject_figures(
+    before: Paint, after: Paint, by: Judge, subject: str, *, count: int = 50, identifier: str = IDENTIFIER
+) -> dict[str, Figure]:
+    """Measure a trained subject; each figure looks at ``count`` pictures.
+
+    Args:
+        before, after: painters of the base and of the trained model.
+        subject: a name of `SUBJECTS`.
+        identifier: what stands before the class name in prompts ("sks", or an embedding's name).
+    """
+    shape = SUBJECTS[subject].shape
+    seeds = range(1000, 1000 + count)
+    prompt = f"a photo of {identifier} {shape}"
+    context = f"{prompt} on a {UNSEEN_PATTERN} {UNSEEN_GROUND} background"
+    class_scenes = _scenes(count, seed=1, shape=shape)
+    other_scenes = _other_scenes(count, shape)
+    shown = by.look(after([prompt] * count, seeds))
+    in_context = by.look(after([context] * count, seeds))
+    class_before, class_after = (paint([full_caption(scene) for scene in class_scenes], seeds) for paint in (before, after))
+    others_before, others_after = (paint([full_caption(scene) for scene in other_scenes], seeds) for paint in (before, after))
+    bare_class = [f"a photo of a {shape}"] * count
+    bare_before, bare_after = (by.look(paint(bare_class, seeds)) for paint in (before, after))
+    return {
+        "subject fidelity": statistics.share([verdict.subject == subject for verdict in shown]),
+        "prompt fidelity": statistics.share([(v.ground, v.pattern) == (UNSEEN_GROUND, UNSEEN_PATTERN) for v in in_context]),
+        "subject in context": statistics.share([verdict.subject == subject for verdict in in_context]),
+        "class preservation, base": _kept(by.look(class_before), class_scenes),
+        "class preservation": _kept(by.look(class_after), class_scenes),
+        "other classes, base": _kept(by.look(others_before), other_scenes),
+        "other classes": _kept(by.look(others_after), other_scenes),
+        "leak, base": statistics.share([verdict.subject == subject for verdict in bare_before]),
+        "leak": statistics.share([verdict.subject == subject for verdict in bare_after]),
+        **_diversity(bare_before, " of the class, base"),
+        **_diversity(bare_after, " of the class"),
+        **_diversity(shown, " of the subject"),
+        "colour drift": statistics.mean(colour_distance(others_before, others_after)),
+    }
+
+
+def style_figures(
+    before: Paint, after: Paint, by: Judge, style: str, *, count: int = 50, identifier: str = IDENTIFIER
+) -> dict[str, Figure]:
+    """Measure a trained style; prompts end in ", sks style" where the style is wanted."""
+    seeds = range(1000, 1000 + count)
+    scenes = _scenes(count, seed=3)
+    plain = [full_caption(scene) for scene in scenes]
+    styled = by.look(after([f"{caption}, {identifier} style" for caption in plain], seeds))
+    plain_before, plain_after = before(plain, seeds), after(plain, seeds)
+    judged = by.look(plain_after)
+    return {
+        "style fidelity": statistics.share([verdict.style == style for verdict in styled]),
+        "prompt fidelity": _kept(styled, scenes),
+        "class preservation, base": _kept(by.look(plain_before), scenes),
+        "class preservation": _kept(judged, scenes),
+        "leak": statistics.share([verdict.style == style for verdict in judged]),
+        "colour drift": statistics.mean(colour_distance(plain_before, plain_after)),
+    }
+
+
+def copying(pictures: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> Figure:
+    """Share of pictures that lie nearer to a training picture than any held-out picture of the subject does.
+
+    Args:
+        pictures, training, held_out: [n, h, w, 3] uint8 of one size.
+    """
+    limit = _nearest(held_out, training).min()
+    return statistics.share((_nearest(pictures, training) < limit).tolist())
+
+
+def colour_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Distance of the mean colours of paired pictures in CIE L*a*b* (ΔE 1976): [n]."""
+    return np.linalg.norm(_mean_lab(first) - _mean_lab(second), axis=1)
+
+
+def _scenes(count: int, seed: int, **fixed: str) -> list[Scene]:
+    rng = np.random.default_rng((seed, 20))
+    return [random_scene(rng, **fixed) for _ in range(count)]
+
+
+def _other_scenes(count: int, shape: str) -> list[Scene]:
+    others = [name for name in SHAPES if name != shape]
+    return [replace(scene, shape=others[index % len(others)]) for index, scene in enumerate(_scenes(count, seed=2))]
+
+
+def _kept(verdicts: Sequence[Verdict], scenes: Sequence[Scene]) -> Figure:
+    """Share that shows shape, colour and ground as asked, and is no subject."""
+    return statistics.share([v.agrees(scene) and not v.subject for v, scene in zip(verdicts, scenes, strict=True)])
+
+
+def _diversity(verdicts: Sequence[Verdict], of: str) -> dict[str, Figure]:
+    """Spread of place and size over seeds in widths of the picture, and how many of all grounds occur."""
+    grounds = [verdict.ground for verdict in verdicts]
+    commonest = max(grounds.count(ground) for ground in set(grounds))
+    return {
+        f"place spread{of}": statistics.spread([verdict.x for verdict in verdicts]),
+        f"size spread{of}": statistics.spread([verdict.radius for verdict in verdicts]),
+        f"commonest ground{of}": statistics.share([index < commonest for index in range(len(grounds))]),
+    }
+
+
+def _nearest(pictures: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Root mean square distance of every picture to the nearest of others, on a grid of 16 × 16 means."""
+    small, references = _thumbnails(pictures), _thumbnails(others)
+    return np.sqrt(((small[:, None] - references[None]) ** 2).mean(-1)).min(1)
+
+
+def _thumbnails(pictures: np.ndarray) -> np.ndarray:
+    count, height, width, _ = pictures.shape
+    cells = pictures.reshape(count, 16, height // 16, 16, width // 16, 3).astype(np.float64).mean((2, 4))
+    return cells.reshape(count, -1)
+
+
+def _mean_lab(pictures: np.ndarray) -> np.ndarray:
+    """Mean L*a*b* of pictures, from sRGB with white D65 (IEC 61966-2-1, CIE 15): [n, 3]."""
+    srgb = pictures.astype(np.float64) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    lab = np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+    return lab.mean((1, 2))
