@@ -77,7 +77,8 @@ def _run(check: Callable[[World], str], world: World) -> str:
     except Exception as error:  # noqa: BLE001  the other checks still have something to tell
         said, result = f"{type(error).__name__}: {error}"[:1000], "FAIL"
         if not isinstance(error, AssertionError):
-            traceback.print_exc()
+            with (world.webui.data / "driver-errors.txt").open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
     print(f"{result:8}  {time.monotonic() - begin:6.1f} s  {check.__name__.replace('_', ' '):32}  {said}", flush=True)
     return result
 

@@ -56,6 +56,8 @@ class WebUI:
                 if part.exists() and not (models / part.name).exists():
                     (models / part.name).symlink_to(part.resolve())
         settings = {"sd_model_checkpoint": checkpoints[0].name, "samples_save": False, "grid_save": False}
+        # "Original" divides by the mean of the encoded prompt, which is zero in a random text encoder.
+        settings["emphasis"] = "No norm"
         (self.data / "config.json").write_text(json.dumps(settings), encoding="utf-8")
         _copy_project(self.data / "extensions" / "finetune")
         shutil.copytree(Path(__file__).parent / "probe", self.data / "extensions" / "finetune-probe", dirs_exist_ok=True)
