@@ -139,3 +139,27 @@ def write_text_folder(folder: Path) -> None:
 
     tokenizer.write_files(folder)
     write_atomically(folder / "config.json", json.dumps(layout.text_config(), indent=2).encode())
+
+
+def write_diffusers_folder(folder: Path) -> None:
+    """Write the configurations (no weights) that diffusers' ``from_single_file(file, config=folder)`` asks for."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    layout.new_unet().save_config(folder / "unet")
+    layout.new_autoencoder().save_config(folder / "vae")
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    DPMSolverMultistepScheduler(**noise).save_config(folder / "scheduler")
+    write_text_folder(folder / "tokenizer")
+    write_atomically(folder / "text_encoder" / "config.json", json.dumps(layout.text_config(), indent=2).encode())
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+    }
+    write_atomically(folder / "model_index.json", json.dumps(index, indent=2).encode())

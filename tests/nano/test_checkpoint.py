@@ -70,6 +70,30 @@ def test_diffusers_converter_finds_the_same_unet(tmp_path, weights):
     assert all(torch.equal(converted[name], value) for name, value in unet.state_dict().items())
 
 
+def test_diffusers_loads_the_file_without_a_hub(tmp_path, weights):
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    path = tmp_path / "nano-sd15.safetensors"
+    checkpoint.write(path, weights, {})
+    checkpoint.write_diffusers_folder(tmp_path / "config")
+    loaded = StableDiffusionPipeline.from_single_file(path, config=str(tmp_path / "config"), local_files_only=True)
+    unet, vae, text = checkpoint.load(path)
+    for ours, theirs in ((unet, loaded.unet), (vae, loaded.vae), (text, loaded.text_encoder)):
+        read = theirs.state_dict()
+        assert all(torch.equal(value, read[name]) for name, value in ours.state_dict().items() if not name.endswith("position_ids"))
+
+
+def test_our_own_reader_infers_nanos_layout(weights):
+    from lib_finetune.model.layout import infer
+
+    found = infer(weights)
+    assert found.unet["block_out_channels"] == tuple(layout.new_unet().config.block_out_channels)
+    assert found.vae["block_out_channels"] == tuple(layout.new_autoencoder().config.block_out_channels)
+    assert found.text["num_hidden_layers"] == layout.TEXT_LAYERS
+    assert found.text["num_attention_heads"] == layout.TEXT_HEADS
+
+
 def test_a_missing_or_foreign_file_is_one_clear_message(tmp_path):
     from safetensors.torch import save_file
 
