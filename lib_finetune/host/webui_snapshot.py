@@ -37,17 +37,12 @@ class Mark(NamedTuple):
     version: int
     requires_grad: bool
     dtype: torch.dtype
-    shape: tuple[int, ...]
     patchable: bool
-
-    def same_kind(self, other: Mark) -> bool:
-        """Equal precision and shape."""
-        return self.dtype == other.dtype and self.shape == other.shape
 
     def differs(self, other: Mark) -> str | None:
         """What happened to the tensor between two looks at it, or None."""
-        if not self.same_kind(other):
-            return f"is {other.dtype} {tuple(other.shape)}, was {self.dtype} {tuple(self.shape)}"
+        if self.dtype != other.dtype:
+            return f"is {other.dtype}, was {self.dtype}"
         if self.requires_grad != other.requires_grad:
             return f"has requires_grad {other.requires_grad}, had {self.requires_grad}"
         if self.version != other.version:
@@ -63,8 +58,7 @@ def marks(model: nn.Module) -> dict[str, Mark]:
         for table in (module._parameters, module._buffers):
             for name, tensor in table.items():
                 if tensor is not None:
-                    version = 0 if tensor.is_inference() else tensor._version
-                    found[prefix + name] = Mark(tensor.data_ptr(), version, tensor.requires_grad, tensor.dtype, tensor.shape, patchable)
+                    found[prefix + name] = Mark(tensor.data_ptr(), tensor._version, tensor.requires_grad, tensor.dtype, patchable)
     return found
 
 

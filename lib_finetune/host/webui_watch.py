@@ -53,7 +53,7 @@ class Watch:
             last = self._last.get(name)
             # A new address comes with a move between devices, which counts as a write but keeps the values.
             written = last is not None and mark.version != last.version and mark.pointer == last.pointer and not mark.patchable
-            if last is None or not mark.same_kind(last) or written:
+            if last is None or mark.dtype != last.dtype or written:
                 self._others.add(name)
 
     def turn_ended(self, began: Mapping[str, Mark], ended: Mapping[str, Mark]) -> None:
