@@ -56,8 +56,8 @@ class Batches:
         found: dict[str, Variant] = {}  # by key: copies of a picture are encoded once
         for variant in self._plan.variants(first, last):
             key = self._key(variant)
-            if key not in found and key not in self._cache:
-                found[key] = variant
+            if key not in self._cache:
+                found.setdefault(key, variant)
         return list(found.values())
 
     def encode_variant(self, variant: Variant) -> None:
