@@ -92,6 +92,7 @@ def _train_in_the_page(world: World) -> None:
     assert re.search(rf"\d+/{world.steps}", text) and "left" in text, text
     browser.page.wait_for_selector("#finetune_panel svg polyline", state="attached")
     assert browser.page.locator("#finetune_keep").is_visible() and browser.page.locator("#finetune_discard").is_visible(), "no stop buttons"
+    browser.panel(rf"\b[1-9]\d/{world.steps}\b")  # a curve to look at
     browser.shoot(world.shot("running"))
 
 
