@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from lib_finetune import cli
+from lib_finetune.config import codec
+from lib_finetune.config.settings import Settings
+
+_SUBJECT = "winking-star"
+_SAMPLE = {
+    "name": "sample-star",
+    "data.trigger": "sks",
+    "data.class_word": "star",
+    "data.resolution": "128",
+    "training.batch": "4",
+    "training.steps": "150",
+    "optimizer.unet_rate": "1e-3",
+    "optimizer.text_encoder_rate": "5e-4",
+    "saving.overwrite": "true",
+}
+"""Nano's own preset: a small model takes larger rates than SD1.5."""
+_WEIGHTS = (0.6, 0.8, 1.0)
+_SEEDS = (1, 2, 3)
+
+
+def reproducible_matrix_products() -> None:
+    """Have MKL give the same bits in every run; without this two equal runs on the CPU differ in the last digit.
+
+    Read by MKL at its first product, so this must come before any.
+    """
+    os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 def open_host(checkpoint: Path, root: Path, precision: str) -> Any:
@@ -20,5 +49,65 @@ def open_host(checkpoint: Path, root: Path, precision: str) -> Any:
     return HeadlessHost.open(checkpoint, root, dtype=dtypes.get(precision))
 
 
+def nano(options: argparse.Namespace) -> int:
+    """``nano install --webui DIR``."""
+    from lib_finetune.nano.install import install
+
+    print(install(options.webui))
+    return 0
+
+
+def quickstart(options: argparse.Namespace) -> int:
+    """Train a LoRA on the sample pictures and show base and result side by side."""
+    from lib_finetune.export.picture import write_png
+    from lib_finetune.nano.folders import write_subject
+
+    start = time.monotonic()
+    root = options.output_root.resolve()
+    pictures = root / "pictures"
+    write_subject(pictures, _SUBJECT)
+    host = open_host(_sample_checkpoint(root), root, "auto")
+    settings = codec.with_values(Settings(), [("data.images", str(pictures)), *_SAMPLE.items()])
+    result = cli.train_on(host, settings)
+    sheet = root / "before-and-after.png"
+    write_png(sheet, _before_and_after(host, result.file))
+    print(f"LoRA: {result.file}\nBefore and after: {sheet}\n{time.monotonic() - start:.0f} seconds in all.")
+    return 0
+
+
+def _sample_checkpoint(root: Path) -> Path:
+    """The nano checkpoint, or random weights of the same layout while it is not there."""
+    from lib_finetune.nano import checkpoint
+
+    if checkpoint.FILE.is_file():
+        return checkpoint.FILE
+    from safetensors.torch import save
+
+    from lib_finetune.files import write_atomically
+    from lib_finetune.model.random_weights import random_checkpoint, sd15_layout
+    from lib_finetune.nano import layout
+
+    widths = tuple(layout.UNET_WIDTH * level for level in layout.UNET_LEVELS)
+    vae = tuple(layout.VAE_WIDTH * level for level in layout.VAE_LEVELS)
+    shape = sd15_layout(widths, vae, layout.TEXT_WIDTH, layout.TEXT_LAYERS, layout.VAE_RES_BLOCKS, layout.TEXT_HEADS)  # type: ignore[arg-type]
+    path = root / "models" / "Stable-diffusion" / "random-weights.safetensors"
+    write_atomically(path, save(random_checkpoint(shape, seed=0)))
+    print("The nano checkpoint is not there; random weights of its layout are trained, whose pictures show nothing.")
+    return path
+
+
+def _before_and_after(host: Any, lora: Path) -> Any:
+    from lib_finetune.export.picture import grid
+    from lib_finetune.ports import PictureRequest
+
+    def picture(seed: int, weight: float) -> Any:
+        loras = ((lora, weight),) if weight else ()
+        return host.picture(PictureRequest("a photo of sks star", loras=loras, width_px=128, height_px=128, steps=15, seed=seed))
+
+    rows = [[picture(seed, weight) for weight in (0.0, *_WEIGHTS)] for seed in _SEEDS]
+    return grid(rows, ["base", *(f"weight {weight}" for weight in _WEIGHTS)], [f"seed {seed}" for seed in _SEEDS])
+
+
 if __name__ == "__main__":
-    sys.exit(cli.main(sys.argv[1:], open_host))
+    reproducible_matrix_products()
+    sys.exit(cli.main(sys.argv[1:], open_host, {"quickstart": quickstart, "nano": nano}))

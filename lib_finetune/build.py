@@ -167,7 +167,9 @@ def assemble(
     compute = precision.choose(settings.training.precision, base, lease.device)
     adapter = _adapter(settings, model)
     trains_text = bool(adapter.parameters("text"))
-    text = TextEncoder(model.text, tools.tokenizer, settings.training.clip_skip or 1, settings.data.max_tokens, 0 if trains_text else _TEXTS_KEPT)
+    text = TextEncoder(
+        model.text, tools.tokenizer, settings.training.clip_skip or 1, settings.data.max_tokens, 0 if trains_text else _TEXTS_KEPT
+    )
     _prepare_modes(settings, model, adapter)
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, _objective(settings))
     method = LoraMethod(adapter, text, denoiser)
@@ -226,7 +228,12 @@ def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, lease: Le
 
 
 def _trainer(
-    settings: Settings, method: LoraMethod, batches: Batches, compute: precision.Precision, turns: Turns, report: Callable[[StepReport], None]
+    settings: Settings,
+    method: LoraMethod,
+    batches: Batches,
+    compute: precision.Precision,
+    turns: Turns,
+    report: Callable[[StepReport], None],
 ) -> Trainer:
     chosen, training = settings.optimizer, settings.training
     steps = training.steps or 0

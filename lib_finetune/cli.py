@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train from a folder of pictures")
     train.add_argument("method", choices=METHODS)
-    train.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help="Stable Diffusion 1.x checkpoint, .safetensors or .ckpt")
+    train.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="FILE", help="Stable Diffusion 1.x checkpoint, .safetensors or .ckpt"
+    )
     train.add_argument("--images", metavar="DIR", help="folder with the pictures")
     train.add_argument("--name", metavar="NAME", help="name of the result")
     train.add_argument("--trigger", metavar="WORD")
@@ -223,7 +225,7 @@ class Console:
         if sys.stdout.isatty():
             print(f"\r{line}\033[K", end="", flush=True)
             self._bar = True
-        elif done == total or done % max(1, total // 10) < 10 and text.startswith("loss"):
+        elif done == total or (done % max(1, total // 10) < 10 and text.startswith("loss")):
             print(line, flush=True)
 
     def _end_bar(self) -> None:

@@ -195,7 +195,8 @@ class Jobs:
         jobs = self.all()
         running = [job for job in jobs if job.state in (RUNNING, WAITING)]
         ended = [job for job in jobs if job.ended]
-        return (running or ended[-1:] or jobs or [None])[0]
+        found = running or ended[-1:] or jobs
+        return found[0] if found else None
 
     def _work(self) -> None:
         while True:
@@ -216,7 +217,7 @@ class Jobs:
             job.file, job.message, job.state = result.file, _ending(result), result.outcome
         except FinetuneError as error:
             self._failed(job, str(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.exception("The job %s failed", job.folder.name)
             self._append_traceback(job)
             self._failed(job, f"Something went wrong that should not: {error!r}. The details are in {job.folder / 'traceback.txt'}.")

@@ -22,7 +22,16 @@ from lib_finetune.data.captions import template_caption
 from lib_finetune.data.fingerprint import fingerprint
 from lib_finetune.engine import randomness, state
 from lib_finetune.engine.turns import Turns
-from lib_finetune.errors import CheckpointChangedError, DivergedError, FinetuneError, HostError, InputError, OutOfMemoryError, Problem, SaveError
+from lib_finetune.errors import (
+    CheckpointChangedError,
+    DivergedError,
+    FinetuneError,
+    HostError,
+    InputError,
+    OutOfMemoryError,
+    Problem,
+    SaveError,
+)
 from lib_finetune.export import lora_file
 from lib_finetune.export.metadata import lora_metadata
 from lib_finetune.files import write_atomically
@@ -164,7 +173,7 @@ class Run:
                     assembly = build.assemble(
                         settings, found, model, lease, tools, info, self._host.paths.data / "cache" / "latents", turns, self._sink.steps
                     )
-            lease = None  # the host's tensors are let go of
+            del lease  # the host's tensors are let go of
             for line in assembly.plan.lines():
                 self._sink.say(line)
             self._warn_of_long_captions(settings, assembly)
@@ -192,7 +201,13 @@ class Run:
         wanted = {"pictures": mark, "settings": build.public_settings(settings)}
         for what, value in wanted.items():
             if stored["run"][what] != value:
-                raise InputError([Problem("", f"This run cannot go on: its {what} have changed since step {stored['trainer']['step']}. Start a new run.")])
+                raise InputError(
+                    [
+                        Problem(
+                            "", f"This run cannot go on: its {what} have changed since step {stored['trainer']['step']}. Start a new run."
+                        )
+                    ]
+                )
         assembly.trainer.load_state(stored["trainer"])
         self._sink.say(f"Going on at step {assembly.trainer.step} of {settings.training.steps}.")
 
@@ -329,7 +344,12 @@ class Run:
         side = min(512, settings.data.resolution)
         try:
             request = PictureRequest(
-                prompt, loras=((path, settings.preview.weight),), width_px=side, height_px=side, steps=settings.preview.steps, seed=settings.training.seed
+                prompt,
+                loras=((path, settings.preview.weight),),
+                width_px=side,
+                height_px=side,
+                steps=settings.preview.steps,
+                seed=settings.training.seed,
             )
             self._host.card_picture("lora", path, self._host.picture(request))
         except (FinetuneError, RuntimeError, OSError) as error:

@@ -13,7 +13,10 @@ def describe() -> str:
 
 def _paragraph(leaf: Leaf) -> str:
     about = leaf.about
-    facts = [leaf.type.__name__ + (" or auto" if leaf.optional else ""), f"default {'auto' if leaf.default is None else repr(leaf.default)}"]
+    facts = [
+        leaf.type.__name__ + (" or auto" if leaf.optional else ""),
+        f"default {'auto' if leaf.default is None else repr(leaf.default)}",
+    ]
     if about.low is not None and about.high is not None:
         facts.append(f"{about.low:.10g} to {about.high:.10g}")
     allowed = about.allowed()

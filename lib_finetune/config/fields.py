@@ -43,9 +43,9 @@ class About:
         return self.choices() if callable(self.choices) else self.choices
 
 
-def setting(default: Any, label: str, help: str, **about: Any) -> Any:
-    """A dataclass field of a settings section; keyword arguments as in `About`."""
-    return dataclasses.field(default=default, metadata={_KEY: About(label, help, **about)})
+def setting(default: Any, label: str, explained: str, **about: Any) -> Any:
+    """A dataclass field of a settings section; ``explained`` is `About.help`, keyword arguments as in `About`."""
+    return dataclasses.field(default=default, metadata={_KEY: About(label, explained, **about)})
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,19 @@ class Data:
         source="LyCORIS example configurations: 0.05",
     )
     resolution: int = setting(512, "Resolution", "Side of the square whose area all pictures are brought to.", unit="px", low=64, high=2048)
-    buckets: bool = setting(True, "Aspect-ratio buckets", "Keep each picture's shape (in steps of 64 px) instead of cutting all to a square.")
+    buckets: bool = setting(
+        True, "Aspect-ratio buckets", "Keep each picture's shape (in steps of 64 px) instead of cutting all to a square."
+    )
     crop: str = setting(
         "centre", "Crop", "Which part is kept where a picture does not fit its bucket.", choices=("centre", "random", "focal")
     )
     flip: bool = setting(False, "Mirror", "Also train on mirrored pictures. Leave off for faces and anything with text.")
     max_tokens: int = setting(
-        225, "Caption length", "Tokens of a caption that are read; the rest is cut off, with a warning.", unit="tokens", choices=(75, 150, 225)
+        225,
+        "Caption length",
+        "Tokens of a caption that are read; the rest is cut off, with a warning.",
+        unit="tokens",
+        choices=(75, 150, 225),
     )
     class_images: str = setting(
         "", "Class pictures", "Folder with pictures of the class in general, so that the model does not forget it (prior preservation)."
@@ -94,7 +100,10 @@ class Network:
         choices=("all", "attention"),
     )
     text_encoder: bool = setting(
-        True, "Train the text encoder", "Patch the text encoder too: better likeness, a little slower.", source="Hugging Face DreamBooth blog"
+        True,
+        "Train the text encoder",
+        "Patch the text encoder too: better likeness, a little slower.",
+        source="Hugging Face DreamBooth blog",
     )
 
 
@@ -153,7 +162,9 @@ class Objective:
         high=100.0,
         source="Hang et al., Efficient Diffusion Training via Min-SNR Weighting Strategy, arXiv 2303.09556: 5",
     )
-    noise_offset: float = setting(0.0, "Noise offset", "Lets the result be darker or brighter overall; 0.03 to 0.05 if at all.", low=0.0, high=1.0)
+    noise_offset: float = setting(
+        0.0, "Noise offset", "Lets the result be darker or brighter overall; 0.03 to 0.05 if at all.", low=0.0, high=1.0
+    )
     timestep_min: int = setting(0, "Lowest timestep", "First noise level that is trained.", low=0, high=999)
     timestep_max: int = setting(999, "Highest timestep", "Last noise level that is trained.", low=0, high=999)
     prior_weight: float = setting(
@@ -183,12 +194,16 @@ class Training:
     batch: int = setting(1, "Batch size", "Pictures in one step; more need more memory.", unit="pictures", low=1, high=64)
     accumulation: int = setting(1, "Accumulation", "Batches summed into one step; a larger batch without its memory.", low=1, high=256)
     seed: int = setting(42, "Seed", "The same seed and settings give the same file on the CPU.", low=0, high=2**31 - 1)
-    precision: str = setting("auto", "Precision", "Of the computation. Automatic: bf16 or fp16 on CUDA, fp32 on the CPU.", choices=PRECISIONS)
-    gradient_checkpointing: bool = setting(
-        False, "Gradient checkpointing", "Uses about 0.7 GB less at 512 px and takes a quarter longer."
+    precision: str = setting(
+        "auto", "Precision", "Of the computation. Automatic: bf16 or fp16 on CUDA, fp32 on the CPU.", choices=PRECISIONS
     )
+    gradient_checkpointing: bool = setting(False, "Gradient checkpointing", "Uses about 0.7 GB less at 512 px and takes a quarter longer.")
     ema_decay: float = setting(
-        0.0, "EMA decay", "Save the moving average of the patches instead of their last state; 0 is off, 0.99 is usual.", low=0.0, high=0.99999
+        0.0,
+        "EMA decay",
+        "Save the moving average of the patches instead of their last state; 0 is off, 0.99 is usual.",
+        low=0.0,
+        high=0.99999,
     )
     clip_skip: int | None = setting(
         None, "Clip skip", "Automatic: as the WebUI is set. 1 reads the text encoder's last layer.", unit="layers", low=1, high=12
@@ -200,7 +215,9 @@ class Saving:
     """What is written, and when."""
 
     every_steps: int = setting(0, "Save every … steps", "Also save the file on the way; 0 is off.", unit="steps", low=0, high=1_000_000)
-    every_epochs: int = setting(0, "Save every … epochs", "An epoch shows every picture once; 0 is off.", unit="epochs", low=0, high=100_000)
+    every_epochs: int = setting(
+        0, "Save every … epochs", "An epoch shows every picture once; 0 is off.", unit="epochs", low=0, high=100_000
+    )
     keep: int = setting(
         0,
         "Keep",

@@ -39,7 +39,7 @@ def name_faults(name: str) -> list[str]:
         faults.append(f"{name!r} contains {' '.join(bad)!r}, which a file name or a prompt cannot hold. Use letters, digits, - and _.")
     if name != name.strip() or name.endswith("."):
         faults.append(f"{name!r} begins or ends with a space, or ends with a dot.")
-    if name.split(".")[0].lower() in _RESERVED:
+    if name.split(".", maxsplit=1)[0].lower() in _RESERVED:
         faults.append(f"{name!r} is a name that Windows keeps for itself.")
     if len(name) > _NAME_LIMIT:
         faults.append(f"has {len(name)} characters; at most {_NAME_LIMIT} fit.")

@@ -20,7 +20,12 @@ class Ledger:
     """Losses and gradient norms of the steps since the last fetch, and the last good state of the parameters."""
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], total: int, norm_counts: bool, report: Callable[[StepReport], None], now: Callable[[], float] = time.monotonic
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        total: int,
+        norm_counts: bool,
+        report: Callable[[StepReport], None],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
@@ -77,7 +82,7 @@ class Ledger:
         losses, norms = values
         first = self._step - len(losses)
         self._losses, self._norms = [], []
-        for place, (loss, norm) in enumerate(zip(losses, norms)):
+        for place, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
             if not math.isfinite(loss) or (self._norm_counts and not math.isfinite(norm)):
                 assign(self._parameters, self._good)
                 raise DivergedError(first + place + 1, max(self._rates.values(), default=0.0))

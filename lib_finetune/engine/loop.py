@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from lib_finetune.engine import randomness
 from lib_finetune.engine.ema import Ema
 from lib_finetune.engine.ledger import Ledger
+from lib_finetune.engine.method import Method
 from lib_finetune.engine.precision import Precision
 from lib_finetune.engine.turns import Turns
-from lib_finetune.engine.method import Method
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from lib_finetune.files import write_atomically
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.files import write_atomically
 
 _FORM = "finetune-state-1"
 

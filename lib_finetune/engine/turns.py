@@ -18,7 +18,12 @@ class Turns:
     """Opens a turn when a step needs one and closes it when its time is over."""
 
     def __init__(
-        self, host: Host, wanted: CheckpointInfo, model: BorrowedModel, on_changed: Callable[[CheckpointChangedError], None], turn_s: float = TURN_S
+        self,
+        host: Host,
+        wanted: CheckpointInfo,
+        model: BorrowedModel,
+        on_changed: Callable[[CheckpointChangedError], None],
+        turn_s: float = TURN_S,
     ) -> None:
         """
         Args:

@@ -21,7 +21,9 @@ def refuse_taken(path: Path, overwrite: bool) -> None:
     """
     if path.exists() and not overwrite:
         number = next(n for n in range(2, 10_000) if not path.with_name(f"{path.stem}-{n}{path.suffix}").exists())
-        message = f"{path.name} exists already in {path.parent}. Choose another name, for example {path.stem}-{number}, or allow overwriting."
+        message = (
+            f"{path.name} exists already in {path.parent}. Choose another name, for example {path.stem}-{number}, or allow overwriting."
+        )
         raise InputError([Problem("name", message)])
 
 

@@ -57,7 +57,9 @@ class Recipe:
 
 def lora_metadata(recipe: Recipe) -> dict[str, str]:
     """All metadata but the hashes, which depend on the tensors."""
-    return {name: value for name, value in {**_ss(recipe), **_modelspec(recipe), "finetune_settings": recipe.settings}.items() if value != ""}
+    return {
+        name: value for name, value in {**_ss(recipe), **_modelspec(recipe), "finetune_settings": recipe.settings}.items() if value != ""
+    }
 
 
 def _ss(recipe: Recipe) -> dict[str, str]:
@@ -96,7 +98,9 @@ def _ss(recipe: Recipe) -> dict[str, str]:
 
 
 def _bucket_info(buckets: Mapping[tuple[int, int], int]) -> dict[str, Any]:
-    return {"buckets": {str(place): {"resolution": list(size), "count": count} for place, (size, count) in enumerate(sorted(buckets.items()))}}
+    return {
+        "buckets": {str(place): {"resolution": list(size), "count": count} for place, (size, count) in enumerate(sorted(buckets.items()))}
+    }
 
 
 def _tag_frequency(recipe: Recipe) -> dict[str, dict[str, int]]:

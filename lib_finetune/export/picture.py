@@ -36,7 +36,7 @@ def grid(rows: Sequence[Sequence[Image.Image]], columns: Sequence[str], names: S
     draw = ImageDraw.Draw(sheet)
     for column, label in enumerate(columns):
         draw.text((column * width + 4, 3), label, fill="black")
-    for row, (pictures, name) in enumerate(zip(rows, names)):
+    for row, (pictures, name) in enumerate(zip(rows, names, strict=True)):
         top = _LABEL_PX + row * tall
         draw.text((4, top + 3), name, fill="dimgray")
         for column, picture in enumerate(pictures):

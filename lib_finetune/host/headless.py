@@ -179,4 +179,3 @@ def _lora(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, SafetensorError) as error:
         raise InputError([Problem("lora", f"{path} cannot be read as a .safetensors file: {error}")]) from error
     return tensors
-

@@ -74,7 +74,7 @@ def unet_to_ldm(name: str, layers: int, up_attends: Sequence[bool]) -> str:
 
 
 def _inside(rest: str) -> str:
-    """".norm1.weight" of a residual block → ".in_layers.0.weight"; attention blocks are named alike in both worlds."""
+    """ ".norm1.weight" of a residual block → ".in_layers.0.weight"; attention blocks are named alike in both worlds."""
     head, _, tail = rest[1:].partition(".")
     return f".{_RESIDUAL[head]}.{tail}" if head in _RESIDUAL and "." not in tail else rest
 

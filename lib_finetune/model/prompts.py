@@ -71,7 +71,7 @@ class TextEncoder:
         rows = [own + chunks_of([], self._comma) * (longest - len(own)) for own in rows]
         if not self._kept:
             return self._run([row for own in rows for row in own]).unflatten(0, (len(captions), longest)).flatten(1, 2)
-        return torch.stack([self._remembered(f"{longest}:{caption}", own) for caption, own in zip(captions, rows)])
+        return torch.stack([self._remembered(f"{longest}:{caption}", own) for caption, own in zip(captions, rows, strict=True)])
 
     def forget(self) -> None:
         """Drop the kept outputs."""

@@ -46,7 +46,14 @@ def write_files(folder: Path) -> None:
     write_atomically(folder / "vocab.json", json.dumps({word: number for number, word in enumerate(words)}, ensure_ascii=False).encode())
     write_atomically(folder / "merges.txt", ("#version: 0.2\n" + "\n".join(merges) + "\n").encode())
     start, end = SPECIAL
-    config = {"tokenizer_class": "CLIPTokenizer", "bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end, "model_max_length": 77}
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "bos_token": start,
+        "eos_token": end,
+        "unk_token": end,
+        "pad_token": end,
+        "model_max_length": 77,
+    }
     write_atomically(folder / "tokenizer_config.json", json.dumps(config, indent=1).encode())
 
 

@@ -71,5 +71,5 @@ def settings_from(paths: Sequence[str], values: Sequence[Any], top: Mapping[str,
     Raises:
         InputError: everything that cannot be read, by field.
     """
-    pairs = [*top.items(), *((path, str(value)) for path, value in zip(paths, values))]
+    pairs = [*top.items(), *((path, str(value)) for path, value in zip(paths, values, strict=True))]
     return codec.with_values(Settings(), [(path, text.strip()) for path, text in pairs])

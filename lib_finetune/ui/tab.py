@@ -72,9 +72,7 @@ class Tab:
                 "load": own(gr.Button("Load the checkpoint and go on", visible=False, elem_id="finetune_load")),
             }
         with gr.Row():
-            buttons["left"] = own(
-                gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished")
-            )
+            buttons["left"] = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
             buttons["go_on"] = own(gr.Button("Continue this run", visible=False, elem_id="finetune_continue"))
         return panel, buttons
 
@@ -147,7 +145,7 @@ class Tab:
             return status.problems([str(problem) for problem in error.problems])
         except FinetuneError as error:
             return status.problems([str(error)])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.exception("The tab could not do what was asked")
             return status.problems([*self._missing(), f"That did not work: {error!r}. The console has the details."])
 
@@ -159,7 +157,7 @@ class Tab:
             job = jobs.current()
             memory = dataclasses.asdict(jobs.host.memory()) if job is not None and not job.ended else None
             found = job.status() if job is not None else None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.debug("The status cannot be shown", exc_info=True)
             return (status.problems([f"The status cannot be shown: {error!r}"]), *[gr.update(visible=False)] * 3)
         active = found is not None and found["state"] in ("running", "waiting", "queued") and not found["stopping"]
@@ -173,7 +171,7 @@ class Tab:
             jobs = self._runner()
             busy = {job.folder for job in jobs.all() if not job.ended}
             names = [folder.name for folder in unfinished(jobs.host) if folder not in busy]
-        except Exception:
+        except Exception:  # noqa: BLE001  an edge: shown or logged
             _log.debug("Unfinished runs cannot be listed", exc_info=True)
             names = []
         return gr.update(choices=names, value=names[0] if names else None, visible=bool(names)), gr.update(visible=bool(names))

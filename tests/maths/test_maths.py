@@ -1,5 +1,7 @@
 """Pure functions against their formulas and against diffusers."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -69,4 +71,4 @@ def test_schedules_end_where_they_should():
 
 def test_restarts_rise_again():
     values = [rates.factor("cosine_with_restarts", step, 300, 0.0, restarts=3) for step in range(300)]
-    assert sum(after > before + 0.5 for before, after in zip(values, values[1:])) == 2
+    assert sum(after > before + 0.5 for before, after in itertools.pairwise(values)) == 2
