@@ -15,6 +15,7 @@ from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import write_atomically
 
 from .captions import article, full_caption
+from .shapes import SHAPES
 from .world import COLOURS, STYLES, SUBJECTS, Scene, draw, random_scene, subject_scene
 
 IDENTIFIER = "sks"
@@ -56,7 +57,13 @@ def write_style(folder: Path, style: str, *, count: int = 10, identifier: str = 
 
 
 def write_class(folder: Path, shape: str, *, count: int = 100, seed: int = 0) -> list[Scene]:
-    """Write ordinary pictures of a class for prior preservation, captioned in full."""
+    """Write ordinary pictures of a class for prior preservation, captioned in full.
+
+    Raises:
+        InputError: there is no such shape.
+    """
+    if shape not in SHAPES:
+        raise InputError([Problem("class", f"{shape!r} is not in the drawn world; there are {', '.join(SHAPES)}.")])
     rng = np.random.default_rng((seed, 12))
     scenes = [random_scene(rng, shape=shape) for _ in range(count)]
     _write(folder, scenes, [full_caption(scene) for scene in scenes])

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 PART = 1000
 
 
-def prepare(folder: Path, vae: AutoencoderKL, count: int, seed: int = 0) -> None:
+def prepare(folder: Path, vae: AutoencoderKL, count: int, seed: int = 0, style: str = "") -> None:
     """Draw and encode ``count`` scenes into ``folder``; parts that are there already stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count // PART):
@@ -31,7 +31,7 @@ def prepare(folder: Path, vae: AutoencoderKL, count: int, seed: int = 0) -> None
         if path.is_file():
             continue
         rng = np.random.default_rng((seed, 2, index))
-        scenes = [random_scene(rng) for _ in range(PART)]
+        scenes = [random_scene(rng, style=style) for _ in range(PART)]
         latents = np.concatenate([_encode(vae, draw(scene)) for scene in scenes])
         part = path.with_suffix(".part")
         with part.open("wb") as file:

@@ -101,13 +101,14 @@ def start_weights(unet: UNet2DConditionModel) -> None:
 class Painter:
     """UNet and text encoder in training, with their running average (the weights that are kept in the end)."""
 
-    def __init__(self, text: CLIPTextModel, *, seed: int, lr: float) -> None:
+    def __init__(self, text: CLIPTextModel, unet: UNet2DConditionModel | None = None, *, seed: int, lr: float) -> None:
         import torch
 
         torch.manual_seed(seed)
-        unet = layout.new_unet()
-        start_weights(unet)
-        self.model = torch.nn.ModuleDict({"unet": unet, "text": text}).train()
+        if unet is None:
+            unet = layout.new_unet()
+            start_weights(unet)
+        self.model = torch.nn.ModuleDict({"unet": unet, "text": text}).train().requires_grad_(True)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         self.step = 0
@@ -173,7 +174,8 @@ def train(
     batch: int = 16,
     lr: float = 7e-4,
     seed: int = 0,
-    save_every: int = 250,
+    save_every: int = 100,
+    unet: UNet2DConditionModel | None = None,
     stop_at: float | None = None,
 ) -> Painter:
     """Train UNet and text encoder together, continuing from ``state_file`` when it is there.
@@ -182,11 +184,12 @@ def train(
         text: the taught text encoder of `train_text`; trained on in place.
         latents: [n, 4, 16, 16] with the scene of each; captions are invented anew every time.
         steps: where the learning rate reaches its floor.
+        unet: goes on from this one, trained in place; a fresh one otherwise.
         stop_at: seconds since the epoch; the state is saved and training stops there, to be continued later.
     """
     import torch
 
-    painter = Painter(text, seed=seed, lr=lr)
+    painter = Painter(text, unet, seed=seed, lr=lr)
     if state := stage.load_state(state_file):
         painter.restore(state)
     alphas = alphas_cumprod()

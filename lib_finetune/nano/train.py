@@ -33,6 +33,7 @@ class Plan:
     text_steps: int = 300
     pictures: int = 12000
     painter_steps: int = 8000
+    pastel_steps: int = 600
     exam: int = 200
     stop_at: float | None = None
 
@@ -68,6 +69,18 @@ def checkpoint_stage(plan: Plan) -> None:
     logger.info("wrote %s, %.1f MB", path, path.stat().st_size / 1e6)
 
 
+def pastel_stage(plan: Plan) -> None:
+    """Fine-tune the checkpoint on pictures in pastel: a second checkpoint, to see what a trained file does on another than its own."""
+    path = plan.state / checkpoint.FILE.name
+    unet, vae, text = checkpoint.load(path if path.is_file() else checkpoint.FILE)
+    latents.prepare(plan.state / "latents-pastel", vae, _PASTEL_PICTURES, plan.seed, style="pastel")
+    encoded, scenes = latents.read(plan.state / "latents-pastel")
+    file = plan.state / "pastel.pt"
+    trained = painter.train(file, text, encoded, scenes, steps=plan.pastel_steps, lr=2e-4, seed=plan.seed, stop_at=plan.stop_at, unet=unet)
+    weights = checkpoint.ldm_weights(trained.average["unet"], vae, trained.average["text"])
+    checkpoint.write(plan.state / "nano-pastel.safetensors", weights, {"modelspec.title": "nano-pastel"})
+
+
 def judge_stage(plan: Plan) -> None:
     """Train the judge."""
     judge.train(plan.state / judge.FILE.name, seed=plan.seed)
@@ -90,6 +103,10 @@ STAGES: dict[str, Callable[[Plan], None]] = {
     "checkpoint": checkpoint_stage,
     "evaluate": evaluate_stage,
 }
+LATER: dict[str, Callable[[Plan], None]] = {"pastel": pastel_stage}
+"""What only runs when it is named."""
+
+_PASTEL_PICTURES = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,21 +114,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     parser = argparse.ArgumentParser(prog="python -m lib_finetune.nano.train", description=__doc__)
-    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)}; all in turn when none is named")
+    parser.add_argument(
+        "stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES | LATER)}; all but the last in turn when none is named"
+    )
     parser.add_argument("--state", type=Path, required=True, help="folder for states, latents and evaluations; may be gigabytes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--minutes", type=float, help="stop the painter after so many minutes; the same command continues")
-    for name in ("seed", "autoencoder_steps", "text_steps", "pictures", "painter_steps", "exam"):
+    for name in ("seed", "autoencoder_steps", "text_steps", "pictures", "painter_steps", "pastel_steps", "exam"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Plan, name))
     options = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.pop("threads"))
     stages, minutes = options.pop("stages"), options.pop("minutes")
-    if unknown := set(stages) - set(STAGES):
-        parser.error(f"unknown stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+    if unknown := set(stages) - set(STAGES | LATER):
+        parser.error(f"unknown stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES | LATER)}")
     plan = Plan(**options, stop_at=time.time() + 60 * minutes if minutes else None)
     for name in stages or STAGES:
-        STAGES[name](plan)
+        (STAGES | LATER)[name](plan)
     return 0
 
 

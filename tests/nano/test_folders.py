@@ -4,6 +4,7 @@ from PIL import Image
 
 from lib_finetune.errors import InputError
 from lib_finetune.nano import folders
+from lib_finetune.nano.__main__ import main
 
 
 def test_a_subject_folder_holds_pictures_with_captions(tmp_path):
@@ -32,7 +33,14 @@ def test_style_and_class_folders(tmp_path):
     assert (tmp_path / "style" / "001.txt").read_text().endswith(", sks style")
 
 
-@pytest.mark.parametrize("write", [folders.write_subject, folders.write_style])
+@pytest.mark.parametrize("write", [folders.write_subject, folders.write_style, folders.write_class])
 def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path, write):
     with pytest.raises(InputError, match="there are .*(mosaic|star)"):
         write(tmp_path, "unicorn")
+
+
+def test_the_command_line_writes_a_folder_and_refuses_an_unknown_subject(tmp_path, capsys):
+    assert main(["subject", "bee-square", str(tmp_path / "bee"), "--count", "2"]) == 0
+    assert len(list((tmp_path / "bee").glob("*.png"))) == 2
+    assert main(["subject", "unicorn", str(tmp_path / "none")]) == 2
+    assert "unicorn" in capsys.readouterr().err
