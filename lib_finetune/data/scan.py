@@ -124,19 +124,16 @@ def scan(folder: Path, *, field: str = "data.images", on_picture: Callable[[int,
     used = [path for path in candidates if _kohya(path, folder)[0] > 0]
     pictures, broken = [], list(unreadable)
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="finetune-scan") as pool:
-        try:
-            for done, (path, seen) in enumerate(zip(used, pool.map(_examined, used), strict=True), start=1):
-                if isinstance(seen, str):
-                    broken.append((path, seen))
-                else:
-                    repeats, words = _kohya(path, folder)
-                    name = _relative(path, folder)
-                    pictures.append(Picture(path, *seen.size, texts.read(path), repeats, seen.content, words, seen.focus, name))
-                if on_picture is not None:
-                    on_picture(done, len(used))
-        except BaseException:  # a stop must not wait for thousands of pictures
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        # Leaving the loop early, by a stop, cancels what has not begun.
+        for done, (path, seen) in enumerate(zip(used, pool.map(_examined, used), strict=True), start=1):
+            if isinstance(seen, str):
+                broken.append((path, seen))
+            else:
+                repeats, words = _kohya(path, folder)
+                name = _relative(path, folder)
+                pictures.append(Picture(path, *seen.size, texts.read(path), repeats, seen.content, words, seen.focus, name))
+            if on_picture is not None:
+                on_picture(done, len(used))
     report = Report(
         folder,
         tuple(pictures),
