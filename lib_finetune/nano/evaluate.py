@@ -14,7 +14,6 @@ import numpy as np
 from . import judge, layout, statistics
 from .autoencoder import to_pictures
 from .captions import full_caption
-from .painter import alphas_cumprod
 from .tokens import encode
 from .world import PATTERNS, SIZE_PX, Scene, random_scene
 
@@ -62,7 +61,9 @@ def _denoise(unet: UNet2DConditionModel, context: torch.Tensor, noise: torch.Ten
     """Classifier-free guidance with DPM++ 2M: context holds the prompts, then as many empty ones."""
     import torch
 
-    alphas = alphas_cumprod()
+    from lib_finetune.maths.schedule import scaled_linear
+
+    alphas = scaled_linear()
     timesteps = torch.linspace(len(alphas) - 1, 0, steps + 1).round().long()
     x, previous, last_step = noise, None, 0.0
     for index in range(steps):

@@ -39,14 +39,6 @@ _SNR_LIMIT = 5.0
 _EMA = 0.998
 
 
-def alphas_cumprod() -> torch.Tensor:
-    """SD1.5's noise schedule ("scaled linear", 0.00085 to 0.012): [1000] float32."""
-    import torch
-
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, _STEPS_OF_SD, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, 0).float()
-
-
 def truth_of_caption(scene: Scene, says: frozenset[str]) -> list[int]:
     """One class per attribute: the index of what the caption says, or the last index + 1 where it says nothing."""
     return [values.index(getattr(scene, name)) if name in says else len(values) for name, values in ATTRIBUTES.items()]
@@ -153,15 +145,16 @@ def denoising_loss(
     """
     import torch
 
+    from lib_finetune.maths import schedule
+    from lib_finetune.maths.weighting import min_snr
+
     count = len(latents)
     spread = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
     timesteps = (spread * _STEPS_OF_SD).long().clamp_(max=_STEPS_OF_SD - 1)
     noise = torch.randn(latents.shape, generator=generator)
-    alpha = alphas[timesteps].view(-1, 1, 1, 1)
-    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+    noisy = schedule.add_noise(latents, noise, timesteps, alphas)
     error = (unet(noisy, timesteps, context).sample - noise).square().mean((1, 2, 3))
-    snr = alpha.flatten() / (1 - alpha.flatten())
-    return (error * (snr.clamp(max=_SNR_LIMIT) / snr)).mean()
+    return (error * min_snr(schedule.snr(alphas, timesteps), _SNR_LIMIT, "epsilon")).mean()
 
 
 def train(
@@ -189,10 +182,12 @@ def train(
     """
     import torch
 
+    from lib_finetune.maths.schedule import scaled_linear
+
     painter = Painter(text, unet, seed=seed, lr=lr)
     if state := stage.load_state(state_file):
         painter.restore(state)
-    alphas = alphas_cumprod()
+    alphas = scaled_linear()
     total, since = 0.0, time.monotonic()
     while painter.step < steps and (stop_at is None or time.time() < stop_at):
         rng = np.random.default_rng((seed, 4, painter.step))

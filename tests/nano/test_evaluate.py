@@ -1,14 +1,14 @@
 from types import SimpleNamespace
 
+from lib_finetune.maths.schedule import scaled_linear
 from lib_finetune.nano import evaluate
-from lib_finetune.nano.painter import alphas_cumprod
 
 
 def test_the_sampler_arrives_where_a_perfect_denoiser_points():
     import torch
 
     target = torch.linspace(-1, 1, 4 * 16 * 16).view(1, 4, 16, 16)
-    alphas = alphas_cumprod()
+    alphas = scaled_linear()
 
     def unet(noisy, timestep, context):
         alpha = alphas[timestep]
