@@ -12,7 +12,7 @@ from tests.webui.tab import Tab
 from tests.webui.world import PROMPT, LeftOut, World
 
 _PICTURES = 20
-_WAIT_ALLOWED_S = 5.0
+_TURN_S, _SPARE_S = 1.0, 5.0  # the spare is for machines that are busy with other things
 _SHORT = 12  # steps
 
 
@@ -119,7 +119,7 @@ def pictures_during_training(world: World) -> str:
     """20 requests in a row give the pictures they gave before, soon, and the training is not harmed."""
     world.train("busy")
     world.await_step("busy", 3)
-    own, waits = [], []
+    own, waits, slowest = [], [], 0.0
     for number in range(_PICTURES):
         name, prompt = ("plain", PROMPT) if number % 3 else ("with lora", f"{PROMPT} <lora:quiet:0.8>")
         asked = time.monotonic()
@@ -128,11 +128,13 @@ def pictures_during_training(world: World) -> str:
         waits.append(began - asked)
         own.append(time.monotonic() - began)
         assert picture == world.notes[name], f"picture {number} ({name}) differs from the one made before training"
-    job = world.job("busy") or {}
+        job = world.job("busy") or {}
+        slowest = max(slowest, 1 / (job["steps_per_s"] or 1))
     world.await_end("busy")
     world.same_as_undisturbed("busy")
-    assert max(waits) < _WAIT_ALLOWED_S, f"waits: {[round(wait, 1) for wait in waits]}"
-    told = f"longest wait {max(waits):.1f} s, mean {sum(waits) / len(waits):.1f} s (a picture itself: {sum(own) / len(own):.1f} s)"
+    mean = sum(waits) / len(waits)
+    told = f"longest wait {max(waits):.1f} s, mean {mean:.1f} s (a step: up to {slowest:.1f} s, a picture: {sum(own) / len(own):.1f} s)"
+    assert max(waits) < _TURN_S + slowest + _SPARE_S, f"{told}; waits: {[round(wait, 1) for wait in waits]}"
     return told + f"; training at step {job['done']} of {job['total']} after them" + (" (already over!)" if job["state"] == "done" else "")
 
 
