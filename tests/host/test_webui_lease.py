@@ -21,8 +21,17 @@ def checkpoint_name(name: str) -> str:
     return name.replace("wrapped.", "")
 
 
-def storages(model: torch.nn.Module) -> list[weakref.ref]:
-    return [weakref.ref(tensor.untyped_storage()) for tensor in [*model.parameters(), *model.buffers()]]
+def watch_storages(model: torch.nn.Module) -> list[weakref.ref]:
+    """Put every weight on memory of numpy's, which lives as long as any tensor lies on it and can be watched.
+
+    Weak references to torch's own storage objects crash torch 2.1.
+    """
+    watched = []
+    for tensor in [*model.parameters(), *model.buffers()]:
+        memory = tensor.detach().numpy().copy()
+        tensor.data = torch.from_numpy(memory)
+        watched.append(weakref.ref(memory))
+    return watched
 
 
 def test_every_tensor_shares_the_hosts_storage_under_its_checkpoint_name(host: WebuiHost, webui: StubWebui) -> None:
@@ -52,6 +61,7 @@ def test_the_schedule_is_the_undistorted_one_in_full_precision(host: WebuiHost, 
 
 @pytest.mark.parametrize("end", ["returned", "raised"])
 def test_nothing_keeps_the_storage_alive_after_a_lease(host: WebuiHost, webui: StubWebui, end: str) -> None:
+    watched = watch_storages(webui.model)
     host.remember()
     kept = []
     try:
@@ -61,7 +71,6 @@ def test_nothing_keeps_the_storage_alive_after_a_lease(host: WebuiHost, webui: S
                 raise ValueError("of the job")
     except ValueError as error:
         kept.append(error)
-    watched = storages(webui.model)
     assert all(ref() is not None for ref in watched)
     webui.put_model("b", Model(1))
     gc.collect()
@@ -71,9 +80,9 @@ def test_nothing_keeps_the_storage_alive_after_a_lease(host: WebuiHost, webui: S
 def test_a_refused_lease_keeps_nothing_alive(host: WebuiHost, webui: StubWebui) -> None:
     wanted = host.checkpoint()
     webui.put_model("b", Model(1))
+    watched = watch_storages(webui.model)
     with pytest.raises(CheckpointChangedError) as caught, host.lease(wanted):
         pass
-    watched = storages(webui.model)
     webui.put_model("a", Model())
     gc.collect()
     assert caught.value.loaded == "b" and not any(ref() is not None for ref in watched)
