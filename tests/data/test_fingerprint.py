@@ -29,7 +29,7 @@ def test_a_moved_folder_has_the_same_fingerprint(folder, tmp_path):
     assert print_of(tmp_path / "moved") == before
 
 
-@pytest.mark.parametrize("change", ["pixels", "caption", "no caption", "name", "fewer", "repeats"])
+@pytest.mark.parametrize("change", ["pixels", "caption", "no caption", "name", "fewer", "words"])
 def test_a_change_changes_it(folder, paint, change):
     before = print_of(folder)
     if change == "pixels":
@@ -42,9 +42,13 @@ def test_a_change_changes_it(folder, paint, change):
         (folder / "1.png").rename(folder / "9.png")
     elif change == "fewer":
         (folder / "1.png").unlink()
-    elif change == "repeats":
+    elif change == "words":
         folder = folder.rename(folder.with_name("3_set"))
     assert print_of(folder) != before
+
+
+def test_repeats_count(picture):
+    assert fingerprint([picture(1, repeats=2)]) != fingerprint([picture(1, repeats=3)])
 
 
 def test_class_pictures_count_apart(picture):
