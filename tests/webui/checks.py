@@ -14,6 +14,7 @@ from tests.webui.world import PROMPT, LeftOut, World
 _PICTURES = 20
 _TURN_S, _SPARE_S = 1.0, 5.0  # the spare is for machines that are busy with other things
 _SHORT = 12  # steps
+_RELOAD_S = 180
 
 
 def starts_lightly(world: World) -> str:
@@ -170,7 +171,7 @@ def reloading_the_page(world: World) -> str:
             world.browser.panel(r"reloaded[\s\S]*\d+/")
     ready = world.webui.times_ready()
     Tab(world.webui).press("settings_restart_gradio")
-    world.webui.await_ready(ready + 1)
+    world.webui.await_ready(ready + 1, within_s=_RELOAD_S)
     after = world.job("reloaded")
     assert after is not None, "Reload UI lost the job"
     if world.browser is not None:
@@ -232,7 +233,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def killed_and_continued(world: World) -> str:
     """SIGKILL, start again: the tab offers the run, goes on, and the file is the undisturbed one."""
     world.train("killed")
-    stopped = world.await_step("killed", 25)
+    stopped = world.await_step("killed", world.steps // 2)
     world.webui.kill()
     again = world.webui.start()
     if world.browser is not None:
@@ -271,8 +272,8 @@ CHECKS = (
     file_works_at_once,
     pictures_during_training,
     another_checkpoint_meanwhile,
-    reloading_the_page,
     endings_give_back,
     killed_and_continued,
     weights_never_changed,
+    reloading_the_page,  # last: a WebUI that does not come back takes nothing else with it
 )

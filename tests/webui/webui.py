@@ -98,16 +98,16 @@ class WebUI:
         """How often the log says that it is ready: once per start and once per Reload UI."""
         return self.log.read_text(encoding="utf-8", errors="replace").count(READY) if self.log.exists() else 0
 
-    def await_ready(self, times: int) -> None:
+    def await_ready(self, times: int, within_s: float = _START_S) -> None:
         """Wait by the log alone: an early HTTP request can break the start.
 
         Raises:
             RuntimeError: it ended, or was not ready in time.
         """
-        until = time.monotonic() + _START_S
+        until = time.monotonic() + within_s
         while self.times_ready() < times:
             if self._process is None or self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"The WebUI did not start; see {self.log}")
+                raise RuntimeError(f"The WebUI was not ready after {within_s:.0f} s; see {self.log}")
             time.sleep(0.5)
 
     def kill(self) -> None:
