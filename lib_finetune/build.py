@@ -165,21 +165,22 @@ def assemble(
     """
     base = model.unet.conv_in.weight.dtype
     compute = precision.choose(settings.training.precision, base, lease.device)
-    adapter = _adapter(settings, model)
+    adapter = adapter_of(settings, model)
     trains_text = bool(adapter.parameters("text"))
     text = TextEncoder(
         model.text, tools.tokenizer, settings.training.clip_skip or 1, settings.data.max_tokens, 0 if trains_text else _TEXTS_KEPT
     )
     _prepare_modes(settings, model, adapter)
-    denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, _objective(settings))
+    denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
     method = LoraMethod(adapter, text, denoiser)
-    plan = _plan(settings, found)
+    plan = data_plan(settings, found)
     batches = _batches(settings, plan, model, lease, cache_folder)
     trainer = _trainer(settings, method, batches, compute, turns, report)
     return Assembly(model, adapter, trainer, plan, batches, text, _recipe(settings, found, plan, adapter, info), ("unet", "text"))
 
 
-def _adapter(settings: Settings, model: BorrowedModel) -> Adapter:
+def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
+    """The adapter, attached to a view that is bound."""
     network = settings.network
     targets = unet_targets(model.unet, network.targets, network.rank, network.alpha, network.conv_rank, network.conv_alpha)
     if network.text_encoder:
@@ -196,11 +197,13 @@ def _prepare_modes(settings: Settings, model: BorrowedModel, adapter: Adapter) -
     adapter.train(True)
 
 
-def _objective(settings: Settings) -> Objective:
+def objective(settings: Settings) -> Objective:
+    """The objective's fields, by name."""
     return Objective(**{field.name: getattr(settings.objective, field.name) for field in dataclasses.fields(Objective)})
 
 
-def _plan(settings: Settings, found: Dataset) -> DataPlan:
+def data_plan(settings: Settings, found: Dataset) -> DataPlan:
+    """Order, crops and captions of a run."""
     data = settings.data
     return DataPlan(
         found.subject.pictures,
@@ -239,12 +242,6 @@ def _trainer(
     steps = training.steps or 0
     groups = method.parameters()
     named = {name: parameter for group in groups.values() for name, parameter in group.items()}
-    peaks = group_rates(settings)
-
-    def step_rates(step: int) -> dict[str, float]:
-        factor = rates.factor(chosen.schedule, step, steps, chosen.warmup, chosen.restarts, chosen.power)
-        return {group: peak * factor for group, peak in peaks.items()}
-
     ledger = Ledger(named, steps, not compute.scales, report)
     turns.before_close(ledger.fetch)
     return Trainer(
@@ -255,7 +252,7 @@ def _trainer(
         ema=Ema(named, training.ema_decay),
         ledger=ledger,
         turns=turns,
-        plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, step_rates),
+        plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step)),
     )
 
 
@@ -263,6 +260,13 @@ def group_rates(settings: Settings) -> dict[str, float]:
     """Highest learning rate by parameter group, of resolved settings."""
     text = settings.optimizer.text_encoder_rate if settings.network.text_encoder else 0.0
     return {"unet": settings.optimizer.unet_rate or 0.0, "text encoder": text or 0.0}
+
+
+def step_rates(settings: Settings, step: int) -> dict[str, float]:
+    """Learning rate of step ``step`` (0-based) by parameter group, of resolved settings."""
+    chosen = settings.optimizer
+    factor = rates.factor(chosen.schedule, step, settings.training.steps or 0, chosen.warmup, chosen.restarts, chosen.power)
+    return {group: peak * factor for group, peak in group_rates(settings).items()}
 
 
 def _recipe(settings: Settings, found: Dataset, plan: DataPlan, adapter: Adapter, info: CheckpointInfo) -> Recipe:

@@ -1,0 +1,249 @@
+"""No placebo: every setting of the tree has an entry here that proves what it changes; a setting without one fails."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lib_finetune import build
+from lib_finetune.config import codec
+from lib_finetune.config.fields import replaced
+from lib_finetune.maths.schedule import scaled_linear
+from lib_finetune.methods.denoising import Denoiser
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.prompts import TextEncoder
+from lib_finetune.model.random_weights import tiny_layout
+from tests.fakes.host import FakeHost, tiny_tensors
+from tests.fakes.pictures import draw
+from tests.fakes.runs import Bench, metadata, settings, tensors
+
+CAPTION = "one, two, three, four, five, six"
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    bench = Bench(tmp_path_factory.mktemp("walk"), pictures=0)
+    draw(bench.images, 2, size=(128, 64))
+    draw(bench.images / "more", 2, size=(64, 64), seed=3)
+    (bench.images / "0.txt").write_text(CAPTION, encoding="utf-8")
+    draw(bench.root / "classes", 2, seed=9)
+    return bench
+
+
+def of(bench, *pairs):
+    """Resolved settings with changes."""
+    found = settings(bench.images, dict(pairs))
+    return build.resolved(found, 4, clip_skip=1)[0]
+
+
+def items(bench, chosen):
+    """What the first sixteen micro steps show."""
+    plan = build.data_plan(chosen, build.dataset(chosen))
+    return [plan.items(step) for step in range(16)]
+
+
+def shapes(_bench, chosen):
+    """Names and shapes in the file."""
+    model = BorrowedModel(tiny_layout())
+    model.bind(tiny_tensors())
+    return {name: tuple(value.shape) for name, value in build.adapter_of(chosen, model).state().items()}
+
+
+def alphas(_bench, chosen):
+    """Alphas in the file."""
+    model = BorrowedModel(tiny_layout())
+    model.bind(tiny_tensors())
+    return {name: value.item() for name, value in build.adapter_of(chosen, model).state().items() if name.endswith("alpha")}
+
+
+def rates(_bench, chosen):
+    """Learning rates of every step."""
+    return [build.step_rates(chosen, step) for step in range(chosen.training.steps)]
+
+
+class _Guess(torch.nn.Module):
+    """Stands for a UNet: predicts its own input."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv_in = torch.nn.Conv2d(1, 1, 1)
+
+    def forward(self, noisy, _timesteps, _cond):
+        return type("Output", (), {"sample": noisy})
+
+
+def losses(_bench, chosen):
+    """Losses of a batch."""
+    denoiser = Denoiser(_Guess(), scaled_linear(), 0.18215, "epsilon", build.objective(chosen))
+    mean = torch.ones(8, 4, 8, 8)
+    return denoiser.losses(mean, mean, torch.zeros(8, 1, 1), torch.Generator().manual_seed(0)).tolist()
+
+
+def conditioning(bench, chosen):
+    """What the text encoder makes of a long caption."""
+    model = BorrowedModel(tiny_layout())
+    model.bind(tiny_tensors())
+    tools = bench.host().text_tools()
+    text = TextEncoder(model.text, tools.tokenizer, chosen.training.clip_skip, chosen.data.max_tokens)
+    with torch.no_grad():
+        return text.encode([", ".join([CAPTION] * 12)]).tolist()
+
+
+def trained(bench, chosen):
+    """Tensors of the file after a run."""
+    host, recorder = _run(bench, chosen)
+    return {name: value.tolist() for name, value in tensors(host.paths.lora / f"{chosen.name}.safetensors").items()}, len(recorder.losses)
+
+
+def written(bench, chosen):
+    """Names and precisions of the files, the prompts of pictures, and what the card says."""
+    host, _ = _run(bench, chosen)
+    files = sorted(path.name for path in host.paths.lora.iterdir())
+    kinds = {str(value.dtype) for value in tensors(host.paths.lora / f"{chosen.name}.safetensors").values()}
+    card = (host.paths.lora / f"{chosen.name}.json").read_text()
+    requests = [dataclasses.replace(request, loras=tuple(weight for _, weight in request.loras)) for request in host.pictures]
+    return files, kinds, card, requests
+
+
+def cached(bench, chosen):
+    """Whether encoded pictures lie on disk."""
+    host, _ = _run(bench, chosen)
+    return any((host.paths.data / "cache" / "latents").rglob("*.safetensors"))
+
+
+def checkpointed(bench, chosen):
+    """Which modules checkpoint, and that the file is the same all the same."""
+    from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D
+
+    seen = []
+    real = CrossAttnDownBlock2D.forward
+
+    def forward(self, *args, **kwargs):
+        seen.append(self.training and self.gradient_checkpointing)
+        return real(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(CrossAttnDownBlock2D, "forward", forward)
+        _run(bench, chosen)
+    return any(seen)
+
+
+def states(bench, chosen):
+    """When states were saved."""
+    from lib_finetune.engine import state
+
+    saved = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(state, "save", lambda _, value: saved.append(value["trainer"]["step"]))
+        _run(bench, chosen)
+    return saved
+
+
+def overwriting(bench, chosen):
+    """Whether a taken name is refused."""
+    from lib_finetune.errors import InputError
+
+    host, _ = _run(bench, replaced(chosen, "saving.overwrite", True))
+    try:
+        _run(bench, chosen, host)
+    except InputError:
+        return "refused"
+    return "replaced"
+
+
+_COUNT = iter(range(1000))
+
+
+def _run(bench, chosen, host: FakeHost | None = None):
+    from lib_finetune.run import Run
+    from tests.fakes.host import Recorder
+
+    host = host or bench.host(f"walk{next(_COUNT)}")
+    recorder = Recorder()
+    Run(chosen, host, host.paths.data / "runs" / f"r{next(_COUNT)}", recorder, recorder).execute()
+    return host, recorder
+
+
+FAST = (("training.steps", "2"), ("network.text_encoder", "false"))
+SHUFFLED = ("data.shuffle_tags", "true")
+WALK = {
+    "method": None,  # one method yet: DreamBooth and Textual Inversion bring their own
+    "name": (written, "dog", *FAST),
+    "data.images": (items, None),
+    "data.trigger": (items, "abc"),
+    "data.class_word": (items, "dog"),
+    "data.template": (items, "{trigger}"),
+    "data.shuffle_tags": (items, "true"),
+    "data.keep_tags": (items, "4", SHUFFLED),
+    "data.tag_dropout": (items, "0.5"),
+    "data.caption_dropout": (items, "0.9"),
+    "data.resolution": (items, "128"),
+    "data.buckets": (items, "false", ("data.resolution", "128")),
+    "data.crop": (items, "random", ("data.buckets", "false")),
+    "data.flip": (items, "true"),
+    "data.max_tokens": (conditioning, "75"),
+    "data.class_images": (items, "classes"),
+    "data.disk_cache": (cached, "false", *FAST),
+    "network.adapter": (shapes, "loha"),
+    "network.rank": (shapes, "4"),
+    "network.alpha": (alphas, "2"),
+    "network.conv_rank": (shapes, "2"),
+    "network.conv_alpha": (alphas, "2", ("network.conv_rank", "2")),
+    "network.dropout": (trained, "0.5", *FAST),
+    "network.factor": (shapes, "4", ("network.adapter", "lokr")),
+    "network.targets": (shapes, "all"),
+    "network.text_encoder": (shapes, "false"),
+    "optimizer.name": (trained, "lion", *FAST),
+    "optimizer.unet_rate": (rates, "0.01"),
+    "optimizer.text_encoder_rate": (rates, "0.01"),
+    "optimizer.weight_decay": (trained, "1", ("optimizer.unet_rate", "0.1"), *FAST),
+    "optimizer.schedule": (rates, "linear"),
+    "optimizer.warmup": (rates, "0.5"),
+    "optimizer.restarts": (rates, "1", ("optimizer.schedule", "cosine_with_restarts")),
+    "optimizer.power": (rates, "1", ("optimizer.schedule", "polynomial")),
+    "optimizer.clip_norm": (trained, "0.000001", ("optimizer.name", "adafactor"), ("training.steps", "2"), ("network.text_encoder", "false")),
+    "objective.loss": (losses, "huber"),
+    "objective.huber_c": (losses, "1", ("objective.loss", "huber")),
+    "objective.min_snr_gamma": (losses, "0"),
+    "objective.noise_offset": (losses, "0.5"),
+    "objective.timestep_min": (losses, "900"),
+    "objective.timestep_max": (losses, "100"),
+    "objective.prior_weight": (trained, "9", ("data.class_images", "classes"), *FAST),
+    "training.steps": (trained, "3", ("network.text_encoder", "false")),
+    "training.batch": (items, "2"),
+    "training.accumulation": (trained, "2", *FAST),
+    "training.seed": (items, "7"),
+    "training.precision": (trained, "bf16", *FAST),
+    "training.gradient_checkpointing": (checkpointed, "true", *FAST),
+    "training.ema_decay": (trained, "0.9", *FAST),
+    "training.clip_skip": (conditioning, "2"),
+    "saving.every_steps": (written, "1", *FAST),
+    "saving.every_epochs": (written, "1", ("training.steps", "6"), ("network.text_encoder", "false")),
+    "saving.keep": (written, "1", ("saving.every_steps", "1"), ("training.steps", "4"), ("network.text_encoder", "false")),
+    "saving.precision": (written, "bf16", *FAST),
+    "saving.overwrite": (overwriting, "true", *FAST),
+    "saving.state_every": (states, "1", *FAST),
+    "preview.enabled": (written, "true", *FAST),
+    "preview.prompt": (written, "a dog", ("preview.enabled", "true"), *FAST),
+    "preview.weight": (written, "0.5", ("preview.enabled", "true"), *FAST),
+    "preview.steps": (written, "3", ("preview.enabled", "true"), *FAST),
+}  # fmt: skip
+
+
+def test_every_setting_has_its_proof():
+    assert set(WALK) == set(codec.all_leaves())
+
+
+@pytest.mark.parametrize("path", [path for path, entry in WALK.items() if entry])
+def test_a_setting_changes_what_it_says(bench, path):
+    probe, value, *context = WALK[path]
+    folders = {"classes": str(bench.root / "classes"), None: str(bench.images / "more")}
+    context = [(name, folders.get(given, given)) for name, given in context]
+    assert probe(bench, of(bench, *context)) != probe(bench, of(bench, *context, (path, folders.get(value, value))))
+
+
+def test_the_metadata_tell_the_settings(bench):
+    host, _ = _run(bench, of(bench, *FAST))
+    found = metadata(host.paths.lora / "cat.safetensors")
+    assert found["ss_network_dim"] == "2" and found["ss_steps"] == "2" and found["ss_output_name"] == "cat"
+    assert str(bench.root) not in str(found)
