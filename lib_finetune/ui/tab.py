@@ -16,7 +16,6 @@ from lib_finetune.ui import form, pictures, status
 
 _log = logging.getLogger(__name__)
 ELEMENT = "finetune"
-_EVERY_S = 1.0
 
 
 class Tab:
@@ -65,8 +64,10 @@ class Tab:
     def _right(self) -> tuple[Any, dict[str, Any]]:
         own = form.own
         panel = gr.HTML(status.render(None, None), elem_id="finetune_panel")
+        refresh = own(gr.Button("Refresh", visible=False, elem_id="finetune_refresh"))
         with gr.Row():
             buttons: dict[str, Any] = {
+                "refresh": refresh,
                 "keep": own(gr.Button("Stop and keep", visible=False, elem_id="finetune_keep")),
                 "discard": own(gr.Button("Stop and discard", visible=False, elem_id="finetune_discard")),
                 "load": own(gr.Button("Load the checkpoint and go on", visible=False, elem_id="finetune_load")),
@@ -85,8 +86,10 @@ class Tab:
         for name, action in (("keep", self._keep), ("discard", self._discard), ("load", self._load)):
             buttons[name].click(action, [], [message])
         buttons["go_on"].click(self._continue, [buttons["left"]], [message]).then(self._unfinished, [], left)
-        blocks.load(self._unfinished, [], left)
-        blocks.load(self._poll, [], shown, every=_EVERY_S)
+        blocks.load(self._unfinished, [], left, queue=False)
+        # javascript/finetune.js presses it. Not `every=`: gradio 3.41 never ends that stream when the page goes away, and
+        # the WebUI's Reload UI then waits for it for ever.
+        buttons["refresh"].click(self._poll, [], shown, queue=False, show_progress="hidden")
 
     # -- buttons ---------------------------------------------------------------------------------------------------
 
