@@ -118,14 +118,33 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def _train(options: argparse.Namespace, open_host: OpenHost) -> int:
-    from lib_finetune.config.validation import validate
-
     settings = settings_of(options)
-    validate(settings)
+    refuse_wrong_input(settings, options.checkpoint)
     host = open_host(options.checkpoint, options.output_root, settings.training.precision)
     result = train_on(host, settings, resume=options.resume)
     print(f"{result.outcome}: {result.file or 'no file'}")
     return 0
+
+
+def refuse_wrong_input(settings: Settings, checkpoint: Path) -> None:
+    """Check what can be checked before a checkpoint is read.
+
+    Raises:
+        InputError: every problem with settings, pictures and the checkpoint's path at once.
+    """
+    from lib_finetune.build import dataset
+    from lib_finetune.config.validation import validate
+
+    problems: list[Problem] = []
+    for check in (lambda: validate(settings), lambda: dataset(settings) if settings.data.images.strip() else None):
+        try:
+            check()
+        except InputError as error:
+            problems += error.problems
+    if not checkpoint.is_file():
+        problems.append(Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file."))
+    if problems:
+        raise InputError(problems)
 
 
 def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:

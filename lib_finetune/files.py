@@ -27,7 +27,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)  # mkstemp makes files that other users of the WebUI cannot read
         os.replace(temporary, path)
     except OSError as error:
-        raise SaveError(f"{path} could not be written: {error.strerror or error}. Free some space or check the folder's permissions.") from error
+        raise SaveError(
+            f"{path} could not be written: {error.strerror or error}. Free some space or check the folder's permissions."
+        ) from error
     finally:
         if temporary:
             with contextlib.suppress(OSError):

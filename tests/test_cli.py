@@ -39,9 +39,9 @@ def test_train_then_generate(checkpoint, tmp_path, capsys):
 
 
 def test_wrong_input_is_exit_code_2_with_all_problems(checkpoint, tmp_path, capsys):
-    assert train(checkpoint, tmp_path / "nowhere", "--set", "training.batch=0") == 2
+    assert train(tmp_path / "gone.safetensors", tmp_path / "nowhere", "--set", "training.batch=0") == 2
     said = capsys.readouterr().err
-    assert "nowhere" in said and "training.batch" in said and "Traceback" not in said
+    assert all(word in said for word in ("nowhere", "training.batch", "gone.safetensors")) and "Traceback" not in said
 
 
 def test_an_unknown_setting_names_the_nearest(checkpoint, tmp_path, capsys):
