@@ -15,7 +15,6 @@ import numpy as np
 
 from lib_finetune.errors import CheckpointError
 
-from .captions import PLACES
 from .shapes import SHAPES
 from .world import COLOURS, PATTERNS, SIZE_PX, STYLES, SUBJECTS, Scene, draw, random_scene, subject_scene
 
@@ -32,7 +31,6 @@ HEADS: dict[str, tuple[str, ...]] = {
     "colour": tuple(COLOURS),
     "ground": tuple(COLOURS),
     "pattern": PATTERNS,
-    "place": tuple(PLACES),
     "subject": ("", *SUBJECTS),
     "style": STYLES,
 }
@@ -50,7 +48,6 @@ class Verdict:
     colour: str
     ground: str
     pattern: str
-    place: str
     subject: str
     style: str
     x: float
@@ -157,7 +154,7 @@ def roughen(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return images * gain + shift + grain
 
 
-def train(path: Path, *, steps: int = 500, batch: int = 64, lr: float = 3e-3, seed: int = 0) -> Judge:
+def train(path: Path, *, steps: int = 1500, batch: int = 64, lr: float = 3e-3, seed: int = 0) -> Judge:
     """Train a judge from nothing on freshly drawn pictures and write it to ``path`` (float16)."""
     import torch
     from safetensors.torch import save_file
@@ -184,6 +181,12 @@ def train(path: Path, *, steps: int = 500, batch: int = 64, lr: float = 3e-3, se
     save_file(weights, part)
     part.replace(path)
     return load(path)
+
+
+def geometry_error(judge: Judge, pictures: np.ndarray, scenes: list[Scene]) -> float:
+    """Mean distance of x, y and radius from the truth, in widths of the picture."""
+    verdicts = judge.look(pictures)
+    return float(np.mean([[abs(v.x - s.x), abs(v.y - s.y), abs(v.radius - s.radius)] for v, s in zip(verdicts, scenes, strict=True)]))
 
 
 def _loss(outputs: torch.Tensor, scenes: list[Scene]) -> torch.Tensor:

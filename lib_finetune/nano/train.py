@@ -29,6 +29,7 @@ class Plan:
 
     state: Path
     seed: int = 0
+    judge_steps: int = 1500
     autoencoder_steps: int = 800
     text_steps: int = 300
     pictures: int = 12000
@@ -83,7 +84,7 @@ def pastel_stage(plan: Plan) -> None:
 
 def judge_stage(plan: Plan) -> None:
     """Train the judge."""
-    judge.train(plan.state / judge.FILE.name, seed=plan.seed)
+    judge.train(plan.state / judge.FILE.name, steps=plan.judge_steps, seed=plan.seed)
 
 
 def evaluate_stage(plan: Plan) -> None:
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, required=True, help="folder for states, latents and evaluations; may be gigabytes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--minutes", type=float, help="stop the painter after so many minutes; the same command continues")
-    for name in ("seed", "autoencoder_steps", "text_steps", "pictures", "painter_steps", "pastel_steps", "exam"):
+    for name in ("seed", "judge_steps", "autoencoder_steps", "text_steps", "pictures", "painter_steps", "pastel_steps", "exam"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Plan, name))
     options = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

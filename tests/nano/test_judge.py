@@ -16,8 +16,10 @@ def scenes():
 
 @pytest.mark.skipif(not judge.FILE.is_file(), reason="the judge is not trained yet")
 def test_the_judge_sees_every_attribute_of_held_out_drawings(scenes):
-    shares = judge.accuracy(judge.load(), np.stack([draw(scene) for scene in scenes]), scenes)
+    pictures = np.stack([draw(scene) for scene in scenes])
+    shares = judge.accuracy(judge.load(), pictures, scenes)
     assert min(shares.values()) >= 0.97, shares
+    assert judge.geometry_error(judge.load(), pictures, scenes) < 0.03
 
 
 def test_the_judge_learns(tmp_path, scenes):

@@ -69,7 +69,7 @@ def understood(prompt, subject):
     colour = next((word for word in words if word in COLOURS), "blue")
     pattern = next((word for word in words if word in ("striped", "dotted")), "plain")
     shape = words[5] if words[3] in ("a", "an") and words[4] in COLOURS else words[4]
-    return Verdict(shape, colour, ground, pattern, "middle", subject, "", 0.5, 0.5, 0.3)
+    return Verdict(shape, colour, ground, pattern, subject, "", 0.5, 0.5, 0.3)
 
 
 def test_figures_of_a_model_that_learned_and_forgot_nothing():
