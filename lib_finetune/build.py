@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections import Counter
@@ -226,7 +227,9 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
 
 def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, lease: Lease, cache_folder: Path) -> Batches:
     vae = digest({name: tensor for name, tensor in lease.tensors.items() if name.startswith(layout.VAE)})
-    cache = LatentCache(cache_folder if settings.data.disk_cache else None, vae_key=str(sum(vae.values())))
+    precise = str(model.vae.quant_conv.weight.dtype)
+    vae_key = hashlib.sha256(repr((sorted(vae.items()), precise)).encode()).hexdigest()
+    cache = LatentCache(cache_folder if settings.data.disk_cache else None, vae_key=vae_key)
     return Batches(plan, cache, lambda pixels: encode(model, pixels), settings.objective.prior_weight)
 
 

@@ -162,6 +162,8 @@ class Restoration:
         """The one line of the report."""
         if self.differences:
             return "NOT as it was: " + "; ".join(self.differences)
+        if not self.tensors:
+            return "Another checkpoint is loaded now; every turn left the model as it found it."
         return f"The model is exactly as it was: {self.tensors} tensors equal bit for bit, checked in {self.seconds:.1f} s."
 
 

@@ -75,7 +75,9 @@ def random_checkpoint(layout: Layout, seed: int, dtype: torch.dtype = torch.floa
 
 def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     if len(shape) == 1:
-        return torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
+        # The WebUI divides by the mean of the text encoder's output, which a bias of zero leaves at about zero.
+        bias = 0.25 if name.endswith("final_layer_norm.bias") else 0.0
+        return torch.ones(shape) if name.endswith("weight") else torch.full(shape, bias)
     fan_in = int(torch.Size(shape[1:]).numel())
     bound = 0.02 if "embedding" in name else fan_in**-0.5
     values = torch.empty(shape).uniform_(-bound, bound, generator=generator)

@@ -1,0 +1,96 @@
+"""What the tab shows of a job."""
+
+import time
+
+import pytest
+
+from lib_finetune.errors import InputError
+from lib_finetune.jobs import Job, Jobs, unfinished
+from lib_finetune.ports import StepReport
+from lib_finetune.ui import pictures, status
+from tests.fakes.runs import Bench, settings
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def finished(job, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not job.ended and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return job
+
+
+def test_without_a_job_the_panel_says_what_to_do():
+    assert "press Train" in status.render(None, None)
+
+
+def test_a_running_job_shows_step_speed_time_and_curve(tmp_path):
+    job = Job(settings(tmp_path), tmp_path)
+    for step in (10, 20):
+        job.steps(StepReport(step, 100, tuple([0.5] * 10), {"unet": 1e-4}, 5.0))
+    html = status.render(job.status(), {"now": 2**30, "peak": 2**31, "total": 2**33})
+    assert all(text in html for text in ("20/100", "2.00 it/s", "40 s left", "1.0 GB", "polyline", "1.00e-04"))
+
+
+def test_what_the_person_typed_is_escaped(tmp_path):
+    job = Job(settings(tmp_path, {"name": "<b>x"}), tmp_path)
+    job.say("<script>")
+    html = status.render(job.status(), None)
+    assert "<script>" not in html and "<b>x" not in html
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (360, "6 min"), (7500, "2 h 05 min")])
+def test_durations_are_said_as_people_do(seconds, words):
+    assert status.duration(seconds) == words
+
+
+def test_a_job_runs_in_its_thread_and_ends_with_its_file(bench):
+    jobs = Jobs(bench.host())
+    job = finished(jobs.submit(settings(bench.images)))
+    assert job.state == "done" and job.file is not None and job.file.exists() and "exactly as it was" in job.message
+    assert jobs.current() is job
+
+
+def test_wrong_input_is_refused_before_anything_is_queued(bench):
+    jobs = Jobs(bench.host())
+    with pytest.raises(InputError):
+        jobs.submit(settings(bench.root / "nowhere"))
+    assert not jobs.all()
+
+
+def test_a_second_press_of_train_is_refused(bench):
+    jobs = Jobs(bench.host())
+    first = jobs.submit(settings(bench.images, {"training.steps": "50"}))
+    with pytest.raises(InputError, match="running or waits"):
+        jobs.submit(settings(bench.images))
+    first.stop(keep=False)
+    finished(first)
+
+
+def test_a_failure_is_told_and_the_next_job_runs(bench):
+    host = bench.host()
+    jobs = Jobs(host)
+    host.faults["lease"] = (0, RuntimeError("boom"))
+    job = finished(jobs.submit(settings(bench.images)))
+    assert job.state == "failed" and "boom" in job.message and (job.folder / "traceback.txt").exists()
+    host.faults.clear()
+    assert finished(jobs.submit(settings(bench.images, {"name": "dog"}))).state == "done"
+
+
+def test_a_stopped_job_can_be_continued_later(bench):
+    host = bench.host()
+    jobs = Jobs(host)
+    job = jobs.submit(settings(bench.images, {"training.steps": "400"}))
+    while not job.losses:
+        time.sleep(0.02)
+    job.stop(keep=True)
+    finished(job)
+    assert job.state == "stopped" and unfinished(host) == [job.folder] and unfinished(host, "cat") and not unfinished(host, "dog")
+
+
+def test_dropped_pictures_are_copied_under_their_names(bench, tmp_path):
+    folder = pictures.keep([("a b.png", bench.images / "0.png"), ("../evil.png", bench.images / "1.png")], tmp_path / "kept")
+    assert sorted(path.name for path in folder.iterdir()) == ["a b.png", "evil.png"] and not (tmp_path / "evil.png").exists()
