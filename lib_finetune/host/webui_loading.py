@@ -24,11 +24,16 @@ def loaded_model() -> Any | None:
 def await_model() -> None:
     """Wait for the load at start: it does not hold the queue lock, but nothing may be borrowed or built while it goes on.
 
+    Takes the turn when no model is there: so it is while the WebUI changes to another checkpoint, which it does under the lock.
+
     Raises:
         HostError: no checkpoint is loaded and none could be.
     """
-    if webui("shared").sd_model is None:
-        raise HostError("The WebUI has no checkpoint loaded: choose one at the top left (its console tells why the last one failed).")
+    if webui("shared").sd_model is not None:
+        return
+    with webui("call_queue").queue_lock:
+        if webui("shared").sd_model is None:
+            raise HostError("The WebUI has no checkpoint loaded: choose one at the top left (its console tells why the last one failed).")
 
 
 def refusals() -> list[str]:

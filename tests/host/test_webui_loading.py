@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,18 @@ def test_other_unets_are_refused_by_name(host: WebuiHost, webui: StubWebui, chan
 def test_no_checkpoint_is_refused(host: WebuiHost, webui: StubWebui) -> None:
     webui.data.sd_model = webui.shared.sd_model = None
     assert "no checkpoint loaded" in host.refusals()[0]
+
+
+def test_a_checkpoint_that_is_being_changed_is_awaited(host: WebuiHost, webui: StubWebui) -> None:
+    model = webui.model
+    webui.data.sd_model = webui.shared.sd_model = None
+    with ThreadPoolExecutor(1) as pool:
+        with webui.lock:
+            answer = pool.submit(host.refusals)
+            with pytest.raises(NotYet):
+                answer.result(timeout=0.2)
+            webui.data.sd_model = webui.shared.sd_model = model
+        assert answer.result(timeout=5) == []
 
 
 def test_the_checkpoint_is_told_with_its_vae(host: WebuiHost, webui: StubWebui) -> None:
