@@ -13,15 +13,15 @@ from tests.fakes.host import tiny_tensors
 from tests.fakes.pictures import draw
 from tests.fakes.runs import same, tensors
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-STEPS = 12
+pytestmark = [pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL"), pytest.mark.timeout(600)]
+STEPS = 8
 
 
 def command(root, out, *more):
     return [
         sys.executable, "-m", "lib_finetune", "train", "lora", "--checkpoint", str(root / "tiny.safetensors"), "--images", str(root / "pictures"),
         "--name", "cat", "--trigger", "zxq", "--steps", str(STEPS), "--resolution", "64", "--output-root", str(out),
-        "--set", "network.rank=2", "--set", "network.dropout=0.1", "--set", "preview.enabled=false", "--set", "saving.state_every=1", *more,
+        "--set", "network.rank=2", "--set", "network.targets=attention", "--set", "network.dropout=0.1", "--set", "preview.enabled=false", "--set", "saving.state_every=1", *more,
     ]  # fmt: skip
 
 
