@@ -19,7 +19,7 @@ _SAMPLE = {
     "data.trigger": "sks",
     "data.class_word": "star",
     "data.resolution": "128",
-    "training.batch": "4",
+    "training.batch": "2",
     "training.steps": "150",
     "optimizer.unet_rate": "1e-3",
     "optimizer.text_encoder_rate": "5e-4",

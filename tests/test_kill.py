@@ -21,7 +21,8 @@ def command(root, out, *more):
     return [
         sys.executable, "-m", "lib_finetune", "train", "lora", "--checkpoint", str(root / "tiny.safetensors"), "--images", str(root / "pictures"),
         "--name", "cat", "--trigger", "zxq", "--steps", str(STEPS), "--resolution", "64", "--output-root", str(out),
-        "--set", "network.rank=2", "--set", "network.targets=attention", "--set", "network.dropout=0.1", "--set", "preview.enabled=false", "--set", "saving.state_every=1", *more,
+        "--set", "network.rank=2", "--set", "network.targets=attention",
+        "--set", "network.dropout=0.1", "--set", "preview.enabled=false", "--set", "saving.state_every=1", *more,
     ]  # fmt: skip
 
 
