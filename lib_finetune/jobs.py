@@ -173,8 +173,7 @@ class Jobs:
             InputError: everything that is wrong with the input; nothing was queued.
         """
         place = folder or new_folder(self.host, settings.name)
-        job = Job(settings, place)
-        Run(settings, self.host, place, job, job).check()
+        job = self.check(settings, place)
         with self._wake:
             if any(other.settings.name == settings.name and not other.ended for other in self._jobs):
                 raise InputError(f"A job with the name {settings.name} is running or waits already. Give this one another name.")
@@ -183,6 +182,16 @@ class Jobs:
                 self._thread = threading.Thread(target=self._work, name="finetune", daemon=True)
                 self._thread.start()
             self._wake.notify()
+        return job
+
+    def check(self, settings: Settings, folder: Path | None = None) -> Job:
+        """Look for everything that can be wrong, without starting; returns a job that could be queued.
+
+        Raises:
+            InputError: with all problems.
+        """
+        job = Job(settings, folder or new_folder(self.host, settings.name))
+        Run(settings, self.host, job.folder, job, job).check()
         return job
 
     def all(self) -> list[Job]:

@@ -10,6 +10,7 @@ import gradio as gr
 from lib_finetune.config import codec
 from lib_finetune.config.fields import Leaf
 from lib_finetune.config.settings import Settings
+from lib_finetune.errors import Problem
 
 ON_TOP = ("data.images", "data.trigger", "data.class_word", "name")
 _SECTIONS = {
@@ -53,6 +54,12 @@ def _component(leaf: Leaf) -> Any:
 
 def _shown(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def in_words(problem: Problem) -> str:
+    """A problem under the label that the person sees."""
+    leaf = codec.all_leaves().get(problem.field)
+    return f"{leaf.about.label}: {problem.message}" if leaf else str(problem)
 
 
 def own(component: Any) -> Any:

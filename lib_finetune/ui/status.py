@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -72,7 +73,7 @@ def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]])
         return ""
     values = sorted(value for _, value in raw)
     # Single spikes must not flatten the curve: the highest two per cent may leave the frame.
-    low, high = values[0], max(values[int(0.98 * (len(values) - 1))], values[0] + 1e-6)
+    low, high = values[0], max(values[math.ceil(0.98 * (len(values) - 1))], values[0] + 1e-6)
     first, last = raw[0][0], max(raw[-1][0], raw[0][0] + 1)
 
     def path(points: Sequence[tuple[int, float]]) -> str:
@@ -94,6 +95,11 @@ def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]])
 def _log(lines: Sequence[str]) -> str:
     rows = "".join(f"<div>{escape(line)}</div>" for line in reversed(lines))
     return f'<div class="finetune-log" tabindex="0" aria-label="log">{rows}</div>'
+
+
+def note(text: str) -> str:
+    """A message that is no problem."""
+    return f'<div class="finetune-note" role="status">{escape(text)}</div>'
 
 
 def problems(found: Sequence[str]) -> str:

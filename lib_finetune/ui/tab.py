@@ -96,17 +96,29 @@ class Tab:
     def _train(self, images: str, files: Any, trigger: str, class_word: str, name: str, *values: Any) -> str:
         def start() -> str:
             top = {"data.images": images, "data.trigger": trigger, "data.class_word": class_word, "name": name}
-            settings = form.settings_from(self._paths, values, top)
             jobs = self._runner()
+            settings = self._read(jobs, top, values)
             if files and not images.strip():
                 folder = jobs.host.paths.data / "datasets" / f"{time.strftime('%Y%m%d-%H%M%S')}"
                 dropped = [(getattr(file, "orig_name", None) or Path(file.name).name, Path(file.name)) for file in files]
                 kept = pictures.keep(dropped, folder)
                 settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, images=str(kept)))
-            jobs.submit(settings)
-            return ""
+            job = jobs.submit(settings)
+            return status.note(f"{job.settings.name} has been started; it goes on when this page is closed.")
 
         return self._answer(start)
+
+    def _read(self, jobs: Any, top: dict[str, str], values: tuple[Any, ...]) -> Any:
+        """The form's settings; what cannot be read is told together with what else is wrong."""
+        try:
+            return form.settings_from(self._paths, values, top)
+        except InputError as unread:
+            problems = list(unread.problems)
+            try:
+                jobs.check(form.settings_from([], [], top))
+            except InputError as error:
+                problems += error.problems
+            raise InputError(problems) from unread
 
     def _continue(self, folder: str) -> str:
         def start() -> str:
@@ -145,7 +157,7 @@ class Tab:
         try:
             return action()
         except InputError as error:
-            return status.problems([str(problem) for problem in error.problems])
+            return status.problems([form.in_words(problem) for problem in error.problems])
         except FinetuneError as error:
             return status.problems([str(error)])
         except Exception as error:  # noqa: BLE001  an edge: shown or logged

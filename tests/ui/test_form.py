@@ -49,7 +49,8 @@ def test_text_in_a_number_field_is_named(tab):
     made, jobs = tab
     values = _defaults()
     values[made._paths.index("training.steps")] = "many"
-    assert "training.steps" in made._train("/x", None, "", "", "cat", *values) and not jobs.all()
+    answer = made._train("/nowhere", None, "", "", "a/b", *values)
+    assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not jobs.all()
 
 
 def test_the_panel_is_there_when_a_library_is_missing():
