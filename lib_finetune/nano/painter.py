@@ -102,7 +102,10 @@ class Painter:
             start_weights(unet)
         self.model = torch.nn.ModuleDict({"unet": unet, "text": text}).train().requires_grad_(True)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        from lib_finetune.optim.adamw import has_fused
+
+        fused = has_fused(torch.device("cpu"))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)
         self.step = 0
 
     def state(self) -> dict[str, Any]:
