@@ -165,7 +165,8 @@ def inner_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     if arguments[:1] == ["test"]:
         parser.add_argument("--libraries", choices=requirements.LIBRARY_SETS)
         known, rest = parser.parse_known_args(arguments[1:])
-        return known.libraries, ["pytest", *rest]
+        # Before the caller's own arguments, so that these can say otherwise (-n 0).
+        return known.libraries, ["pytest", "-n", "logical", "--maxprocesses", "4", *rest]
     parser.add_argument("--output-root", type=Path)
     known, rest = parser.parse_known_args(arguments)
     # The command runs in the project's folder; the person means the folder where they are.

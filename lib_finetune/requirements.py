@@ -112,7 +112,15 @@ _BASE: dict[str, tuple[str, ...]] = {
     ),
 }
 
-_DEVELOPMENT = ("hypothesis==6.168.5", "import-linter==2.15", "mypy==2.4.1", "pytest==9.2.0", "pytest-timeout==2.4.0", "ruff==0.17.6")
+_DEVELOPMENT = (
+    "hypothesis==6.168.5",
+    "import-linter==2.15",
+    "mypy==2.4.1",
+    "pytest==9.2.0",
+    "pytest-timeout==2.4.0",
+    "pytest-xdist==3.8.0",
+    "ruff==0.17.6",
+)
 
 #: Only its table of byte pairs is read (the tokenizer's vocabulary); it is never imported, so nothing that it asks for is needed.
 _VOCABULARY = "open-clip-torch==2.20.0"

@@ -252,7 +252,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(bench, monkeypatch):
     file = host.paths.lora / "cat.safetensors"
     assert (
         all(torch.isfinite(value).all() for value in tensors(file).values())
-        and metadata(file)["ss_steps"] in ("10", "11", "12")
+        and 1 <= int(metadata(file)["ss_steps"]) <= 12  # of the last time that losses were read: every ten steps and at a turn's end
         and whole(host)
     )
 

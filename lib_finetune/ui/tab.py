@@ -82,10 +82,12 @@ class Tab:
         top = [inputs[name] for name in ("images", "files", "trigger", "class_word", "name")]
         shown = [panel, buttons["keep"], buttons["discard"], buttons["load"]]
         left = [buttons["left"], buttons["go_on"]]
-        inputs["train"].click(self._train, [*top, *inputs["more"].values()], [message])
+        # Not through gradio's queue: a stop must not wait for somebody's pictures.
+        inputs["train"].click(self._train, [*top, *inputs["more"].values()], [message], queue=False)
         for name, action in (("keep", self._keep), ("discard", self._discard), ("load", self._load)):
-            buttons[name].click(action, [], [message])
-        buttons["go_on"].click(self._continue, [buttons["left"]], [message]).then(self._unfinished, [], left)
+            buttons[name].click(action, [], [message], queue=False)
+        go_on = buttons["go_on"].click(self._continue, [buttons["left"]], [message], queue=False)
+        go_on.then(self._unfinished, [], left, queue=False)
         blocks.load(self._unfinished, [], left, queue=False)
         # javascript/finetune.js presses it. Not `every=`: gradio 3.41 never ends that stream when the page goes away, and
         # the WebUI's Reload UI then waits for it for ever.

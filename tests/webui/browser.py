@@ -51,6 +51,23 @@ class Browser:
         self.page.wait_for_selector("#finetune_train")
         return time.monotonic() - begin
 
+    def open_lora_page(self) -> None:
+        """Let txt2img show its Lora files, then come back to the tab."""
+        self.page.click('#tabs > .tab-nav > button:has-text("txt2img")')
+        self.page.click('#txt2img_extra_tabs > .tab-nav > button:has-text("Lora")')
+        self.page.wait_for_selector("#txt2img_lora_cards_html, #txt2img_lora_cards", state="attached")
+        self.page.click('#tabs > .tab-nav > button:has-text("Finetune")')
+
+    def lists_lora(self, name: str) -> bool:
+        """Whether txt2img's Lora page, as it stands, has come to show a file."""
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+        try:
+            self.page.wait_for_selector(f'#txt2img_extra_tabs .card[data-name="{name}"]', state="attached", timeout=20_000)
+        except PlaywrightTimeout:
+            return False
+        return True
+
     def leave(self) -> None:
         """Close the page, so that it asks nothing of the WebUI."""
         self.page.goto("about:blank")

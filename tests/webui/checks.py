@@ -80,6 +80,7 @@ def trains_from_the_tab(world: World) -> str:
     if world.browser is not None:
         world.browser.panel("done")
         world.browser.shoot(world.shot("done"))
+        assert world.browser.lists_lora("quiet"), "the Lora page that was open does not show the new file"
         world.browser.leave()
     restored = next(line for line in job["log"] if "exactly as it was" in line)
     return f"{job['steps_per_s']:.1f} it/s; {matched[0]}; {restored}"
@@ -87,6 +88,7 @@ def trains_from_the_tab(world: World) -> str:
 
 def _train_in_the_page(world: World) -> None:
     browser = world.seen()
+    browser.open_lora_page()
     browser.fill(**world.settings("quiet"))
     browser.press("train")
     text = browser.panel(r"it/s|s/it")

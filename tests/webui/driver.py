@@ -28,7 +28,7 @@ def main(given: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the WebUI ends with us
     data = (wanted.scratch or Path(tempfile.mkdtemp(prefix="finetune-webui-"))).absolute()
     checkpoints = [wanted.checkpoint, *([wanted.other] if wanted.other else [])]
-    webui = WebUI(wanted.webui.absolute(), wanted.python.absolute(), data, wanted.port)
+    webui = WebUI(wanted.webui.absolute(), wanted.python.absolute(), data, wanted.port, wanted.flags.split())
     webui.prepare(checkpoints)
     world = World(webui, draw(data / "pictures"), wanted.steps, screenshots=wanted.screenshots, checkpoint=wanted.checkpoint.name)
     world.other = wanted.other and wanted.other.name
@@ -54,6 +54,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--other", type=Path, help="another one, to switch to while training")
     parser.add_argument("--port", type=int, default=7890)
     parser.add_argument("--steps", type=int, default=100, help="of the long runs")
+    parser.add_argument("--flags", default="", help="more arguments for the WebUI, as one: --flags='--medvram --opt-sdp-attention'")
     parser.add_argument("--scratch", type=Path, help="data folder to use and keep; without it a new one is made")
     parser.add_argument("--screenshots", type=Path, help="folder for pictures of the tab")
     parser.add_argument("--only", nargs="*", help="names of checks to run (later ones may need earlier ones)")

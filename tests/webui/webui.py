@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,15 @@ _ENVIRONMENT = {
 class WebUI:
     """Starts, stops and kills it, and speaks HTTP with it."""
 
-    def __init__(self, app: Path, python: Path, data: Path, port: int) -> None:
+    def __init__(self, app: Path, python: Path, data: Path, port: int, flags: Sequence[str] = ()) -> None:
         """
         Args:
             app: folder of the WebUI 1.10.1.
             python: of its environment.
             data: its scratch data folder, made by `prepare`.
+            flags: more arguments of its command line.
         """
-        self.app, self.python, self.data, self.port = app, python, data, port
+        self.app, self.python, self.data, self.port, self.flags = app, python, data, port, flags
         self.lora = data / "my-loras"
         self.log = data / "webui.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,7 +86,7 @@ class WebUI:
         ready = self.times_ready()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *_FLAGS],
+                [*command, *_FLAGS, *self.flags],
                 cwd=self.app,
                 env={**os.environ, **_ENVIRONMENT, **temporary},
                 stdout=log,
