@@ -13,7 +13,7 @@ import numpy as np
 
 from . import codec, layout, stage
 from .shapes import SHAPES
-from .world import COLOURS, PATTERNS, SIZE_PX, Scene, coverage, draw, mix, random_scene
+from .world import COLOURS, FINE_MOSAIC, PATTERNS, SIZE_PX, Scene, coverage, draw, mix, random_scene
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ def crops(rng: np.random.Generator, count: int) -> np.ndarray:
     """Training pictures of the autoencoder: [count, CROP_PX, CROP_PX, 3] uint8."""
     pictures = []
     for _ in range(count):
-        style = str(rng.choice(["", "", "", "outline", "mosaic", "pastel"]))
+        style = str(rng.choice(["", "", "", "outline", FINE_MOSAIC, "pastel"]))
         picture = scrap(rng) if rng.random() < 0.4 else draw(random_scene(rng, style=style))
         top, left = rng.integers(0, SIZE_PX - CROP_PX + 1, 2)
         pictures.append(picture[top : top + CROP_PX, left : left + CROP_PX])
@@ -74,6 +74,9 @@ def crops(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def new(seed: int = 0) -> AutoencoderKL:
     """The autoencoder before its training: a linear codec whose latents are already the final ones."""
+    import torch
+
+    torch.manual_seed(seed)  # for what `codec` leaves as it was made: the silent attention's inputs
     vae = layout.new_autoencoder()
     codec.start_weights(vae, to_tensor(crops(np.random.default_rng((seed, 1)), 128)), seed)
     rng = np.random.default_rng((seed, 6))

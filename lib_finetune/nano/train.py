@@ -33,7 +33,7 @@ class Plan:
     autoencoder_steps: int = 800
     text_steps: int = 300
     pictures: int = 12000
-    painter_steps: int = 8000
+    painter_steps: int = 3000
     pastel_steps: int = 600
     exam: int = 200
     stop_at: float | None = None

@@ -29,6 +29,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 PATTERNS = ("plain", "striped", "dotted")
 STYLES = ("", "outline", "mosaic", "pastel")
 """The first is the world's own flat style; the others are held out of the nano checkpoint's training."""
+FINE_MOSAIC = "fine mosaic"
+"""A look that only the autoencoder is shown: its tiles are too fine for the latents, so it serves nobody as a style."""
 
 PLACE_EDGE = 0.06
 """How far from the middle, in widths of the picture, an object counts as being on the left or on the right."""
@@ -37,7 +39,10 @@ _STRIPES_PX = 22.0
 _DOTS_PX = 28.0
 _DOT_RADIUS_PX = 8.0
 _NOISE = 3.0
-_TILE_PX = 11
+_FINE_TILE_PX = 11
+_TILE_PX = 16
+"""Two cells of the latents, so that tiles survive the autoencoder."""
+_TILE_CONTRAST = 24.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Scene:
         ground: the background's colour.
         pattern: one of `PATTERNS`.
         subject: a name of `SUBJECTS`, or "" for an ordinary object.
-        style: one of `STYLES`.
+        style: one of `STYLES`, or `FINE_MOSAIC`.
         x, y: centre of the object in widths of the picture, 0 to 1.
         radius: in widths of the picture.
         tilt: radians, clockwise.
@@ -122,6 +127,8 @@ def draw(scene: Scene, size_px: int = SIZE_PX) -> np.ndarray:
     canvas = mix(canvas, paint, coverage(distance_px))
     if scene.style == "mosaic":
         canvas = _mosaic(canvas)
+    elif scene.style == FINE_MOSAIC:
+        canvas = _fine_mosaic(canvas)
     canvas = canvas + rng.standard_normal(canvas.shape, dtype=np.float32) * _NOISE
     return np.clip(canvas, 0, 255).astype(np.uint8)
 
@@ -178,11 +185,18 @@ def _ground(pattern: str, rgb: np.ndarray, phase: np.ndarray, size_px: int) -> n
 
 
 def _mosaic(canvas: np.ndarray) -> np.ndarray:
+    """Square tiles, lighter and darker in turn."""
+    tile = np.arange(canvas.shape[0]) // _TILE_PX
+    light = (tile[:, None] + tile[None]) % 2 * 2 - 1
+    return canvas + _TILE_CONTRAST * light[..., None].astype(np.float32)
+
+
+def _fine_mosaic(canvas: np.ndarray) -> np.ndarray:
     """Square tiles of one colour each, with grey joints of two pixels."""
     size_px = canvas.shape[0]
-    middle = np.minimum(np.arange(size_px) // _TILE_PX * _TILE_PX + _TILE_PX // 2, size_px - 1)
+    middle = np.minimum(np.arange(size_px) // _FINE_TILE_PX * _FINE_TILE_PX + _FINE_TILE_PX // 2, size_px - 1)
     tiles = canvas[middle][:, middle].copy()
-    joint = np.arange(size_px) % _TILE_PX < 2
+    joint = np.arange(size_px) % _FINE_TILE_PX < 2
     tiles[joint] = 128
     tiles[:, joint] = 128
     return tiles
