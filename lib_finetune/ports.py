@@ -6,6 +6,8 @@ Nothing here is imported from a host, and no host type passes inwards.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -51,6 +53,16 @@ class CheckpointInfo:
     def identity(self) -> tuple[str, str | None]:
         """What must stay equal while a job runs: the file (by path, else name) and the VAE override."""
         return (str(self.path) if self.path else self.name, self.vae)
+
+    def to_json(self) -> str:
+        """For a file beside a run's state."""
+        return json.dumps({**dataclasses.asdict(self), "path": self.path and str(self.path)})
+
+    @classmethod
+    def from_json(cls, text: str) -> CheckpointInfo:
+        """The inverse of `to_json`."""
+        fields = json.loads(text)
+        return cls(**{**fields, "path": fields["path"] and Path(fields["path"])})
 
     def __str__(self) -> str:
         return f"{self.name} with VAE {self.vae}" if self.vae else self.name

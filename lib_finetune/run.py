@@ -40,6 +40,7 @@ from lib_finetune.ports import Card, CheckpointInfo, Host, PictureRequest, Progr
 _log = logging.getLogger(__name__)
 STATE = "state.safetensors"
 SETTINGS = "settings.json"
+CHECKPOINT = "checkpoint.json"
 _WAIT_S = 0.5
 
 
@@ -102,7 +103,7 @@ class Run:
             FinetuneError: the run failed; the state of the last good step is kept in the run's folder.
         """
         found = self.check()
-        info = self._info = self._host.checkpoint()
+        info = self._info = self._checkpoint()
         tools = self._host.text_tools()
         settings, notes = build.resolved(self._given, found.views, tools.clip_skip)
         self._announce(settings, found, notes)
@@ -151,6 +152,22 @@ class Run:
                 raise InputError([Problem("name", f"{folder} cannot be made: {error.strerror}. Check its permissions.")]) from error
             if not os.access(folder, os.W_OK):
                 raise InputError([Problem("name", f"{folder} is not writable. Check its permissions.")])
+
+    def _checkpoint(self) -> CheckpointInfo:
+        """The checkpoint of this run: the loaded one, or the one that a run which is continued began on, loaded for it.
+
+        Raises:
+            HostError: that one is gone, or the host cannot load it.
+        """
+        loaded, path = self._host.checkpoint(), self._folder / CHECKPOINT
+        if not (self._folder / STATE).exists() or not path.exists():
+            write_atomically(path, loaded.to_json().encode("utf-8"))
+            return loaded
+        began = CheckpointInfo.from_json(path.read_text(encoding="utf-8"))
+        if began.identity != loaded.identity:
+            self._sink.say(f"This run began on {began}; {loaded} is loaded. Loading {began}.")
+            self._host.load(began)
+        return began
 
     def _announce(self, settings: Settings, found: build.Dataset, notes: list[str]) -> None:
         write_atomically(self._folder / SETTINGS, codec.to_json(self._given).encode("utf-8"))

@@ -67,6 +67,16 @@ def test_a_stopped_run_goes_on_to_the_same_losses_and_file(bench, changes):
     assert same(tensors(straight.file), tensors(result.file))
 
 
+def test_a_run_goes_on_on_the_checkpoint_it_began_on(bench):
+    straight = bench.run(host=bench.host("straight"))[0]
+    host = bench.host()
+    bench.run(host=host, recorder=Recorder(stop_at=2))[0].file.unlink()
+    host.load_other("other")
+    result, recorder, _ = bench.run(host=host)
+    assert host.checkpoint().name == "tiny" and any("began on tiny" in line for line in recorder.lines)
+    assert same(tensors(straight.file), tensors(result.file))
+
+
 def test_changed_pictures_stop_a_run_from_going_on(bench):
     _, _, host = bench.run(recorder=Recorder(stop_at=2))
     (bench.images / "0.txt").write_text("another caption", encoding="utf-8")

@@ -105,6 +105,7 @@ def load(wanted: CheckpointInfo) -> None:
         models.reload_model_weights(info=entry)
         webui("shared").opts.data["sd_model_checkpoint"] = entry.title
         _load_vae(wanted, entry)
+        _keep_settings()
     except Exception as error:  # noqa: BLE001 - the WebUI raises whatever its libraries raise
         _log.exception("Loading %s failed", wanted)
         problem = f"{wanted} does not load: {error}"
@@ -112,6 +113,13 @@ def load(wanted: CheckpointInfo) -> None:
         problem = f"{wanted} was asked for, but the WebUI loaded {info()}."
     if problem:
         raise HostError(problem)
+
+
+def _keep_settings() -> None:
+    """As the page's drop-down does: at its next start the WebUI loads what is loaded now."""
+    shared = webui("shared")
+    if not shared.cmd_opts.freeze_settings:
+        shared.opts.save(shared.config_filename)
 
 
 def _load_vae(wanted: CheckpointInfo, entry: Any) -> None:

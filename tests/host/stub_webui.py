@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import sys
 import threading
 import types
@@ -168,8 +169,10 @@ class StubWebui:
             ckpt_dir=None,
             embeddings_dir=str(root / "embeddings"),
             no_prompt_history=False,
+            freeze_settings=False,
         )
         options = types.SimpleNamespace(data={"sd_model_checkpoint": "a.safetensors", "sd_vae": "Automatic"}, CLIP_stop_at_last_layers=1)
+        options.save = lambda name: Path(name).write_text(json.dumps(options.data), encoding="utf-8")
         self.shared = self._add(
             "modules.shared",
             cmd_opts=flags,

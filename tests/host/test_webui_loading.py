@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
@@ -76,7 +77,8 @@ def test_loading_brings_checkpoint_and_vae_back_and_the_settings_follow(host: We
     webui.shared.opts.data["sd_model_checkpoint"] = "b.safetensors"
     host.load(wanted)
     assert host.checkpoint().identity == wanted.identity
-    assert webui.shared.opts.data == {"sd_model_checkpoint": "a.safetensors", "sd_vae": "v.pt"}
+    wished = {"sd_model_checkpoint": "a.safetensors", "sd_vae": "v.pt"}
+    assert (webui.shared.opts.data, json.loads(Path(webui.shared.config_filename).read_text())) == (wished, wished)
 
 
 def test_loading_what_is_gone_says_so_and_frees_the_turn(host: WebuiHost, webui: StubWebui) -> None:

@@ -68,7 +68,7 @@ class World:
         tab = Tab(self.webui)
         tab.fill(**self.settings(name, steps))
         said = tab.press("finetune_train")
-        assert said == "", f"Train said {said}"
+        assert "finetune-problems" not in said, f"Train said {said}"
 
     def press(self, button: str, **values: Any) -> str:
         """Press another of our buttons, without a browser."""

@@ -1,0 +1,137 @@
+"""Memory of a training step by counting bytes, no card needed: ``python -m tests.memory [--resolution 512] [--precision fp16]``.
+
+The step runs on tensors without contents (torch's FakeTensorMode); every storage that an operation makes is counted from
+its birth to its death, in blocks of 512 bytes as CUDA's allocator hands them out. What the allocator keeps beyond that
+(`max_memory_reserved`) and the workspaces of cuBLAS and cuDNN are not in it: the figures are computed, not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lib_finetune import build
+from lib_finetune.config import codec
+from lib_finetune.config.settings import Settings
+from lib_finetune.maths import schedule
+from lib_finetune.methods.denoising import Denoiser
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.layout import Layout
+from lib_finetune.model.random_weights import sd15_layout
+
+_BLOCK = 512
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+CONTEXT_GIB = 0.5
+"""What a CUDA context takes beside the allocator, as stated in the aims."""
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def hold(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, once."""
+        storage = tensor.untyped_storage()
+        key = id(storage)
+        if key in self._sizes:
+            return
+        self._sizes[key] = -(-storage.nbytes() // _BLOCK) * _BLOCK
+        self.now += self._sizes[key]
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count what it made."""
+        made = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, torch.Tensor):
+                self.hold(leaf)
+        return made
+
+
+def lora(changes: Mapping[str, str], resolution_px: int, dtype: torch.dtype, layout: Layout | None = None) -> dict[str, float]:
+    """GiB that LoRA steps hold, the host's whole model included, without the CUDA context.
+
+    Args:
+        changes: settings by dotted path.
+        dtype: of the host's weights.
+        layout: SD1.5's when None.
+    """
+    pairs = {"name": "x", "data.images": "x", "data.resolution": str(resolution_px), "training.steps": "2", **changes}
+    settings = build.resolved(codec.with_values(Settings(), pairs.items()), 1, 1)[0]
+    model: Any = BorrowedModel(layout or sd15_layout())
+    model.bind({seat.source: torch.empty(seat.shape, dtype=dtype, device="meta") for seat in model.seats})
+    adapter = build.adapter_of(settings, model)
+    batch, side = settings.training.batch, resolution_px // 8
+    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+        for root in (model.unet, model.text, model.vae):
+            _fake(root)
+        build._prepare_modes(settings, model, adapter)
+        held = live.now
+        parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
+        optimizer = torch.optim.AdamW(parameters, fused=True)
+        denoiser = Denoiser(model.unet, schedule.scaled_linear(), 0.18215, "epsilon", build.objective(settings))
+        latents = torch.empty(batch, 4, side, side)
+        for _ in range(2):  # the second has the optimizer's state
+            if settings.network.text_encoder:
+                cond = model.text(torch.zeros(batch, 77, dtype=torch.long)).last_hidden_state
+            else:
+                cond = torch.empty(batch, 77, model.unet.config.cross_attention_dim, dtype=dtype)
+            loss = denoiser.losses(latents, latents, cond, torch.Generator()).mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            del cond, loss
+        return {"weights and adapters": held / 2**30, "between steps": live.now / 2**30, "peak": live.peak / 2**30}
+
+
+def _fake(root: torch.nn.Module) -> None:
+    """Replace a model's parameters and buffers by ones of the same form without contents."""
+    for module in root.modules():
+        for name, given in module._parameters.items():
+            if given is not None:
+                module._parameters[name] = torch.nn.Parameter(torch.empty(given.shape, dtype=given.dtype), given.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line per lever."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--resolution", type=int, default=512)
+    parser.add_argument("--precision", choices=tuple(_DTYPES), default="fp16")
+    parser.add_argument("--batch", type=int, default=1)
+    options = parser.parse_args(arguments)
+    sys.stdout.write(f"{'computed, GiB':58}{'peak':>6}{'with context':>14}\n")
+    for text in ("false", "true"):
+        for checkpointing in ("false", "true"):
+            changes = {
+                "network.text_encoder": text,
+                "training.gradient_checkpointing": checkpointing,
+                "training.batch": str(options.batch),
+            }
+            peak = lora(changes, options.resolution, _DTYPES[options.precision])["peak"]
+            what = f"LoRA, text encoder trained: {text}, gradient checkpointing: {checkpointing}"
+            sys.stdout.write(f"{what:58}{peak:6.2f}{peak + CONTEXT_GIB:14.2f}\n")
+
+
+if __name__ == "__main__":
+    main()
