@@ -12,20 +12,11 @@ from typing import Any
 from lib_finetune import cli
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
+from lib_finetune.errors import HostError
 
 _SUBJECT = "winking-star"
-_SAMPLE = {
-    "name": "sample-star",
-    "data.trigger": "sks",
-    "data.class_word": "star",
-    "data.resolution": "128",
-    "training.batch": "2",
-    "training.steps": "150",
-    "optimizer.unet_rate": "1e-3",
-    "optimizer.text_encoder_rate": "5e-4",
-    "saving.overwrite": "true",
-}
-"""Nano's own preset: a small model takes larger rates than SD1.5."""
+_SAMPLE = {"name": "sample-star", "data.trigger": "sks", "data.class_word": "star", "training.steps": "150"}
+"""Beside nano's own preset."""
 _WEIGHTS = (0.6, 0.8, 1.0)
 _SEEDS = (1, 2, 3)
 
@@ -49,25 +40,34 @@ def open_host(checkpoint: Path, root: Path, precision: str) -> Any:
     return HeadlessHost.open(checkpoint, root, dtype=dtypes.get(precision))
 
 
-def nano(options: argparse.Namespace) -> int:
-    """``nano install --webui DIR``."""
-    from lib_finetune.nano.install import install
+def train_file(checkpoint: Path, root: Path, values: list[tuple[str, str]]) -> Path:
+    """Train with settings by dotted name; returns the finished file, which lies under ``root``/models.
 
-    print(install(options.webui))
-    return 0
+    Raises:
+        HostError: the training ended without a file.
+    """
+    settings = codec.with_values(Settings(), values)
+    cli.refuse_wrong_input(settings, checkpoint)
+    result = cli.train_on(open_host(checkpoint, root, settings.training.precision), settings)
+    if result.file is None:
+        raise HostError("The training ended without a file.")
+    return result.file
 
 
 def quickstart(options: argparse.Namespace) -> int:
     """Train a LoRA on the sample pictures and show base and result side by side."""
     from lib_finetune.export.picture import write_png
     from lib_finetune.nano.folders import write_subject
+    from lib_finetune.nano.presets import preset
 
     start = time.monotonic()
     root = options.output_root.resolve()
     pictures = root / "pictures"
     write_subject(pictures, _SUBJECT)
     host = open_host(_sample_checkpoint(root), root, "auto")
-    settings = codec.with_values(Settings(), [("data.images", str(pictures)), *_SAMPLE.items()])
+    settings = codec.with_values(
+        Settings(), list({**preset("lora"), "preview.enabled": "true", **_SAMPLE, "data.images": str(pictures)}.items())
+    )
     result = cli.train_on(host, settings)
     sheet = root / "before-and-after.png"
     write_png(sheet, _before_and_after(host, result.file))
@@ -108,6 +108,15 @@ def _before_and_after(host: Any, lora: Path) -> Any:
     return grid(rows, ["base", *(f"weight {weight}" for weight in _WEIGHTS)], [f"seed {seed}" for seed in _SEEDS])
 
 
+def main(arguments: list[str]) -> int:
+    """The whole command line."""
+    if arguments[:1] == ["nano"]:
+        from lib_finetune.nano import __main__ as nano
+
+        return nano.main(arguments[1:], train_file)
+    return cli.main(arguments, open_host, {"quickstart": quickstart})
+
+
 if __name__ == "__main__":
     reproducible_matrix_products()
-    sys.exit(cli.main(sys.argv[1:], open_host, {"quickstart": quickstart, "nano": nano}))
+    sys.exit(main(sys.argv[1:]))

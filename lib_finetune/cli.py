@@ -87,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("describe", help="print the reference of all settings")
     quickstart = commands.add_parser("quickstart", help="train a LoRA on the sample pictures and show what it learned")
     quickstart.add_argument("--output-root", type=Path, default=Path("quickstart-output"), metavar="DIR")
-    nano = commands.add_parser("nano", help="the small checkpoint that ships with the project")
-    nano.add_argument("action", choices=("install",))
-    nano.add_argument("--webui", required=True, type=Path, metavar="DIR", help="folder of a WebUI")
+    commands.add_parser("nano", help="the small checkpoint of the drawn world: install, measure (nano --help)")
     return parser
 
 

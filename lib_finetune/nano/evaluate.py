@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +35,13 @@ def paint(
     steps: int = 20,
     guidance: float = 6.0,
     batch: int = 25,
+    encode: Callable[[list[str]], torch.Tensor] = encode,
 ) -> np.ndarray:
-    """Paint prompts with DPM++ 2M (arXiv:2211.01095, eq. multistep 2 of data prediction): [n, 128, 128, 3] uint8."""
+    """Paint prompts with DPM++ 2M (arXiv:2211.01095, eq. multistep 2 of data prediction): [n, 128, 128, 3] uint8.
+
+    Args:
+        encode: prompts → token ids.
+    """
     import torch
 
     pictures = []

@@ -30,18 +30,38 @@ def write_subject(folder: Path, subject: str, *, count: int = 8, identifier: str
     Raises:
         InputError: there is no such subject.
     """
+    scenes = subject_scenes(subject, count=count, seed=seed)
+    _write(folder, scenes, [subject_caption(scene, identifier) for scene in scenes])
+    return scenes
+
+
+def subject_scenes(subject: str, *, count: int = 8, seed: int = 0) -> list[Scene]:
+    """What the training pictures of a subject show.
+
+    Raises:
+        InputError: there is no such subject.
+    """
     known = sorted(SUBJECTS)
     if subject not in SUBJECTS:
         raise InputError([Problem("subject", f"{subject!r} is not in the drawn world; there are {', '.join(known)}.")])
     rng = np.random.default_rng((seed, 10, known.index(subject)))
     seen = [ground for ground in COLOURS if ground != UNSEEN_GROUND and ground not in SUBJECTS[subject].colours]
-    scenes = [subject_scene(rng, subject, ground=str(rng.choice(seen)), pattern=str(rng.choice(_SEEN_PATTERNS))) for _ in range(count)]
-    _write(folder, scenes, [subject_caption(scene, identifier) for scene in scenes])
-    return scenes
+    return [subject_scene(rng, subject, ground=str(rng.choice(seen)), pattern=str(rng.choice(_SEEN_PATTERNS))) for _ in range(count)]
 
 
 def write_style(folder: Path, style: str, *, count: int = 10, identifier: str = IDENTIFIER, seed: int = 0) -> list[Scene]:
     """Write ``count`` pictures in a held-out style, captioned "a photo of a red star on a blue background, sks style".
+
+    Raises:
+        InputError: there is no such style.
+    """
+    scenes = style_scenes(style, count=count, seed=seed)
+    _write(folder, scenes, [f"{full_caption(scene)}, {identifier} style" for scene in scenes])
+    return scenes
+
+
+def style_scenes(style: str, *, count: int = 10, seed: int = 0) -> list[Scene]:
+    """What the training pictures of a style show.
 
     Raises:
         InputError: there is no such style.
@@ -51,9 +71,7 @@ def write_style(folder: Path, style: str, *, count: int = 10, identifier: str = 
             [Problem("style", f"{style!r} is not in the drawn world; there are {', '.join(name for name in STYLES if name)}.")]
         )
     rng = np.random.default_rng((seed, 11, STYLES.index(style)))
-    scenes = [random_scene(rng, style=style) for _ in range(count)]
-    _write(folder, scenes, [f"{full_caption(scene)}, {identifier} style" for scene in scenes])
-    return scenes
+    return [random_scene(rng, style=style) for _ in range(count)]
 
 
 def write_class(folder: Path, shape: str, *, count: int = 100, seed: int = 0) -> list[Scene]:

@@ -17,14 +17,25 @@ from .folders import IDENTIFIER, UNSEEN_GROUND, UNSEEN_PATTERN
 from .judge import Judge, Verdict
 from .shapes import SHAPES
 from .statistics import Figure
-from .world import SUBJECTS, Scene, random_scene
+from .world import SUBJECTS, Scene, draw, random_scene, subject_scene
 
 Paint = Callable[[Sequence[str], Sequence[int]], np.ndarray]
 """Prompts and as many seeds → pictures [n, h, w, 3] uint8."""
 
+_FIRST_SEED = 1000
+_HELD_OUT = 50
+
 
 def subject_figures(
-    before: Paint, after: Paint, by: Judge, subject: str, *, count: int = 50, identifier: str = IDENTIFIER
+    before: Paint,
+    after: Paint,
+    by: Judge,
+    subject: str,
+    *,
+    count: int = 50,
+    identifier: str = IDENTIFIER,
+    training: np.ndarray | None = None,
+    elsewhere: Paint | None = None,
 ) -> dict[str, Figure]:
     """Measure a trained subject; each figure looks at ``count`` pictures.
 
@@ -32,41 +43,51 @@ def subject_figures(
         before, after: painters of the base and of the trained model.
         subject: a name of `SUBJECTS`.
         identifier: what stands before the class name in prompts ("sks", or an embedding's name).
+        training: the pictures that it was trained on, [n, h, w, 3] uint8, for the share of copies.
+        elsewhere: painter of the trained file on a second checkpoint, for portability.
     """
     shape = SUBJECTS[subject].shape
-    seeds = range(1000, 1000 + count)
-    prompt = f"a photo of {identifier} {shape}"
-    context = f"{prompt} on a {UNSEEN_PATTERN} {UNSEEN_GROUND} background"
+    seeds = _seeds(count)
+    prompt, context = subject_prompts(subject, identifier)
     class_scenes = _scenes(count, seed=1, shape=shape)
     other_scenes = _other_scenes(count, shape)
-    shown = by.look(after([prompt] * count, seeds))
+    painted = after([prompt] * count, seeds)
+    shown = by.look(painted)
     in_context = by.look(after([context] * count, seeds))
     class_before, class_after = (paint([full_caption(scene) for scene in class_scenes], seeds) for paint in (before, after))
     others_before, others_after = (paint([full_caption(scene) for scene in other_scenes], seeds) for paint in (before, after))
     bare_class = [f"a photo of a {shape}"] * count
     bare_before, bare_after = (by.look(paint(bare_class, seeds)) for paint in (before, after))
     return {
-        "subject fidelity": statistics.share([verdict.subject == subject for verdict in shown]),
-        "prompt fidelity": statistics.share([(v.ground, v.pattern) == (UNSEEN_GROUND, UNSEEN_PATTERN) for v in in_context]),
-        "subject in context": statistics.share([verdict.subject == subject for verdict in in_context]),
+        "subject fidelity": _shows(shown, subject),
+        "prompt fidelity": _in_context(in_context),
+        "subject in context": _shows(in_context, subject),
         "class preservation, base": _kept(by.look(class_before), class_scenes),
         "class preservation": _kept(by.look(class_after), class_scenes),
         "other classes, base": _kept(by.look(others_before), other_scenes),
         "other classes": _kept(by.look(others_after), other_scenes),
-        "leak, base": statistics.share([verdict.subject == subject for verdict in bare_before]),
-        "leak": statistics.share([verdict.subject == subject for verdict in bare_after]),
+        "leak, base": _shows(bare_before, subject),
+        "leak": _shows(bare_after, subject),
         **_diversity(bare_before, " of the class, base"),
         **_diversity(bare_after, " of the class"),
         **_diversity(shown, " of the subject"),
         "colour drift": statistics.mean(colour_distance(others_before, others_after)),
+        **({} if training is None else {"copying": copying(painted, training, _held_out(subject))}),
+        **({} if elsewhere is None else _portability(elsewhere, by, subject, identifier, count)),
     }
+
+
+def subject_prompts(subject: str, identifier: str = IDENTIFIER) -> tuple[str, str]:
+    """The subject alone, and before a background that its training never shows."""
+    prompt = f"a photo of {identifier} {SUBJECTS[subject].shape}"
+    return prompt, f"{prompt} on a {UNSEEN_PATTERN} {UNSEEN_GROUND} background"
 
 
 def style_figures(
     before: Paint, after: Paint, by: Judge, style: str, *, count: int = 50, identifier: str = IDENTIFIER
 ) -> dict[str, Figure]:
     """Measure a trained style; prompts end in ", sks style" where the style is wanted."""
-    seeds = range(1000, 1000 + count)
+    seeds = _seeds(count)
     scenes = _scenes(count, seed=3)
     plain = [full_caption(scene) for scene in scenes]
     styled = by.look(after([f"{caption}, {identifier} style" for caption in plain], seeds))
@@ -95,6 +116,29 @@ def copying(pictures: np.ndarray, training: np.ndarray, held_out: np.ndarray) ->
 def colour_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Distance of the mean colours of paired pictures in CIE L*a*b* (ΔE 1976): [n]."""
     return np.linalg.norm(_mean_lab(first) - _mean_lab(second), axis=1)
+
+
+def _portability(elsewhere: Paint, by: Judge, subject: str, identifier: str, count: int) -> dict[str, Figure]:
+    alone, in_context = (by.look(elsewhere([prompt] * count, _seeds(count))) for prompt in subject_prompts(subject, identifier))
+    return {"subject fidelity, second checkpoint": _shows(alone, subject), "prompt fidelity, second checkpoint": _in_context(in_context)}
+
+
+def _shows(verdicts: Sequence[Verdict], subject: str) -> Figure:
+    return statistics.share([verdict.subject == subject for verdict in verdicts])
+
+
+def _in_context(verdicts: Sequence[Verdict]) -> Figure:
+    return statistics.share([(v.ground, v.pattern) == (UNSEEN_GROUND, UNSEEN_PATTERN) for v in verdicts])
+
+
+def _held_out(subject: str) -> np.ndarray:
+    """Drawings of a subject that no training folder holds."""
+    rng = np.random.default_rng((4, 20))
+    return np.stack([draw(subject_scene(rng, subject)) for _ in range(_HELD_OUT)])
+
+
+def _seeds(count: int) -> range:
+    return range(_FIRST_SEED, _FIRST_SEED + count)
 
 
 def _scenes(count: int, seed: int, **fixed: str) -> list[Scene]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+_LENGTH = 77
 
 
 @lru_cache(maxsize=1)
@@ -26,4 +29,20 @@ def tokenizer() -> Any:
 
 def encode(texts: list[str]) -> torch.Tensor:
     """Prompts → ids: [b, 77] int64, padded with the end token."""
-    return tokenizer()(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    return tokenizer()(texts, padding="max_length", max_length=_LENGTH, truncation=True, return_tensors="pt").input_ids
+
+
+def encode_with(texts: list[str], word: str, ids: list[int]) -> torch.Tensor:
+    """As `encode`, but where ``word`` stands in a prompt come ``ids`` in its place."""
+    import torch
+
+    known = tokenizer()
+    rows = []
+    for text in texts:
+        parts = re.split(rf"\b{re.escape(word)}\b", text)
+        row: list[int] = []
+        for number, part in enumerate(parts):
+            row += [*(ids if number else []), *known(part, add_special_tokens=False).input_ids]
+        row = [known.bos_token_id, *row[: _LENGTH - 2]]
+        rows.append(row + [known.eos_token_id] * (_LENGTH - len(row)))
+    return torch.tensor(rows)

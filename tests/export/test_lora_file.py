@@ -81,3 +81,34 @@ def test_diffusers_gives_the_effect_that_we_give(made):
         mine = ours.unet(*given).sample
     assert (mine - base).abs().max() > 1e-4
     assert torch.allclose(theirs, mine, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_lycoris_reads_every_key_and_gives_the_effect_that_we_give(tmp_path, kind):
+    from lycoris.modules import get_module, make_module
+
+    from lib_finetune.adapters.merge import merged
+
+    # Alpha equals rank: lycoris 4.1.3 multiplies LoHa and LoKr by alpha / rank twice when it merges (get_weight and get_diff_weight).
+    changes = {"network.adapter": kind, "network.factor": "4", "network.alpha": "2", "training.steps": "2"}
+    rates = {"optimizer.unet_rate": "0.05", "optimizer.text_encoder_rate": "0.05", "optimizer.warmup": "0"}
+    file = Bench(tmp_path).run({**changes, **rates, "saving.precision": "fp32"})[0].file
+    tensors = tiny_tensors()
+    plain, ours = BorrowedModel(tiny_layout()), BorrowedModel(tiny_layout())
+    plain.bind(tensors)
+    ours.bind(merged(tensors, ours, load_file(str(file)), 1.0))
+    given = (torch.randn(1, 4, 8, 8), torch.tensor([300]), torch.randn(1, 77, 32))
+    ids = torch.tensor([[49406, *range(320, 395), 49407]])
+    with torch.no_grad():
+        base = plain.unet(*given).sample
+        stored = load_file(str(file))
+        wanted = {name.split(".")[0] for name in stored}
+        for prefix, root in (("lora_unet_", plain.unet), ("lora_te_text_model_", plain.text)):
+            for name, module in list(root.named_modules()):
+                if (found := prefix + name.replace(".", "_")) in wanted:
+                    wanted.remove(found)
+                    make_module(*get_module(stored, found), found, module).merge_to(1.0)
+        assert not wanted
+        assert (ours.unet(*given).sample - base).abs().max() > 1e-4
+        assert torch.allclose(plain.unet(*given).sample, ours.unet(*given).sample, atol=1e-3)
+        assert torch.allclose(plain.text(ids).last_hidden_state, ours.text(ids).last_hidden_state, atol=1e-3)
