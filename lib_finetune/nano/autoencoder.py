@@ -121,9 +121,19 @@ def train(state_file: Path, *, steps: int, batch: int = 4, lr: float = 2e-4, see
     return vae
 
 
+def rebuilt(vae: AutoencoderKL, pictures: np.ndarray, batch: int = 8) -> np.ndarray:
+    """Pictures after they went through the autoencoder: [b, h, w, 3] uint8 both."""
+    import torch
+
+    with torch.no_grad():
+        parts = [
+            vae.decode(codec.latents(vae, to_tensor(pictures[first : first + batch]))).sample for first in range(0, len(pictures), batch)
+        ]
+    return np.concatenate([to_pictures(part) for part in parts])
+
+
 def write_grid(vae: AutoencoderKL, path: Path, count: int = 6) -> None:
     """Write held-out drawings above what the autoencoder makes of them."""
-    import torch
     from PIL import Image
 
     from .world import SUBJECTS, subject_scene
@@ -132,7 +142,5 @@ def write_grid(vae: AutoencoderKL, path: Path, count: int = 6) -> None:
     scenes: list[Scene] = [random_scene(rng) for _ in range(count - 3)] + [random_scene(rng, style="mosaic")]
     scenes += [subject_scene(rng, name) for name in list(SUBJECTS)[:2]]
     pictures = np.stack([draw(scene) for scene in scenes])
-    with torch.no_grad():
-        rebuilt = to_pictures(vae.decode(vae.encode(to_tensor(pictures)).latent_dist.mean).sample)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in (pictures, rebuilt)])).save(path)
+    Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in (pictures, rebuilt(vae, pictures))])).save(path)

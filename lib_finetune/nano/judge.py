@@ -209,3 +209,10 @@ def accuracy(judge: Judge, pictures: np.ndarray, scenes: list[Scene]) -> dict[st
         pairs = [(v, s) for v, s in zip(verdicts, scenes, strict=True) if name != "colour" or not s.subject]
         shares[name] = sum(getattr(v, name) == getattr(s, name) for v, s in pairs) / max(1, len(pairs))
     return shares
+
+
+def held_out(count: int, seed: int) -> tuple[np.ndarray, list[Scene]]:
+    """Drawings of `mixed_scene` that no training saw: pictures [count, h, w, 3] and their scenes."""
+    rng = np.random.default_rng(seed)
+    scenes = [mixed_scene(rng) for _ in range(count)]
+    return np.stack([draw(scene) for scene in scenes]), scenes

@@ -87,6 +87,17 @@ def judge_stage(plan: Plan) -> None:
     judge.train(plan.state / judge.FILE.name, steps=plan.judge_steps, seed=plan.seed)
 
 
+def judge_exam_stage(plan: Plan) -> None:
+    """Say how often the judge is right, on held-out drawings and on those that went through the autoencoder."""
+    path = plan.state / judge.FILE.name
+    by = judge.load(path if path.is_file() else judge.FILE)
+    pictures, scenes = judge.held_out(3 * plan.exam, _EXAM_SEED)
+    through = autoencoder.rebuilt(_autoencoder(plan), pictures)
+    for what, shown in (("drawings", pictures), ("drawings through the autoencoder", through)):
+        shares = {name: round(value, 3) for name, value in judge.accuracy(by, shown, scenes).items()}
+        logger.info("%d %s: %s, places within %.3f", len(scenes), what, shares, judge.geometry_error(by, shown, scenes))
+
+
 def evaluate_stage(plan: Plan) -> None:
     """Let the judge look at what the checkpoint paints, and write a grid."""
     unet, vae, text, step = _averaged(plan)
@@ -104,10 +115,11 @@ STAGES: dict[str, Callable[[Plan], None]] = {
     "checkpoint": checkpoint_stage,
     "evaluate": evaluate_stage,
 }
-LATER: dict[str, Callable[[Plan], None]] = {"pastel": pastel_stage}
+LATER: dict[str, Callable[[Plan], None]] = {"judge-exam": judge_exam_stage, "pastel": pastel_stage}
 """What only runs when it is named."""
 
 _PASTEL_PICTURES = 2000
+_EXAM_SEED = 20261123
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m lib_finetune.nano.train", description=__doc__)
     parser.add_argument(
-        "stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES | LATER)}; all but the last in turn when none is named"
+        "stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES | LATER)}; all but the last two in turn when none is named"
     )
     parser.add_argument("--state", type=Path, required=True, help="folder for states, latents and evaluations; may be gigabytes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -1,31 +1,39 @@
-import numpy as np
 import pytest
 
 from lib_finetune.errors import CheckpointError
-from lib_finetune.nano import judge
-from lib_finetune.nano.world import draw
+from lib_finetune.nano import autoencoder, checkpoint, judge
 
 HELD_OUT = 600
+TRAINED = pytest.mark.skipif(not judge.FILE.is_file(), reason="the judge is not trained yet")
 
 
 @pytest.fixture(scope="module")
-def scenes():
-    rng = np.random.default_rng(20261123)
-    return [judge.mixed_scene(rng) for _ in range(HELD_OUT)]
+def drawings():
+    return judge.held_out(HELD_OUT, seed=20261123)
 
 
-@pytest.mark.skipif(not judge.FILE.is_file(), reason="the judge is not trained yet")
-def test_the_judge_sees_every_attribute_of_held_out_drawings(scenes):
-    pictures = np.stack([draw(scene) for scene in scenes])
-    shares = judge.accuracy(judge.load(), pictures, scenes)
+@TRAINED
+def test_the_judge_sees_every_attribute_of_held_out_drawings(drawings):
+    shares = judge.accuracy(judge.load(), *drawings)
     assert min(shares.values()) >= 0.97, shares
-    assert judge.geometry_error(judge.load(), pictures, scenes) < 0.03
+    assert judge.geometry_error(judge.load(), *drawings) < 0.03
 
 
-def test_the_judge_learns(tmp_path, scenes):
+@TRAINED
+@pytest.mark.slow
+@pytest.mark.skipif(not checkpoint.FILE.is_file(), reason="the nano checkpoint is not trained yet")
+def test_the_judge_sees_what_went_through_the_autoencoder(drawings):
+    """As many pictures as a test can wait for; `nano.train judge-exam` looks at 600."""
+    pictures, scenes = (part[:100] for part in drawings)
+    through = autoencoder.rebuilt(checkpoint.load()[1], pictures)
+    shares = judge.accuracy(judge.load(), through, scenes)
+    assert min(shares.values()) >= 0.95, shares
+
+
+def test_the_judge_learns(tmp_path, drawings):
     """Twenty steps are far from enough, but they are no longer guessing."""
     trained = judge.train(tmp_path / "judge.safetensors", steps=20, batch=32)
-    shares = judge.accuracy(trained, np.stack([draw(scene) for scene in scenes[:100]]), scenes[:100])
+    shares = judge.accuracy(trained, *(part[:100] for part in drawings))
     assert shares["pattern"] > 0.4
     assert (tmp_path / "judge.safetensors").stat().st_size < 2e6
 
