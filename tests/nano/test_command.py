@@ -169,3 +169,10 @@ def test_the_table_puts_files_side_by_side():
     assert lines[3].split() == ["training", "61", "s", "–"]
     assert lines[4].startswith("leak")
     assert lines[4].endswith("–")
+
+
+def test_the_main_command_line_hands_nano_over(tmp_path):
+    from lib_finetune.__main__ import main
+
+    assert main(["nano", "subject", "bee-square", str(tmp_path), "--count", "2"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["001.png", "001.txt", "002.png", "002.txt"]

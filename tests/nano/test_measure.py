@@ -87,3 +87,13 @@ def test_a_leak_is_seen():
     assert figures["leak"].value == 1
     assert figures["class preservation"].value == 0
     assert figures["other classes"].value == 1
+
+
+def test_copies_and_a_second_checkpoint_are_figures_when_given():
+    judge = ColourCodeJudge()
+    before, after, elsewhere = (judge.paint(subject_at) for subject_at in (lambda _p: False, lambda p: "sks" in p, lambda _p: False))
+    training = np.stack([draw(subject_scene(np.random.default_rng(0), "winking-star"))])
+    figures = measure.subject_figures(before, after, judge, "winking-star", count=10, training=training, elsewhere=elsewhere)
+    assert figures["copying"].value == 0
+    assert figures["subject fidelity, second checkpoint"].value == 0
+    assert figures["prompt fidelity, second checkpoint"].value == 1
