@@ -78,6 +78,18 @@ class Clock:
         return next(mark[1] for mark in self.marks if mark[0].startswith(last) and mark[1] >= start) - start
 
 
+class TimedHost(HeadlessHost):
+    """Notes how long the digest before the run takes."""
+
+    remember_s = 0.0
+
+    def remember(self) -> None:
+        """See `Host.remember`."""
+        start = time.perf_counter()
+        super().remember()
+        self.remember_s = time.perf_counter() - start
+
+
 def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]:
     """CPU-seconds of each step of the smallest loop that trains the same adapters; the first step is left out."""
     side = settings.data.resolution // 8
@@ -119,7 +131,7 @@ def lora(options: argparse.Namespace) -> dict[str, float | str]:
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        host = HeadlessHost(tensors, CheckpointInfo("random", None, None, None, None), root, heads)
+        host = TimedHost(tensors, CheckpointInfo("random", None, None, None, None), root, heads)
         del tensors
         pairs = {
             "name": "bench",
@@ -148,6 +160,7 @@ def lora(options: argparse.Namespace) -> dict[str, float | str]:
             "ratio": round(ours / statistics.median(bare), 3),
             "times the FLOP floor (full widths)": round(ours / floor, 2) if options.widths == "full" else "-",
             "start to first step, warm, s": round(clocks[1].wall("start", "train"), 2),
+            "of which the digest, s": round(host.remember_s, 2),
             "last step to file, s": round(clocks[1].wall("save", "verify"), 2),
             "digest and give back, s": round(float(host.restoration().seconds), 2),
             "peak RSS, GiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
