@@ -10,32 +10,37 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lib_finetune.adapters import ADAPTERS, Adapter, AdapterOptions
 from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.config.codec import to_dict
-from lib_finetune.config.fields import replaced
+from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Report, scan
+from lib_finetune.data.templates import load as load_templates
 from lib_finetune.engine import precision
 from lib_finetune.engine.ema import Ema
 from lib_finetune.engine.ledger import Ledger
 from lib_finetune.engine.loop import Plan, Trainer
+from lib_finetune.engine.method import Method
 from lib_finetune.engine.turns import Turns
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
 from lib_finetune.maths import rates
 from lib_finetune.methods.denoising import Denoiser, Objective
 from lib_finetune.methods.lora import LoraMethod
+from lib_finetune.methods.textual_inversion import TextualInversionMethod
 from lib_finetune.model import layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
+from lib_finetune.model.learned import LearnedVectors, first_values, ids_of
 from lib_finetune.model.prompts import TextEncoder
 from lib_finetune.model.sampling import encode
 from lib_finetune.optim import OPTIMIZERS, automatic_rates, rate_warnings
@@ -43,10 +48,13 @@ from lib_finetune.optim import OPTIMIZERS, automatic_rates, rate_warnings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lib_finetune.ports import CheckpointInfo, Lease, StepReport, TextTools
+    from lib_finetune.ports import CheckpointInfo, Lease, Paths, StepReport, TextTools
 
-VIEWS_PER_PICTURE = 100
-STEPS_LOW, STEPS_HIGH = 500, 3000
+VIEWS_PER_PICTURE = {"lora": 100, "textual_inversion": 250}
+STEPS_LOW_HIGH = {"lora": (500, 3000), "textual_inversion": (1000, 4000)}
+_EMBEDDING_FILES = (".safetensors", ".pt", ".bin")
+_EMBEDDING_RATE = 50
+"""An embedding's learning rate against that of a patch with alpha = rank: 5e-3 with AdamW."""
 _TEXTS_KEPT = 512
 
 
@@ -82,9 +90,53 @@ def dataset(settings: Settings) -> Dataset:
     return Dataset(found["images"], found.get("class_images"))
 
 
-def automatic_steps(views: int, batch: int, accumulation: int) -> int:
-    """Steps in which each picture is seen `VIEWS_PER_PICTURE` times, within 500 to 3000 (peers: 80 to 120 views)."""
-    return max(STEPS_LOW, min(STEPS_HIGH, round(views * VIEWS_PER_PICTURE / (batch * accumulation))))
+def method_problems(settings: Settings) -> list[Problem]:
+    """What is wrong with the method's own settings, as far as files tell."""
+    if settings.method != "textual_inversion":
+        return []
+    problems, own = [], settings.embedding
+    if settings.data.class_images:
+        problems.append(Problem("data.class_images", "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."))
+    try:
+        if own.template:
+            load_templates(own.template, "embedding.template")
+        if _is_file(own.init):
+            found = len(embedding_file.read(Path(own.init).expanduser(), "embedding.init"))
+            if found != own.vectors:
+                problems.append(Problem("embedding.vectors", f"{own.vectors}, but {own.init} has {found}. Set it to {found}."))
+    except InputError as error:
+        problems += error.problems
+    return problems
+
+
+def _is_file(init: str) -> bool:
+    return Path(init).suffix in _EMBEDDING_FILES
+
+
+def word_problems(settings: Settings, tokenizer: Any, paths: Paths) -> list[Problem]:
+    """Whether the name of an embedding would get in the way: of a word, or of another embedding."""
+    name = settings.name.strip()
+    if settings.method != "textual_inversion" or not name:
+        return []
+    problems = []
+    if len(ids_of(tokenizer, name)) <= 1:
+        problems.append(
+            Problem(
+                "name",
+                f"{name!r} is a word that the model knows, and every prompt with it would change. Choose another, for example my-{name}.",
+            )
+        )
+    for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
+        same = path.stem.lower() == name.lower() and path.suffix.lower() in (*_EMBEDDING_FILES, ".png", ".webp")
+        if same and path != paths.embeddings / f"{name}.{settings.embedding.format}":
+            problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
+    return problems
+
+
+def automatic_steps(views: int, batch: int, accumulation: int, method: str = "lora") -> int:
+    """Steps in which each picture is seen `VIEWS_PER_PICTURE` times, within `STEPS_LOW_HIGH` (peers: LoRA 80 to 120 views)."""
+    low, high = STEPS_LOW_HIGH[method]
+    return max(low, min(high, round(views * VIEWS_PER_PICTURE[method] / (batch * accumulation))))
 
 
 def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, list[str]]:
@@ -94,27 +146,53 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
         views: pictures an epoch shows.
         clip_skip: the host's.
     """
-    kind = OPTIMIZERS[settings.optimizer.name]
-    unet, text = automatic_rates(kind, settings.network.rank, settings.network.alpha)
+    training = settings.training
+    rates_of = _embedding_rates if settings.method == "textual_inversion" else _patch_rates
+    automatic, given = rates_of(settings)
     values: dict[str, int | float] = {
-        "training.steps": automatic_steps(views, settings.training.batch, settings.training.accumulation),
+        "training.steps": automatic_steps(views, training.batch, training.accumulation, settings.method),
         "training.clip_skip": clip_skip,
-        "optimizer.unet_rate": unet,
-        "optimizer.text_encoder_rate": text,
+        **{_RATES[group]: rate for group, rate in automatic.items()},
     }
-    given = {
-        "unet": settings.optimizer.unet_rate,
-        "text encoder": settings.optimizer.text_encoder_rate if settings.network.text_encoder else None,
-    }
-    chosen = {group: rate for group, rate in given.items() if rate is not None}
     for path, value in values.items():
-        section, _, name = path.partition(".")
-        if getattr(getattr(settings, section), name) is None:
+        if value_at(settings, path) is None:
             settings = replaced(settings, path, value)
-    notes = rate_warnings(settings.optimizer.name, chosen, {"unet": unet, "text encoder": text})
-    if "unet" not in chosen:
-        notes.append(f"Learning rate {unet:.3g} for the UNet, following {settings.optimizer.name} and alpha / rank.")
+    chosen = {group: rate for group, rate in given.items() if rate is not None}
+    notes = rate_warnings(settings.optimizer.name, chosen, automatic)
+    first, rate = next(iter(automatic.items()))
+    if first not in chosen:
+        follows = settings.optimizer.name + (" and alpha / rank" if first == "unet" else "")
+        notes.append(f"Learning rate {rate:.3g} for the {_SPOKEN.get(first, first)}, following {follows}.")
+    if settings.method == "textual_inversion":
+        notes += _word_notes(settings)
+        settings = replaced(settings, "data.trigger", settings.name)
     return settings, notes
+
+
+_RATES = {"unet": "optimizer.unet_rate", "text encoder": "optimizer.text_encoder_rate", "embedding": "embedding.rate"}
+_SPOKEN = {"unet": "UNet"}
+
+
+def _patch_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Automatic and given rates of the family of LoRA."""
+    chosen, network = settings.optimizer, settings.network
+    unet, text = automatic_rates(OPTIMIZERS[chosen.name], network.rank, network.alpha)
+    given = {"unet": chosen.unet_rate, "text encoder": chosen.text_encoder_rate if network.text_encoder else None}
+    return {"unet": unet, "text encoder": text}, given
+
+
+def _embedding_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
+    kind = OPTIMIZERS[settings.optimizer.name]
+    own = automatic_rates(kind, 1, 1.0)[0]
+    return {"embedding": own if kind.rate_factor is None else own * _EMBEDDING_RATE}, {"embedding": settings.embedding.rate}
+
+
+def _word_notes(settings: Settings) -> list[str]:
+    count, given = settings.embedding.vectors, settings.data.trigger
+    notes = [f"In a prompt, {settings.name} takes {count} of the 75 tokens."]
+    if given and given != settings.name:
+        notes.append(f"An embedding is called by its file name: write {settings.name} in prompts, not {given}.")
+    return notes
 
 
 def arithmetic(settings: Settings, views: int) -> str:
@@ -129,7 +207,6 @@ class Assembly:
     """Everything a run works with, made while the view was bound."""
 
     model: BorrowedModel
-    adapter: Adapter
     trainer: Trainer
     plan: DataPlan
     batches: Batches
@@ -166,18 +243,47 @@ def assemble(
     """
     base = model.unet.conv_in.weight.dtype
     compute = precision.choose(settings.training.precision, base, lease.device)
-    adapter = adapter_of(settings, model)
-    trains_text = bool(adapter.parameters("text"))
-    text = TextEncoder(
-        model.text, tools.tokenizer, settings.training.clip_skip or 1, settings.data.max_tokens, 0 if trains_text else _TEXTS_KEPT
-    )
-    _prepare_modes(settings, model, adapter)
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
-    method = LoraMethod(adapter, text, denoiser)
+    method, text, network_module = _METHODS[settings.method](settings, model, tools, denoiser)
+    _prepare_modes(settings, model)
     plan = data_plan(settings, found)
     batches = _batches(settings, plan, model, lease, cache_folder)
     trainer = _trainer(settings, method, batches, compute, turns, report)
-    return Assembly(model, adapter, trainer, plan, batches, text, _recipe(settings, found, plan, adapter, info), ("unet", "text"))
+    return Assembly(model, trainer, plan, batches, text, _recipe(settings, found, plan, network_module, info), ("unet", "text"))
+
+
+def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+    adapter = adapter_of(settings, model)
+    adapter.train(True)
+    text = _text_encoder(settings, model, tools, kept=0 if adapter.parameters("text") else _TEXTS_KEPT)
+    return LoraMethod(adapter, text, denoiser), text, adapter.network_module
+
+
+def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+    own = settings.embedding
+    vectors = torch.nn.Parameter(_first_vectors(settings, model, tools))
+    learned = LearnedVectors(model.text, tools.tokenizer, {settings.name: vectors})
+    text = _text_encoder(settings, model, tools, learned=learned)
+    return TextualInversionMethod(vectors, own.keep_norm, text, denoiser), text, ""
+
+
+_METHODS = {"lora": _lora, "textual_inversion": _textual_inversion}
+
+
+def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -> torch.Tensor:
+    own, table = settings.embedding, model.text.embeddings.token_embedding.weight
+    if not _is_file(own.init):
+        ids = ids_of(tools.tokenizer, own.init or settings.data.class_word)
+        return first_values(table, ids, own.vectors, settings.training.seed)
+    stored = embedding_file.read(Path(own.init).expanduser(), "embedding.init")
+    if stored.shape[1] != table.shape[1]:
+        said = f"{own.init} is {stored.shape[1]} wide, the loaded model's text encoder {table.shape[1]}: it belongs to another family of models."
+        raise InputError([Problem("embedding.init", said)])
+    return stored.to(table.device)
+
+
+def _text_encoder(settings: Settings, model: BorrowedModel, tools: TextTools, **how: Any) -> TextEncoder:
+    return TextEncoder(model.text, tools.tokenizer, settings.training.clip_skip or 1, settings.data.max_tokens, **how)
 
 
 def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
@@ -191,11 +297,10 @@ def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
     return ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, targets, AdapterOptions(network.dropout, network.factor))
 
 
-def _prepare_modes(settings: Settings, model: BorrowedModel, adapter: Adapter) -> None:
+def _prepare_modes(settings: Settings, model: BorrowedModel) -> None:
     if settings.training.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
         model.unet.train()  # diffusers checkpoints in training mode only; SD1.5's UNet has no dropout of its own
-    adapter.train(True)
 
 
 def objective(settings: Settings) -> Objective:
@@ -218,11 +323,19 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
         trigger=data.trigger,
         class_word=data.class_word,
         template=data.template,
+        templates=_templates(settings),
+        templates_win=bool(settings.embedding.template),
         shuffle_tags=data.shuffle_tags,
         keep_tags=data.keep_tags,
         tag_dropout=data.tag_dropout,
         caption_dropout=data.caption_dropout,
     )
+
+
+def _templates(settings: Settings) -> tuple[str, ...]:
+    if settings.method != "textual_inversion":
+        return ()
+    return load_templates(settings.embedding.template or "subject", "embedding.template")
 
 
 def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, lease: Lease, cache_folder: Path) -> Batches:
@@ -235,7 +348,7 @@ def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, lease: Le
 
 def _trainer(
     settings: Settings,
-    method: LoraMethod,
+    method: Method,
     batches: Batches,
     compute: precision.Precision,
     turns: Turns,
@@ -261,6 +374,8 @@ def _trainer(
 
 def group_rates(settings: Settings) -> dict[str, float]:
     """Highest learning rate by parameter group, of resolved settings."""
+    if settings.method == "textual_inversion":
+        return {"embedding": settings.embedding.rate or 0.0}
     text = settings.optimizer.text_encoder_rate if settings.network.text_encoder else 0.0
     return {"unet": settings.optimizer.unet_rate or 0.0, "text encoder": text or 0.0}
 
@@ -272,13 +387,13 @@ def step_rates(settings: Settings, step: int) -> dict[str, float]:
     return {group: peak * factor for group, peak in group_rates(settings).items()}
 
 
-def _recipe(settings: Settings, found: Dataset, plan: DataPlan, adapter: Adapter, info: CheckpointInfo) -> Recipe:
+def _recipe(settings: Settings, found: Dataset, plan: DataPlan, network_module: str, info: CheckpointInfo) -> Recipe:
     data, network, training = settings.data, settings.network, settings.training
     pictures = found.subject.pictures
     steps = training.steps or 0
     return Recipe(
         name=settings.name,
-        network_module=adapter.network_module,
+        network_module=network_module,
         rank=network.rank,
         alpha=network.alpha,
         network_args=_network_args(settings),

@@ -22,6 +22,9 @@ _FLAGS = {
     "class_word": "data.class_word",
     "steps": "training.steps",
     "resolution": "data.resolution",
+    "vectors": "embedding.vectors",
+    "init_words": "embedding.init",
+    "template": "embedding.template",
 }
 OpenHost = Callable[[Path, Path, str], Any]
 Commands = Mapping[str, Callable[[argparse.Namespace], int]]
@@ -60,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib_finetune", description="Train Stable Diffusion 1.5 without the WebUI.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train from a folder of pictures")
-    train.add_argument("method", choices=METHODS)
+    train.add_argument("method", choices=[name.replace("_", "-") for name in METHODS])
     train.add_argument(
         "--checkpoint", required=True, type=Path, metavar="FILE", help="Stable Diffusion 1.x checkpoint, .safetensors or .ckpt"
     )
@@ -70,7 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--class-word", metavar="WORD")
     train.add_argument("--steps", metavar="N")
     train.add_argument("--resolution", metavar="PX")
-    train.add_argument("--output-root", type=Path, default=Path(), metavar="DIR", help="the result goes to DIR/models/Lora")
+    train.add_argument("--vectors", metavar="N", help="textual-inversion: tokens that the word takes")
+    train.add_argument("--init-words", metavar="TEXT", help="textual-inversion: words, or an embedding file, that it begins with")
+    train.add_argument("--template", metavar="subject|style|FILE", help="textual-inversion: captions to use instead of text files")
+    train.add_argument(
+        "--output-root", type=Path, default=Path(), metavar="DIR", help="the result goes to DIR/models/Lora or DIR/embeddings"
+    )
     train.add_argument("--config", type=Path, metavar="FILE", help="settings as .toml or .json")
     train.add_argument("--set", action="append", default=[], metavar="section.field=value", help="any setting; see describe")
     train.add_argument("--continue", dest="resume", action="store_true", help="go on from the last saved state of this name")
@@ -79,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--prompt", required=True, metavar="TEXT")
     generate.add_argument("--negative-prompt", default="", metavar="TEXT")
     generate.add_argument("--lora", action="append", default=[], metavar="FILE:WEIGHT")
+    generate.add_argument(
+        "--embedding", action="append", default=[], type=Path, metavar="FILE", help="its file name is a word of the prompt"
+    )
     generate.add_argument("--seed", type=int, default=1, metavar="N")
     generate.add_argument("--steps", type=int, default=20, metavar="N")
     generate.add_argument("--guidance", type=float, default=7.0, metavar="SCALE")
@@ -107,7 +118,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         else:
             problems.append(Problem("--set", f"{text!r} has no '='. Write section.field=value."))
     try:
-        settings = codec.with_values(settings, [("method", options.method), *pairs])
+        settings = codec.with_values(settings, [("method", options.method.replace("-", "_")), *pairs])
     except InputError as error:
         problems += error.problems
     if problems:
@@ -130,7 +141,7 @@ def refuse_wrong_input(settings: Settings, checkpoint: Path) -> None:
     Raises:
         InputError: every problem with settings, pictures and the checkpoint's path at once.
     """
-    from lib_finetune.build import dataset
+    from lib_finetune.build import dataset, method_problems
     from lib_finetune.config.validation import validate
 
     problems: list[Problem] = []
@@ -139,6 +150,7 @@ def refuse_wrong_input(settings: Settings, checkpoint: Path) -> None:
             check()
         except InputError as error:
             problems += error.problems
+    problems += method_problems(settings)
     if not checkpoint.is_file():
         problems.append(Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file."))
     if problems:
@@ -170,7 +182,15 @@ def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
     _refuse_sampling(options)
     host = open_host(options.checkpoint, options.out.parent / ".", "auto")
     request = PictureRequest(
-        options.prompt, options.negative_prompt, loras, width, height, steps=options.steps, guidance=options.guidance, seed=options.seed
+        options.prompt,
+        options.negative_prompt,
+        loras,
+        options.embedding,
+        width,
+        height,
+        steps=options.steps,
+        guidance=options.guidance,
+        seed=options.seed,
     )
     write_png(options.out, host.picture(request))
     print(options.out)

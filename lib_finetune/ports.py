@@ -141,6 +141,7 @@ class PictureRequest:
     Attributes:
         prompt, negative_prompt: plain prompts without extra-network tags.
         loras: (file path, weight) pairs that are applied for this picture only.
+        embeddings: files whose stems are words of the prompt; the WebUI finds those in its own folder by itself.
         width_px, height_px: multiples of 8.
         steps, guidance, seed: as in txt2img.
     """
@@ -148,6 +149,7 @@ class PictureRequest:
     prompt: str
     negative_prompt: str = ""
     loras: Sequence[tuple[Path, float]] = ()
+    embeddings: Sequence[Path] = ()
     width_px: int = 512
     height_px: int = 512
     steps: int = 20

@@ -33,9 +33,9 @@ from lib_finetune.errors import (
     SaveError,
 )
 from lib_finetune.export import lora_file
-from lib_finetune.export.metadata import lora_metadata
 from lib_finetune.files import write_atomically
 from lib_finetune.ports import Card, CheckpointInfo, Host, PictureRequest, ProgressSink, Restoration
+from lib_finetune.product import product_of
 
 _log = logging.getLogger(__name__)
 STATE = "state.safetensors"
@@ -136,6 +136,9 @@ class Run:
             found = collect(lambda: build.dataset(self._given))
         if not any(problem.field == "name" for problem in problems):
             collect(self._check_output)
+            if self._given.method == "textual_inversion":
+                problems += build.word_problems(self._given, self._host.text_tools().tokenizer, self._host.paths)
+        problems += build.method_problems(self._given)
         problems += [Problem("", reason) for reason in self._host.refusals()]
         if problems or found is None:
             raise InputError(problems)
@@ -295,7 +298,7 @@ class Run:
     # -- files -----------------------------------------------------------------------------------------------------
 
     def _target(self, name: str) -> Path:
-        return self._host.paths.lora / f"{name}.safetensors"
+        return product_of(self._given).target(self._host.paths, self._given, name)
 
     def _free(self, path: Path) -> Path:
         """``path``, or with a number behind it when it was taken meanwhile and may not be replaced."""
@@ -309,7 +312,7 @@ class Run:
     def _write(self, settings: Settings, assembly: build.Assembly, path: Path, step: int) -> Path:
         recipe = dataclasses.replace(assembly.recipe, name=path.stem, steps=step)
         with assembly.trainer.ema.applied():
-            lora_file.write(path, assembly.trainer.method.artifact(), lora_metadata(recipe), settings.saving.precision)
+            product_of(settings).write(path, assembly.trainer.method.artifact(), recipe, settings)
         return path
 
     def _save_intermediate(self, settings: Settings, assembly: build.Assembly, step: int) -> None:
@@ -342,33 +345,35 @@ class Run:
         outcome = "done" if step >= total else "stopped"
         if outcome == "done":
             (self._folder / STATE).unlink(missing_ok=True)
-        self._sink.say(f"{path.name} is ready: <lora:{path.stem}:{settings.preview.weight:g}>")
+        self._sink.say(f"{path.name} is ready: {product_of(settings).call(path.stem, settings)}")
         return outcome, path, step
 
     def _verify(self, settings: Settings, path: Path) -> None:
         self._sink.stage("verify")
         words = " ".join(word for word in (settings.data.trigger, settings.data.class_word) if word)
         card = Card(words, settings.preview.weight, f"Made with Finetune from {Path(settings.data.images).name}.")
-        verification = self._host.artifact_saved("lora", path, card)
+        verification = self._host.artifact_saved(product_of(settings).kind, path, card)
         self._sink.say(verification.message)
         if not verification.passed:
-            raise HostError(f"{path.name} was written, but the loader matched only {verification.matched} of {verification.total} modules.")
+            raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
 
     def _preview(self, settings: Settings, assembly: build.Assembly, path: Path) -> None:
         """A card's picture that fails is said; the file is good without it."""
         self._sink.stage("preview")
         prompt = settings.preview.prompt or template_caption(settings.data.template, settings.data.trigger, settings.data.class_word)
         side = min(512, settings.data.resolution)
+        kind = product_of(settings).kind
         try:
             request = PictureRequest(
                 prompt,
-                loras=((path, settings.preview.weight),),
+                loras=((path, settings.preview.weight),) if kind == "lora" else (),
+                embeddings=(path,) if kind == "embedding" else (),
                 width_px=side,
                 height_px=side,
                 steps=settings.preview.steps,
                 seed=settings.training.seed,
             )
-            self._host.card_picture("lora", path, self._host.picture(request))
+            self._host.card_picture(kind, path, self._host.picture(request))
         except (FinetuneError, RuntimeError, OSError) as error:
             _log.warning("The preview failed", exc_info=True)
             self._sink.say(f"The preview picture could not be made: {error}")

@@ -81,7 +81,8 @@ def lora(changes: Mapping[str, str], resolution_px: int, dtype: torch.dtype, lay
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         for root in (model.unet, model.text, model.vae):
             _fake(root)
-        build._prepare_modes(settings, model, adapter)
+        build._prepare_modes(settings, model)
+        adapter.train(True)
         held = live.now
         parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
         optimizer = torch.optim.AdamW(parameters, fused=True)

@@ -8,6 +8,7 @@ import torch
 from lib_finetune import build
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
+from lib_finetune.export import embedding_file
 from lib_finetune.maths.schedule import scaled_linear
 from lib_finetune.methods.denoising import Denoiser
 from lib_finetune.model.borrowed import BorrowedModel
@@ -111,6 +112,15 @@ def written(bench, chosen):
     return files, kinds, card, requests
 
 
+def products(bench, chosen):
+    """Which file a run makes, and what it holds."""
+    host, _ = _run(bench, chosen)
+    files = [path for folder in (host.paths.lora, host.paths.embeddings) if folder.is_dir() for path in folder.iterdir()]
+    made = next(path for path in files if path.suffix in (".safetensors", ".pt"))
+    values = embedding_file.read(made).tolist() if chosen.method == "textual_inversion" else None
+    return made.relative_to(host.paths.lora.parent.parent), values
+
+
 def cached(bench, chosen):
     """Whether encoded pictures lie on disk."""
     host, _ = _run(bench, chosen)
@@ -171,9 +181,10 @@ def _run(bench, chosen, host: FakeHost | None = None):
 
 
 FAST = (("training.steps", "2"), ("network.text_encoder", "false"))
+TEACHING = (("method", "textual_inversion"), ("name", "zxqcat"), ("training.steps", "2"), ("optimizer.warmup", "0"))
 SHUFFLED = ("data.shuffle_tags", "true")
 WALK = {
-    "method": None,  # one method yet: DreamBooth and Textual Inversion bring their own
+    "method": (products, "textual_inversion", ("name", "zxqcat"), *FAST),
     "name": (written, "dog", *FAST),
     "data.images": (items, None),
     "data.trigger": (items, "abc"),
@@ -199,6 +210,12 @@ WALK = {
     "network.factor": (shapes, "4", ("network.adapter", "lokr")),
     "network.targets": (shapes, "all"),
     "network.text_encoder": (shapes, "false"),
+    "embedding.vectors": (products, "2", *TEACHING),
+    "embedding.init": (products, "red car", *TEACHING),
+    "embedding.template": (items, "style", *TEACHING),
+    "embedding.rate": (products, "0.1", *TEACHING),
+    "embedding.keep_norm": (products, "true", ("embedding.rate", "0.1"), *TEACHING),
+    "embedding.format": (products, "pt", *TEACHING),
     "optimizer.name": (trained, "lion", *FAST),
     "optimizer.unet_rate": (rates, "0.01"),
     "optimizer.text_encoder_rate": (rates, "0.01"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lib_finetune.config.fields import setting
 
-METHODS = ("lora",)
+METHODS = ("lora", "textual_inversion")
 ADAPTERS = ("lora", "loha", "lokr")
 OPTIMIZERS = ("adamw", "adamw8bit", "adafactor", "lion", "prodigy")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -107,6 +107,51 @@ class Network:
     )
 
 
+def _teaches_words(settings: Settings) -> bool:
+    return settings.method == "textual_inversion"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The new word of Textual Inversion."""
+
+    vectors: int = setting(
+        4,
+        "Vectors",
+        "How many tokens of a prompt the word takes; more hold more, and leave less room for the rest.",
+        unit="tokens",
+        low=1,
+        high=74,
+        when=_teaches_words,
+    )
+    init: str = setting(
+        "",
+        "Begin with",
+        "Words whose meaning the vectors begin with (woman, glass vase), or an embedding file. Empty: the class word.",
+        when=_teaches_words,
+    )
+    template: str = setting(
+        "",
+        "Templates",
+        "subject, style, or a text file with a caption on each line, in which {trigger} is the word. Replaces the captions. "
+        "Empty: captions beside the pictures, else subject.",
+        when=_teaches_words,
+    )
+    rate: float | None = setting(
+        None,
+        "Learning rate of the vectors",
+        "Automatic: follows the optimizer (AdamW: 5e-3).",
+        low=1e-9,
+        high=10.0,
+        when=_teaches_words,
+        source="the WebUI's own default: 0.005",
+    )
+    keep_norm: bool = setting(
+        False, "Keep the vectors' length", "Bring each vector back to its first length; gentler beside other words.", when=_teaches_words
+    )
+    format: str = setting("safetensors", "File", "pt is for old tools.", choices=("safetensors", "pt"), when=_teaches_words)
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """How the patches are moved."""
@@ -185,7 +230,7 @@ class Training:
     steps: int | None = setting(
         None,
         "Steps",
-        "Automatic: each picture is seen 100 times, 500 to 3000 steps in all.",
+        "Automatic: each picture is seen 100 times, 500 to 3000 steps in all; for an embedding 250 times, 1000 to 4000 steps.",
         unit="steps",
         low=1,
         high=1_000_000,
@@ -252,6 +297,7 @@ class Settings:
     name: str = setting("", "Name", "File name of the result and the word in <lora:…>.")
     data: Data = field(default_factory=Data)
     network: Network = field(default_factory=Network)
+    embedding: Embedding = field(default_factory=Embedding)
     optimizer: Optimizer = field(default_factory=Optimizer)
     objective: Objective = field(default_factory=Objective)
     training: Training = field(default_factory=Training)

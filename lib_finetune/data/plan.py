@@ -71,6 +71,8 @@ class Plan:
         crop: "centre", "random" (one of five places along the side that is too long) or "focal" (around `Picture.focus`).
         flip: mirror at random.
         trigger, class_word, template: see `captions.final_caption`.
+        templates: where there are some, a picture without a text file gets one of them, another each time; see `templates`.
+        templates_win: the text files give way to them.
         shuffle_tags, keep_tags, tag_dropout, caption_dropout: see `captions.compose`.
 
     Raises:
@@ -89,6 +91,8 @@ class Plan:
     trigger: str = ""
     class_word: str = ""
     template: str = "a photo of {trigger} {class}"
+    templates: Sequence[str] = ()
+    templates_win: bool = False
     shuffle_tags: bool = False
     keep_tags: int = 1
     tag_dropout: float = 0.0
@@ -116,7 +120,7 @@ class Plan:
 
     @cached_property
     def captions(self) -> tuple[str, ...]:
-        """Each picture's caption before it is varied."""
+        """Each picture's caption before it is varied; the first of the templates where they are used."""
         return tuple(captions.with_trigger(text, self.trigger) for text in self._plain_captions)
 
     @cached_property
@@ -174,7 +178,19 @@ class Plan:
 
     @cached_property
     def _plain_captions(self) -> list[str]:
-        return [captions.plain_caption(picture, self.template, self.trigger, self.class_word) for picture in self.pictures]
+        return [
+            self._filled[0]
+            if self._uses_templates(picture)
+            else captions.plain_caption(picture, self.template, self.trigger, self.class_word)
+            for picture in self.pictures
+        ]
+
+    @cached_property
+    def _filled(self) -> list[str]:
+        return [captions.template_caption(template, self.trigger, self.class_word) for template in self.templates]
+
+    def _uses_templates(self, picture: Picture) -> bool:
+        return bool(self.templates) and (self.templates_win or picture.caption is None)
 
     @cached_property
     def _order(self) -> Order:
@@ -210,8 +226,11 @@ class Plan:
         return Variant(index, prior, size, (round(position[0], 4), round(position[1], 4)), flip)
 
     def _caption(self, index: int, micro_step: int, place: int) -> str:
+        caption = self.captions[index]
+        if self._uses_templates(self.pictures[index]):
+            caption = random.Random(f"{self.seed}/{micro_step}/{place}/template").choice(self._filled)
         return captions.compose(
-            self.captions[index],
+            caption,
             trigger=self.trigger,
             keep_tags=self.keep_tags,
             shuffle=self.shuffle_tags,

@@ -1,4 +1,4 @@
-"""Metadata of a LoRA file: kohya's ``ss_*`` set and modelspec's. Strings only, no private paths.
+"""Metadata of a file. Of a LoRA: kohya's ``ss_*`` set and modelspec's. Strings only, no private paths.
 
 Reference: sd-scripts' `train_network.py` for ``ss_*``; Stability-AI/ModelSpec 1.0.0 for ``modelspec.*``.
 """
@@ -60,6 +60,13 @@ def lora_metadata(recipe: Recipe) -> dict[str, str]:
     return {
         name: value for name, value in {**_ss(recipe), **_modelspec(recipe), "finetune_settings": recipe.settings}.items() if value != ""
     }
+
+
+def embedding_metadata(recipe: Recipe) -> dict[str, str]:
+    """Metadata of an embedding; the WebUI reads none of it, people and other tools may."""
+    spec = {**_modelspec(recipe), "modelspec.architecture": "stable-diffusion-v1/textual-inversion"}
+    made = {"sd_checkpoint": recipe.checkpoint_short_hash or "", "sd_checkpoint_name": recipe.checkpoint, "step": str(recipe.steps)}
+    return {name: value for name, value in {**spec, **made, "name": recipe.name, "finetune_settings": recipe.settings}.items() if value}
 
 
 def _ss(recipe: Recipe) -> dict[str, str]:

@@ -13,11 +13,13 @@ from PIL import Image
 from lib_finetune.adapters.merge import by_module, merged
 from lib_finetune.errors import CheckpointChangedError, HostError, InputError, Problem
 from lib_finetune.export import card as cards
+from lib_finetune.export import embedding_file
 from lib_finetune.host import memory
 from lib_finetune.maths.schedule import scaled_linear
 from lib_finetune.model import checkpoint_file, layout, tokenizer
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
+from lib_finetune.model.learned import LearnedVectors
 from lib_finetune.model.names import kohya_module
 from lib_finetune.model.prompts import TextEncoder
 from lib_finetune.model.sampling import sample
@@ -118,7 +120,12 @@ class HeadlessHost:
         return Restoration(tuple(changed[:5]), len(after), time.monotonic() - start)
 
     def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
-        """Compare the file's modules with the model's, and write the card."""
+        """Compare the file with the model, and write the card."""
+        if kind == "embedding":
+            cards.write_card(path, card)
+            found, wanted = embedding_file.read(path).shape[1], self._layout.text["hidden_size"]
+            fits = found == wanted
+            return Verification(int(fits), 1, f"The vectors of {path.name} are {found} wide, the model's {wanted}.")
         from safetensors.torch import load_file
 
         file = load_file(str(path))
@@ -133,10 +140,10 @@ class HeadlessHost:
         cards.write_picture(path, kind, image)
 
     def picture(self, request: PictureRequest) -> Image.Image:
-        """A picture by our own sampler, with LoRA files added to a copy of the weights they touch.
+        """A picture by our own sampler, with LoRA files added to a copy of the weights they touch and embeddings put into the prompt.
 
         Raises:
-            InputError: a LoRA file is missing, broken, or for another family.
+            InputError: a file is missing, broken, or for another family.
         """
         model = BorrowedModel(self._layout)
         tensors = dict(self._tensors)
@@ -144,7 +151,7 @@ class HeadlessHost:
             tensors = merged(tensors, model, _lora(path), weight)
         with model.bound(tensors):
             tools = self.text_tools()
-            text = TextEncoder(model.text, tools.tokenizer, tools.clip_skip)
+            text = TextEncoder(model.text, tools.tokenizer, tools.clip_skip, learned=self._learned(model, tools, request.embeddings))
             return sample(
                 model,
                 text,
@@ -157,6 +164,20 @@ class HeadlessHost:
                 prediction=self._info.prediction,
                 scale_factor=SCALE_FACTOR,
             )
+
+    def _learned(self, model: BorrowedModel, tools: TextTools, files: Iterable[Path]) -> LearnedVectors | None:
+        vectors = {path.stem: embedding_file.read(path) for path in files}
+        width = self._layout.text["hidden_size"]
+        wrong = [
+            f"{name} is {value.shape[1]} wide, the model {width}: for another family."
+            for name, value in vectors.items()
+            if value.shape[1] != width
+        ]
+        if wrong:
+            raise InputError([Problem("embedding", line) for line in wrong])
+        if not vectors:
+            return None
+        return LearnedVectors(model.text, tools.tokenizer, {name: value.to(self._device) for name, value in vectors.items()})
 
     def memory(self) -> MemoryUse:
         """See `Host.memory`."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lib_finetune.maths import losses, noise, schedule, weighting
+
+if TYPE_CHECKING:
+    from lib_finetune.data.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,19 @@ class Objective:
     noise_offset: float = 0.0
     timestep_min: int = 0
     timestep_max: int = 999
+
+
+def weighted(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Losses per sample → mean over the subject's pictures plus, with class pictures, their weighted mean (prior preservation).
+
+    Ruiz et al., DreamBooth, arXiv 2208.12242, equation 2.
+
+    Args:
+        values: [b].
+    """
+    weight = batch.weight.to(values.device, non_blocking=True)
+    subjects = max(1, len(batch.prior) - sum(batch.prior))
+    return (values * weight).sum() / subjects
 
 
 class Denoiser:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lib_finetune.adapters import Adapter
-from lib_finetune.methods.denoising import Denoiser
+from lib_finetune.methods.denoising import Denoiser, weighted
 from lib_finetune.model.prompts import TextEncoder
 
 if TYPE_CHECKING:
@@ -29,15 +29,9 @@ class LoraMethod:
         return {"unet": self._adapter.parameters("unet"), "text encoder": self._adapter.parameters("text")}
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean over the subject's pictures plus, with class pictures, their weighted mean (prior preservation).
-
-        Ruiz et al., DreamBooth, arXiv 2208.12242, equation 2.
-        """
+        """See `denoising.weighted`."""
         cond = self._text.encode(batch.captions)
-        values = self._denoiser.losses(batch.mean, batch.std, cond, generator)
-        weight = batch.weight.to(values.device, non_blocking=True)
-        subjects = max(1, len(batch.prior) - sum(batch.prior))
-        return (values * weight).sum() / subjects, {}
+        return weighted(self._denoiser.losses(batch.mean, batch.std, cond, generator), batch), {}
 
     def after_step(self) -> None:
         """LoRA has no invariant."""

@@ -12,10 +12,11 @@ from lib_finetune.config.fields import Leaf
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import Problem
 
-ON_TOP = ("data.images", "data.trigger", "data.class_word", "name")
+ON_TOP = ("method", "data.images", "data.trigger", "data.class_word", "name")
 _SECTIONS = {
     "data": "Pictures and captions",
     "network": "Network",
+    "embedding": "Embedding",
     "optimizer": "Learning",
     "objective": "Objective",
     "training": "Training",

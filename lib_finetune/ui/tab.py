@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from lib_finetune.config.settings import METHODS
 from lib_finetune.errors import FinetuneError, InputError
 from lib_finetune.ui import form, pictures, status
 
@@ -50,6 +51,8 @@ class Tab:
             "files": own(gr.File(label="or drop pictures (and captions) here", file_count="multiple", elem_id="finetune_files")),
         }
         with gr.Row():
+            inputs["method"] = own(gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="finetune_method"))
+        with gr.Row():
             inputs["trigger"] = own(gr.Textbox(label="Trigger word", placeholder="zxq", elem_id="finetune_trigger"))
             inputs["class_word"] = own(gr.Textbox(label="Class word (optional)", placeholder="cat", elem_id="finetune_class_word"))
         with gr.Row():
@@ -79,7 +82,7 @@ class Tab:
 
     def _wire(self, blocks: Any, inputs: dict[str, Any], panel: Any, buttons: dict[str, Any]) -> None:
         message = inputs["message"]
-        top = [inputs[name] for name in ("images", "files", "trigger", "class_word", "name")]
+        top = [inputs[name] for name in ("method", "images", "files", "trigger", "class_word", "name")]
         shown = [panel, buttons["keep"], buttons["discard"], buttons["load"]]
         left = [buttons["left"], buttons["go_on"]]
         # Not through gradio's queue: a stop must not wait for somebody's pictures.
@@ -95,9 +98,9 @@ class Tab:
 
     # -- buttons ---------------------------------------------------------------------------------------------------
 
-    def _train(self, images: str, files: Any, trigger: str, class_word: str, name: str, *values: Any) -> str:
+    def _train(self, method: str, images: str, files: Any, trigger: str, class_word: str, name: str, *values: Any) -> str:
         def start() -> str:
-            top = {"data.images": images, "data.trigger": trigger, "data.class_word": class_word, "name": name}
+            top = {"method": method, "data.images": images, "data.trigger": trigger, "data.class_word": class_word, "name": name}
             jobs = self._runner()
             settings = self._read(jobs, top, values)
             if files and not images.strip():

@@ -1,0 +1,69 @@
+"""Captions for an embedding that has none: neutral sentences around the new word, after Gal et al., arXiv 2208.01618, appendix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib_finetune.errors import InputError, Problem
+
+_NOUNS = (
+    "a photo of {}",
+    "a picture of {}",
+    "a close-up photo of {}",
+    "a cropped photo of {}",
+    "a bright photo of {}",
+    "a dark photo of {}",
+    "a good photo of {}",
+    "a photo of one {}",
+    "a rendition of {}",
+    "an image that shows {}",
+    "{} in the picture",
+    "this is {}",
+)
+_STYLES = (
+    "a painting in the style of {}",
+    "a picture in the style of {}",
+    "a rendering in the style of {}",
+    "a drawing in the style of {}",
+    "a close-up in the style of {}",
+    "a cropped picture in the style of {}",
+    "a bright painting in the style of {}",
+    "a dark painting in the style of {}",
+    "a small scene in the style of {}",
+    "a large scene in the style of {}",
+)
+TEMPLATES = {
+    "subject": tuple(line.format("{trigger}") for line in _NOUNS),
+    "style": tuple(line.format("{trigger}") for line in _STYLES),
+}
+_PLACEHOLDERS = ("[name]", "{}", "{name}")
+"""How other programs write the place of the word: the WebUI, diffusers, people."""
+
+
+def load(name: str, field: str) -> tuple[str, ...]:
+    """A list by name, or the lines of a file. The WebUI's own files with ``[name]`` do too; ``[filewords]`` is left out.
+
+    Raises:
+        InputError: no such list or file, or a line without a place for the word.
+    """
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    path = Path(name).expanduser()
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(field, f"{name!r} is neither subject nor style nor a text file that can be read ({error}).")]) from error
+    found = tuple(_ours(line) for line in lines if line)
+    missing = next((line for line in found if "{trigger}" not in line), None)
+    if missing is not None or not found:
+        said = f"the line {missing!r} has no {{trigger}}" if found else "it is empty"
+        raise InputError(
+            [Problem(field, f"{path.name} cannot be used: {said}. Write a caption on each line, with {{trigger}} for the word.")]
+        )
+    return found
+
+
+def _ours(line: str) -> str:
+    for placeholder in _PLACEHOLDERS:
+        line = line.replace(placeholder, "{trigger}")
+    return " ".join(line.replace("[filewords]", "").split()).rstrip(" ,")

@@ -1,0 +1,62 @@
+"""What a method makes: the kind of file, where it goes, how it is written, and how a prompt calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_finetune.export import embedding_file, lora_file
+from lib_finetune.export.metadata import Recipe, lora_metadata
+
+if TYPE_CHECKING:
+    import torch
+
+    from lib_finetune.config.settings import Settings
+    from lib_finetune.ports import Paths
+
+
+@dataclass(frozen=True)
+class Product:
+    """
+    Attributes:
+        kind: as `ports.Host.artifact_saved` names it.
+        folder: where the host looks for such files.
+        suffix: of the file.
+        write: writes it; raises SaveError.
+        call: how a prompt calls a file of this stem.
+    """
+
+    kind: str
+    folder: Callable[[Paths], Path]
+    suffix: Callable[[Settings], str]
+    write: Callable[[Path, Mapping[str, torch.Tensor], Recipe, Settings], None]
+    call: Callable[[str, Settings], str]
+
+    def target(self, paths: Paths, settings: Settings, name: str) -> Path:
+        """Where a file of this name goes."""
+        return self.folder(paths) / f"{name}{self.suffix(settings)}"
+
+
+PRODUCTS = {
+    "lora": Product(
+        "lora",
+        lambda paths: paths.lora,
+        lambda _: ".safetensors",
+        lambda path, tensors, recipe, settings: lora_file.write(path, tensors, lora_metadata(recipe), settings.saving.precision),
+        lambda stem, settings: f"<lora:{stem}:{settings.preview.weight:g}>",
+    ),
+    "textual_inversion": Product(
+        "embedding",
+        lambda paths: paths.embeddings,
+        lambda settings: f".{settings.embedding.format}",
+        lambda path, tensors, recipe, _: embedding_file.write(path, tensors, recipe),
+        lambda stem, _: f"write {stem} in a prompt",
+    ),
+}
+
+
+def product_of(settings: Settings) -> Product:
+    """The product of the settings' method."""
+    return PRODUCTS[settings.method]
