@@ -41,7 +41,7 @@ def test_the_defaults_of_the_form_are_the_defaults_of_the_settings():
 
 def test_wrong_input_becomes_a_message_and_nothing_starts(tab):
     made, jobs = tab
-    answer = made._train("/nowhere", None, "", "", "a/b", *_defaults())
+    answer = made._train("lora", "/nowhere", None, "", "", "a/b", *_defaults())
     assert "nowhere" in answer and "path parts" in answer and not jobs.all()
 
 
@@ -49,7 +49,7 @@ def test_text_in_a_number_field_is_named(tab):
     made, jobs = tab
     values = _defaults()
     values[made._paths.index("training.steps")] = "many"
-    answer = made._train("/nowhere", None, "", "", "a/b", *values)
+    answer = made._train("lora", "/nowhere", None, "", "", "a/b", *values)
     assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not jobs.all()
 
 
@@ -61,7 +61,7 @@ def test_the_panel_is_there_when_a_library_is_missing():
 
     made = Tab(broken, lambda: ["peft is missing. Add it with: pip install --no-deps peft==0.13.2"])
     made.build()
-    assert "peft" in made._poll()[0] and "pip install" in made._train("", None, "", "", "", *_defaults())
+    assert "peft" in made._poll()[0] and "pip install" in made._train("lora", "", None, "", "", "", *_defaults())
 
 
 def _defaults():

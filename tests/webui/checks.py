@@ -15,6 +15,7 @@ _PICTURES = 20
 _TURN_S, _SPARE_S = 1.0, 5.0  # the spare is for machines that are busy with other things
 _SHORT = 12  # steps
 _RELOAD_S = 180
+_SAME = 1e-4  # of conditioning in fp32
 
 
 def starts_lightly(world: World) -> str:
@@ -116,6 +117,24 @@ def file_works_at_once(world: World) -> str:
     assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
     world.notes["with lora"] = changed
     return ""
+
+
+def embedding_works_at_once(world: World) -> str:
+    """A word is taught, works in a prompt without a restart, and means there what it meant in training."""
+    from urllib.parse import urlencode
+
+    prompt = ", ".join(["a photo of zxqdog beside a red car"] * 8)  # two chunks
+    before = world.webui.picture(prompt)
+    word = {"method": "textual_inversion", "embedding_vectors": "3", "embedding_init": "red car", "embedding_rate": "0.1"}
+    world.train("zxqdog", _SHORT, **word)
+    job = world.await_end("zxqdog")
+    assert any("has loaded the embedding" in line for line in job["log"]), job["log"]
+    file = world.webui.data / "embeddings" / "zxqdog.safetensors"
+    assert file.is_file() and file.with_suffix(".preview.png").is_file() and file.with_suffix(".json").is_file(), "file, picture, card"
+    assert world.webui.picture(prompt) != before, "the word changes nothing"
+    found = world.probe("conditioning?" + urlencode({"prompt": prompt, "file": str(file)}))
+    assert found["to ours"] < _SAME < found["to ours without the embedding"], found
+    return f"{found['shape'][1] // 77} chunks, largest difference {found['to ours']:.1e}; {file.stat().st_size} bytes"
 
 
 def pictures_during_training(world: World) -> str:
@@ -272,6 +291,7 @@ CHECKS = (
     trains_from_the_tab,
     card_is_complete,
     file_works_at_once,
+    embedding_works_at_once,
     pictures_during_training,
     another_checkpoint_meanwhile,
     endings_give_back,

@@ -63,10 +63,10 @@ class World:
         """Where a screenshot goes, if they are wanted."""
         return self.screenshots and self.screenshots / f"{name}.png"
 
-    def train(self, name: str, steps: int | None = None) -> None:
-        """Press Train, without a browser."""
+    def train(self, name: str, steps: int | None = None, **more: str) -> None:
+        """Press Train, without a browser; ``more`` are further fields."""
         tab = Tab(self.webui)
-        tab.fill(**self.settings(name, steps))
+        tab.fill(**self.settings(name, steps), **more)
         said = tab.press("finetune_train")
         assert "finetune-problems" not in said, f"Train said {said}"
 

@@ -69,6 +69,31 @@ def break_step(kind: str = "error", after: int = 5) -> bool:
     return True
 
 
+def conditioning(prompt: str, file: str) -> dict:
+    """How far the WebUI's conditioning of a prompt that names an embedding lies from that of our training path."""
+    from pathlib import Path
+
+    from lib_finetune import build
+    from lib_finetune.export import embedding_file
+    from lib_finetune.host.webui import WebuiHost
+    from lib_finetune.model.learned import LearnedVectors
+    from lib_finetune.model.prompts import TextEncoder
+
+    with call_queue.queue_lock, torch.no_grad():
+        theirs = shared.sd_model.cond_stage_model([prompt]).float()
+    host = WebuiHost()
+    tools = host.text_tools()
+    with host.lease() as lease, torch.no_grad():
+        model = build.borrowed(lease, tools)
+        with model.bound(lease.tensors):
+            plain = TextEncoder(model.text, tools.tokenizer, tools.clip_skip).encode([prompt]).float()
+            vectors = embedding_file.read(Path(file)).to(plain.device)
+            learned = LearnedVectors(model.text, tools.tokenizer, {Path(file).stem: vectors})
+            ours = TextEncoder(model.text, tools.tokenizer, tools.clip_skip, learned=learned).encode([prompt]).float()
+    largest = [float((theirs - other).abs().max()) for other in (ours, plain)]
+    return {"shape": list(theirs.shape), "to ours": largest[0], "to ours without the embedding": largest[1]}
+
+
 def _clean(loaded) -> None:
     networks = sys.modules.get("networks")
     if networks is not None:
@@ -113,7 +138,7 @@ def _watch_turns() -> None:
 
 def _routes(_demo, app) -> None:
     _watch_turns()
-    for answer in (imported, jobs, began, model, break_step):
+    for answer in (imported, jobs, began, model, break_step, conditioning):
         app.add_api_route(f"/finetune-probe/{answer.__name__}", answer, methods=["GET"])
 
 
