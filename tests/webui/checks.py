@@ -123,7 +123,8 @@ def embedding_works_at_once(world: World) -> str:
     """A word is taught, works in a prompt without a restart, and means there what it meant in training."""
     from urllib.parse import urlencode
 
-    prompt = ", ".join(["a photo of zxqdog beside a red car"] * 8)  # two chunks
+    # Two chunks. Without commas: where the WebUI moves the words behind a comma to the next chunk, it leaves the vectors behind.
+    prompt = " and ".join(["a photo of zxqdog beside a red car"] * 8)
     before = world.webui.picture(prompt)
     word = {"method": "textual_inversion", "embedding_vectors": "3", "embedding_init": "red car", "embedding_rate": "0.1"}
     world.train("zxqdog", _SHORT, **word)
