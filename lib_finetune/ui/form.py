@@ -9,7 +9,7 @@ import gradio as gr
 
 from lib_finetune.config import codec
 from lib_finetune.config.fields import Leaf
-from lib_finetune.config.settings import Settings
+from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import Problem
 
 ON_TOP = ("method", "data.images", "data.trigger", "data.class_word", "name")
@@ -25,15 +25,34 @@ _SECTIONS = {
 }
 
 
-def more_settings() -> dict[str, Any]:
-    """Components of every setting that is not on the first screen, by dotted path, grouped by section."""
+OF_METHOD = {"network": "lora", "embedding": "textual_inversion"}
+"""Sections that one method alone reads."""
+
+
+def more_settings() -> tuple[dict[str, Any], dict[str, Any]]:
+    """(components of every setting that is not on the first screen by dotted path, the parts of `OF_METHOD` by section)."""
     components: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for section, title in _SECTIONS.items():
-        with gr.Accordion(title, open=False, elem_id=f"finetune_section_{section}"):
+        shown = OF_METHOD.get(section) in (None, METHODS[0])
+        with gr.Accordion(title, open=False, elem_id=f"finetune_section_{section}", visible=shown) as part:
             for path, leaf in codec.all_leaves().items():
                 if path.startswith(section + ".") and path not in ON_TOP:
                     components[path] = _component(leaf)
-    return components
+        if section in OF_METHOD:
+            parts[section] = own(part)
+    return components, parts
+
+
+def method_choices() -> list[tuple[str, str]]:
+    """(what the person reads, value) for each method."""
+    titles = {"lora": "LoRA", "textual_inversion": "Textual Inversion"}
+    return [(titles[method], method) for method in METHODS]
+
+
+def shown_parts(method: str) -> list[Any]:
+    """Gradio updates for the parts of `OF_METHOD` when a method is chosen."""
+    return [gr.update(visible=wanted == method) for wanted in OF_METHOD.values()]
 
 
 def _component(leaf: Leaf) -> Any:

@@ -51,7 +51,7 @@ class Tab:
             "files": own(gr.File(label="or drop pictures (and captions) here", file_count="multiple", elem_id="finetune_files")),
         }
         with gr.Row():
-            inputs["method"] = own(gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="finetune_method"))
+            inputs["method"] = own(gr.Radio(form.method_choices(), value=METHODS[0], label="Method", elem_id="finetune_method"))
         with gr.Row():
             inputs["trigger"] = own(gr.Textbox(label="Trigger word", placeholder="zxq", elem_id="finetune_trigger"))
             inputs["class_word"] = own(gr.Textbox(label="Class word (optional)", placeholder="cat", elem_id="finetune_class_word"))
@@ -60,7 +60,7 @@ class Tab:
             inputs["train"] = own(gr.Button("Train", variant="primary", elem_id="finetune_train"))
         inputs["message"] = gr.HTML("", elem_id="finetune_message")
         with gr.Accordion("More settings", open=False, elem_id="finetune_more"):
-            inputs["more"] = form.more_settings()
+            inputs["more"], inputs["parts"] = form.more_settings()
         self._paths = list(inputs["more"])
         return inputs
 
@@ -85,6 +85,7 @@ class Tab:
         top = [inputs[name] for name in ("method", "images", "files", "trigger", "class_word", "name")]
         shown = [panel, buttons["keep"], buttons["discard"], buttons["load"]]
         left = [buttons["left"], buttons["go_on"]]
+        inputs["method"].change(form.shown_parts, [inputs["method"]], list(inputs["parts"].values()), queue=False, show_progress="hidden")
         # Not through gradio's queue: a stop must not wait for somebody's pictures.
         inputs["train"].click(self._train, [*top, *inputs["more"].values()], [message], queue=False)
         for name, action in (("keep", self._keep), ("discard", self._discard), ("load", self._load)):

@@ -34,7 +34,7 @@ def test_the_defaults_of_the_form_are_the_defaults_of_the_settings():
     from lib_finetune.ui import form
 
     with gr.Blocks():
-        components = form.more_settings()
+        components = form.more_settings()[0]
     values = [component.value for component in components.values()]
     assert form.settings_from(list(components), values, {}) == Settings()
 
@@ -70,8 +70,16 @@ def _defaults():
     from lib_finetune.ui import form
 
     with gr.Blocks():
-        return [component.value for component in form.more_settings().values()]
+        return [component.value for component in form.more_settings()[0].values()]
 
 
 def test_an_unknown_run_to_continue_is_refused(tab):
     assert "Choose an unfinished run" in tab[0]._continue("")
+
+
+def test_a_method_shows_its_own_part_only():
+    from lib_finetune.config.settings import METHODS
+    from lib_finetune.ui import form
+
+    shown = {method: [update["visible"] for update in form.shown_parts(method)] for method in METHODS}
+    assert shown == {"lora": [True, False], "textual_inversion": [False, True]}
