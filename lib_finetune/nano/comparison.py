@@ -23,7 +23,9 @@ from .world import SUBJECTS, draw
 if TYPE_CHECKING:
     from PIL import Image
 
-_ROWS = 2
+_FIRST_SEED = 1000
+_EACH = 3
+"""Pictures of each prompt in the grid."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,11 @@ def painters(task: Task, files: Sequence[Path], say: Callable[[str], None]) -> l
     Raises:
         InputError: a file or the checkpoint will not do.
     """
-    return [trained.Remembering(_painter(task, task.checkpoint, file), say) for file in (None, *files)]
+
+    def tell(name: str) -> Callable[[str], None]:
+        return lambda line: say(f"{name}: {line}")
+
+    return [trained.Remembering(_painter(task, task.checkpoint, file), tell(file.stem if file else "base")) for file in (None, *files)]
 
 
 def figures(task: Task, before: Paint, after: Paint, by: Judge, file: Path) -> dict[str, Figure]:
@@ -123,12 +129,14 @@ def grid(task: Task, paint: Sequence[Paint], labels: Sequence[str]) -> Image.Ima
 
     from lib_finetune.export import picture
 
-    rows, names = [], []
-    for prompt in _prompts(task):
-        for seed in range(1000, 1000 + _ROWS):
-            rows.append([Image.fromarray(one([prompt], [seed])[0]) for one in paint])
-            names.append(prompt if seed == 1000 else "")
-    return picture.grid(rows, labels, names)
+    prompts, seeds = _prompts(task), range(_FIRST_SEED, _FIRST_SEED + _EACH)
+    rows: list[list[Image.Image]] = [[] for _ in prompts]
+    for each in paint:
+        pictures = each([prompt for prompt in prompts for _ in seeds], list(seeds) * len(prompts))
+        for index, one in enumerate(pictures):
+            rows[index // _EACH].append(Image.fromarray(one))
+    columns = [label if index == 0 else "" for label in labels for index in range(_EACH)]
+    return picture.grid(rows, columns, prompts)
 
 
 def _prompts(task: Task) -> list[str]:

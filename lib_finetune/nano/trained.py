@@ -32,7 +32,7 @@ class Remembering:
         wanted = list(zip(prompts, seeds, strict=True))
         missing = [pair for pair in dict.fromkeys(wanted) if pair not in self._known]
         if missing:
-            self._say(f"{len(missing)} pictures of {missing[0][0]!r} and the like")
+            self._say(f"painting {len(missing)}, from {missing[0][0]!r} on")
             painted = self._paint([prompt for prompt, _ in missing], [seed for _, seed in missing])
             self._known.update(zip(missing, painted, strict=True))
         return np.stack([self._known[pair] for pair in wanted])
