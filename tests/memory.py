@@ -11,6 +11,7 @@ import argparse
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from lib_finetune.maths import schedule
 from lib_finetune.methods.denoising import Denoiser
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import Layout
+from lib_finetune.model.learned import LearnedVectors
 from lib_finetune.model.random_weights import sd15_layout
 
 _BLOCK = 512
@@ -64,8 +66,8 @@ class LiveBytes(TorchDispatchMode):
         return made
 
 
-def lora(changes: Mapping[str, str], resolution_px: int, dtype: torch.dtype, layout: Layout | None = None) -> dict[str, float]:
-    """GiB that LoRA steps hold, the host's whole model included, without the CUDA context.
+def step(changes: Mapping[str, str], resolution_px: int, dtype: torch.dtype, layout: Layout | None = None) -> dict[str, float]:
+    """GiB that steps of a method hold, the host's whole model included, without the CUDA context.
 
     Args:
         changes: settings by dotted path.
@@ -76,20 +78,25 @@ def lora(changes: Mapping[str, str], resolution_px: int, dtype: torch.dtype, lay
     settings = build.resolved(codec.with_values(Settings(), pairs.items()), 1, 1)[0]
     model: Any = BorrowedModel(layout or sd15_layout())
     model.bind({seat.source: torch.empty(seat.shape, dtype=dtype, device="meta") for seat in model.seats})
-    adapter = build.adapter_of(settings, model)
+    adapter = build.adapter_of(settings, model) if settings.method == "lora" else None
     batch, side = settings.training.batch, resolution_px // 8
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         for root in (model.unet, model.text, model.vae):
             _fake(root)
         build._prepare_modes(settings, model)
-        adapter.train(True)
+        if adapter is None:
+            vectors = torch.nn.Parameter(torch.empty(settings.embedding.vectors, model.unet.config.cross_attention_dim))
+            LearnedVectors(model.text, lambda *_, **__: SimpleNamespace(input_ids=[0]), {"": vectors})
+            parameters = [vectors]
+        else:
+            adapter.train(True)
+            parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
         held = live.now
-        parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
         optimizer = torch.optim.AdamW(parameters, fused=True)
         denoiser = Denoiser(model.unet, schedule.scaled_linear(), 0.18215, "epsilon", build.objective(settings))
         latents = torch.empty(batch, 4, side, side)
         for _ in range(2):  # the second has the optimizer's state
-            if settings.network.text_encoder:
+            if adapter is None or settings.network.text_encoder:
                 cond = model.text(torch.zeros(batch, 77, dtype=torch.long)).last_hidden_state
             else:
                 cond = torch.empty(batch, 77, model.unet.config.cross_attention_dim, dtype=dtype)
@@ -122,15 +129,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=1)
     options = parser.parse_args(arguments)
     sys.stdout.write(f"{'computed, GiB':58}{'peak':>6}{'with context':>14}\n")
-    for text in ("false", "true"):
+    methods = {
+        "LoRA, UNet alone": {"network.text_encoder": "false"},
+        "LoRA, UNet and text encoder": {"network.text_encoder": "true"},
+        "Textual Inversion": {"method": "textual_inversion"},
+    }
+    for title, method in methods.items():
         for checkpointing in ("false", "true"):
-            changes = {
-                "network.text_encoder": text,
-                "training.gradient_checkpointing": checkpointing,
-                "training.batch": str(options.batch),
-            }
-            peak = lora(changes, options.resolution, _DTYPES[options.precision])["peak"]
-            what = f"LoRA, text encoder trained: {text}, gradient checkpointing: {checkpointing}"
+            changes = {**method, "training.gradient_checkpointing": checkpointing, "training.batch": str(options.batch)}
+            peak = step(changes, options.resolution, _DTYPES[options.precision])["peak"]
+            what = title + (", gradient checkpointing" if checkpointing == "true" else "")
             sys.stdout.write(f"{what:58}{peak:6.2f}{peak + CONTEXT_GIB:14.2f}\n")
 
 

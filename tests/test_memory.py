@@ -11,11 +11,11 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch 2.1 co
 
 
 def test_checkpointing_costs_less_and_the_text_encoder_more():
-    from tests.memory import lora
+    from tests.memory import step
 
     def peak(checkpointing: str, text: str) -> float:
         changes = {"training.gradient_checkpointing": checkpointing, "network.text_encoder": text}
-        found = lora(changes, 128, torch.float16, tiny_layout())
+        found = step(changes, 128, torch.float16, tiny_layout())
         assert found["weights and adapters"] < found["between steps"] < found["peak"]
         return found["peak"]
 
