@@ -48,3 +48,9 @@ def test_training_goes_on_where_it_stopped(tmp_path, small):
     assert halves.step == whole.step == 4
     for one, other in zip(whole.average.parameters(), halves.average.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_high_noise_weighs_more():
+    import torch
+
+    assert painter.debiased(torch.tensor([100.0, 1.0, 0.01, 1e-9])).tolist() == pytest.approx([0.1, 1.0, 10.0, 20.0])
