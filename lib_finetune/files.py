@@ -5,13 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from lib_finetune.errors import SaveError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to the disk, then put it in place in one step.
+    """Write bytes; see `replacing`.
+
+    Raises:
+        SaveError: as `replacing`.
+    """
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside the target to write to, flushed to the disk and put in place in one step when the block is left without an error.
 
     Raises:
         SaveError: what failed, where, and what to do; a file that stood at ``path`` is untouched and no rest stays.
@@ -21,7 +34,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes files that other users of the WebUI cannot read

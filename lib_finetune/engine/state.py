@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.files import write_atomically
+from lib_finetune.model import tensor_file
 
 _FORM = "finetune-state-1"
 
@@ -23,11 +23,10 @@ def save(path: Path, value: dict[str, Any]) -> None:
     Raises:
         SaveError: the disk is full or the folder cannot be written; an older state at ``path`` is kept.
     """
-    from safetensors.torch import save as to_bytes
-
     tensors: dict[str, torch.Tensor] = {}
     plain = _encode(value, tensors)
-    write_atomically(path, to_bytes(tensors, {"form": _FORM, "value": json.dumps(plain)}))
+    entries = {name: tensor_file.entry(tensor) for name, tensor in tensors.items()}
+    tensor_file.write(path, entries, {"form": _FORM, "value": json.dumps(plain)})
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def load(path: Path) -> dict[str, Any]:
 def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         name = f"t{len(tensors)}"
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = value.detach()
         return {"tensor": name}
     if isinstance(value, dict):
         # Pairs, because JSON knows no number as a key and optimizers use them.

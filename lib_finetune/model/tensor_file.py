@@ -1,0 +1,82 @@
+"""A ``.safetensors`` file written tensor by tensor, so that a checkpoint is saved without a second copy of it in memory.
+
+Reference: the format in huggingface/safetensors, README.md ("Format"). The library itself wants all tensors at once.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from lib_finetune.files import replacing
+
+_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
+    torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor to be written.
+
+    Attributes:
+        value: gives the tensor when its turn has come; of this dtype and shape, on any device.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    value: Callable[[], torch.Tensor]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(torch.Size(self.shape).numel()) * self.dtype.itemsize
+
+
+def entry(tensor: torch.Tensor) -> Entry:
+    """An entry of a tensor that is there already."""
+    return Entry(tensor.dtype, tuple(tensor.shape), lambda: tensor)
+
+
+def write(path: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        SaveError: as `files.replacing`.
+        ValueError: an entry gave another tensor than it announced.
+    """
+    # Widest types first, so that every tensor begins at a multiple of its type's size, as readers that map the file want it.
+    ordered = dict(sorted(entries.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+    with replacing(path) as file:
+        _write_header(file, ordered, metadata)
+        for name, announced in ordered.items():
+            value = announced.value().detach()
+            if value.dtype != announced.dtype or tuple(value.shape) != announced.shape:
+                raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}, announced {announced.dtype} {announced.shape}")
+            if value.numel():
+                file.write(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _write_header(file: BinaryIO, entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> None:
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, announced in entries.items():
+        end = offset + announced.size
+        header[name] = {"dtype": _NAMES[announced.dtype], "shape": list(announced.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % _ALIGNMENT)
+    file.write(struct.pack("<Q", len(text)) + text)
+
+
+def total(entries: Iterable[Entry]) -> int:
+    """Bytes of the tensors together."""
+    return sum(each.size for each in entries)
