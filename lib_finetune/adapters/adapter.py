@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +53,9 @@ class Adapter(Protocol):
 
     def train(self, mode: bool) -> None:
         """Dropout on or off."""
+
+    def off(self) -> AbstractContextManager[None]:
+        """Inside, the view computes what the base model computes."""
 
 
 Build = Callable[[Mapping[str, nn.Module], Sequence[Target], AdapterOptions], Adapter]

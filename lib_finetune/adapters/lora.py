@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,6 +42,18 @@ class LoraAdapter:
         """See `Adapter.train`."""
         for _, layer in self._layers:
             layer.train(mode)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """See `Adapter.off`."""
+        branched = [(layer, layer.forward) for _, layer in self._layers]
+        for layer, _ in branched:
+            layer.forward = layer.base_layer.forward
+        try:
+            yield
+        finally:
+            for layer, forward in branched:
+                layer.forward = forward
 
 
 @ADAPTERS.register("lora")

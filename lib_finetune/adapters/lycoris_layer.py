@@ -42,6 +42,17 @@ class LycorisAdapter:
         for _, layer in self._layers:
             layer.train(mode)
 
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """See `Adapter.off`."""
+        for _, layer in self._layers:
+            layer.silent = True
+        try:
+            yield
+        finally:
+            for _, layer in self._layers:
+                layer.silent = False
+
 
 def attach(
     roots: Mapping[str, nn.Module], targets: Sequence[Target], make: Callable[[Target, nn.Module], Any], dropout: float
@@ -57,7 +68,7 @@ def attach(
         module = roots[target.part].get_submodule(target.module)
         with _quiet():
             layer = make(target, module)
-        layer.drop = nn.Dropout(dropout) if dropout else nn.Identity()
+        layer.drop, layer.silent = nn.Dropout(dropout) if dropout else nn.Identity(), False
         layer.to(device=module.weight.device, dtype=torch.float32)
         module.forward = _branched(module.forward, layer)  # type: ignore[method-assign]  # our view's module, not the host's
         layers.append((target, layer))
@@ -84,6 +95,8 @@ def _branched(base: Callable[..., torch.Tensor], layer: Any) -> Callable[..., to
     """
 
     def forward(x: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
+        if layer.silent:
+            return base(x)
         weight = layer.get_weight(layer.shape).to(x.dtype)
         branch: torch.Tensor = layer.drop(layer.op(x, weight, **layer.kw_dict))
         return base(x) + branch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from lib_finetune.maths import losses, noise, schedule, weighting
 
 if TYPE_CHECKING:
     from lib_finetune.data.batches import Batch
+    from lib_finetune.model.prompts import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,54 @@ def weighted(values: torch.Tensor, batch: Batch) -> torch.Tensor:
     return (values * weight).sum() / subjects
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """The base model, whose own predictions are the targets of some samples.
+
+    Attributes:
+        count: how many samples at the end of the batch it teaches.
+        at_work: inside, the UNet and the text encoder are the base's.
+        cond: their conditioning by the base's text encoder, [count, tokens, width].
+    """
+
+    count: int
+    at_work: Callable[[], AbstractContextManager[None]]
+    cond: Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PriorPrediction:
+    """Prior preservation without class pictures: at the class caption the model is to predict what the base predicts.
+
+    The noised latents are the subject's own: what is kept is the meaning of the words, for which the base model itself
+    is the best witness. Knowledge distillation in place of drawn class pictures (OneTrainer's "prior prediction").
+
+    Attributes:
+        caption: of the class ("a photo of dog").
+        weight: λ of Ruiz et al., equation 2.
+        base: as `Teacher.at_work`.
+    """
+
+    caption: str
+    weight: float
+    base: Callable[[], AbstractContextManager[None]]
+
+
+def batch_loss(
+    denoiser: Denoiser, text: TextEncoder, batch: Batch, generator: torch.Generator, prior: PriorPrediction | None = None
+) -> torch.Tensor:
+    """`weighted` loss of a batch, with its prior term where one is asked for."""
+    if prior is None:
+        return weighted(denoiser.losses(batch.mean, batch.std, text.encode(batch.captions), generator), batch)
+    count = len(batch.captions)
+    captions = [prior.caption] * count
+    teacher = Teacher(count, prior.base, lambda: text.encode(captions))
+    mean, std = torch.cat([batch.mean] * 2), torch.cat([batch.std] * 2)
+    values = denoiser.losses(mean, std, text.encode([*batch.captions, *captions]), generator, teacher)
+    own, kept = values.split(count)
+    return own.mean() + prior.weight * kept.mean()
+
+
 class Denoiser:
     """Latents of a batch to a loss per sample, through the borrowed UNet."""
 
@@ -54,13 +105,21 @@ class Denoiser:
         self._prediction = prediction
         self._objective = objective
 
-    def losses(self, mean: torch.Tensor, std: torch.Tensor, cond: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def losses(
+        self,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        cond: torch.Tensor,
+        generator: torch.Generator,
+        teacher: Teacher | None = None,
+    ) -> torch.Tensor:
         """Loss per sample, [b] float32.
 
         Args:
             mean, std: posterior of the autoencoder, [b, 4, h, w] float32 on the CPU.
             cond: [b, tokens, width] on the UNet's device.
             generator: on the CPU, so that a seed means the same on every device.
+            teacher: gives the last samples' targets.
         """
         aim = self._objective
         device = self._alphas_cumprod.device
@@ -69,9 +128,17 @@ class Denoiser:
         timesteps = noise.timesteps(len(mean), aim.timestep_min, aim.timestep_max, generator)
         latents, drawn, timesteps = (value.to(device, non_blocking=True) for value in (latents, drawn, timesteps))
         noisy = schedule.add_noise(latents, drawn, timesteps, self._alphas_cumprod)
+        target = self._target(latents, drawn, timesteps)
+        if teacher:
+            last = slice(-teacher.count, None)
+            with torch.no_grad(), teacher.at_work():
+                target = torch.cat([target[: -teacher.count], self._predict(noisy[last], timesteps[last], teacher.cond())])
+        return self._compare(self._predict(noisy, timesteps, cond), target, timesteps)
+
+    def _predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
         dtype = self._unet.conv_in.weight.dtype
-        prediction = self._unet(noisy.to(dtype), timesteps, cond.to(dtype)).sample.float()
-        return self._compare(prediction, self._target(latents, drawn, timesteps), timesteps)
+        prediction: torch.Tensor = self._unet(noisy.to(dtype), timesteps, cond.to(dtype)).sample.float()
+        return prediction
 
     def _target(self, latents: torch.Tensor, drawn: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         if self._prediction == "v_prediction":

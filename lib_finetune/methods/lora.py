@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lib_finetune.adapters import Adapter
-from lib_finetune.methods.denoising import Denoiser, weighted
+from lib_finetune.methods.denoising import Denoiser, PriorPrediction, batch_loss
 from lib_finetune.model.prompts import TextEncoder
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class LoraMethod:
     """Implements `engine.method.Method`."""
 
-    def __init__(self, adapter: Adapter, text: TextEncoder, denoiser: Denoiser) -> None:
+    def __init__(self, adapter: Adapter, text: TextEncoder, denoiser: Denoiser, prior: PriorPrediction | None = None) -> None:
+        self._prior = prior
         self._adapter = adapter
         self._text = text
         self._denoiser = denoiser
@@ -29,9 +30,8 @@ class LoraMethod:
         return {"unet": self._adapter.parameters("unet"), "text encoder": self._adapter.parameters("text")}
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """See `denoising.weighted`."""
-        cond = self._text.encode(batch.captions)
-        return weighted(self._denoiser.losses(batch.mean, batch.std, cond, generator), batch), {}
+        """See `denoising.batch_loss`."""
+        return batch_loss(self._denoiser, self._text, batch, generator, self._prior), {}
 
     def after_step(self) -> None:
         """LoRA has no invariant."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lib_finetune.methods.denoising import Denoiser, weighted
+from lib_finetune.methods.denoising import Denoiser, batch_loss
 from lib_finetune.model.prompts import TextEncoder
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class TextualInversionMethod:
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean over the pictures; class pictures, whose captions do not name the embedding, teach it nothing."""
-        cond = self._text.encode(batch.captions)
-        return weighted(self._denoiser.losses(batch.mean, batch.std, cond, generator), batch), {}
+        return batch_loss(self._denoiser, self._text, batch, generator), {}
 
     def after_step(self) -> None:
         """Keep the norms."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,8 @@ class _Seat:
 class BorrowedModel:
     """UNet, text encoder and autoencoder without weights of their own.
 
-    Outside a turn every parameter lies on the meta device, so nothing of the host's storage is held.
+    Outside a turn every parameter lies on the meta device, so nothing of the host's storage is held. Parts that are
+    trained as a whole may get weights of their own (`own`).
 
     Attributes:
         unet: diffusers UNet2DConditionModel.
@@ -53,6 +54,8 @@ class BorrowedModel:
             *_seats(self.text, names.text_to_ldm),
         ]
         self._width = int(layout.text["max_position_embeddings"])
+        self._own: dict[str, nn.Parameter] = {}
+        self._lent: Mapping[str, torch.Tensor] = {}
 
     def sources(self) -> Mapping[str, str]:
         """Name in the view ("unet.…", "vae.…", "text.…") → LDM name."""
@@ -75,15 +78,46 @@ class BorrowedModel:
                 self.unbind()
                 found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
                 raise CheckpointError([Problem("checkpoint", f"{seat.source} is {found} in the loaded model; expected {seat.shape}.")])
-            view = tensor.detach()
-            seated = view if view.shape == seat.shape else view.view(seat.shape)
-            seat.module._parameters[seat.leaf] = nn.Parameter(seated, requires_grad=False)
+            seat.module._parameters[seat.leaf] = self._own[seat.source] if seat.source in self._own else _seated(seat, tensor)
+        self._lent = tensors
         self._bind_positions(next(iter(self.text.parameters())).device)
 
     def unbind(self) -> None:
-        """Let go of every tensor of the host."""
+        """Let go of every tensor of the host; weights of the view's own keep their seats."""
+        self._lent = {}
         for seat in self.seats:
-            seat.module._parameters[seat.leaf] = seat.empty
+            seat.module._parameters[seat.leaf] = self._own.get(seat.source, seat.empty)
+
+    def own(self, parts: Iterable[str], dtype: torch.dtype) -> dict[str, dict[str, nn.Parameter]]:
+        """Give parts copies of the weights that are bound now, to be trained; the host's stay untouched.
+
+        Args:
+            parts: of "unet" and "text".
+
+        Returns:
+            Part → LDM name → parameter.
+        """
+        found: dict[str, dict[str, nn.Parameter]] = {}
+        for part in parts:
+            inside = set(map(id, getattr(self, part).modules()))
+            seats = [seat for seat in self.seats if id(seat.module) in inside]
+            found[part] = {seat.source: nn.Parameter(seat.module._parameters[seat.leaf].detach().to(dtype, copy=True)) for seat in seats}
+            for seat in seats:
+                seat.module._parameters[seat.leaf] = found[part][seat.source]
+            self._own |= found[part]
+        return found
+
+    @contextmanager
+    def as_lent(self) -> Iterator[None]:
+        """Inside, weights of the view's own give their seats to the host's: what it computes is the base model's. While bound only."""
+        owned = [seat for seat in self.seats if seat.source in self._own]
+        for seat in owned:
+            seat.module._parameters[seat.leaf] = _seated(seat, self._lent[seat.source])
+        try:
+            yield
+        finally:
+            for seat in owned:
+                seat.module._parameters[seat.leaf] = self._own[seat.source]
 
     @contextmanager
     def bound(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[BorrowedModel]:
@@ -98,6 +132,11 @@ class BorrowedModel:
         embeddings = self.text.embeddings
         if "position_ids" in embeddings._buffers and embeddings.position_ids.device != device:
             embeddings._buffers["position_ids"] = torch.arange(self._width, device=device).expand((1, -1))
+
+
+def _seated(seat: _Seat, tensor: torch.Tensor) -> nn.Parameter:
+    view = tensor.detach()
+    return nn.Parameter(view if view.shape == seat.shape else view.view(seat.shape), requires_grad=False)
 
 
 def _size(shape: tuple[int, ...]) -> int:
