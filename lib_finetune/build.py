@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
+from lib_finetune.data.captions import template_caption
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Report, scan
 from lib_finetune.data.templates import load as load_templates
@@ -34,24 +36,31 @@ from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
 from lib_finetune.maths import rates
-from lib_finetune.methods.denoising import Denoiser, Objective
+from lib_finetune.methods.denoising import Denoiser, Objective, PriorPrediction
+from lib_finetune.methods.dreambooth import DreamBoothMethod
 from lib_finetune.methods.lora import LoraMethod
 from lib_finetune.methods.textual_inversion import TextualInversionMethod
-from lib_finetune.model import layout
+from lib_finetune.model import checkpoint_file, layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
 from lib_finetune.model.learned import LearnedVectors, first_values, ids_of
+from lib_finetune.model.names import kohya_module
 from lib_finetune.model.prompts import TextEncoder
 from lib_finetune.model.sampling import encode
-from lib_finetune.optim import OPTIMIZERS, automatic_rates, rate_warnings
+from lib_finetune.optim import OPTIMIZERS, automatic_rates, footprint, rate_warnings
+from lib_finetune.optim.per_parameter import PerParameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch.optim import Optimizer
+
     from lib_finetune.ports import CheckpointInfo, Lease, Paths, StepReport, TextTools
 
-VIEWS_PER_PICTURE = {"lora": 100, "textual_inversion": 250}
-STEPS_LOW_HIGH = {"lora": (500, 3000), "textual_inversion": (1000, 4000)}
+VIEWS_PER_PICTURE = {"lora": 100, "dreambooth": 100, "textual_inversion": 250}
+STEPS_LOW_HIGH = {"lora": (500, 3000), "dreambooth": (400, 2400), "textual_inversion": (1000, 4000)}
+_DREAMBOOTH_RATE = 0.02
+"""The whole model's learning rate against that of a patch with alpha = rank: 2e-6 with AdamW (the paper: 1e-6 to 5e-6)."""
 _EMBEDDING_FILES = (".safetensors", ".pt", ".bin")
 _EMBEDDING_RATE = 50
 """An embedding's learning rate against that of a patch with alpha = rank: 5e-3 with AdamW."""
@@ -93,7 +102,7 @@ def dataset(settings: Settings) -> Dataset:
 def method_problems(settings: Settings) -> list[Problem]:
     """What is wrong with the method's own settings, as far as files tell."""
     if settings.method != "textual_inversion":
-        return []
+        return _prior_problems(settings) + (_tuning_problems(settings) if settings.method == "dreambooth" else [])
     problems, own = [], settings.embedding
     if settings.data.class_images:
         problems.append(Problem("data.class_images", "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."))
@@ -106,6 +115,53 @@ def method_problems(settings: Settings) -> list[Problem]:
                 problems.append(Problem("embedding.vectors", f"{own.vectors}, but {own.init} has {found}. Set it to {found}."))
     except InputError as error:
         problems += error.problems
+    return problems
+
+
+def prior_of(settings: Settings) -> str:
+    """How the class is kept: "off", "pictures" or "prediction"."""
+    chosen = settings.objective.prior
+    if settings.method == "textual_inversion" or chosen == "off":
+        return "off"
+    pictures = bool(settings.data.class_images or settings.data.class_count)
+    if chosen == "auto":
+        predicts = settings.method == "dreambooth" and bool(settings.data.class_word.strip())
+        return "pictures" if pictures else "prediction" if predicts else "off"
+    return chosen
+
+
+def class_caption(settings: Settings) -> str:
+    """The caption of a class picture without a text file."""
+    return template_caption(settings.data.template, "", settings.data.class_word)
+
+
+def _prior_problems(settings: Settings) -> list[Problem]:
+    data, prior = settings.data, prior_of(settings)
+    problems = []
+    makes = prior == "pictures" and not data.class_images
+    if (prior == "prediction" or (makes and data.class_count)) and not data.class_word.strip():
+        problems.append(Problem("data.class_word", "is empty, and the class is to be kept. Say what the subject is: woman, dog, car."))
+    if makes and not data.class_count:
+        said = "is 0, and there is no folder of class pictures. Set how many are to be made (200 is usual), or choose prediction."
+        problems.append(Problem("data.class_count", said))
+    return problems
+
+
+def _tuning_problems(settings: Settings) -> list[Problem]:
+    problems, tuning, training = [], settings.tuning, settings.training
+    if not settings.data.trigger.strip():
+        problems.append(
+            Problem("data.trigger", "is empty. DreamBooth teaches a new word what your subject is; a rare one such as sks works best.")
+        )
+    if tuning.in_backward == "on" and training.accumulation > 1:
+        said = "Gradients cannot be summed when each weight moves at once: set training.accumulation to 1, or tuning.in_backward to off."
+        problems.append(Problem("tuning.in_backward", said))
+    if tuning.weights == "bf16" and training.ema_decay:
+        said = "An average in bf16 would not move: set tuning.weights to fp32, or training.ema_decay to 0."
+        problems.append(Problem("training.ema_decay", said))
+    if tuning.in_backward == "on" and training.precision == "fp16":
+        said = "The loss scaling that fp16 needs looks at all gradients together: choose bf16, or set tuning.in_backward to off."
+        problems.append(Problem("tuning.in_backward", said))
     return problems
 
 
@@ -147,8 +203,9 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
         clip_skip: the host's.
     """
     training = settings.training
-    rates_of = _embedding_rates if settings.method == "textual_inversion" else _patch_rates
-    automatic, given = rates_of(settings)
+    if settings.optimizer.name == "auto":
+        settings = replaced(settings, "optimizer.name", "adamw")
+    automatic, given = _RATES_OF[settings.method](settings)
     values: dict[str, int | float] = {
         "training.steps": automatic_steps(views, training.batch, training.accumulation, settings.method),
         "training.clip_skip": clip_skip,
@@ -161,7 +218,7 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
     notes = rate_warnings(settings.optimizer.name, chosen, automatic)
     first, rate = next(iter(automatic.items()))
     if first not in chosen:
-        follows = settings.optimizer.name + (" and alpha / rank" if first == "unet" else "")
+        follows = settings.optimizer.name + (" and alpha / rank" if settings.method == "lora" else "")
         notes.append(f"Learning rate {rate:.3g} for the {_SPOKEN.get(first, first)}, following {follows}.")
     if settings.method == "textual_inversion":
         notes += _word_notes(settings)
@@ -181,10 +238,21 @@ def _patch_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float 
     return {"unet": unet, "text encoder": text}, given
 
 
+def _model_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Automatic and given rates of DreamBooth."""
+    chosen, kind = settings.optimizer, OPTIMIZERS[settings.optimizer.name]
+    own = automatic_rates(kind, 1, 1.0)[0] * (1.0 if kind.rate_factor is None else _DREAMBOOTH_RATE)
+    given = {"unet": chosen.unet_rate, "text encoder": chosen.text_encoder_rate if settings.tuning.text_encoder_until else None}
+    return {"unet": own, "text encoder": own if kind.rate_factor is None else own / 2}, given
+
+
 def _embedding_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
     kind = OPTIMIZERS[settings.optimizer.name]
     own = automatic_rates(kind, 1, 1.0)[0]
     return {"embedding": own if kind.rate_factor is None else own * _EMBEDDING_RATE}, {"embedding": settings.embedding.rate}
+
+
+_RATES_OF = {"lora": _patch_rates, "dreambooth": _model_rates, "textual_inversion": _embedding_rates}
 
 
 def _word_notes(settings: Settings) -> list[str]:
@@ -241,10 +309,9 @@ def assemble(
     Raises:
         InputError: a library is missing or a precision cannot be had.
     """
-    base = model.unet.conv_in.weight.dtype
-    compute = precision.choose(settings.training.precision, base, lease.device)
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
     method, text, network_module = _METHODS[settings.method](settings, model, tools, denoiser)
+    compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
     _prepare_modes(settings, model)
     plan = data_plan(settings, found)
     batches = _batches(settings, plan, model, lease, cache_folder)
@@ -256,7 +323,20 @@ def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: 
     adapter = adapter_of(settings, model)
     adapter.train(True)
     text = _text_encoder(settings, model, tools, kept=0 if adapter.parameters("text") else _TEXTS_KEPT)
-    return LoraMethod(adapter, text, denoiser), text, adapter.network_module
+    return LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), text, adapter.network_module
+
+
+def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+    parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
+    weights = model.own(parts, precision.DTYPES[settings.tuning.weights])
+    text = _text_encoder(settings, model, tools, kept=0 if "text" in parts else _TEXTS_KEPT)
+    return DreamBoothMethod(weights, text, denoiser, _prior(settings, model.as_lent)), text, ""
+
+
+def _prior(settings: Settings, base: Callable[[], AbstractContextManager[None]]) -> PriorPrediction | None:
+    if prior_of(settings) != "prediction":
+        return None
+    return PriorPrediction(class_caption(settings), settings.objective.prior_weight, base)
 
 
 def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
@@ -267,7 +347,7 @@ def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTool
     return TextualInversionMethod(vectors, own.keep_norm, text, denoiser), text, ""
 
 
-_METHODS = {"lora": _lora, "textual_inversion": _textual_inversion}
+_METHODS = {"lora": _lora, "dreambooth": _dreambooth, "textual_inversion": _textual_inversion}
 
 
 def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -> torch.Tensor:
@@ -313,7 +393,7 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
     data = settings.data
     return DataPlan(
         found.subject.pictures,
-        found.classes.pictures if found.classes else (),
+        found.classes.pictures if found.classes and prior_of(settings) == "pictures" else (),
         resolution=data.resolution,
         buckets=data.buckets,
         batch=settings.training.batch,
@@ -358,12 +438,12 @@ def _trainer(
     steps = training.steps or 0
     groups = method.parameters()
     named = {name: parameter for group in groups.values() for name, parameter in group.items()}
-    ledger = Ledger(named, steps, not compute.scales, report)
+    ledger = Ledger(named, steps, not compute.scales, report, keeps=settings.method != "dreambooth")
     turns.before_close(ledger.fetch)
     return Trainer(
         method=method,
         batches=batches.batch,
-        optimizer=OPTIMIZERS[chosen.name].build({group: list(values.values()) for group, values in groups.items()}, chosen.weight_decay),
+        optimizer=_optimizer(settings, {group: list(values.values()) for group, values in groups.items()}),
         precision=compute,
         ema=Ema(named, training.ema_decay),
         ledger=ledger,
@@ -372,19 +452,135 @@ def _trainer(
     )
 
 
+def _optimizer(settings: Settings, groups: dict[str, list[torch.nn.Parameter]]) -> Optimizer | PerParameter:
+    chosen = settings.optimizer
+    build = OPTIMIZERS[chosen.name].build
+    whole = settings.method == "dreambooth"
+    if whole and (settings.tuning.in_backward == "on" or settings.tuning.weights == "bf16"):
+        in_backward = settings.tuning.in_backward == "on"
+        return PerParameter(groups, lambda own: build(own, chosen.weight_decay), in_backward=in_backward, clip_norm=chosen.clip_norm)
+    return build(groups, chosen.weight_decay)
+
+
 def group_rates(settings: Settings) -> dict[str, float]:
     """Highest learning rate by parameter group, of resolved settings."""
     if settings.method == "textual_inversion":
         return {"embedding": settings.embedding.rate or 0.0}
-    text = settings.optimizer.text_encoder_rate if settings.network.text_encoder else 0.0
+    trains = settings.tuning.text_encoder_until > 0 if settings.method == "dreambooth" else settings.network.text_encoder
+    text = settings.optimizer.text_encoder_rate if trains else 0.0
     return {"unet": settings.optimizer.unet_rate or 0.0, "text encoder": text or 0.0}
 
 
 def step_rates(settings: Settings, step: int) -> dict[str, float]:
     """Learning rate of step ``step`` (0-based) by parameter group, of resolved settings."""
     chosen = settings.optimizer
-    factor = rates.factor(chosen.schedule, step, settings.training.steps or 0, chosen.warmup, chosen.restarts, chosen.power)
-    return {group: peak * factor for group, peak in group_rates(settings).items()}
+    steps = settings.training.steps or 0
+    factor = rates.factor(chosen.schedule, step, steps, chosen.warmup, chosen.restarts, chosen.power)
+    found = {group: peak * factor for group, peak in group_rates(settings).items()}
+    if settings.method == "dreambooth" and step >= settings.tuning.text_encoder_until * steps:
+        found["text encoder"] = 0.0
+    return found
+
+
+def sizes(lease: Lease) -> dict[str, int]:
+    """How many weights the parts have that DreamBooth trains: "unet", "text"."""
+    prefixes = {"unet": layout.UNET, "text": layout.TEXT}
+    return {part: sum(t.numel() for name, t in lease.tensors.items() if name.startswith(prefix)) for part, prefix in prefixes.items()}
+
+
+def formed(settings: Settings, counts: Mapping[str, int], device: torch.device, free: int) -> tuple[Settings, str]:
+    """DreamBooth's settings with the form of its weights chosen by the free memory, and a sentence on it.
+
+    Args:
+        counts: from `sizes`.
+        free: bytes; see `footprint.choose`.
+
+    Raises:
+        InputError: nothing fits; with the figures.
+    """
+    tuning, training = settings.tuning, settings.training
+    trained = counts["unet"] + (counts["text"] if tuning.text_encoder_until else 0)
+    pictures = training.batch * (1 if prior_of(settings) == "off" else 2)
+    sixteen_bit = device.type == "cuda" and training.precision != "fp32"
+    work = footprint.Work(trained, settings.data.resolution**2 * pictures, sixteen_bit, training.ema_decay > 0)
+    wish = _wish(settings, device)
+    form = footprint.choose(wish, work, free)
+    values = {
+        "tuning.weights": form.weights,
+        "tuning.in_backward": "on" if form.in_backward else "off",
+        "optimizer.name": form.optimizer,
+        "training.gradient_checkpointing": form.checkpointing,
+    }
+    for path, value in values.items():
+        settings = replaced(settings, path, value)
+    place = "on the card" if device.type == "cuda" else "of memory"
+    said = f"{trained / 1e6:.0f} million weights are trained: {form}. That takes about {form.need(work) / footprint.GIB:.1f} GiB {place}"
+    said += f"; {free / footprint.GIB:.1f} are free." if free else "."
+    if form.in_backward and settings.optimizer.clip_norm:
+        said += " Gradients are clipped layer by layer."
+    return settings, said
+
+
+def state_bytes(settings: Settings, counts: Mapping[str, int]) -> int:
+    """Of a saved state of DreamBooth, its form chosen."""
+    trained = counts["unet"] + (counts["text"] if settings.tuning.text_encoder_until else 0)
+    form = footprint.Form(settings.tuning.weights, settings.optimizer.name, True, True)
+    return trained * form.bytes_kept * (2 if settings.training.ema_decay else 1)
+
+
+def class_report(folder: Path, count: int) -> Report:
+    """The first ``count`` of the class pictures that were made."""
+    found = scan(folder, field="data.class_count")
+    return dataclasses.replace(found, pictures=found.pictures[:count])
+
+
+def lora_names(model: BorrowedModel) -> dict[str, str]:
+    """LDM name of each linear layer's and convolution's weight in UNet and text encoder → the module's name in a LoRA file."""
+    found = {}
+    for view, source in model.sources().items():
+        part, _, name = view.partition(".")
+        module, _, leaf = name.rpartition(".")
+        if part in ("unet", "text") and leaf == "weight":
+            kind = getattr(model, part).get_submodule(module)
+            if isinstance(kind, torch.nn.Linear | torch.nn.Conv2d):
+                found[source] = kohya_module(part, module)
+    return found
+
+
+def _wish(settings: Settings, device: torch.device) -> footprint.Wish:
+    tuning, training = settings.tuning, settings.training
+    open_backward = None if tuning.in_backward == "auto" else tuning.in_backward == "on"
+    cuda = device.type == "cuda"
+    bf16 = not cuda or (torch.cuda.get_device_capability(device) >= (8, 0) and training.precision != "fp16")
+    if open_backward is None and (training.accumulation > 1 or not bf16):
+        open_backward = False  # summed gradients and loss scaling need them all at the end
+    return footprint.Wish(
+        weights="fp32" if tuning.weights == "auto" and training.ema_decay else None if tuning.weights == "auto" else tuning.weights,
+        optimizer=None if settings.optimizer.name == "auto" else settings.optimizer.name,
+        in_backward=open_backward,
+        checkpointing=training.gradient_checkpointing,
+        bf16=bf16,
+    )
+
+
+def identifier_notes(settings: Settings, tokenizer: Any) -> list[str]:
+    """Warnings about DreamBooth's identifier: one that is split into many tokens, or a word that the model knows."""
+    word = settings.data.trigger.strip()
+    if settings.method != "dreambooth" or not word:
+        return []
+    ids = ids_of(tokenizer, word)
+    better = " Better a rare one that is one token: " + ", ".join(_RARE) + "."
+    if len(ids) == 1 and ids[0] - _WHOLE_WORDS < _COMMON:
+        return [f"{word!r} is a word that the model knows well; its meaning will be lost or get in the way." + better]
+    if len(ids) > _MANY_TOKENS:
+        return [f"{word!r} is split into {len(ids)} tokens, which learn more slowly and may bring meanings of their own." + better]
+    return []
+
+
+_RARE = ("ohwx", "sks", "hta")
+_WHOLE_WORDS = 512  # rows of single letters come first in CLIP's vocabulary; its words follow, the most frequent first
+_COMMON = 30_000
+_MANY_TOKENS = 3
 
 
 def _recipe(settings: Settings, found: Dataset, plan: DataPlan, network_module: str, info: CheckpointInfo) -> Recipe:
@@ -416,7 +612,13 @@ def _recipe(settings: Settings, found: Dataset, plan: DataPlan, network_module: 
         buckets=plan.bucket_counts(),
         folders=Counter(picture.path.parent.name for picture in pictures),
         captions=plan.captions,
+        inherited=_inherited(info.path),
     )
+
+
+def _inherited(base: Path | None) -> dict[str, str]:
+    known = checkpoint_file.metadata(base) if base and base.is_file() else {}
+    return {name: known[name] for name in ("text_encoder_heads",) if name in known}
 
 
 def _network_args(settings: Settings) -> Mapping[str, str]:

@@ -22,6 +22,8 @@ _FLAGS = {
     "class_word": "data.class_word",
     "steps": "training.steps",
     "resolution": "data.resolution",
+    "class_images": "data.class_count",
+    "class_dir": "data.class_images",
     "vectors": "embedding.vectors",
     "init_words": "embedding.init",
     "template": "embedding.template",
@@ -73,12 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--class-word", metavar="WORD")
     train.add_argument("--steps", metavar="N")
     train.add_argument("--resolution", metavar="PX")
+    train.add_argument("--class-images", metavar="N", help="make so many class pictures and keep the class by them")
+    train.add_argument("--class-dir", metavar="DIR", help="folder with class pictures of your own")
     train.add_argument("--vectors", metavar="N", help="textual-inversion: tokens that the word takes")
     train.add_argument("--init-words", metavar="TEXT", help="textual-inversion: words, or an embedding file, that it begins with")
     train.add_argument("--template", metavar="subject|style|FILE", help="textual-inversion: captions to use instead of text files")
-    train.add_argument(
-        "--output-root", type=Path, default=Path(), metavar="DIR", help="the result goes to DIR/models/Lora or DIR/embeddings"
-    )
+    train.add_argument("--output-root", type=Path, default=Path(), metavar="DIR", help="the result goes to DIR/models/… or DIR/embeddings")
     train.add_argument("--config", type=Path, metavar="FILE", help="settings as .toml or .json")
     train.add_argument("--set", action="append", default=[], metavar="section.field=value", help="any setting; see describe")
     train.add_argument("--continue", dest="resume", action="store_true", help="go on from the last saved state of this name")
@@ -227,6 +229,9 @@ def _describe(_options: argparse.Namespace) -> int:
     return 0
 
 
+_SPOKEN = {"cache": "encoding pictures", "class pictures": "making class pictures"}
+
+
 class Console:
     """A progress bar and lines on the terminal; implements `ports.ProgressSink`."""
 
@@ -239,8 +244,8 @@ class Console:
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
         """See `ProgressSink.stage`."""
-        if name == "cache" and total:
-            self._draw(done + 1, total, "encoding pictures")
+        if name in _SPOKEN and total:
+            self._draw(done + 1, total, _SPOKEN[name])
 
     def steps(self, report: Any) -> None:
         """See `ProgressSink.steps`."""

@@ -144,6 +144,7 @@ class PictureRequest:
         embeddings: files whose stems are words of the prompt; the WebUI finds those in its own folder by itself.
         width_px, height_px: multiples of 8.
         steps, guidance, seed: as in txt2img.
+        checkpoint: a file whose weights stand in for the loaded ones for this picture only.
     """
 
     prompt: str
@@ -155,6 +156,7 @@ class PictureRequest:
     steps: int = 20
     guidance: float = 7.0
     seed: int = 1
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,9 @@ class Host(Protocol):
     def picture(self, request: PictureRequest) -> Image.Image:
         """Make a picture the way the host's own txt2img does. Takes the turn itself; leaves random states and progress as they were."""
 
+    def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
+        """As `picture`, of ``count`` seeds from the request's on, in one batch."""
+
     def memory(self) -> MemoryUse:
         """Device memory now and at its peak since the last `remember`."""
 
@@ -257,6 +262,8 @@ class MemoryUse:
     now: int
     peak: int
     total: int
+    free: int = 0
+    """What can still be had; 0 where the system does not tell."""
 
 
 @dataclass(frozen=True)

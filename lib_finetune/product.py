@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.export import embedding_file, lora_file
+from lib_finetune.export import checkpoint_file, embedding_file, lora_file
 from lib_finetune.export.metadata import Recipe, lora_metadata
 
 if TYPE_CHECKING:
     import torch
 
     from lib_finetune.config.settings import Settings
+    from lib_finetune.model.tensor_file import Entry
     from lib_finetune.ports import Paths
+
+    Base = Callable[[], AbstractContextManager[Mapping[str, Entry]]]
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,14 @@ class Product:
         kind: as `ports.Host.artifact_saved` names it.
         folder: where the host looks for such files.
         suffix: of the file.
-        write: writes it; raises SaveError.
+        write: writes it, given also the tensors of the base file; raises SaveError.
         call: how a prompt calls a file of this stem.
     """
 
     kind: str
     folder: Callable[[Paths], Path]
     suffix: Callable[[Settings], str]
-    write: Callable[[Path, Mapping[str, torch.Tensor], Recipe, Settings], None]
+    write: Callable[[Path, Mapping[str, torch.Tensor], Recipe, Settings, Base], None]
     call: Callable[[str, Settings], str]
 
     def target(self, paths: Paths, settings: Settings, name: str) -> Path:
@@ -39,19 +43,32 @@ class Product:
         return self.folder(paths) / f"{name}{self.suffix(settings)}"
 
 
+def _write_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], recipe: Recipe, settings: Settings, base: Base) -> None:
+    with base() as entries:
+        metadata = checkpoint_file.metadata(recipe, settings.objective.prior)
+        checkpoint_file.write(path, tensors, entries, {**recipe.inherited, **metadata}, settings.saving.precision)
+
+
 PRODUCTS = {
     "lora": Product(
         "lora",
         lambda paths: paths.lora,
         lambda _: ".safetensors",
-        lambda path, tensors, recipe, settings: lora_file.write(path, tensors, lora_metadata(recipe), settings.saving.precision),
+        lambda path, tensors, recipe, settings, _: lora_file.write(path, tensors, lora_metadata(recipe), settings.saving.precision),
         lambda stem, settings: f"<lora:{stem}:{settings.preview.weight:g}>",
+    ),
+    "dreambooth": Product(
+        "checkpoint",
+        lambda paths: paths.checkpoints,
+        lambda settings: f".{settings.tuning.format}",
+        _write_checkpoint,
+        lambda stem, _: f"choose {stem} at the top left",
     ),
     "textual_inversion": Product(
         "embedding",
         lambda paths: paths.embeddings,
         lambda settings: f".{settings.embedding.format}",
-        lambda path, tensors, recipe, _: embedding_file.write(path, tensors, recipe),
+        lambda path, tensors, recipe, _, __: embedding_file.write(path, tensors, recipe),
         lambda stem, _: f"write {stem} in a prompt",
     ),
 }

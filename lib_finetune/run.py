@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from lib_finetune import build
+from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import validate
@@ -32,8 +34,13 @@ from lib_finetune.errors import (
     Problem,
     SaveError,
 )
-from lib_finetune.export import lora_file
+from lib_finetune.export import checkpoint_file as base_file
+from lib_finetune.export import extraction, lora_file
+from lib_finetune.export.metadata import lora_metadata
 from lib_finetune.files import write_atomically
+from lib_finetune.model import checkpoint_file, tensor_file
+from lib_finetune.model.tensor_file import Entry
+from lib_finetune.optim.per_parameter import PerParameter
 from lib_finetune.ports import Card, CheckpointInfo, Host, PictureRequest, ProgressSink, Restoration
 from lib_finetune.product import product_of
 
@@ -105,13 +112,16 @@ class Run:
         found = self.check()
         info = self._info = self._checkpoint()
         tools = self._host.text_tools()
+        formed = self._form(info)
         settings, notes = build.resolved(self._given, found.views, tools.clip_skip)
-        self._announce(settings, found, notes)
+        self._announce(settings, found, [*formed, *notes, *build.identifier_notes(settings, tools.tokenizer)])
         self._host.remember()
         try:
             outcome, file, steps = self._work(settings, found, info, tools)
         finally:
             self._give_back()
+        if file and settings.method == "dreambooth" and settings.tuning.select:
+            self._host.load(CheckpointInfo(file.stem, file, None, None, info.vae, info.prediction))
         return Result(outcome, file, steps, self.restoration)
 
     # -- before the first step -------------------------------------------------------------------------------------
@@ -163,6 +173,8 @@ class Run:
             HostError: that one is gone, or the host cannot load it.
         """
         loaded, path = self._host.checkpoint(), self._folder / CHECKPOINT
+        if self._given.method == "dreambooth" and loaded.sha256 is None and loaded.path and loaded.path.is_file():
+            loaded = dataclasses.replace(loaded, sha256=checkpoint_file.sha256(loaded.path))
         if not (self._folder / STATE).exists() or not path.exists():
             write_atomically(path, loaded.to_json().encode("utf-8"))
             return loaded
@@ -171,6 +183,43 @@ class Run:
             self._sink.say(f"This run began on {began}; {loaded} is loaded. Loading {began}.")
             self._host.load(began)
         return began
+
+    def _form(self, info: CheckpointInfo) -> list[str]:
+        """DreamBooth: choose how the weights are held, and see that memory and disk suffice. The choice stays with the run's settings.
+
+        Raises:
+            InputError: they do not, with the figures.
+        """
+        if self._given.method != "dreambooth":
+            return []
+        with self._host.lease(info, ("unet", "text")) as lease:
+            counts = build.sizes(lease)
+        self._given, said = build.formed(self._given, counts, self._host.device, self._host.memory().free)
+        self._check_disk(info, counts)
+        return [said]
+
+    def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int]) -> None:
+        base = info.path.stat().st_size if info.path and info.path.is_file() else 2 * sum(counts.values())
+        state = build.state_bytes(self._given, counts)
+        for folder, need, what in ((self._target("x").parent, base, "the checkpoint"), (self._folder, 2 * state, "the saved states")):
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
+            if free < need:
+                said = f"{what} needs {need / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} are free. Free some space"
+                raise InputError([Problem("name", said + (", or set tuning.weights to bf16." if folder == self._folder else "."))])
+
+    def _with_class_pictures(self, settings: Settings, found: build.Dataset, info: CheckpointInfo) -> build.Dataset | None:
+        """The pictures with those of the class, made now where they are missing; None when the person stopped it."""
+        if build.prior_of(settings) != "pictures" or found.classes:
+            return found
+        side = min(512, settings.data.resolution)
+        classes, count = ClassPictures(self._host, info, build.class_caption(settings), side), settings.data.class_count
+        self._sink.say(classes.announce(count))
+        with _in_words():
+            made = classes.make(
+                count, lambda done, total: self._sink.stage("class pictures", done, total), self._sink.say, self._control.stop_asked
+            )
+        return dataclasses.replace(found, classes=build.class_report(classes.folder, count)) if made else None
 
     def _announce(self, settings: Settings, found: build.Dataset, notes: list[str]) -> None:
         write_atomically(self._folder / SETTINGS, codec.to_json(self._given).encode("utf-8"))
@@ -184,6 +233,11 @@ class Run:
     # -- the work --------------------------------------------------------------------------------------------------
 
     def _work(self, settings: Settings, found: build.Dataset, info: CheckpointInfo, tools: Any) -> tuple[str, Path | None, int]:
+        complete = self._with_class_pictures(settings, found, info)
+        if complete is None:
+            self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
+            return "discarded", None, 0
+        found = complete
         self._sink.stage("bind")
         with _in_words():
             with self._host.lease(info) as lease:
@@ -283,6 +337,9 @@ class Run:
 
     def _rescue(self, assembly: build.Assembly, mark: str, settings: Settings, error: BaseException) -> None:
         """Keep what was trained when something failed between two steps; the parameters are checked first."""
+        if isinstance(assembly.trainer.optimizer, PerParameter) and assembly.trainer.optimizer.torn:
+            self._sink.say("The step that failed had moved a part of the weights; the last saved state is kept.")
+            return
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in assembly.trainer.parameters())
         if assembly.trainer.step and finite:
             _log.info("Keeping step %d after %r", assembly.trainer.step, error)
@@ -312,8 +369,24 @@ class Run:
     def _write(self, settings: Settings, assembly: build.Assembly, path: Path, step: int) -> Path:
         recipe = dataclasses.replace(assembly.recipe, name=path.stem, steps=step)
         with assembly.trainer.ema.applied():
-            product_of(settings).write(path, assembly.trainer.method.artifact(), recipe, settings)
+            product_of(settings).write(path, assembly.trainer.method.artifact(), recipe, settings, self._base)
+        config = self._info.path.with_suffix(".yaml") if self._info and self._info.path else None
+        if config and config.is_file() and product_of(settings).kind == "checkpoint":
+            write_atomically(path.with_suffix(".yaml"), config.read_bytes())  # the WebUI looks for it beside the file
         return path
+
+    @contextmanager
+    def _base(self) -> Iterator[Mapping[str, Entry]]:
+        """The tensors of the base checkpoint: from its file while that is what the run began on, else from the host's memory."""
+        info = self._info
+        assert info is not None
+        if info.path and base_file.usable(info.path, info.sha256):
+            with base_file.opened(info.path) as entries:
+                yield entries
+            return
+        self._sink.say(f"The file of {info.name} is gone or has changed: what was not trained is written from memory.")
+        with self._host.lease(info) as lease:
+            yield {name: tensor_file.entry(tensor) for name, tensor in lease.tensors.items()}
 
     def _save_intermediate(self, settings: Settings, assembly: build.Assembly, step: int) -> None:
         self._sink.stage("save")
@@ -326,7 +399,7 @@ class Run:
         self._verify(settings, path)
         while settings.saving.keep and len(self._saved) > settings.saving.keep:
             old = self._saved.pop(0)
-            for rest in (old, old.with_suffix(".json")):
+            for rest in (old, old.with_suffix(".json"), old.with_suffix(".yaml")):
                 rest.unlink(missing_ok=True)
         self._sink.stage("train", step, assembly.trainer.plan.steps)
 
@@ -340,8 +413,11 @@ class Run:
         if path.stem != settings.name:
             self._sink.say(f"{settings.name} was taken meanwhile; the result is called {path.stem}.")
         self._verify(settings, path)
+        if settings.method == "dreambooth":
+            self._save_small(settings, assembly, info, path)
+            assembly.model.disown()  # the preview needs the room
         if settings.preview.enabled:
-            self._preview(settings, assembly, path)
+            self._preview(settings, path)
         outcome = "done" if step >= total else "stopped"
         if outcome == "done":
             (self._folder / STATE).unlink(missing_ok=True)
@@ -350,14 +426,42 @@ class Run:
 
     def _verify(self, settings: Settings, path: Path) -> None:
         self._sink.stage("verify")
-        words = " ".join(word for word in (settings.data.trigger, settings.data.class_word) if word)
-        card = Card(words, settings.preview.weight, f"Made with Finetune from {Path(settings.data.images).name}.")
-        verification = self._host.artifact_saved(product_of(settings).kind, path, card)
+        verification = self._host.artifact_saved(product_of(settings).kind, path, self._card(settings, settings.preview.weight))
         self._sink.say(verification.message)
         if not verification.passed:
             raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
 
-    def _preview(self, settings: Settings, assembly: build.Assembly, path: Path) -> None:
+    def _card(self, settings: Settings, weight: float) -> Card:
+        words = " ".join(word for word in (settings.data.trigger, settings.data.class_word) if word)
+        return Card(words, weight, f"Made with Finetune from {Path(settings.data.images).name}.")
+
+    def _save_small(self, settings: Settings, assembly: build.Assembly, info: CheckpointInfo, path: Path) -> None:
+        """The difference to the base as a LoRA; a failure is said, the checkpoint is good without it."""
+        if not settings.tuning.lora_rank:
+            return
+        target = self._free(self._host.paths.lora / f"{path.stem}.safetensors")
+        try:
+            with self._host.lease(info, ("unet", "text")) as lease, assembly.trainer.ema.applied():
+                found = extraction.extract(
+                    assembly.trainer.method.artifact(), lease.tensors, build.lora_names(assembly.model), settings.tuning.lora_rank
+                )
+            recipe = dataclasses.replace(
+                assembly.recipe,
+                name=target.stem,
+                rank=settings.tuning.lora_rank,
+                alpha=float(settings.tuning.lora_rank),
+                network_module="networks.lora",
+            )
+            lora_file.write(target, found.tensors, lora_metadata(recipe), settings.saving.precision)
+            self._host.artifact_saved("lora", target, self._card(settings, 1.0))
+            self._sink.say(
+                f"{target.name} holds the difference as a LoRA of rank {settings.tuning.lora_rank}; {found.error:.0%} of it is lost."
+            )
+        except (FinetuneError, RuntimeError) as error:
+            _log.warning("No LoRA was extracted", exc_info=True)
+            self._sink.say(f"The difference could not be saved as a LoRA: {error}")
+
+    def _preview(self, settings: Settings, path: Path) -> None:
         """A card's picture that fails is said; the file is good without it."""
         self._sink.stage("preview")
         prompt = settings.preview.prompt or template_caption(settings.data.template, settings.data.trigger, settings.data.class_word)
@@ -368,6 +472,7 @@ class Run:
                 prompt,
                 loras=((path, settings.preview.weight),) if kind == "lora" else (),
                 embeddings=(path,) if kind == "embedding" else (),
+                checkpoint=path if kind == "checkpoint" else None,
                 width_px=side,
                 height_px=side,
                 steps=settings.preview.steps,

@@ -29,7 +29,7 @@ def test_a_run_ends_with_a_file_a_card_and_the_host_as_it_was(bench):
     assert result.outcome == "done" and result.file == host.paths.lora / "cat.safetensors"
     card = json.loads(result.file.with_suffix(".json").read_text())
     assert card["activation text"] == "zxq cat" and card["preferred weight"] == 0.8
-    assert result.file.with_suffix(".png").exists() and host.pictures[0].loras == ((result.file, 0.8),)
+    assert result.file.with_suffix(".png").exists() and host.asked[0].loras == ((result.file, 0.8),)
     assert not result.restoration.differences and whole(host)
     assert len(recorder.losses) == 4 and not (host.paths.data / "runs" / "run" / STATE).exists()
 
@@ -269,7 +269,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(bench, monkeypatch):
 
 def test_a_preview_that_fails_costs_only_the_picture(bench):
     host = bench.host()
-    host.faults["picture"] = (0, RuntimeError("no room"))
+    host.faults["pictures"] = (0, RuntimeError("no room"))
     result, recorder, _ = bench.run({"preview.enabled": "true"}, host=host)
     assert result.outcome == "done" and any("preview" in line for line in recorder.lines)
 

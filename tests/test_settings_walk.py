@@ -108,7 +108,7 @@ def written(bench, chosen):
     files = sorted(path.name for path in host.paths.lora.iterdir())
     kinds = {str(value.dtype) for value in tensors(host.paths.lora / f"{chosen.name}.safetensors").values()}
     card = (host.paths.lora / f"{chosen.name}.json").read_text()
-    requests = [dataclasses.replace(request, loras=tuple(weight for _, weight in request.loras)) for request in host.pictures]
+    requests = [dataclasses.replace(request, loras=tuple(weight for _, weight in request.loras)) for request in host.asked]
     return files, kinds, card, requests
 
 
@@ -119,6 +119,15 @@ def products(bench, chosen):
     made = next(path for path in files if path.suffix in (".safetensors", ".pt"))
     values = embedding_file.read(made).tolist() if chosen.method == "textual_inversion" else None
     return made.relative_to(host.paths.lora.parent.parent), values
+
+
+def whole(bench, chosen):
+    """Which files DreamBooth makes, what they hold in one place of each part, and which checkpoint is loaded afterwards."""
+    host, _ = _run(bench, chosen)
+    files = sorted((*host.paths.checkpoints.iterdir(), *(host.paths.lora.iterdir() if host.paths.lora.is_dir() else ())))
+    made = next((tensors(path) for path in files if path.suffix == ".safetensors"), {})
+    ends = ("middle_block.0.in_layers.2.weight", "text_model.final_layer_norm.weight")
+    return [path.name for path in files], [value.tolist() for name, value in made.items() if name.endswith(ends)], host.checkpoint().name
 
 
 def cached(bench, chosen):
@@ -182,6 +191,13 @@ def _run(bench, chosen, host: FakeHost | None = None):
 
 FAST = (("training.steps", "2"), ("network.text_encoder", "false"))
 TEACHING = (("method", "textual_inversion"), ("name", "zxqcat"), ("training.steps", "2"), ("optimizer.warmup", "0"))
+WHOLE = (
+    ("method", "dreambooth"),
+    ("data.trigger", "sks"),
+    ("training.steps", "2"),
+    ("optimizer.warmup", "0"),
+    ("optimizer.unet_rate", "1e-3"),
+)
 SHUFFLED = ("data.shuffle_tags", "true")
 WALK = {
     "method": (products, "textual_inversion", ("name", "zxqcat"), *FAST),
@@ -200,6 +216,7 @@ WALK = {
     "data.flip": (items, "true"),
     "data.max_tokens": (conditioning, "75"),
     "data.class_images": (items, "classes"),
+    "data.class_count": (written, "2", *FAST),
     "data.disk_cache": (cached, "false", *FAST),
     "network.adapter": (shapes, "loha"),
     "network.rank": (shapes, "4"),
@@ -210,6 +227,12 @@ WALK = {
     "network.factor": (shapes, "4", ("network.adapter", "lokr")),
     "network.targets": (shapes, "all"),
     "network.text_encoder": (shapes, "false"),
+    "tuning.weights": (whole, "bf16", *WHOLE),
+    "tuning.in_backward": (whole, "on", *WHOLE),
+    "tuning.text_encoder_until": (whole, "0", *WHOLE),
+    "tuning.format": (whole, "ckpt", *WHOLE),
+    "tuning.lora_rank": (whole, "2", *WHOLE),
+    "tuning.select": (whole, "true", *WHOLE),
     "embedding.vectors": (products, "2", *TEACHING),
     "embedding.init": (products, "red car", *TEACHING),
     "embedding.template": (items, "style", *TEACHING),
@@ -231,6 +254,7 @@ WALK = {
     "objective.noise_offset": (losses, "0.5"),
     "objective.timestep_min": (losses, "900"),
     "objective.timestep_max": (losses, "100"),
+    "objective.prior": (trained, "prediction", *FAST),
     "objective.prior_weight": (trained, "9", ("data.class_images", "classes"), *FAST),
     "training.steps": (trained, "3", ("network.text_encoder", "false")),
     "training.batch": (items, "2"),

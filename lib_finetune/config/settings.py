@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 from lib_finetune.config.fields import setting
 
-METHODS = ("lora", "textual_inversion")
+METHODS = ("lora", "dreambooth", "textual_inversion")
 ADAPTERS = ("lora", "loha", "lokr")
-OPTIMIZERS = ("adamw", "adamw8bit", "adafactor", "lion", "prodigy")
+OPTIMIZERS = ("auto", "adamw", "adamw8bit", "adafactor", "lion", "prodigy")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+PRIORS = ("auto", "off", "pictures", "prediction")
 FILE_PRECISIONS = ("fp16", "bf16", "fp32")
 
 
@@ -64,6 +65,15 @@ class Data:
     class_images: str = setting(
         "", "Class pictures", "Folder with pictures of the class in general, so that the model does not forget it (prior preservation)."
     )
+    class_count: int = setting(
+        0,
+        "Class pictures to make",
+        "Made with the loaded model before training, kept and used again; with a folder of your own, none are made.",
+        unit="pictures",
+        low=0,
+        high=10_000,
+        source="Ruiz et al., DreamBooth, arXiv 2208.12242: 200",
+    )
     disk_cache: bool = setting(True, "Keep encoded pictures", "Store the encoded pictures on disk, so that the next run starts at once.")
 
 
@@ -105,6 +115,57 @@ class Network:
         "Patch the text encoder too: better likeness, a little slower.",
         source="Hugging Face DreamBooth blog",
     )
+
+
+def _tunes_all(settings: Settings) -> bool:
+    return settings.method == "dreambooth"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The whole model of DreamBooth."""
+
+    weights: str = setting(
+        "auto",
+        "Weights in training",
+        "fp32 is exact, 4 bytes a weight (automatic where it fits); bf16, rounded at random, takes 2.",
+        choices=("auto", "fp32", "bf16"),
+        when=_tunes_all,
+    )
+    in_backward: str = setting(
+        "auto",
+        "Step in the backward pass",
+        "Moves each weight as soon as its gradient is there: saves up to 3.7 GB; clipping is by layer then. Automatic: where memory is short.",
+        choices=("auto", "on", "off"),
+        when=_tunes_all,
+    )
+    text_encoder_until: float = setting(
+        0.5,
+        "Text encoder until",
+        "Share of the steps in which the text encoder is trained too; 0 leaves it as it is and saves a fifth of the memory.",
+        unit="share",
+        low=0.0,
+        high=1.0,
+        when=_tunes_all,
+        source="peers: 0.3 to 1",
+    )
+    format: str = setting(
+        "safetensors",
+        "File",
+        "ckpt is for old tools; it takes as much memory as the file is large.",
+        choices=("safetensors", "ckpt"),
+        when=_tunes_all,
+    )
+    lora_rank: int = setting(
+        0,
+        "Also as a LoRA of rank",
+        "Saves the difference to the base as a small LoRA too; 0 is off.",
+        unit="rank",
+        low=0,
+        high=256,
+        when=_tunes_all,
+    )
+    select: bool = setting(False, "Choose it afterwards", "Load the finished checkpoint into the WebUI.", when=_tunes_all)
 
 
 def _teaches_words(settings: Settings) -> bool:
@@ -157,15 +218,15 @@ class Optimizer:
     """How the patches are moved."""
 
     name: str = setting(
-        "adamw",
+        "auto",
         "Optimizer",
-        "AdamW suits most; Prodigy finds its own learning rate.",
+        "Automatic: AdamW, or for DreamBooth on small cards Adafactor. Prodigy finds its own learning rate.",
         choices=OPTIMIZERS,
     )
     unet_rate: float | None = setting(
         None,
         "Learning rate",
-        "Of the UNet's patches. Automatic: follows optimizer and alpha (AdamW: 1e-4 × rank / alpha).",
+        "Of the UNet. Automatic: follows optimizer and alpha (AdamW: 1e-4 × rank / alpha; DreamBooth: 2e-6).",
         low=1e-9,
         high=10.0,
         source="peers: 1e-4 to 2e-4 at alpha = rank/2",
@@ -176,10 +237,10 @@ class Optimizer:
         "Automatic: half of the UNet's.",
         low=1e-9,
         high=10.0,
-        when=lambda s: s.network.text_encoder,
+        when=lambda s: s.tuning.text_encoder_until > 0 if s.method == "dreambooth" else s.network.text_encoder,
         source="peers: 5e-5 beside 1e-4",
     )
-    weight_decay: float = setting(0.01, "Weight decay", "Pull of the patches towards zero.", low=0.0, high=1.0)
+    weight_decay: float = setting(0.01, "Weight decay", "Pull of what is trained towards zero.", low=0.0, high=1.0)
     schedule: str = setting("cosine", "Schedule", "How the learning rate runs over the steps.", choices=SCHEDULES)
     warmup: float = setting(0.05, "Warm-up", "Share of the steps in which the rate rises from zero.", unit="share", low=0.0, high=0.9)
     restarts: int = setting(
@@ -212,13 +273,21 @@ class Objective:
     )
     timestep_min: int = setting(0, "Lowest timestep", "First noise level that is trained.", low=0, high=999)
     timestep_max: int = setting(999, "Highest timestep", "Last noise level that is trained.", low=0, high=999)
+    prior: str = setting(
+        "auto",
+        "Keep the class",
+        "By class pictures, or by the model's own prediction for the class word (no pictures, a third more time). "
+        "Automatic: pictures where there are some; else, for DreamBooth with a class word, prediction.",
+        choices=PRIORS,
+        when=lambda s: s.method != "textual_inversion",
+    )
     prior_weight: float = setting(
         1.0,
         "Class weight",
-        "Weight of the class pictures' loss.",
+        "Weight of the class in the loss.",
         low=0.0,
         high=10.0,
-        when=lambda s: bool(s.data.class_images),
+        when=lambda s: s.objective.prior != "off",
         source="Ruiz et al., DreamBooth, arXiv 2208.12242: 1",
     )
 
@@ -230,7 +299,8 @@ class Training:
     steps: int | None = setting(
         None,
         "Steps",
-        "Automatic: each picture is seen 100 times, 500 to 3000 steps in all; for an embedding 250 times, 1000 to 4000 steps.",
+        "Automatic: each picture is seen 100 times, 500 to 3000 steps in all (DreamBooth: 400 to 2400); for an embedding 250 times, "
+        "1000 to 4000 steps.",
         unit="steps",
         low=1,
         high=1_000_000,
@@ -246,7 +316,7 @@ class Training:
     ema_decay: float = setting(
         0.0,
         "EMA decay",
-        "Save the moving average of the patches instead of their last state; 0 is off, 0.99 is usual.",
+        "Save the moving average of what is trained instead of their last state; 0 is off, 0.99 is usual.",
         low=0.0,
         high=0.99999,
     )
@@ -294,9 +364,10 @@ class Settings:
     """Everything a run needs to know."""
 
     method: str = setting("lora", "Method", "What is trained.", choices=METHODS)
-    name: str = setting("", "Name", "File name of the result and the word in <lora:…>.")
+    name: str = setting("", "Name", "File name of the result; of a LoRA also the word in <lora:…>.")
     data: Data = field(default_factory=Data)
     network: Network = field(default_factory=Network)
+    tuning: Tuning = field(default_factory=Tuning)
     embedding: Embedding = field(default_factory=Embedding)
     optimizer: Optimizer = field(default_factory=Optimizer)
     objective: Objective = field(default_factory=Objective)

@@ -166,14 +166,15 @@ class Plan:
         found = [f"Sizes in training: {sizes} px."]
         if self.triggered:
             found.append(f'The trigger word "{self.trigger}" is put in front of {self.triggered} of {len(self.captions)} captions.')
-        small = [
-            picture.name
-            for picture, size in zip(self.pictures, self.sizes, strict=True)
-            if picture.width_px < size[0] or picture.height_px < size[1]
-        ]
+        small = [picture.name for picture, size in zip(self.pictures, self.sizes, strict=True) if _smaller(picture, size)]
         if small:
-            named = ", ".join(small[:5]) + (", …" if len(small) > 5 else "")
-            found.append(f"{len(small)} smaller than in training, and enlarged: {named}. Larger pictures give sharper results.")
+            found.append(f"{len(small)} smaller than in training, and enlarged: {_named(small)}. Larger pictures give sharper results.")
+        most = max(set(self.sizes), key=self.sizes.count)
+        small = [picture.name for picture in self.class_pictures if _smaller(picture, most)]
+        if small:
+            found.append(
+                f"{len(small)} of {len(self.class_pictures)} class pictures are smaller than in training, and enlarged: {_named(small)}."
+            )
         return found
 
     @cached_property
@@ -247,6 +248,14 @@ class Plan:
     def _ways(self, picture: Picture, size: Size) -> int:
         loose = max(leftover_px(picture.width_px, picture.height_px, size)) >= 1.0
         return (len(_RANDOM_POSITIONS) if self.crop == "random" and loose else 1) * (2 if self.flip else 1)
+
+
+def _smaller(picture: Picture, size: Size) -> bool:
+    return picture.width_px < size[0] or picture.height_px < size[1]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _repeated(pictures: Sequence[Picture]) -> list[int]:

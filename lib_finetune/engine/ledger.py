@@ -26,9 +26,11 @@ class Ledger:
         norm_counts: bool,
         report: Callable[[StepReport], None],
         now: Callable[[], float] = time.monotonic,
+        keeps: bool = True,
     ) -> None:
         """
         Args:
+            keeps: whether a copy of the parameters as they last were good is held; not of a whole model.
             parameters: what trains, by name.
             total: steps of the run.
             norm_counts: whether a gradient that is not finite is a fault (with fp16's loss scaler it is normal).
@@ -44,12 +46,14 @@ class Ledger:
         self._rates: dict[str, float] = {}
         self._step = 0
         self._since = now()
+        self._keeps = keeps
         self._good = self._copy()
         self.good_step = 0
 
     def begin(self, step: int) -> None:
         """Start counting at a step (0, or where a run continues)."""
-        self._step = self.good_step = step
+        self._step = step
+        self.good_step = step if self._keeps else 0
         self._good = self._copy()
         self._since = self._now()
 
@@ -74,7 +78,7 @@ class Ledger:
         """Read the scalars off the device, check them, report them, remember the parameters as good.
 
         Raises:
-            DivergedError: a loss (or gradient) was not finite; the parameters are those of the last good fetch again.
+            DivergedError: a loss (or gradient) was not finite; the parameters are those of the last good fetch again, where they are kept.
         """
         if not self._losses:
             return
@@ -84,11 +88,15 @@ class Ledger:
         self._losses, self._norms = [], []
         for place, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
             if not math.isfinite(loss) or (self._norm_counts and not math.isfinite(norm)):
-                assign(self._parameters, self._good)
+                self._go_back()
                 raise DivergedError(first + place + 1, max(self._rates.values(), default=0.0))
-        self._good, self.good_step = self._copy(), self._step
+        self._good, self.good_step = self._copy(), self._step if self._keeps else 0
         elapsed, self._since = self._now() - self._since, self._now()
         self._report(StepReport(self._step, self._total, tuple(losses), self._rates, elapsed, {"gradient norm": norms[-1]}))
 
     def _copy(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().clone() for name, value in self._parameters.items()}
+        return {name: value.detach().clone() for name, value in self._parameters.items()} if self._keeps else {}
+
+    def _go_back(self) -> None:
+        if self._keeps:
+            assign(self._parameters, self._good)

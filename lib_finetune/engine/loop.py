@@ -15,6 +15,7 @@ from lib_finetune.engine.ledger import Ledger
 from lib_finetune.engine.method import Method
 from lib_finetune.engine.precision import Precision
 from lib_finetune.engine.turns import Turns
+from lib_finetune.optim.per_parameter import PerParameter
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Trainer:
 
     method: Method
     batches: Callable[[int], Any]
-    optimizer: Optimizer
+    optimizer: Optimizer | PerParameter
     precision: Precision
     ema: Ema
     ledger: Ledger
@@ -80,6 +81,8 @@ class Trainer:
         """Accumulate, clip, step. Returns (loss, gradient norm), both on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
+            for parameter in group["params"]:  # what stands still needs no gradient
+                parameter.requires_grad_(group["lr"] > 0 or not any(rates.values()))
         total = torch.zeros(())
         for part in range(self.plan.accumulation):
             micro_step = self.step * self.plan.accumulation + part

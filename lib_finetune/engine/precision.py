@@ -9,12 +9,13 @@ import torch
 from torch.optim import Optimizer
 
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.optim.per_parameter import PerParameter
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Precision:
-    """How a step computes. Trained weights are float32 always.
+    """How a step computes. Trained weights are float32, but for DreamBooth's in bf16.
 
     Where the base already is of the compute dtype nothing is cast per step and autocast is off; a float32 base is
     computed under autocast.
@@ -44,12 +45,14 @@ class Precision:
         """Backward pass of a loss, scaled where fp16 needs it."""
         (self._scaler.scale(loss) if self._scaler else loss).backward()
 
-    def step(self, optimizer: Optimizer, parameters: list[torch.nn.Parameter], clip_norm: float) -> torch.Tensor:
+    def step(self, optimizer: Optimizer | PerParameter, parameters: list[torch.nn.Parameter], clip_norm: float) -> torch.Tensor:
         """Unscale, clip, step. Returns the gradient's norm before clipping, on the device.
 
         Args:
             clip_norm: largest norm of the gradient over all parameters; 0 is off.
         """
+        if isinstance(optimizer, PerParameter):
+            return optimizer.finish()
         if self._scaler:
             self._scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))

@@ -27,6 +27,7 @@ class Recipe:
         folders: folder name (no path) → number of pictures.
         captions: of all pictures, for the tag frequencies.
         settings: the whole settings tree as JSON without private paths.
+        inherited: metadata of the base file that readers of a whole checkpoint need.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Recipe:
     buckets: Mapping[tuple[int, int], int] = field(default_factory=dict)
     folders: Mapping[str, int] = field(default_factory=dict)
     captions: Iterable[str] = ()
+    inherited: Mapping[str, str] = field(default_factory=dict)
 
 
 def lora_metadata(recipe: Recipe) -> dict[str, str]:

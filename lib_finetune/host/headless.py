@@ -121,6 +121,9 @@ class HeadlessHost:
 
     def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
         """Compare the file with the model, and write the card."""
+        if kind == "checkpoint":
+            cards.write_card(path, card)
+            return self._checkpoint_saved(path)
         if kind == "embedding":
             cards.write_card(path, card)
             found, wanted = embedding_file.read(path).shape[1], self._layout.text["hidden_size"]
@@ -135,18 +138,30 @@ class HeadlessHost:
         cards.write_card(path, card)
         return Verification(matched, len(modules), f"{matched} of {len(modules)} modules of {path.name} belong to the model.")
 
+    def _checkpoint_saved(self, path: Path) -> Verification:
+        found = checkpoint_file.read(path, torch.float32, torch.device("cpu"))
+        wanted = {name: tensor.numel() for name, tensor in self._tensors.items() if not name.endswith("position_ids")}
+        matched = sum(name in found and found[name].numel() == size for name, size in wanted.items())
+        return Verification(matched, len(wanted), f"{matched} of {len(wanted)} weights of the model are in {path.name}.")
+
     def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
         """See `Host.card_picture`."""
         cards.write_picture(path, kind, image)
 
     def picture(self, request: PictureRequest) -> Image.Image:
-        """A picture by our own sampler, with LoRA files added to a copy of the weights they touch and embeddings put into the prompt.
+        """See `pictures`."""
+        return self.pictures(request, 1)[0]
+
+    def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
+        """Pictures by our own sampler, with LoRA files added to a copy of the weights they touch and embeddings put into the prompt.
 
         Raises:
             InputError: a file is missing, broken, or for another family.
         """
         model = BorrowedModel(self._layout)
         tensors = dict(self._tensors)
+        if request.checkpoint:
+            tensors |= self._standing_in(request.checkpoint)
         for path, weight in request.loras:
             tensors = merged(tensors, model, _lora(path), weight)
         with model.bound(tensors):
@@ -160,10 +175,14 @@ class HeadlessHost:
                 size=(request.width_px, request.height_px),
                 steps=request.steps,
                 guidance=request.guidance,
-                seed=request.seed,
+                seeds=range(request.seed, request.seed + count),
                 prediction=self._info.prediction,
                 scale_factor=SCALE_FACTOR,
             )
+
+    def _standing_in(self, path: Path) -> dict[str, torch.Tensor]:
+        dtype = next(iter(self._tensors.values())).dtype
+        return checkpoint_file.read(path, dtype, self._device)
 
     def _learned(self, model: BorrowedModel, tools: TextTools, files: Iterable[Path]) -> LearnedVectors | None:
         vectors = {path.stem: embedding_file.read(path) for path in files}

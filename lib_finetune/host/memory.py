@@ -10,11 +10,13 @@ from lib_finetune.ports import MemoryUse
 
 
 def use(device: torch.device) -> MemoryUse:
-    """Bytes in use now, at the peak since `reset_peak` (on the CPU: of the process), and in all; 0 where the system does not tell."""
+    """Bytes in use now, at the peak since `reset_peak` (on the CPU: of the process), in all, and free; 0 where the system does not tell."""
     if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        return MemoryUse(torch.cuda.memory_reserved(device), torch.cuda.max_memory_reserved(device), total)
-    return MemoryUse(_status("VmRSS"), _status("VmHWM"), _total())
+        unasked, total = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device)
+        free = unasked + reserved - torch.cuda.memory_allocated(device)
+        return MemoryUse(reserved, torch.cuda.max_memory_reserved(device), total, free)
+    return MemoryUse(_status("VmRSS"), _status("VmHWM"), _meminfo("MemTotal"), _meminfo("MemAvailable"))
 
 
 def reset_peak(device: torch.device) -> None:
@@ -40,9 +42,10 @@ def _psutil() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _total() -> int:
+def _meminfo(field: str) -> int:
+    """A field of Linux' /proc/meminfo in bytes."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return 0
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:"))
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)

@@ -164,7 +164,11 @@ class WebuiHost:
         cards.write_picture(path, kind, image)
 
     def picture(self, request: PictureRequest) -> Image.Image:
-        """See `Host.picture`. While a run is on, it is made with the run's checkpoint or not at all.
+        """See `pictures`."""
+        return self.pictures(request, 1)[0]
+
+    def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
+        """See `Host.pictures`. While a run is on, they are made with the run's checkpoint or not at all.
 
         Raises:
             CheckpointChangedError: another checkpoint or VAE is loaded than at `remember`.
@@ -175,7 +179,7 @@ class WebuiHost:
         with self._turn.held():
             if self._watch is not None:
                 _check(self._watch.checkpoint)
-            made = _make(request, self._watch)
+            made = _make(request, count, self._watch)
         if isinstance(made, FinetuneError):
             raise made
         return made
@@ -203,10 +207,10 @@ def _take(borrowing: Borrowing, parts: Iterable[str], device: torch.device) -> L
         return error.with_traceback(None)
 
 
-def _make(request: PictureRequest, watch: Watch | None) -> Image.Image | FinetuneError:
+def _make(request: PictureRequest, count: int, watch: Watch | None) -> list[Image.Image] | FinetuneError:
     close = webui_borrowing.around(loaded_model(), watch)
     try:
-        return webui_picture.make(request, loaded_model())
+        return webui_picture.make(request, count, loaded_model())
     except FinetuneError as error:
         _log.info("No preview", exc_info=True)
         error.__cause__ = error.__context__ = None

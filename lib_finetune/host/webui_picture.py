@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import torch
@@ -20,26 +20,31 @@ _JOB = (
 )  # fmt: skip
 
 
-def make(request: PictureRequest, model: Any) -> Image.Image:
-    """Make a picture. Call under the turn; random states are the caller's to keep.
+def make(request: PictureRequest, count: int, model: Any) -> list[Image.Image]:
+    """Make pictures of ``count`` seeds. Call under the turn; random states are the caller's to keep.
 
     Raises:
+        CheckpointError: the file that is to stand in cannot be read.
         HostError: a LoRA is not in the WebUI's list, or the WebUI could not make the picture.
         OutOfMemoryError: the device has no room for it.
     """
     prompt = request.prompt + "".join(f"<lora:{_name(path)}:{weight:g}>" for path, weight in request.loras)
-    with _job_kept(), _history_kept(), _networks_kept(model), closing(_processing(request, prompt, model)) as p:
+    with ExitStack() as kept:
+        for part in (_job_kept(), _history_kept(), _networks_kept(model)):
+            kept.enter_context(part)
+        if request.checkpoint:
+            kept.enter_context(webui_weights.standing_in(model, request.checkpoint))
+        p = kept.enter_context(closing(_processing(request, prompt, count, model)))
         try:
             images = webui("processing").process_images(p).images
         except torch.cuda.OutOfMemoryError as error:
             raise OutOfMemoryError("No room on the device for a preview picture: choose a smaller one or switch previews off.") from error
         except Exception as error:  # the WebUI and its extensions raise whatever they like
             raise HostError(f"The WebUI could not make the preview picture: {error}") from error
-    if not images:
+    if len(images) < count:
         raise HostError("The WebUI made no preview picture: it was interrupted.")
-    image = images[0]
-    assert isinstance(image, Image.Image)
-    return image
+    assert all(isinstance(image, Image.Image) for image in images)
+    return list(images[-count:])
 
 
 def _name(path: Any) -> str:
@@ -52,7 +57,7 @@ def _name(path: Any) -> str:
     return str(entry.name if by_file_name or entry.alias.lower() in networks.forbidden_network_aliases else entry.alias)
 
 
-def _processing(request: PictureRequest, prompt: str, model: Any) -> Any:
+def _processing(request: PictureRequest, prompt: str, count: int, model: Any) -> Any:
     p = webui("processing").StableDiffusionProcessingTxt2Img(
         sd_model=model,
         prompt=prompt,
@@ -64,7 +69,7 @@ def _processing(request: PictureRequest, prompt: str, model: Any) -> Any:
         cfg_scale=request.guidance,
         width=request.width_px,
         height=request.height_px,
-        batch_size=1,
+        batch_size=count,
         n_iter=1,
         do_not_save_samples=True,
         do_not_save_grid=True,

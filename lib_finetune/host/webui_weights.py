@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from lib_finetune.errors import HostError
 from lib_finetune.host.webui_modules import lora_extension, webui
+from lib_finetune.model import checkpoint_file
 
 PARTS = ("unet", "text", "vae")
 _PREFIXES = ("model.diffusion_model.", "cond_stage_model.", "first_stage_model.")
@@ -39,6 +41,34 @@ def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str
                     if tensor is not None:
                         found[prefix + name] = tensor.detach()
     return found
+
+
+@contextmanager
+def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
+    """Inside, the UNet and the text encoder hold a file's weights; outside they point to their own storage again, which nothing wrote to.
+
+    Call under the turn, with clean weights.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is of another family.
+    """
+    settle(model)
+    places: dict[str, nn.Parameter] = {}
+    for prefix, module in walk(model):
+        if prefix.startswith(("model.diffusion_model.", "cond_stage_model.")):
+            places |= {prefix + name: parameter for name, parameter in module._parameters.items() if parameter is not None}
+    stored = checkpoint_file.read(path, torch.float32, torch.device("cpu"))
+    own = {name: parameter.data for name, parameter in places.items()}
+    try:
+        for name, parameter in places.items():
+            if name in stored:
+                parameter.data = stored.pop(name).reshape(parameter.shape).to(parameter.device, parameter.dtype)
+        stored.clear()
+        yield
+    finally:
+        settle(model)
+        for name, parameter in places.items():
+            parameter.data = own[name]
 
 
 def clean(model: nn.Module) -> None:

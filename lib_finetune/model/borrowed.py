@@ -107,6 +107,13 @@ class BorrowedModel:
             self._own |= found[part]
         return found
 
+    def disown(self) -> None:
+        """Drop the weights of the view's own; training is over."""
+        for parameter in self._own.values():
+            parameter.data = parameter.data.new_empty(0)
+        self._own = {}
+        self.unbind()
+
     @contextmanager
     def as_lent(self) -> Iterator[None]:
         """Inside, weights of the view's own give their seats to the host's: what it computes is the base model's. While bound only."""

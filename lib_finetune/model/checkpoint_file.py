@@ -59,7 +59,7 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(str(path), framework="pt") as file:
             names = list(file.keys())
-            kept = {_renamed(name): file.get_tensor(name) for name in names if _renamed(name).startswith(_PARTS)}
+            kept = {ldm_name(name): file.get_tensor(name) for name in names if ldm_name(name).startswith(_PARTS)}
     except (OSError, SafetensorError) as error:
         raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
     return _with_strangers(kept, names)
@@ -74,12 +74,12 @@ def _pickle(path: Path) -> dict[str, torch.Tensor]:
         raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    kept = {_renamed(name): value for name, value in tensors.items() if _renamed(name).startswith(_PARTS)}
+    kept = {ldm_name(name): value for name, value in tensors.items() if ldm_name(name).startswith(_PARTS)}
     return _with_strangers(kept, tensors)
 
 
-def _renamed(name: str) -> str:
-    # Some early files leave out the level "text_model".
+def ldm_name(name: str) -> str:
+    """A tensor's name as all files but some early ones have it, which leave out the level "text_model"."""
     return name.replace(TEXT, TEXT + "text_model.", 1) if name.startswith(_OLD_TEXT) else name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,34 +22,31 @@ def sample(
     size: tuple[int, int],
     steps: int,
     guidance: float,
-    seed: int,
+    seeds: Sequence[int],
     prediction: str = "epsilon",
     scale_factor: float = 0.18215,
-) -> Image.Image:
-    """One picture.
+) -> list[Image.Image]:
+    """A picture for each seed, in one batch.
 
     Args:
         model: bound to weights.
         text: its text encoder.
         size: (width, height) in px, multiples of 8.
         guidance: scale of classifier-free guidance, Ho and Salimans, arXiv 2207.12598.
-        seed: of the starting noise, drawn on the CPU in fp32, so that it is the same on every device.
+        seeds: of the starting noise, drawn on the CPU in fp32, so that it is the same on every device.
     """
     scheduler = _scheduler(prediction, steps)
     weight = model.unet.conv_in.weight
-    cond = _paired(text, negative_prompt, prompt)
-    noise = torch.randn((1, 4, size[1] // 8, size[0] // 8), generator=torch.Generator().manual_seed(seed))
+    cond = text.encode([negative_prompt, prompt]).repeat_interleave(len(seeds), dim=0)
+    shape = (1, 4, size[1] // 8, size[0] // 8)
+    noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     latents = noise.to(weight.device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         both = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
         output = model.unet(both.to(weight.dtype), timestep, cond.to(weight.dtype)).sample.float()
         without, with_prompt = output.chunk(2)
         latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
-    return decode(model, latents, scale_factor)
-
-
-def _paired(text: TextEncoder, negative_prompt: str, prompt: str) -> torch.Tensor:
-    return text.encode([negative_prompt, prompt])
+    return [decode(model, own, scale_factor) for own in latents.split(1)]
 
 
 def _scheduler(prediction: str, steps: int) -> Any:

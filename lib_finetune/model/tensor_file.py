@@ -16,10 +16,11 @@ import torch
 
 from lib_finetune.files import replacing
 
-_NAMES = {
+NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
     torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
+"""torch's types → the format's."""
 _ALIGNMENT = 8
 
 
@@ -70,7 +71,7 @@ def _write_header(file: BinaryIO, entries: Mapping[str, Entry], metadata: Mappin
     offset = 0
     for name, announced in entries.items():
         end = offset + announced.size
-        header[name] = {"dtype": _NAMES[announced.dtype], "shape": list(announced.shape), "data_offsets": [offset, end]}
+        header[name] = {"dtype": NAMES[announced.dtype], "shape": list(announced.shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % _ALIGNMENT)

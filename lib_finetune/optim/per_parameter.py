@@ -55,6 +55,11 @@ class PerParameter:
                 seat.move()
         return norm.detach()
 
+    @property
+    def torn(self) -> bool:
+        """Whether some parameters have moved in a step that is not finished."""
+        return self._squares is not None
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop what gradients are left."""
         for seat in self._seats:

@@ -16,6 +16,7 @@ ON_TOP = ("method", "data.images", "data.trigger", "data.class_word", "name")
 _SECTIONS = {
     "data": "Pictures and captions",
     "network": "Network",
+    "tuning": "The whole model",
     "embedding": "Embedding",
     "optimizer": "Learning",
     "objective": "Objective",
@@ -25,7 +26,7 @@ _SECTIONS = {
 }
 
 
-OF_METHOD = {"network": "lora", "embedding": "textual_inversion"}
+OF_METHOD = {"network": "lora", "tuning": "dreambooth", "embedding": "textual_inversion"}
 """Sections that one method alone reads."""
 
 
@@ -46,7 +47,7 @@ def more_settings() -> tuple[dict[str, Any], dict[str, Any]]:
 
 def method_choices() -> list[tuple[str, str]]:
     """(what the person reads, value) for each method."""
-    titles = {"lora": "LoRA", "textual_inversion": "Textual Inversion"}
+    titles = {"lora": "LoRA", "dreambooth": "DreamBooth", "textual_inversion": "Textual Inversion"}
     return [(titles[method], method) for method in METHODS]
 
 

@@ -39,7 +39,7 @@ class FakeHost(HeadlessHost):
         self.lock = threading.Lock()
         self.turns = 0
         self.faults: dict[str, tuple[int, Exception]] = {}
-        self.pictures: list[PictureRequest] = []
+        self.asked: list[PictureRequest] = []
 
     def text_tools(self) -> TextTools:
         if not _TOOLS:
@@ -61,10 +61,10 @@ class FakeHost(HeadlessHost):
         self._fault("artifact_saved")
         return super().artifact_saved(kind, path, card)
 
-    def picture(self, request: PictureRequest) -> Image.Image:
-        self._fault("picture")
-        self.pictures.append(request)
-        return Image.new("RGB", (request.width_px, request.height_px))
+    def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
+        self._fault("pictures")
+        self.asked.append(request)
+        return [Image.new("RGB", (request.width_px, request.height_px), (request.seed + n, 0, 0)) for n in range(count)]
 
     def load_other(self, name: str, seed: int = 1) -> None:
         """The person loads another checkpoint."""

@@ -82,4 +82,8 @@ def test_a_method_shows_its_own_part_only():
     from lib_finetune.ui import form
 
     shown = {method: [update["visible"] for update in form.shown_parts(method)] for method in METHODS}
-    assert shown == {"lora": [True, False], "textual_inversion": [False, True]}
+    assert shown == {
+        "lora": [True, False, False],
+        "dreambooth": [False, True, False],
+        "textual_inversion": [False, False, True],
+    }

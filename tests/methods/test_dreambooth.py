@@ -1,0 +1,446 @@
+"""DreamBooth: the model itself learns, on its own copy; what is saved is a whole checkpoint that others read."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lib_finetune import build
+from lib_finetune.class_pictures import ClassPictures
+from lib_finetune.engine import state
+from lib_finetune.errors import DivergedError, InputError, OutOfMemoryError
+from lib_finetune.methods import denoising
+from lib_finetune.model import checkpoint_file, layout
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.optim import footprint
+from lib_finetune.ports import MemoryUse
+from lib_finetune.run import CHECKPOINT, STATE
+from tests.fakes.host import FakeHost, Recorder
+from tests.fakes.pictures import draw
+from tests.fakes.runs import Bench, metadata, same, settings, tensors
+
+WHOLE = {"method": "dreambooth", "training.steps": "3", "optimizer.unet_rate": "1e-3", "optimizer.text_encoder_rate": "1e-3"}
+RARE = {"data.trigger": "sks"}
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+class FiledHost(FakeHost):
+    """Its checkpoint lies in a file, as people's do: fp16, with an average and a schedule beside the weights."""
+
+    def __init__(self, root, suffix=".safetensors"):
+        super().__init__(root)
+        self._tensors = {name: tensor.half().float() for name, tensor in self._tensors.items()}
+        path = root / f"base{suffix}"
+        root.mkdir(parents=True, exist_ok=True)
+        self.stored = {name: tensor.half() for name, tensor in self._tensors.items()}
+        self.stored["betas"] = torch.linspace(0, 1, 1000)
+        self.stored["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77).unsqueeze(0)
+        whole = {**self.stored, "model_ema.decay": torch.ones(1)}
+        if suffix == ".safetensors":
+            save_file(whole, path, {"text_encoder_heads": "2"})
+        else:
+            torch.save({"state_dict": whole}, path)
+        digits = checkpoint_file.sha256(path)
+        self._info = dataclasses.replace(self._info, name="base", path=path, sha256=digits, short_hash=digits[:10])
+
+    def load(self, wanted):
+        self.loaded = wanted
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_the_file_is_the_base_but_for_what_was_trained(bench, suffix):
+    host = FiledHost(bench.root / "host", suffix)
+    (bench.root / "host" / "base.yaml").write_text("model: {}", encoding="utf-8")
+    before = {name: tensor.clone() for name, tensor in host._tensors.items()}
+    result, recorder, _ = bench.run(WHOLE | RARE, host=host)
+    assert result.file == host.paths.checkpoints / "cat.safetensors" and result.restoration.differences == ()
+    assert same(before, host._tensors)
+    file = load_file(str(result.file))
+    assert file.keys() == host.stored.keys()
+    untrained = [name for name in file if not name.startswith((layout.UNET, layout.TEXT)) or "position_ids" in name]
+    assert untrained and all(torch.equal(file[name], host.stored[name]) for name in untrained)
+    moved = [name for name in file if name not in untrained and not torch.equal(file[name], host.stored[name])]
+    assert len(moved) > 0.9 * (len(file) - len(untrained)) and {file[name].dtype for name in moved} == {torch.float16}
+    assert any(name.startswith(layout.TEXT) for name in moved) and any(name.startswith(layout.UNET) for name in moved)
+    assert metadata(result.file)["modelspec.trigger_phrase"] == "sks" and str(bench.root) not in str(metadata(result.file))
+    assert result.file.with_suffix(".yaml").read_text() == "model: {}"
+    assert any("written from memory" in line for line in recorder.lines) is False
+    assert "cat.safetensors is ready: choose cat at the top left" in recorder.lines[-2]
+
+
+def test_what_was_trained_is_in_the_file_as_it_was(bench, monkeypatch):
+    """Key by key: the file holds the trained weights rounded to its precision, and nothing else."""
+    from lib_finetune.methods.dreambooth import DreamBoothMethod
+
+    seen = {}
+    real = DreamBoothMethod.artifact
+    monkeypatch.setattr(DreamBoothMethod, "artifact", lambda self: seen.setdefault("last", {k: v.clone() for k, v in real(self).items()}))
+    result, _, _ = bench.run(WHOLE | RARE, host=FiledHost(bench.root / "host"))
+    file = load_file(str(result.file))
+    assert all(torch.equal(file[name], value.half().reshape(file[name].shape)) for name, value in seen["last"].items())
+
+
+def test_diffusers_reads_the_file(bench):
+    """Its own converter, to its own models: the same prediction as from the names in our file."""
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+
+    result, _, _host = bench.run(WHOLE | RARE, host=FiledHost(bench.root / "host"))
+    file = {name: value.float() for name, value in load_file(str(result.file)).items() if name != "betas"}
+    model = BorrowedModel(tiny_layout())
+    model.bind({name: value for name, value in file.items() if "position_ids" not in name})
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(**tiny_layout().unet)
+    unet.load_state_dict(convert_ldm_unet_checkpoint(dict(file), {**unet.config, "layers_per_block": 2}))
+    noisy, cond = torch.randn(1, 4, 8, 8), torch.randn(1, 77, unet.config.cross_attention_dim)
+    with torch.no_grad():
+        torch.testing.assert_close(unet(noisy, 3, cond).sample, model.unet(noisy, 3, cond).sample)
+    vae = AutoencoderKL(**tiny_layout().vae)
+    vae.load_state_dict(convert_ldm_vae_checkpoint(dict(file), vae.config))
+
+
+def test_a_ckpt_is_read_by_old_and_strict_readers(bench):
+    result, _, _ = bench.run(WHOLE | RARE | {"tuning.format": "ckpt"}, host=FiledHost(bench.root / "host"))
+    assert result.file.suffix == ".ckpt" and result.file.read_bytes()[:2] != b"PK"
+    assert set(torch.load(result.file, weights_only=True)["state_dict"]) == set(FiledHost(bench.root / "other").stored)
+
+
+def test_a_changed_base_file_is_not_used(bench):
+    host = FiledHost(bench.root / "host")
+    host._info.path.unlink()
+    result, recorder, _ = bench.run(WHOLE | RARE, host=host)
+    assert any("base is gone or has changed" in line for line in recorder.lines)
+    assert load_file(str(result.file)).keys() == host._tensors.keys()
+
+
+FORMS = {
+    "exact": {"tuning.weights": "fp32", "tuning.in_backward": "off"},
+    "fp32 in backward": {"tuning.weights": "fp32", "tuning.in_backward": "on"},
+    "bf16": {"tuning.weights": "bf16", "tuning.in_backward": "off"},
+    "small": {
+        "tuning.weights": "bf16",
+        "tuning.in_backward": "on",
+        "optimizer.name": "adafactor",
+        "training.gradient_checkpointing": "true",
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_goes_on_exactly(bench, form):
+    changes = WHOLE | RARE | FORMS[form] | {"training.steps": "3", "saving.precision": "fp32"}
+    whole, _, host = bench.run(changes, folder="whole")
+    other = bench.host("stopped")
+    _, _first, _ = bench.run(changes, host=other, folder="halves", recorder=Recorder(stop_at=1))
+    for path in other.paths.checkpoints.iterdir():
+        path.unlink()
+    assert (other.paths.data / "runs" / "halves" / STATE).exists()
+    again, second, _ = bench.run(changes, host=other, folder="halves")
+    assert second.losses and same(tensors(whole.file), tensors(again.file))
+    held = {value.dtype for value in host._tensors.values()}
+    assert held == {torch.float32}
+
+
+def test_the_text_encoder_stops_after_its_share(bench, monkeypatch):
+    seen = []
+    real = build.step_rates
+
+    def watched(chosen, step):
+        found = real(chosen, step)
+        seen.append(found["text encoder"] > 0)
+        return found
+
+    monkeypatch.setattr(build, "step_rates", watched)
+    bench.run(WHOLE | RARE | {"training.steps": "4", "tuning.text_encoder_until": "0.5"})
+    assert seen == [True, True, False, False]
+    _, _, host = bench.run(WHOLE | RARE | {"tuning.text_encoder_until": "0", "name": "dog", "saving.precision": "fp32"})
+    file = load_file(str(host.paths.checkpoints / "dog.safetensors"))
+    text = [name for name in file if name.startswith(layout.TEXT)]
+    assert text and all(torch.equal(file[name], host._tensors[name]) for name in text)
+
+
+def test_a_stopped_text_encoder_gets_no_gradient(bench, monkeypatch):
+    from lib_finetune.methods.dreambooth import DreamBoothMethod
+
+    counts = []
+    real = DreamBoothMethod.after_step
+    monkeypatch.setattr(
+        DreamBoothMethod,
+        "after_step",
+        lambda self: (counts.append([p.requires_grad for p in self.parameters()["text encoder"].values()]), real(self)),
+    )
+    bench.run(WHOLE | RARE | {"training.steps": "2", "tuning.text_encoder_until": "0.5"})
+    assert all(counts[0]) and not any(counts[1])
+
+
+def test_prior_prediction_holds_the_base_at_the_class_caption(bench, monkeypatch):
+    """Its targets are what the untouched model predicts; with a heavy weight the model stays near it."""
+    targets = []
+    real = denoising.Denoiser._compare
+
+    def compare(self, prediction, target, timesteps):
+        targets.append((prediction.detach(), target))
+        return real(self, prediction, target, timesteps)
+
+    monkeypatch.setattr(denoising.Denoiser, "_compare", compare)
+    bench.run(WHOLE | RARE | {"objective.prior": "prediction", "training.steps": "2"})
+    prediction, target = targets[0]
+    torch.testing.assert_close(prediction[1], target[1], atol=1e-4, rtol=1e-3)
+    assert len(target) == 2 and (prediction[0] - target[0]).abs().max() > 0.1
+    prediction, target = targets[1]
+    assert (prediction[1] - target[1]).abs().max() > 0.01  # the model has moved, the base has not
+
+
+def test_the_base_predicts_for_lora_too(bench, monkeypatch):
+    targets = []
+    real = denoising.Denoiser._compare
+    monkeypatch.setattr(denoising.Denoiser, "_compare", lambda self, p, t, s: (targets.append((p.detach(), t)), real(self, p, t, s))[1])
+    for adapter in ("lora", "loha"):
+        targets.clear()
+        bench.run({"objective.prior": "prediction", "optimizer.unet_rate": "0.05", "network.adapter": adapter, "name": adapter})
+        torch.testing.assert_close(targets[0][0][1], targets[0][1][1], atol=1e-4, rtol=1e-3)
+        assert (targets[-1][0][1] - targets[-1][1][1]).abs().max() > 0.01
+
+
+def test_class_pictures_are_made_once(bench):
+    changes = WHOLE | RARE | {"data.class_count": "6", "training.steps": "2"}
+    _, recorder, host = bench.run(changes)
+    made = [request for request in host.asked if request.prompt == "a photo of cat"]
+    assert [request.seed for request in made] == [1, 5]
+    assert any("have 0, need 6" in line for line in recorder.lines) and "class pictures" in recorder.stages
+    _, again, _ = bench.run({**changes, "name": "dog"}, host=host, folder="second")
+    assert len([request for request in host.asked if request.prompt == "a photo of cat"]) == 2
+    assert any("are there from an earlier run" in line for line in again.lines)
+    _, more, _ = bench.run({**changes, "name": "cow", "data.class_count": "9"}, host=host, folder="third")
+    assert any("have 6, need 9, about" in line for line in more.lines)
+    assert [request.seed for request in host.asked if request.prompt == "a photo of cat"] == [1, 5, 7]
+
+
+def test_class_pictures_depend_on_checkpoint_prompt_and_size(bench):
+    host = bench.host()
+    info = host.checkpoint()
+    folders = {
+        ClassPictures(host, info, "a photo of cat", 64).folder,
+        ClassPictures(host, info, "a photo of dog", 64).folder,
+        ClassPictures(host, info, "a photo of cat", 128).folder,
+        ClassPictures(host, dataclasses.replace(info, sha256="cd" * 32), "a photo of cat", 64).folder,
+        ClassPictures(host, dataclasses.replace(info, vae="other"), "a photo of cat", 64).folder,
+    }
+    assert len(folders) == 5
+
+
+def test_a_stop_keeps_the_class_pictures_that_are_ready(bench):
+    class Impatient(Recorder):
+        def stop_asked(self):
+            return self.stages.count("class pictures") >= 1
+
+    result, recorder, host = bench.run(WHOLE | RARE | {"data.class_count": "9"}, recorder=Impatient())
+    assert result.outcome == "discarded" and result.file is None
+    assert len(list((host.paths.data / "classes").rglob("*.png"))) == 4
+    assert any("are kept for the next run" in line for line in recorder.lines)
+
+
+def test_a_headless_host_makes_class_pictures_in_batches(bench, tmp_path):
+    from lib_finetune.host.headless import HeadlessHost
+
+    host = bench.host()
+    from lib_finetune.ports import PictureRequest
+
+    request = PictureRequest("a cat", width_px=64, height_px=64, steps=2)
+    first, second = HeadlessHost.pictures(host, request, 2)
+    alone = HeadlessHost.pictures(host, dataclasses.replace(request, seed=2), 1)[0]
+    import numpy as np
+
+    assert np.abs(np.asarray(second, dtype=int) - np.asarray(alone, dtype=int)).max() <= 1 and first != second
+
+
+def test_the_last_preview_comes_from_the_saved_file(bench):
+    import numpy as np
+
+    from lib_finetune.host.headless import HeadlessHost
+    from lib_finetune.ports import PictureRequest
+
+    host = FiledHost(bench.root / "host")
+    result, _, _ = bench.run(WHOLE | RARE | {"preview.enabled": "true", "saving.precision": "fp32"}, host=host)
+    assert host.asked[-1].checkpoint == result.file and result.file.with_suffix(".png").exists()
+    request = PictureRequest("a photo of sks cat", width_px=64, height_px=64, steps=3)
+    shown = HeadlessHost.pictures(host, dataclasses.replace(request, checkpoint=result.file), 1)[0]
+    own = HeadlessHost(
+        {name: value for name, value in checkpoint_file.read(result.file, torch.float32, torch.device("cpu")).items() if name in host._tensors},
+        host._info, bench.root / "own", text_heads=2,
+    )  # fmt: skip
+    own.text_tools = host.text_tools
+    assert np.array_equal(np.asarray(shown), np.asarray(own.picture(request)))
+    assert not np.array_equal(np.asarray(shown), np.asarray(HeadlessHost.pictures(host, request, 1)[0]))
+
+
+def test_the_difference_is_saved_small_too(bench):
+    host = FiledHost(bench.root / "host")
+    result, recorder, _ = bench.run(WHOLE | RARE | {"tuning.lora_rank": "4"}, host=host)
+    small = tensors(host.paths.lora / "cat.safetensors")
+    said = next(line for line in recorder.lines if "as a LoRA of rank 4" in line)
+    trained = load_file(str(result.file))
+    name = layout.UNET + "middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+    kohya = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    delta = trained[name].float() - host.stored[name].float()
+    near = small[f"{kohya}.lora_up.weight"].float() @ small[f"{kohya}.lora_down.weight"].float()
+    best = torch.linalg.svdvals(delta)[4:].square().sum().sqrt()
+    assert (delta - near).norm() < 1.2 * best + 1e-3 and "% of it is lost" in said
+
+
+def test_it_is_chosen_afterwards_if_wished(bench):
+    host = FiledHost(bench.root / "host")
+    result, _, _ = bench.run(WHOLE | RARE | {"tuning.select": "true"}, host=host)
+    assert host.loaded.path == result.file
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_state(bench, monkeypatch):
+    from lib_finetune.methods.dreambooth import DreamBoothMethod
+
+    real = DreamBoothMethod.loss
+    count = iter(range(100))
+
+    def loss(self, batch, generator):
+        value, scalars = real(self, batch, generator)
+        return (value * float("nan") if next(count) == 5 else value), scalars
+
+    monkeypatch.setattr(DreamBoothMethod, "loss", loss)
+    host = bench.host()
+    with pytest.raises(DivergedError):
+        bench.run(WHOLE | RARE | {"training.steps": "12", "saving.state_every": "3"}, host=host)
+    stored = state.load(host.paths.data / "runs" / "run" / STATE)
+    assert stored["trainer"]["step"] == 3 and not list(host.paths.checkpoints.glob("*"))
+    assert all(bool(torch.isfinite(value).all()) for value in stored["trainer"]["parameters"].values())
+
+
+def test_out_of_memory_within_a_step_keeps_the_last_whole_state(bench, monkeypatch):
+    from lib_finetune.optim import per_parameter
+
+    real, count = per_parameter._Seat.move, iter(range(10**6))
+    per_step = len(list(BorrowedModel(tiny_layout()).seats)) // 3
+
+    def move(self):
+        if next(count) > 4 * per_step:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        real(self)
+
+    monkeypatch.setattr(per_parameter._Seat, "move", move)
+    host = bench.host()
+    before = {name: tensor.clone() for name, tensor in host._tensors.items()}
+    recorder = Recorder()
+    with pytest.raises(OutOfMemoryError):
+        bench.run(
+            WHOLE | RARE | {"tuning.in_backward": "on", "saving.state_every": "1", "training.steps": "50"}, host=host, recorder=recorder
+        )
+    assert any("the last saved state is kept" in line for line in recorder.lines) and same(before, host._tensors)
+    assert (host.paths.data / "runs" / "run" / STATE).exists()
+
+
+# -- the form ---------------------------------------------------------------------------------------------------------
+
+FULL = footprint.Work(860_000_000 + 123_000_000, 512 * 512, True)
+
+
+@pytest.mark.parametrize(
+    ("free", "form"),
+    [
+        (24, "fp32 weights, adamw"),
+        (12, "bf16 weights, adamw, stepping in the backward pass"),
+        (3.2, "bf16 weights, adafactor, stepping in the backward pass, gradient checkpointing"),
+        (0, "fp32 weights, adamw"),
+    ],
+)
+def test_the_form_follows_the_free_memory(free, form):
+    assert str(footprint.choose(footprint.Wish(), FULL, int(free * footprint.GIB))) == form
+
+
+def test_the_small_form_fits_six_gigabytes_beside_the_host():
+    host = 860_000_000 * 2 + 123_000_000 * 2 + 84_000_000 * 2
+    smallest = footprint.Form("bf16", "adafactor", True, True)
+    assert smallest.need(FULL) + host + 0.5 * footprint.GIB <= 6 * 10**9
+
+
+def test_too_little_memory_is_refused_with_the_figures(bench):
+    with pytest.raises(InputError, match=r"needs 2\.\d GiB, and 1\.0 are free") as refused:
+        footprint.choose(footprint.Wish(), FULL, footprint.GIB)
+    assert "Lower data.resolution" in str(refused.value)
+    with pytest.raises(InputError, match="does not compute bf16"):
+        footprint.choose(footprint.Wish(bf16=False), FULL, 6 * footprint.GIB)
+    with pytest.raises(InputError, match="would need"):
+        footprint.choose(footprint.Wish(weights="fp32"), FULL, 6 * footprint.GIB)
+
+
+def test_the_form_is_said_and_kept_with_the_run(bench):
+    _, recorder, host = bench.run(WHOLE | RARE, folder="r")
+    said = next(line for line in recorder.lines if "million weights are trained" in line)
+    assert "fp32 weights, adamw" in said and "GiB of memory" in said
+    kept = json.loads((host.paths.data / "runs" / "r" / "settings.json").read_text())
+    assert kept["tuning"]["weights"] == "fp32" and kept["optimizer"]["name"] == "adamw"
+    assert (host.paths.data / "runs" / "r" / CHECKPOINT).exists()
+
+
+def test_too_little_memory_stops_before_anything_is_written(bench):
+    host = bench.host()
+    host.memory = lambda: MemoryUse(0, 0, 0, 1)
+    with pytest.raises(InputError, match="are free"):
+        bench.run(WHOLE | RARE, host=host)
+    assert not list(host.paths.checkpoints.glob("*")) and not host.asked
+
+
+def test_too_little_disk_is_said_before_the_start(bench, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10))
+    with pytest.raises(InputError, match=r"the checkpoint needs .* GB in .*, and 0\.0 are free"):
+        bench.run(WHOLE | RARE)
+
+
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"data.trigger": ""}, "data.trigger", "is empty"),
+        ({"data.class_word": "", "objective.prior": "prediction"}, "data.class_word", "the class is to be kept"),
+        ({"data.class_word": "", "data.class_count": "10"}, "data.class_word", "the class is to be kept"),
+        ({"objective.prior": "pictures"}, "data.class_count", "no folder of class pictures"),
+        ({"tuning.in_backward": "on", "training.accumulation": "2"}, "tuning.in_backward", "cannot be summed"),
+        ({"tuning.weights": "bf16", "training.ema_decay": "0.9"}, "training.ema_decay", "would not move"),
+        ({"tuning.in_backward": "on", "training.precision": "fp16"}, "tuning.in_backward", "loss scaling"),
+    ],
+)
+def test_wrong_input_is_refused_before_training(bench, changes, field, words):
+    with pytest.raises(InputError, match=words) as refused:
+        bench.run(WHOLE | RARE | changes)
+    assert [problem.field for problem in refused.value.problems] == [field]
+
+
+def test_an_empty_class_folder_and_small_class_pictures_are_told(bench):
+    empty = bench.root / "none"
+    empty.mkdir()
+    with pytest.raises(InputError, match="data.class_images"):
+        bench.run(WHOLE | RARE | {"data.class_images": str(empty)})
+    small = draw(bench.root / "small", 2, size=(48, 48))
+    _, recorder, _ = bench.run(WHOLE | RARE | {"data.class_images": str(small)})
+    assert any("2 of 2 class pictures are smaller" in line for line in recorder.lines)
+
+
+@pytest.mark.parametrize(("word", "said"), [("sks", None), ("dog", "knows well"), ("myveryownpetname", "is split into")])
+def test_the_identifier_is_looked_at(bench, word, said):
+    tools = bench.host().text_tools()
+    notes = build.identifier_notes(settings(bench.images, WHOLE | {"data.trigger": word}), tools.tokenizer)
+    assert (said is None and not notes) or (said in notes[0] and "Better a rare one" in notes[0])
+
+
+def test_the_proposed_identifiers_are_rare_single_tokens(bench):
+    tools = bench.host().text_tools()
+    for word in build._RARE:
+        assert not build.identifier_notes(settings(bench.images, WHOLE | {"data.trigger": word}), tools.tokenizer)
+        assert len(tools.tokenizer(word, add_special_tokens=False).input_ids) == 1
