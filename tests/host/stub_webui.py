@@ -224,7 +224,7 @@ class StubWebui:
         torch.rand(3)
         self.shared.state.job_no = 7
         self.during_picture()
-        return types.SimpleNamespace(images=[Image.new("RGB", (p.width, p.height))])
+        return types.SimpleNamespace(images=[Image.new("RGB", (p.width, p.height))] * p.batch_size)
 
     def _lora_extension(self) -> types.ModuleType:
         """`extensions-builtin/Lora/networks.py`: weights are patched in place at the next forward, by a backup on the CPU."""

@@ -131,3 +131,33 @@ def test_what_the_host_raises_becomes_our_error_and_frees_the_turn(host: WebuiHo
 def test_an_unlisted_lora_is_refused(host: WebuiHost, tmp_path: Path) -> None:
     with pytest.raises(HostError, match="does not list"):
         host.picture(PictureRequest("a cat", loras=[(tmp_path / "no.safetensors", 1.0)]))
+
+
+def test_class_pictures_come_in_one_batch(host: WebuiHost, webui: StubWebui) -> None:
+    assert len(host.pictures(PictureRequest("a cat", seed=5), 3)) == 3
+    assert (webui.made[0].batch_size, webui.made[0].seed) == (3, 5) and len(webui.made) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_checkpoint_file_stands_in_for_one_picture(host: WebuiHost, webui: StubWebui, tmp_path: Path, fails: bool) -> None:
+    model = webui.model
+    name = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    weight = model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn1.to_q.weight
+    before, place, stored = weight.detach().clone(), weight.data_ptr(), tmp_path / "whole.safetensors"
+    save_file({name: torch.full((8, 8), 0.25, dtype=torch.float16)}, str(stored))
+    seen = []
+
+    def during() -> None:
+        seen.append(weight.detach().clone())
+        if fails:
+            raise ArithmeticError("A tensor with NaNs was produced in UNet")
+
+    webui.during_picture = during
+    host.remember()
+    if fails:
+        with pytest.raises(HostError):
+            host.picture(PictureRequest("a cat", checkpoint=stored))
+    else:
+        host.picture(PictureRequest("a cat", checkpoint=stored))
+    assert torch.equal(seen[0], torch.full((8, 8), 0.25)) and weight.data_ptr() == place and torch.equal(weight, before)
+    assert host.restoration().differences == ()

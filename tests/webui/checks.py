@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any
 
-from tests.webui.files import tensors
+from tests.webui.files import pixels, tensors
 from tests.webui.tab import Tab
 from tests.webui.world import PROMPT, LeftOut, World
 
@@ -136,6 +136,31 @@ def embedding_works_at_once(world: World) -> str:
     found = world.probe("conditioning?" + urlencode({"prompt": prompt, "file": str(file)}))
     assert found["to ours"] < _SAME < found["to ours without the embedding"], found
     return f"{found['shape'][1] // 77} chunks, largest difference {found['to ours']:.1e}; {file.stat().st_size} bytes"
+
+
+def checkpoint_works_at_once(world: World) -> str:
+    """DreamBooth's file is listed, chosen afterwards, and paints what the card's picture shows; meanwhile pictures are the host's own."""
+    whole = {"method": "dreambooth", "optimizer_unet_rate": "1e-3", "tuning_select": True, "trigger": "sks", "data_class_count": "2"}
+    world.train("whole", _SHORT, **whole)
+    world.await_step("whole", 2)
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "a picture made meanwhile differs from the one made before training"
+    job = world.await_end("whole")
+    log = "\n".join(job["log"])
+    assert "exactly as it was" in log and "lists the checkpoint" in log and "need 2" in log, log
+    file = world.webui.data / "models" / "Stable-diffusion" / "whole.safetensors"
+    assert file.is_file() and file.with_suffix(".json").is_file(), "file and card"
+    names = [entry["model_name"] for entry in world.webui.ask("/sdapi/v1/sd-models")]
+    assert "whole" in names, f"the WebUI lists {names}"
+    loaded = world.webui.ask("/sdapi/v1/options")["sd_model_checkpoint"]
+    assert loaded.startswith("whole"), f"{loaded} is loaded"
+    assert world.webui.picture(PROMPT) != world.notes["plain"], "the checkpoint paints as the base"
+    size = {"width": 128, "height": 128, "steps": 3, "seed": 42, "cfg_scale": 7, "sampler_name": "DPM++ 2M", "scheduler": "Karras"}
+    shown = world.webui.raw_picture({"prompt": "a photo of sks cat", **size})
+    same = pixels(shown) == pixels(file.with_suffix(".png").read_bytes())
+    world.webui.load(world.checkpoint)
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    assert same, "the card's picture is not what the file paints"
+    return f"{file.stat().st_size / 1e6:.0f} MB; the preview equals the picture of the loaded file"
 
 
 def pictures_during_training(world: World) -> str:
@@ -293,6 +318,7 @@ CHECKS = (
     card_is_complete,
     file_works_at_once,
     embedding_works_at_once,
+    checkpoint_works_at_once,
     pictures_during_training,
     another_checkpoint_meanwhile,
     endings_give_back,

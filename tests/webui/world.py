@@ -66,7 +66,7 @@ class World:
     def train(self, name: str, steps: int | None = None, **more: str) -> None:
         """Press Train, without a browser; ``more`` are further fields."""
         tab = Tab(self.webui)
-        tab.fill(**self.settings(name, steps), **more)
+        tab.fill(**{**self.settings(name, steps), **more})
         said = tab.press("finetune_train")
         assert "finetune-problems" not in said, f"Train said {said}"
 
