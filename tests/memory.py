@@ -66,13 +66,16 @@ class LiveBytes(TorchDispatchMode):
         return made
 
 
-def step(changes: Mapping[str, str], resolution_px: int, dtype: torch.dtype, layout: Layout | None = None) -> dict[str, float]:
+def step(
+    changes: Mapping[str, str], resolution_px: int, dtype: torch.dtype, layout: Layout | None = None, count: int = 2
+) -> dict[str, float]:
     """GiB that steps of a method hold, the host's whole model included, without the CUDA context.
 
     Args:
         changes: settings by dotted path.
         dtype: of the host's weights.
         layout: SD1.5's when None.
+        count: steps; the second has the optimizer's state.
     """
     pairs = {"name": "x", "data.images": "x", "data.resolution": str(resolution_px), "training.steps": "2", **changes}
     settings = build.resolved(codec.with_values(Settings(), pairs.items()), 1, 1)[0]
@@ -95,7 +98,7 @@ def step(changes: Mapping[str, str], resolution_px: int, dtype: torch.dtype, lay
         optimizer = torch.optim.AdamW(parameters, fused=True)
         denoiser = Denoiser(model.unet, schedule.scaled_linear(), 0.18215, "epsilon", build.objective(settings))
         latents = torch.empty(batch, 4, side, side)
-        for _ in range(2):  # the second has the optimizer's state
+        for _ in range(count):
             if adapter is None or settings.network.text_encoder:
                 cond = model.text(torch.zeros(batch, 77, dtype=torch.long)).last_hidden_state
             else:

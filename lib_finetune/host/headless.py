@@ -49,6 +49,7 @@ class HeadlessHost:
         models = root / "models"
         self._paths = Paths(models / "Lora", models / "Stable-diffusion", root / "embeddings", root / ".finetune")
         self._before: dict[str, int] = {}
+        self._known_modules: set[str] = set()
 
     @classmethod
     def open(cls, checkpoint: Path, root: Path, *, device: str | None = None, dtype: torch.dtype | None = None) -> HeadlessHost:
@@ -203,9 +204,11 @@ class HeadlessHost:
         return memory.use(self._device)
 
     def _kohya_shapes(self) -> set[str]:
-        model = BorrowedModel(self._layout)
-        roots = {"unet": model.unet, "text": model.text}
-        return {kohya_module(part, name) for part, root in roots.items() for name, _ in root.named_modules()}
+        if not self._known_modules:
+            model = BorrowedModel(self._layout)
+            roots = {"unet": model.unet, "text": model.text}
+            self._known_modules = {kohya_module(part, name) for part, root in roots.items() for name, _ in root.named_modules()}
+        return self._known_modules
 
 
 def _lora(path: Path) -> dict[str, torch.Tensor]:

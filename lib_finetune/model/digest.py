@@ -45,11 +45,14 @@ def _factors() -> torch.Tensor:
 def _reduce(tensor: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     sums = []
     for words in _words(tensor.detach().contiguous().flatten()):
+        if len(words) < _ROW:  # most tensors are small; fewer operations for the same number
+            sums.append((words * factors[0, : len(words)]).sum().view(1))
+            continue
         whole = len(words) // _ROW * _ROW
         at_once = _ROWS_AT_ONCE.get(tensor.device.type, _MANY_ROWS)
         sums += [(rows * factors[0]).sum(1) for rows in words[:whole].view(-1, _ROW).split(at_once)]
         sums.append((words[whole:] * factors[0, : len(words) - whole]).sum().view(1))
-    joined = torch.cat(sums)
+    joined = sums[0] if len(sums) == 1 else torch.cat(sums)
     return (joined * factors[1, : len(joined)]).sum()
 
 
@@ -62,4 +65,6 @@ def _words(bits: torch.Tensor) -> tuple[torch.Tensor, ...]:
     if bits.storage_offset() % per_word:
         bits = bits.clone()  # words must begin at a whole word of the storage
     whole = len(bits) // per_word * per_word
+    if whole == len(bits):
+        return (bits.view(torch.int64),)
     return bits[:whole].view(torch.int64), bits[whole:].to(torch.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "place": tuple(PLACES),
 }
 _STEPS_OF_SD = 1000
+_SNR_LIMIT = 5.0
+_BALANCED_STEPS = 1000
 _LARGEST_WEIGHT = 20.0
 _WEIGHT_SCALE = 1 / 3  # keeps the loss at the level of an unweighted one, to which the clipping of gradients is fitted
 _EMA = 0.998
@@ -140,12 +143,18 @@ class Painter:
 
 
 def denoising_loss(
-    unet: UNet2DConditionModel, context: torch.Tensor, latents: torch.Tensor, generator: torch.Generator, alphas: torch.Tensor
+    unet: UNet2DConditionModel,
+    context: torch.Tensor,
+    latents: torch.Tensor,
+    generator: torch.Generator,
+    alphas: torch.Tensor,
+    weight: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """Error of the predicted noise, weighted by `debiased`, with timesteps spread evenly over the batch.
+    """Weighted error of the predicted noise, with timesteps spread evenly over the batch.
 
     Args:
         context: [b, 77, text width]. latents: [b, 4, h/8, w/8], scaled. alphas: [1000] cumulative.
+        weight: signal to noise ratio → weight.
     """
     import torch
 
@@ -157,7 +166,7 @@ def denoising_loss(
     noise = torch.randn(latents.shape, generator=generator)
     noisy = schedule.add_noise(latents, noise, timesteps, alphas)
     error = (unet(noisy, timesteps, context).sample - noise).square().mean((1, 2, 3))
-    return (error * debiased(schedule.snr(alphas, timesteps))).mean()
+    return (error * weight(schedule.snr(alphas, timesteps))).mean()
 
 
 def debiased(snr: torch.Tensor) -> torch.Tensor:
@@ -167,6 +176,13 @@ def debiased(snr: torch.Tensor) -> torch.Tensor:
     step 1000 on, equal data) the error there grew half as much again when a word of the caption was wrong.
     """
     return snr.rsqrt().clamp(max=_LARGEST_WEIGHT) * _WEIGHT_SCALE
+
+
+def balanced(snr: torch.Tensor) -> torch.Tensor:
+    """Min-SNR with γ = 5 (arXiv 2303.09556), which the first steps of the committed checkpoint had."""
+    from lib_finetune.maths.weighting import min_snr
+
+    return min_snr(snr, _SNR_LIMIT, "epsilon")
 
 
 def train(
@@ -208,7 +224,8 @@ def train(
         ids = encode([random_caption(scenes[index], rng).text for index in chosen])
         stage.set_lr(painter.optimizer, stage.lr_at(painter.step, steps, lr, warmup=100))
         context = painter.model["text"](ids).last_hidden_state
-        loss = denoising_loss(painter.model["unet"], context, latents[chosen], generator, alphas)
+        weight = balanced if painter.step < _BALANCED_STEPS else debiased
+        loss = denoising_loss(painter.model["unet"], context, latents[chosen], generator, alphas, weight)
         painter.update(loss)
         total += float(loss.detach())
         if painter.step % 50 == 0:
