@@ -58,6 +58,7 @@ def _measure(options: argparse.Namespace, train: Train | None) -> str:
     from . import comparison
 
     kind = "subject" if options.subject else "style"
+    options.identifier = options.identifier or (_NEW_WORD if options.method == "textual_inversion" else folders.IDENTIFIER)
     task = comparison.Task(
         kind,
         options.subject or options.style,
@@ -118,10 +119,16 @@ def _refuse(options: argparse.Namespace, train: Train | None) -> None:
         raise InputError(problems)
 
 
+_NEW_WORD = "zxq"
+"""Two tokens: an embedding may not take the name of a word that the vocabulary has."""
+
+
 def _training(options: argparse.Namespace, kind: str, name: str) -> list[tuple[str, str]]:
     """Write the training pictures and give the settings of the training."""
     method = options.method or "lora"
-    values = {"method": method, "name": f"nano-{name}-{method}", **preset(method), "training.seed": str(options.seed)}
+    # An embedding is called by its file name, which therefore is the word of the captions.
+    title = options.identifier if method == "textual_inversion" else f"nano-{name}-{method}"
+    values = {"method": method, "name": title, **preset(method), "training.seed": str(options.seed)}
     pictures = options.out / "pictures" / name
     values["data.images"] = str(pictures)
     values["data.trigger"] = options.identifier
@@ -169,7 +176,9 @@ def _measure_arguments(parser: argparse.ArgumentParser, styles: Sequence[str]) -
         "--file", action="append", default=[], type=Path, help="LoRA, checkpoint or embedding of any trainer, measured instead; may repeat"
     )
     parser.add_argument("--weight", type=float, default=1.0, help="of LoRA files")
-    parser.add_argument("--identifier", default=folders.IDENTIFIER, help="the word in prompts that calls what was trained")
+    parser.add_argument(
+        "--identifier", help=f"the word in prompts that calls what was trained ({folders.IDENTIFIER}; for textual_inversion {_NEW_WORD})"
+    )
     parser.add_argument("--checkpoint", type=Path, default=checkpoint.FILE, help="what is trained on, or was")
     parser.add_argument("--second", type=Path, metavar="FILE", help="another checkpoint to try the result on (portability)")
     parser.add_argument("--count", type=int, default=50, help="pictures behind each figure")
