@@ -18,7 +18,8 @@ _SUBJECT = "winking-star"
 _SAMPLE = {"name": "sample-star", "data.trigger": "sks", "data.class_word": "star", "training.steps": "150"}
 """Beside nano's own preset."""
 _WEIGHTS = (0.6, 0.8, 1.0)
-_SEEDS = (1, 2, 3)
+_GROUNDS = ("green", "striped blue", "white")
+"""The last is on none of the training pictures."""
 
 
 def reproducible_matrix_products() -> None:
@@ -100,12 +101,13 @@ def _before_and_after(host: Any, lora: Path) -> Any:
     from lib_finetune.export.picture import grid
     from lib_finetune.ports import PictureRequest
 
-    def picture(seed: int, weight: float) -> Any:
+    def picture(seed: int, ground: str, weight: float) -> Any:
         loras = ((lora, weight),) if weight else ()
-        return host.picture(PictureRequest("a photo of sks star", loras=loras, width_px=128, height_px=128, steps=15, seed=seed))
+        prompt = f"a photo of sks star on a {ground} background"
+        return host.picture(PictureRequest(prompt, loras=loras, width_px=128, height_px=128, steps=15, guidance=6.0, seed=seed))
 
-    rows = [[picture(seed, weight) for weight in (0.0, *_WEIGHTS)] for seed in _SEEDS]
-    return grid(rows, ["base", *(f"weight {weight}" for weight in _WEIGHTS)], [f"seed {seed}" for seed in _SEEDS])
+    rows = [[picture(seed, ground, weight) for weight in (0.0, *_WEIGHTS)] for seed, ground in enumerate(_GROUNDS, start=1)]
+    return grid(rows, ["base", *(f"weight {weight}" for weight in _WEIGHTS)], [f"sks star, {ground}" for ground in _GROUNDS])
 
 
 def main(arguments: list[str]) -> int:
