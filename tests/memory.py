@@ -11,6 +11,7 @@ import argparse
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,7 @@ from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import Layout
 from lib_finetune.model.learned import LearnedVectors
 from lib_finetune.model.random_weights import sd15_layout
+from lib_finetune.optim.per_parameter import PerParameter
 
 _BLOCK = 512
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -82,12 +84,21 @@ def step(
     model: Any = BorrowedModel(layout or sd15_layout())
     model.bind({seat.source: torch.empty(seat.shape, dtype=dtype, device="meta") for seat in model.seats})
     adapter = build.adapter_of(settings, model) if settings.method == "lora" else None
+    held_as = _DTYPES.get(settings.tuning.weights, torch.float32)
+    own = settings.method == "dreambooth"
+    parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
+    cast = own and held_as == torch.float32
     batch, side = settings.training.batch, resolution_px // 8
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         for root in (model.unet, model.text, model.vae):
             _fake(root)
         build._prepare_modes(settings, model)
-        if adapter is None:
+        lent = {id(seat): seat.module._parameters[seat.leaf] for seat in model.seats}  # stays on the card beside the copies
+        if own:
+            weights = [value for part in model.own(parts, held_as).values() for value in part.values()]
+            optimizer: Any = build._optimizer(settings, {"unet": weights})
+            parameters = weights
+        elif adapter is None:
             vectors = torch.nn.Parameter(torch.empty(settings.embedding.vectors, model.unet.config.cross_attention_dim))
             LearnedVectors(model.text, lambda *_, **__: SimpleNamespace(input_ids=[0]), {"": vectors})
             parameters = [vectors]
@@ -95,20 +106,29 @@ def step(
             adapter.train(True)
             parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
         held = live.now
-        optimizer = torch.optim.AdamW(parameters, fused=True)
+        if not own:
+            optimizer = torch.optim.AdamW(parameters, fused=True)
         denoiser = Denoiser(model.unet, schedule.scaled_linear(), 0.18215, "epsilon", build.objective(settings))
         latents = torch.empty(batch, 4, side, side)
         for _ in range(count):
-            if adapter is None or settings.network.text_encoder:
-                cond = model.text(torch.zeros(batch, 77, dtype=torch.long)).last_hidden_state
-            else:
-                cond = torch.empty(batch, 77, model.unet.config.cross_attention_dim, dtype=dtype)
-            loss = denoiser.losses(latents, latents, cond, torch.Generator()).mean()
+            with torch.autocast("cpu", torch.bfloat16) if cast else nullcontext():
+                if adapter is None or settings.network.text_encoder:
+                    cond = model.text(torch.zeros(batch, 77, dtype=torch.long)).last_hidden_state
+                else:
+                    cond = torch.empty(batch, 77, model.unet.config.cross_attention_dim, dtype=dtype)
+                loss = denoiser.losses(latents, latents, cond, torch.Generator()).mean()
             loss.backward()
-            optimizer.step()
+            if isinstance(optimizer, PerParameter):
+                optimizer.finish()
+            else:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             del cond, loss
+        del lent
         return {"weights and adapters": held / 2**30, "between steps": live.now / 2**30, "peak": live.peak / 2**30}
+
+
+_WHOLE = {"method": "dreambooth", "tuning.weights": "bf16", "tuning.in_backward": "on"}
 
 
 def _fake(root: torch.nn.Module) -> None:
@@ -131,18 +151,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=tuple(_DTYPES), default="fp16")
     parser.add_argument("--batch", type=int, default=1)
     options = parser.parse_args(arguments)
-    sys.stdout.write(f"{'computed, GiB':58}{'peak':>6}{'with context':>14}\n")
+    sys.stdout.write(f"{'computed, GiB':72}{'peak':>6}{'with context':>14}\n")
     methods = {
         "LoRA, UNet alone": {"network.text_encoder": "false"},
         "LoRA, UNet and text encoder": {"network.text_encoder": "true"},
         "Textual Inversion": {"method": "textual_inversion"},
+        "DreamBooth, fp32, AdamW": {**_WHOLE, "tuning.weights": "fp32", "tuning.in_backward": "off", "optimizer.name": "adamw"},
+        "DreamBooth, fp32, AdamW in the backward pass": {**_WHOLE, "tuning.weights": "fp32", "optimizer.name": "adamw"},
+        "DreamBooth, bf16, AdamW in the backward pass": {**_WHOLE, "optimizer.name": "adamw"},
+        "DreamBooth, bf16, Adafactor in the backward pass": {**_WHOLE, "optimizer.name": "adafactor"},
+        "the same, UNet alone": {**_WHOLE, "optimizer.name": "adafactor", "tuning.text_encoder_until": "0"},
     }
     for title, method in methods.items():
         for checkpointing in ("false", "true"):
             changes = {**method, "training.gradient_checkpointing": checkpointing, "training.batch": str(options.batch)}
             peak = step(changes, options.resolution, _DTYPES[options.precision])["peak"]
             what = title + (", gradient checkpointing" if checkpointing == "true" else "")
-            sys.stdout.write(f"{what:58}{peak:6.2f}{peak + CONTEXT_GIB:14.2f}\n")
+            sys.stdout.write(f"{what:72}{peak:6.2f}{peak + CONTEXT_GIB:14.2f}\n")
 
 
 if __name__ == "__main__":
