@@ -19,7 +19,7 @@ from lib_finetune.adapters import ADAPTERS, Adapter, AdapterOptions
 from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.settings import Settings
+from lib_finetune.config.settings import Settings, bundles_word, patches, teaches_word
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captions import template_caption
@@ -39,6 +39,7 @@ from lib_finetune.maths import rates
 from lib_finetune.methods.denoising import Denoiser, Objective, PriorPrediction
 from lib_finetune.methods.dreambooth import DreamBoothMethod
 from lib_finetune.methods.lora import LoraMethod
+from lib_finetune.methods.pivotal_tuning import PivotalTuningMethod
 from lib_finetune.methods.textual_inversion import TextualInversionMethod
 from lib_finetune.model import checkpoint_file, layout
 from lib_finetune.model.borrowed import BorrowedModel
@@ -57,13 +58,15 @@ if TYPE_CHECKING:
 
     from lib_finetune.ports import CheckpointInfo, Lease, Paths, StepReport, TextTools
 
-VIEWS_PER_PICTURE = {"lora": 100, "dreambooth": 100, "textual_inversion": 250}
-STEPS_LOW_HIGH = {"lora": (500, 3000), "dreambooth": (400, 2400), "textual_inversion": (1000, 4000)}
+VIEWS_PER_PICTURE = {"lora": 100, "dreambooth": 100, "textual_inversion": 250, "pivotal_tuning": 100}
+STEPS_LOW_HIGH = {"lora": (500, 3000), "dreambooth": (400, 2400), "textual_inversion": (1000, 4000), "pivotal_tuning": (500, 3000)}
 _DREAMBOOTH_RATE = 0.02
 """The whole model's learning rate against that of a patch with alpha = rank: 2e-6 with AdamW (the paper: 1e-6 to 5e-6)."""
 _EMBEDDING_FILES = (".safetensors", ".pt", ".bin")
 _EMBEDDING_RATE = 50
 """An embedding's learning rate against that of a patch with alpha = rank: 5e-3 with AdamW."""
+_PIVOT_RATE = 5
+"""The same where patches help the embedding: 5e-4."""
 _TEXTS_KEPT = 512
 
 
@@ -101,10 +104,12 @@ def dataset(settings: Settings) -> Dataset:
 
 def method_problems(settings: Settings) -> list[Problem]:
     """What is wrong with the method's own settings, as far as files tell."""
-    if settings.method != "textual_inversion":
+    if not teaches_word(settings):
         return _prior_problems(settings) + (_tuning_problems(settings) if settings.method == "dreambooth" else [])
     problems, own = [], settings.embedding
-    if settings.data.class_images:
+    if settings.method == "pivotal_tuning":
+        problems += _prior_problems(settings) + _pivot_problems(settings)
+    elif settings.data.class_images:
         problems.append(Problem("data.class_images", "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."))
     try:
         if own.template:
@@ -165,6 +170,17 @@ def _tuning_problems(settings: Settings) -> list[Problem]:
     return problems
 
 
+def _pivot_problems(settings: Settings) -> list[Problem]:
+    problems, name = [], settings.name
+    if bundles_word(settings) and "." in name:
+        said = f"{name!r} has a dot, at which the WebUI ends a word inside a LoRA file. Write {name.replace('.', '-')}, or switch off embedding.bundle."
+        problems.append(Problem("name", said))
+    if settings.embedding.until == 0 and not _is_file(settings.embedding.init):
+        said = "is 0, so the word would never learn. Set it to 0.5, or name an embedding file that it begins with (embedding.init)."
+        problems.append(Problem("embedding.until", said))
+    return problems
+
+
 def _is_file(init: str) -> bool:
     return Path(init).suffix in _EMBEDDING_FILES
 
@@ -172,9 +188,10 @@ def _is_file(init: str) -> bool:
 def word_problems(settings: Settings, tokenizer: Any, paths: Paths) -> list[Problem]:
     """Whether the name of an embedding would get in the way: of a word, or of another embedding."""
     name = settings.name.strip()
-    if settings.method != "textual_inversion" or not name:
+    if not teaches_word(settings) or not name:
         return []
     problems = []
+    own = None if bundles_word(settings) else paths.embeddings / f"{name}.{settings.embedding.format}"
     if len(ids_of(tokenizer, name)) <= 1:
         problems.append(
             Problem(
@@ -184,7 +201,7 @@ def word_problems(settings: Settings, tokenizer: Any, paths: Paths) -> list[Prob
         )
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
         same = path.stem.lower() == name.lower() and path.suffix.lower() in (*_EMBEDDING_FILES, ".png", ".webp")
-        if same and path != paths.embeddings / f"{name}.{settings.embedding.format}":
+        if same and path != own:
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems
 
@@ -218,9 +235,9 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
     notes = rate_warnings(settings.optimizer.name, chosen, automatic)
     first, rate = next(iter(automatic.items()))
     if first not in chosen:
-        follows = settings.optimizer.name + (" and alpha / rank" if settings.method == "lora" else "")
+        follows = settings.optimizer.name + (" and alpha / rank" if patches(settings) else "")
         notes.append(f"Learning rate {rate:.3g} for the {_SPOKEN.get(first, first)}, following {follows}.")
-    if settings.method == "textual_inversion":
+    if teaches_word(settings):
         notes += _word_notes(settings)
         settings = replaced(settings, "data.trigger", settings.name)
     return settings, notes
@@ -249,17 +266,23 @@ def _model_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float 
 def _embedding_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
     kind = OPTIMIZERS[settings.optimizer.name]
     own = automatic_rates(kind, 1, 1.0)[0]
-    return {"embedding": own if kind.rate_factor is None else own * _EMBEDDING_RATE}, {"embedding": settings.embedding.rate}
+    factor = _PIVOT_RATE if patches(settings) else _EMBEDDING_RATE
+    return {"embedding": own if kind.rate_factor is None else own * factor}, {"embedding": settings.embedding.rate}
 
 
-_RATES_OF = {"lora": _patch_rates, "dreambooth": _model_rates, "textual_inversion": _embedding_rates}
+def _pivot_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
+    both = _patch_rates(settings), _embedding_rates(settings)
+    return {**both[0][0], **both[1][0]}, {**both[0][1], **both[1][1]}
+
+
+_RATES_OF = {"lora": _patch_rates, "dreambooth": _model_rates, "textual_inversion": _embedding_rates, "pivotal_tuning": _pivot_rates}
 
 
 def _word_notes(settings: Settings) -> list[str]:
     count, given = settings.embedding.vectors, settings.data.trigger
     notes = [f"In a prompt, {settings.name} takes {count} of the 75 tokens."]
     if given and given != settings.name:
-        notes.append(f"An embedding is called by its file name: write {settings.name} in prompts, not {given}.")
+        notes.append(f"The word is the name of the result: write {settings.name} in prompts, not {given}.")
     return notes
 
 
@@ -340,14 +363,27 @@ def _prior(settings: Settings, base: Callable[[], AbstractContextManager[None]])
 
 
 def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
-    own = settings.embedding
-    vectors = torch.nn.Parameter(_first_vectors(settings, model, tools))
-    learned = LearnedVectors(model.text, tools.tokenizer, {settings.name: vectors})
+    vectors, learned = _word(settings, model, tools)
     text = _text_encoder(settings, model, tools, learned=learned)
-    return TextualInversionMethod(vectors, own.keep_norm, text, denoiser), text, ""
+    return TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser), text, ""
 
 
-_METHODS = {"lora": _lora, "dreambooth": _dreambooth, "textual_inversion": _textual_inversion}
+def _pivotal_tuning(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+    vectors, learned = _word(settings, model, tools)
+    adapter = adapter_of(settings, model)
+    adapter.train(True)
+    text = _text_encoder(settings, model, tools, learned=learned)
+    word = TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser)
+    method = PivotalTuningMethod(LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), word)
+    return method, text, adapter.network_module
+
+
+def _word(settings: Settings, model: BorrowedModel, tools: TextTools) -> tuple[torch.nn.Parameter, LearnedVectors]:
+    vectors = torch.nn.Parameter(_first_vectors(settings, model, tools))
+    return vectors, LearnedVectors(model.text, tools.tokenizer, {settings.name: vectors})
+
+
+_METHODS = {"lora": _lora, "dreambooth": _dreambooth, "textual_inversion": _textual_inversion, "pivotal_tuning": _pivotal_tuning}
 
 
 def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -> torch.Tensor:
@@ -413,7 +449,7 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
 
 
 def _templates(settings: Settings) -> tuple[str, ...]:
-    if settings.method != "textual_inversion":
+    if not teaches_word(settings):
         return ()
     return load_templates(settings.embedding.template or "subject", "embedding.template")
 
@@ -468,18 +504,32 @@ def group_rates(settings: Settings) -> dict[str, float]:
         return {"embedding": settings.embedding.rate or 0.0}
     trains = settings.tuning.text_encoder_until > 0 if settings.method == "dreambooth" else settings.network.text_encoder
     text = settings.optimizer.text_encoder_rate if trains else 0.0
-    return {"unet": settings.optimizer.unet_rate or 0.0, "text encoder": text or 0.0}
+    word = {"embedding": settings.embedding.rate or 0.0} if teaches_word(settings) else {}
+    return {"unet": settings.optimizer.unet_rate or 0.0, "text encoder": text or 0.0, **word}
 
 
 def step_rates(settings: Settings, step: int) -> dict[str, float]:
     """Learning rate of step ``step`` (0-based) by parameter group, of resolved settings."""
     chosen = settings.optimizer
     steps = settings.training.steps or 0
-    factor = rates.factor(chosen.schedule, step, steps, chosen.warmup, chosen.restarts, chosen.power)
-    found = {group: peak * factor for group, peak in group_rates(settings).items()}
+    found = {}
+    for group, peak in group_rates(settings).items():
+        first, last = _window(settings, group)
+        # An optimizer that finds its own rate takes the same factor everywhere.
+        at, total = (step, steps) if OPTIMIZERS[chosen.name].rate_factor is None else (step - first, last - first)
+        learns = first <= step < last
+        found[group] = peak * rates.factor(chosen.schedule, at, total, chosen.warmup, chosen.restarts, chosen.power) if learns else 0.0
     if settings.method == "dreambooth" and step >= settings.tuning.text_encoder_until * steps:
         found["text encoder"] = 0.0
     return found
+
+
+def _window(settings: Settings, group: str) -> tuple[int, int]:
+    """The steps in which a group learns, the last excluded; each such part has the whole schedule to itself."""
+    steps = settings.training.steps or 0
+    if settings.method != "pivotal_tuning":
+        return 0, steps
+    return (0, round(settings.embedding.until * steps)) if group == "embedding" else (round(settings.network.begin * steps), steps)
 
 
 def sizes(lease: Lease) -> dict[str, int]:

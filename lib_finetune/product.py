@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_finetune.config.settings import bundles_word
 from lib_finetune.export import checkpoint_file, embedding_file, lora_file
 from lib_finetune.export.metadata import Recipe, lora_metadata
 
@@ -49,6 +50,17 @@ def _write_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], recipe: R
         checkpoint_file.write(path, tensors, entries, {**recipe.inherited, **metadata}, settings.saving.precision)
 
 
+def _patches_and_word(path: Path, tensors: Mapping[str, torch.Tensor], recipe: Recipe, settings: Settings, _: Base) -> None:
+    patches = {name: value for name, value in tensors.items() if name != embedding_file.KEY}
+    words = {settings.name: tensors[embedding_file.KEY]} if bundles_word(settings) else {}
+    lora_file.write(path, patches, lora_metadata(recipe), settings.saving.precision, words)
+
+
+def _lora_with_word(stem: str, settings: Settings) -> str:
+    word = settings.name if bundles_word(settings) else stem
+    return f"{word} <lora:{stem}:{settings.preview.weight:g}>"
+
+
 PRODUCTS = {
     "lora": Product(
         "lora",
@@ -71,9 +83,16 @@ PRODUCTS = {
         lambda path, tensors, recipe, _, __: embedding_file.write(path, tensors, recipe),
         lambda stem, _: f"write {stem} in a prompt",
     ),
+    "pivotal_tuning": Product("lora", lambda paths: paths.lora, lambda _: ".safetensors", _patches_and_word, _lora_with_word),
 }
 
 
 def product_of(settings: Settings) -> Product:
     """The product of the settings' method."""
     return PRODUCTS[settings.method]
+
+
+def products_of(settings: Settings) -> tuple[Product, ...]:
+    """All that the settings' method makes, its own product first; they are of different kinds."""
+    apart = settings.method == "pivotal_tuning" and not bundles_word(settings)
+    return (product_of(settings), *([PRODUCTS["textual_inversion"]] if apart else []))

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from lib_finetune import build
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
-from lib_finetune.config.settings import Settings
+from lib_finetune.config.settings import Settings, teaches_word
 from lib_finetune.config.validation import validate
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.fingerprint import fingerprint
@@ -42,7 +42,7 @@ from lib_finetune.model import checkpoint_file, tensor_file
 from lib_finetune.model.tensor_file import Entry
 from lib_finetune.optim.per_parameter import PerParameter
 from lib_finetune.ports import Card, CheckpointInfo, Host, PictureRequest, ProgressSink, Restoration
-from lib_finetune.product import product_of
+from lib_finetune.product import product_of, products_of
 
 _log = logging.getLogger(__name__)
 STATE = "state.safetensors"
@@ -98,7 +98,7 @@ class Run:
         self._folder = folder
         self._sink = sink
         self._control = control
-        self._saved: list[Path] = []
+        self._saved: list[dict[str, Path]] = []
         self._info: CheckpointInfo | None = None
         self.restoration = Restoration()
 
@@ -146,7 +146,7 @@ class Run:
             found = collect(lambda: build.dataset(self._given))
         if not any(problem.field == "name" for problem in problems):
             collect(self._check_output)
-            if self._given.method == "textual_inversion":
+            if teaches_word(self._given):
                 problems += build.word_problems(self._given, self._host.text_tools().tokenizer, self._host.paths)
         problems += build.method_problems(self._given)
         problems += [Problem("", reason) for reason in self._host.refusals()]
@@ -155,10 +155,11 @@ class Run:
         return found
 
     def _check_output(self) -> None:
-        target = self._target(self._given.name)
+        targets = self._targets(self._given.name).values()
         if not (self._folder / STATE).exists():
-            lora_file.refuse_taken(target, self._given.saving.overwrite)
-        for folder in (target.parent, self._folder):
+            for target in targets:
+                lora_file.refuse_taken(target, self._given.saving.overwrite)
+        for folder in (*(target.parent for target in targets), self._folder):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -201,7 +202,10 @@ class Run:
     def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int]) -> None:
         base = info.path.stat().st_size if info.path and info.path.is_file() else 2 * sum(counts.values())
         state = build.state_bytes(self._given, counts)
-        for folder, need, what in ((self._target("x").parent, base, "the checkpoint"), (self._folder, 2 * state, "the saved states")):
+        for folder, need, what in (
+            (_main(self._targets("x")).parent, base, "the checkpoint"),
+            (self._folder, 2 * state, "the saved states"),
+        ):
             folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(folder).free
             if free < need:
@@ -348,32 +352,38 @@ class Run:
     def _with_last_good(self, settings: Settings, assembly: build.Assembly, error: DivergedError) -> FinetuneError:
         step = assembly.trainer.ledger.good_step
         if step:
-            path = self._write(settings, assembly, self._free(self._target(settings.name)), step)
+            path = _main(self._write(settings, assembly, settings.name, step))
             self._sink.say(f"{path.name} holds step {step}, the last good one.")
         return error
 
     # -- files -----------------------------------------------------------------------------------------------------
 
-    def _target(self, name: str) -> Path:
-        return product_of(self._given).target(self._host.paths, self._given, name)
+    def _targets(self, name: str) -> dict[str, Path]:
+        """Kind → where the files of a result of this name go, the main one first."""
+        return {product.kind: product.target(self._host.paths, self._given, name) for product in products_of(self._given)}
 
-    def _free(self, path: Path) -> Path:
-        """``path``, or with a number behind it when it was taken meanwhile and may not be replaced."""
+    def _free(self, name: str, files: Callable[[str], Iterable[Path]]) -> str:
+        """``name``, or with a number behind it when one of its files was taken meanwhile and may not be replaced."""
         number = 2
-        free = path
-        while free.exists() and not self._given.saving.overwrite:
-            free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        free = name
+        while any(path.exists() for path in files(free)) and not self._given.saving.overwrite:
+            free = f"{name}-{number}"
             number += 1
         return free
 
-    def _write(self, settings: Settings, assembly: build.Assembly, path: Path, step: int) -> Path:
-        recipe = dataclasses.replace(assembly.recipe, name=path.stem, steps=step)
+    def _write(self, settings: Settings, assembly: build.Assembly, name: str, step: int) -> dict[str, Path]:
+        """Write the files of a result under a free name; kind → file."""
+        free = self._free(name, lambda found: self._targets(found).values())
+        files = self._targets(free)
+        recipe = dataclasses.replace(assembly.recipe, name=free, steps=step)
         with assembly.trainer.ema.applied():
-            product_of(settings).write(path, assembly.trainer.method.artifact(), recipe, settings, self._base)
+            artifact = assembly.trainer.method.artifact()
+            for product in products_of(settings):
+                product.write(files[product.kind], artifact, recipe, settings, self._base)
         config = self._info.path.with_suffix(".yaml") if self._info and self._info.path else None
-        if config and config.is_file() and product_of(settings).kind == "checkpoint":
-            write_atomically(path.with_suffix(".yaml"), config.read_bytes())  # the WebUI looks for it beside the file
-        return path
+        if config and config.is_file() and "checkpoint" in files:
+            write_atomically(files["checkpoint"].with_suffix(".yaml"), config.read_bytes())  # the WebUI looks for it beside the file
+        return files
 
     @contextmanager
     def _base(self) -> Iterator[Mapping[str, Entry]]:
@@ -391,16 +401,16 @@ class Run:
     def _save_intermediate(self, settings: Settings, assembly: build.Assembly, step: int) -> None:
         self._sink.stage("save")
         try:
-            path = self._write(settings, assembly, self._free(self._target(f"{settings.name}-{step:06d}")), step)
+            files = self._write(settings, assembly, f"{settings.name}-{step:06d}", step)
         except SaveError as error:
             self._sink.say(f"The file of step {step} was not saved. {error}")
             return
-        self._saved.append(path)
-        self._verify(settings, path)
+        self._saved.append(files)
+        self._verify(settings, files)
         while settings.saving.keep and len(self._saved) > settings.saving.keep:
-            old = self._saved.pop(0)
-            for rest in (old, old.with_suffix(".json"), old.with_suffix(".yaml")):
-                rest.unlink(missing_ok=True)
+            for old in self._saved.pop(0).values():
+                for rest in (old, old.with_suffix(".json"), old.with_suffix(".yaml")):
+                    rest.unlink(missing_ok=True)
         self._sink.stage("train", step, assembly.trainer.plan.steps)
 
     def _finish(self, settings: Settings, assembly: build.Assembly, info: CheckpointInfo) -> tuple[str, Path | None, int]:
@@ -409,27 +419,29 @@ class Run:
             self._sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
             return "discarded", None, step
         self._sink.stage("save")
-        path = self._write(settings, assembly, self._free(self._target(settings.name)), step)
+        files = self._write(settings, assembly, settings.name, step)
+        path = _main(files)
         if path.stem != settings.name:
             self._sink.say(f"{settings.name} was taken meanwhile; the result is called {path.stem}.")
-        self._verify(settings, path)
+        self._verify(settings, files)
         if settings.method == "dreambooth":
             self._save_small(settings, assembly, info, path)
             assembly.model.disown()  # the preview needs the room
         if settings.preview.enabled:
-            self._preview(settings, path)
+            self._preview(settings, files)
         outcome = "done" if step >= total else "stopped"
         if outcome == "done":
             (self._folder / STATE).unlink(missing_ok=True)
         self._sink.say(f"{path.name} is ready: {product_of(settings).call(path.stem, settings)}")
         return outcome, path, step
 
-    def _verify(self, settings: Settings, path: Path) -> None:
+    def _verify(self, settings: Settings, files: dict[str, Path]) -> None:
         self._sink.stage("verify")
-        verification = self._host.artifact_saved(product_of(settings).kind, path, self._card(settings, settings.preview.weight))
-        self._sink.say(verification.message)
-        if not verification.passed:
-            raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
+        for kind, path in files.items():
+            verification = self._host.artifact_saved(kind, path, self._card(settings, settings.preview.weight))
+            self._sink.say(verification.message)
+            if not verification.passed:
+                raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
 
     def _card(self, settings: Settings, weight: float) -> Card:
         words = " ".join(word for word in (settings.data.trigger, settings.data.class_word) if word)
@@ -439,7 +451,9 @@ class Run:
         """The difference to the base as a LoRA; a failure is said, the checkpoint is good without it."""
         if not settings.tuning.lora_rank:
             return
-        target = self._free(self._host.paths.lora / f"{path.stem}.safetensors")
+        folder = self._host.paths.lora
+        stem = self._free(path.stem, lambda name: [folder / f"{name}.safetensors"])
+        target = folder / f"{stem}.safetensors"
         try:
             with self._host.lease(info, ("unet", "text")) as lease, assembly.trainer.ema.applied():
                 found = extraction.extract(
@@ -461,24 +475,26 @@ class Run:
             _log.warning("No LoRA was extracted", exc_info=True)
             self._sink.say(f"The difference could not be saved as a LoRA: {error}")
 
-    def _preview(self, settings: Settings, path: Path) -> None:
+    def _preview(self, settings: Settings, files: dict[str, Path]) -> None:
         """A card's picture that fails is said; the file is good without it."""
         self._sink.stage("preview")
-        prompt = settings.preview.prompt or template_caption(settings.data.template, settings.data.trigger, settings.data.class_word)
+        word = files["embedding"].stem if "embedding" in files else settings.data.trigger
+        prompt = settings.preview.prompt or template_caption(settings.data.template, word, settings.data.class_word)
         side = min(512, settings.data.resolution)
-        kind = product_of(settings).kind
         try:
             request = PictureRequest(
                 prompt,
-                loras=((path, settings.preview.weight),) if kind == "lora" else (),
-                embeddings=(path,) if kind == "embedding" else (),
-                checkpoint=path if kind == "checkpoint" else None,
+                loras=((files["lora"], settings.preview.weight),) if "lora" in files else (),
+                embeddings=(files["embedding"],) if "embedding" in files else (),
+                checkpoint=files.get("checkpoint"),
                 width_px=side,
                 height_px=side,
                 steps=settings.preview.steps,
                 seed=settings.training.seed,
             )
-            self._host.card_picture(kind, path, self._host.picture(request))
+            picture = self._host.picture(request)
+            for kind, path in files.items():
+                self._host.card_picture(kind, path, picture)
         except (FinetuneError, RuntimeError, OSError) as error:
             _log.warning("The preview failed", exc_info=True)
             self._sink.say(f"The preview picture could not be made: {error}")
@@ -499,6 +515,10 @@ class Run:
         self._sink.stage("give back")
         self.restoration = self._host.restoration()
         self._sink.say(self.restoration.line)
+
+
+def _main(files: dict[str, Path]) -> Path:
+    return next(iter(files.values()))
 
 
 @contextmanager

@@ -113,12 +113,12 @@ def written(bench, chosen):
 
 
 def products(bench, chosen):
-    """Which file a run makes, and what it holds."""
+    """Which files a run makes, and what an embedding holds."""
     host, _ = _run(bench, chosen)
     files = [path for folder in (host.paths.lora, host.paths.embeddings) if folder.is_dir() for path in folder.iterdir()]
-    made = next(path for path in files if path.suffix in (".safetensors", ".pt"))
-    values = embedding_file.read(made).tolist() if chosen.method == "textual_inversion" else None
-    return made.relative_to(host.paths.lora.parent.parent), values
+    made = sorted(path for path in files if path.suffix in (".safetensors", ".pt"))
+    values = embedding_file.read(made[0]).tolist() if chosen.method == "textual_inversion" else None
+    return [path.relative_to(host.paths.lora.parent.parent) for path in made], values
 
 
 def whole(bench, chosen):
@@ -198,6 +198,7 @@ WHOLE = (
     ("optimizer.warmup", "0"),
     ("optimizer.unet_rate", "1e-3"),
 )
+PIVOT = (("method", "pivotal_tuning"), ("name", "zxqcat"), *FAST)
 SHUFFLED = ("data.shuffle_tags", "true")
 WALK = {
     "method": (products, "textual_inversion", ("name", "zxqcat"), *FAST),
@@ -233,6 +234,9 @@ WALK = {
     "tuning.format": (whole, "ckpt", *WHOLE),
     "tuning.lora_rank": (whole, "2", *WHOLE),
     "tuning.select": (whole, "true", *WHOLE),
+    "network.begin": (rates, "0.5", ("method", "pivotal_tuning")),
+    "embedding.until": (rates, "1", ("method", "pivotal_tuning")),
+    "embedding.bundle": (products, "false", *PIVOT),
     "embedding.vectors": (products, "2", *TEACHING),
     "embedding.init": (products, "red car", *TEACHING),
     "embedding.template": (items, "style", *TEACHING),

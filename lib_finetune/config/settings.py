@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lib_finetune.config.fields import setting
 
-METHODS = ("lora", "dreambooth", "textual_inversion")
+METHODS = ("lora", "dreambooth", "textual_inversion", "pivotal_tuning")
 ADAPTERS = ("lora", "loha", "lokr")
 OPTIMIZERS = ("auto", "adamw", "adamw8bit", "adafactor", "lion", "prodigy")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -115,6 +115,15 @@ class Network:
         "Patch the text encoder too: better likeness, a little slower.",
         source="Hugging Face DreamBooth blog",
     )
+    begin: float = setting(
+        0.0,
+        "Patches learn from",
+        "Share of the steps in which the word learns alone; as much as the word's own share: one after the other.",
+        unit="share",
+        low=0.0,
+        high=0.9,
+        when=lambda s: s.method == "pivotal_tuning",
+    )
 
 
 def _tunes_all(settings: Settings) -> bool:
@@ -168,13 +177,19 @@ class Tuning:
     select: bool = setting(False, "Choose it afterwards", "Load the finished checkpoint into the WebUI.", when=_tunes_all)
 
 
-def _teaches_words(settings: Settings) -> bool:
-    return settings.method == "textual_inversion"
+def teaches_word(settings: Settings) -> bool:
+    """Whether the method gives the file's name a meaning as a word of the prompt."""
+    return settings.method in ("textual_inversion", "pivotal_tuning")
+
+
+def patches(settings: Settings) -> bool:
+    """Whether the method trains a network beside the model."""
+    return settings.method in ("lora", "pivotal_tuning")
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """The new word of Textual Inversion."""
+    """The new word of Textual Inversion and pivotal tuning."""
 
     vectors: int = setting(
         4,
@@ -183,34 +198,57 @@ class Embedding:
         unit="tokens",
         low=1,
         high=74,
-        when=_teaches_words,
+        when=teaches_word,
     )
     init: str = setting(
         "",
         "Begin with",
         "Words whose meaning the vectors begin with (woman, glass vase), or an embedding file. Empty: the class word.",
-        when=_teaches_words,
+        when=teaches_word,
     )
     template: str = setting(
         "",
         "Templates",
         "subject, style, or a text file with a caption on each line, in which {trigger} is the word. Replaces the captions. "
         "Empty: captions beside the pictures, else subject.",
-        when=_teaches_words,
+        when=teaches_word,
     )
     rate: float | None = setting(
         None,
         "Learning rate of the vectors",
-        "Automatic: follows the optimizer (AdamW: 5e-3).",
+        "Automatic: follows the optimizer (AdamW: 5e-3, with patches 5e-4).",
         low=1e-9,
         high=10.0,
-        when=_teaches_words,
-        source="the WebUI's own default: 0.005",
+        when=teaches_word,
+        source="the WebUI's own default: 0.005; cloneofsimo's lora_pti: 5e-4",
     )
     keep_norm: bool = setting(
-        False, "Keep the vectors' length", "Bring each vector back to its first length; gentler beside other words.", when=_teaches_words
+        False, "Keep the vectors' length", "Bring each vector back to its first length; gentler beside other words.", when=teaches_word
     )
-    format: str = setting("safetensors", "File", "pt is for old tools.", choices=("safetensors", "pt"), when=_teaches_words)
+    until: float = setting(
+        0.5,
+        "Word learns until",
+        "Share of the steps after which the vectors stay and the patches go on; 1 teaches both to the end.",
+        unit="share",
+        low=0.0,
+        high=1.0,
+        when=lambda s: s.method == "pivotal_tuning",
+        source="train_text_encoder_ti_frac of diffusers' advanced training: 0.5",
+    )
+    bundle: bool = setting(
+        True,
+        "One file",
+        "Put the word into the LoRA file, where the WebUI 1.10 reads it. Off: two files, the word as an embedding, for other programs.",
+        when=lambda s: s.method == "pivotal_tuning",
+    )
+    format: str = setting(
+        "safetensors", "File", "pt is for old tools.", choices=("safetensors", "pt"), when=lambda s: teaches_word(s) and not bundles_word(s)
+    )
+
+
+def bundles_word(settings: Settings) -> bool:
+    """Whether the word goes into the LoRA file."""
+    return settings.method == "pivotal_tuning" and settings.embedding.bundle
 
 
 @dataclass(frozen=True)

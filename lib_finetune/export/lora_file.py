@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from lib_finetune.errors import InputError, Problem, SaveError
+from lib_finetune.export import bundled_word
 from lib_finetune.files import write_atomically
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -27,13 +28,20 @@ def refuse_taken(path: Path, overwrite: bool) -> None:
         raise InputError([Problem("name", message)])
 
 
-def write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], precision: str) -> None:
+def write(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    precision: str,
+    words: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write a LoRA file.
 
     Args:
         tensors: names of kohya's format, float32.
         metadata: `export.metadata.lora_metadata`; the hashes of the tensors are added here.
         precision: "fp16", "bf16" or "fp32".
+        words: word → [vectors, width], bundled as they are, in float32.
 
     Raises:
         SaveError: a value does not fit the precision or is not finite, the disk is full, the folder is not writable.
@@ -41,9 +49,10 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str
     from safetensors.torch import save
 
     cast = {name: value.detach().to("cpu", _DTYPES[precision]).contiguous() for name, value in tensors.items()}
+    cast |= {bundled_word.key(word): value.detach().to("cpu", torch.float32).contiguous() for word, value in (words or {}).items()}
     for name, value in cast.items():
         if not bool(torch.isfinite(value).all()):
-            whole = bool(torch.isfinite(tensors[name]).all())
+            whole = name in tensors and bool(torch.isfinite(tensors[name]).all())
             reason = f"does not fit {precision}; save in bf16 or fp32" if whole else "is not finite; the training went wrong"
             raise SaveError(f"{path.name} was not written: {name} {reason}.")
     write_atomically(path, save(cast, {**metadata, **_hashes(save(cast))}))

@@ -12,8 +12,8 @@ from PIL import Image
 
 from lib_finetune.adapters.merge import by_module, merged
 from lib_finetune.errors import CheckpointChangedError, HostError, InputError, Problem
+from lib_finetune.export import bundled_word, embedding_file
 from lib_finetune.export import card as cards
-from lib_finetune.export import embedding_file
 from lib_finetune.host import memory
 from lib_finetune.maths.schedule import scaled_linear
 from lib_finetune.model import checkpoint_file, layout, tokenizer
@@ -132,12 +132,15 @@ class HeadlessHost:
             return Verification(int(fits), 1, f"The vectors of {path.name} are {found} wide, the model's {wanted}.")
         from safetensors.torch import load_file
 
-        file = load_file(str(path))
-        known = self._kohya_shapes()
-        modules = by_module(file)
+        patches, words = bundled_word.parted(load_file(str(path)))
+        known, width = self._kohya_shapes(), self._layout.text["hidden_size"]
+        modules = by_module(patches)
         matched = sum(name in known for name in modules)
+        fitting = sorted(word for word, vectors in words.items() if vectors.shape[1] == width)
         cards.write_card(path, card)
-        return Verification(matched, len(modules), f"{matched} of {len(modules)} modules of {path.name} belong to the model.")
+        said = f"{matched} of {len(modules)} modules of {path.name} belong to the model"
+        brings = f"; it brings {len(fitting)} of {len(words)} words: {', '.join(fitting)}." if words else "."
+        return Verification(matched + len(fitting), len(modules) + len(words), said + brings)
 
     def _checkpoint_saved(self, path: Path) -> Verification:
         found = checkpoint_file.read(path, torch.float32, torch.device("cpu"))
@@ -163,11 +166,15 @@ class HeadlessHost:
         tensors = dict(self._tensors)
         if request.checkpoint:
             tensors |= self._standing_in(request.checkpoint)
+        vectors: dict[str, torch.Tensor] = {}
         for path, weight in request.loras:
-            tensors = merged(tensors, model, _lora(path), weight)
+            patches, words = bundled_word.parted(_lora(path))
+            tensors = merged(tensors, model, patches, weight)
+            vectors |= words
+        vectors |= {path.stem: embedding_file.read(path) for path in request.embeddings}  # these win, as in the WebUI
         with model.bound(tensors):
             tools = self.text_tools()
-            text = TextEncoder(model.text, tools.tokenizer, tools.clip_skip, learned=self._learned(model, tools, request.embeddings))
+            text = TextEncoder(model.text, tools.tokenizer, tools.clip_skip, learned=self._learned(model, tools, vectors))
             return sample(
                 model,
                 text,
@@ -185,8 +192,7 @@ class HeadlessHost:
         dtype = next(iter(self._tensors.values())).dtype
         return checkpoint_file.read(path, dtype, self._device)
 
-    def _learned(self, model: BorrowedModel, tools: TextTools, files: Iterable[Path]) -> LearnedVectors | None:
-        vectors = {path.stem: embedding_file.read(path) for path in files}
+    def _learned(self, model: BorrowedModel, tools: TextTools, vectors: Mapping[str, torch.Tensor]) -> LearnedVectors | None:
         width = self._layout.text["hidden_size"]
         wrong = [
             f"{name} is {value.shape[1]} wide, the model {width}: for another family."

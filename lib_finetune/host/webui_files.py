@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lib_finetune.export import bundled_word
 from lib_finetune.host import webui_weights
 from lib_finetune.host.webui_modules import lora_extension, webui
 from lib_finetune.ports import Verification
@@ -50,7 +52,7 @@ def same_file(one: str | Path, other: str | Path) -> bool:
 
 def _lora(path: Path, model: Any) -> Verification:
     networks = lora_extension()
-    total = _modules_in(path)
+    total, words = _parts_in(path)
     if networks is None:
         return Verification(
             0, len(total), "The WebUI's Lora extension is switched off, so nobody could check the file: enable it in the tab Extensions."
@@ -64,32 +66,46 @@ def _lora(path: Path, model: Any) -> Verification:
             f"The WebUI does not list {path.name}: it lies outside {webui('shared').cmd_opts.lora_dir}, or its name is taken.",
         )
     webui_weights.clean(model)
-    _forget_network(networks, path)
+    _forget_network(networks, path, model)
     try:
         network = networks.load_network(entry.name, entry)
     except (AssertionError, KeyError, ValueError, RuntimeError, OSError) as error:
         return Verification(0, len(total), f"The WebUI's Lora loader refused {path.name}: {error}")
     matched = {module.network_key.partition(".")[0] for module in network.modules.values()} & total
-    missing = sorted(total - matched)
-    said = f"The WebUI's Lora loader matched {len(matched)} of {len(total)} modules of {path.name}" + (
-        f"; not {missing[0]}." if missing else "."
-    )
-    return Verification(len(matched), len(total), said)
+    read = words & set(getattr(network, "bundle_embeddings", {}))
+    missing = sorted(total - matched) + sorted(f"the word {word}" for word in words - read)
+    said = f"The WebUI's Lora loader matched {len(matched)} of {len(total)} modules of {path.name}"
+    said += f" and read the word {', '.join(sorted(read))}" if read else ""
+    return Verification(len(matched) + len(read), len(total) + len(words), said + (f"; not {missing[0]}." if missing else "."))
 
 
-def _forget_network(networks: Any, path: Path) -> None:
+def forget_words(networks: Iterable[Any], model: Any) -> None:
+    """Take the words that these LoRA files bring out of the WebUI's table, as its `load_networks` does before each picture.
+
+    One that stayed would work in prompts without its file, and a newer state of it would give way to it.
+    """
+    for network in networks:
+        for word, embedding in getattr(network, "bundle_embeddings", {}).items():
+            if embedding.loaded:
+                webui("sd_hijack").model_hijack.embedding_db.register_embedding_by_name(None, model, word)
+
+
+def _forget_network(networks: Any, path: Path, model: Any) -> None:
     """Drop what the extension remembers of an overwritten file, so that the next picture reads it anew."""
+    forget_words([network for network in networks.loaded_networks if same_file(network.network_on_disk.filename, path)], model)
     for name, network in list(networks.networks_in_memory.items()):
         if same_file(network.network_on_disk.filename, path):
             networks.networks_in_memory.pop(name)
     networks.loaded_networks[:] = [network for network in networks.loaded_networks if not same_file(network.network_on_disk.filename, path)]
 
 
-def _modules_in(path: Path) -> set[str]:
+def _parts_in(path: Path) -> tuple[set[str], set[str]]:
+    """(modules, bundled words) of a LoRA file."""
     from safetensors import safe_open
 
     with safe_open(str(path), framework="pt") as file:
-        return {key.partition(".")[0] for key in file.keys()} - {"bundle_emb"}  # noqa: SIM118 - safe_open is no dict
+        keys = list(file.keys())
+    return {key.partition(".")[0] for key in keys} - {"bundle_emb"}, bundled_word.names(keys)
 
 
 def _checkpoint(path: Path) -> Verification:

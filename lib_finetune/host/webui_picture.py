@@ -130,4 +130,5 @@ def _networks_kept(model: Any) -> Iterator[None]:
         ):  # a network of theirs that the preview used has the preview's strength now
             net.te_multiplier, net.unet_multiplier, net.dyn_dim = strength
         if networks is not None:
+            webui_files.forget_words([net for net in networks.loaded_networks if net not in active], model)
             networks.loaded_networks[:] = active

@@ -41,8 +41,8 @@ class TextualInversionMethod:
         return batch_loss(self._denoiser, self._text, batch, generator), {}
 
     def after_step(self) -> None:
-        """Keep the norms."""
-        if self._norm is not None:
+        """Keep the norms of vectors that learn."""
+        if self._norm is not None and self._vectors.requires_grad:
             with torch.no_grad():
                 self._vectors.mul_(self._norm / self._vectors.norm(dim=1, keepdim=True).clamp(min=1e-12))
 

@@ -26,8 +26,9 @@ _SECTIONS = {
 }
 
 
-OF_METHOD = {"network": "lora", "tuning": "dreambooth", "embedding": "textual_inversion"}
-"""Sections that one method alone reads."""
+_PATCHES, _WORDS = ("lora", "pivotal_tuning"), ("textual_inversion", "pivotal_tuning")
+OF_METHOD = {"network": _PATCHES, "tuning": ("dreambooth",), "embedding": _WORDS}
+"""Sections that some methods alone read."""
 
 
 def more_settings() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,7 +36,7 @@ def more_settings() -> tuple[dict[str, Any], dict[str, Any]]:
     components: dict[str, Any] = {}
     parts: dict[str, Any] = {}
     for section, title in _SECTIONS.items():
-        shown = OF_METHOD.get(section) in (None, METHODS[0])
+        shown = METHODS[0] in OF_METHOD.get(section, METHODS)
         with gr.Accordion(title, open=False, elem_id=f"finetune_section_{section}", visible=shown) as part:
             for path, leaf in codec.all_leaves().items():
                 if path.startswith(section + ".") and path not in ON_TOP:
@@ -47,13 +48,18 @@ def more_settings() -> tuple[dict[str, Any], dict[str, Any]]:
 
 def method_choices() -> list[tuple[str, str]]:
     """(what the person reads, value) for each method."""
-    titles = {"lora": "LoRA", "dreambooth": "DreamBooth", "textual_inversion": "Textual Inversion"}
+    titles = {
+        "lora": "LoRA",
+        "dreambooth": "DreamBooth",
+        "textual_inversion": "Textual Inversion",
+        "pivotal_tuning": "LoRA with a word of its own (pivotal tuning)",
+    }
     return [(titles[method], method) for method in METHODS]
 
 
 def shown_parts(method: str) -> list[Any]:
     """Gradio updates for the parts of `OF_METHOD` when a method is chosen."""
-    return [gr.update(visible=wanted == method) for wanted in OF_METHOD.values()]
+    return [gr.update(visible=method in wanted) for wanted in OF_METHOD.values()]
 
 
 def _component(leaf: Leaf) -> Any:

@@ -126,6 +126,18 @@ class Processing:
         self.closed = True
 
 
+class Words:
+    """`EmbeddingDatabase` of modules/textual_inversion/textual_inversion.py, as far as words of LoRA files need it."""
+
+    def __init__(self) -> None:
+        self.word_embeddings: dict[str, Any] = {}
+
+    def register_embedding_by_name(self, embedding: Any, model: Any, name: str) -> None:
+        self.word_embeddings.pop(name, None)
+        if embedding is not None:
+            self.word_embeddings[name] = embedding
+
+
 class StubWebui:
     """Puts the fake modules into `sys.modules` (through monkeypatch) and lets tests reach into them."""
 
@@ -148,6 +160,10 @@ class StubWebui:
     @property
     def model(self) -> Any:
         return self.data.sd_model
+
+    @property
+    def words(self) -> Words:
+        return self.hijack.model_hijack.embedding_db
 
     def _entry(self, name: str) -> Any:
         filename = str(self.root / "models/Stable-diffusion" / f"{name}.safetensors")
@@ -200,7 +216,9 @@ class StubWebui:
         self.vae.reload_vae_weights = lambda vae_file: setattr(self.vae, "loaded", Path(vae_file).name if vae_file else None)
         self.lowvram = self._add("modules.lowvram", module_in_gpu=None, cpu=torch.device("cpu"))
         self.lowvram.send_everything_to_cpu = self._send_everything_to_cpu
-        hijack = types.SimpleNamespace(optimization_method="sdp", circular_enabled=False, apply_circular=lambda on: None)
+        hijack = types.SimpleNamespace(
+            optimization_method="sdp", circular_enabled=False, apply_circular=lambda on: None, embedding_db=Words()
+        )
         self.hijack = self._add("modules.sd_hijack", model_hijack=hijack, current_optimizer=types.SimpleNamespace(name="sdp"))
         txt2img = type("Txt2Img", (Processing,), {"cached_hr_c": [None, None], "cached_hr_uc": [None, None]})
         self.processing = self._add(
@@ -254,22 +272,47 @@ class StubWebui:
                 entry = types.SimpleNamespace(name=file.stem, alias=file.stem, filename=str(file))
                 networks.available_networks[file.stem] = networks.available_network_aliases[file.stem] = entry
 
-        networks.network_apply_weights, networks.list_available_networks, networks.load_network = (
+        networks.network_apply_weights, networks.list_available_networks, networks.load_network, networks.load_networks = (
             apply,
             list_available_networks,
             self._load_network,
+            self._load_networks,
         )
         return networks
 
     def _load_network(self, name: str, entry: Any) -> Any:
         from safetensors.torch import load_file
 
-        found = {}
-        for key in load_file(entry.filename):
-            place = key.partition(".")[0].replace("lora_unet_", "diffusion_model_").replace("lora_te_", "transformer_")
+        found, words = {}, {}
+        for key, value in load_file(entry.filename).items():
+            module, _, part = key.partition(".")
+            if module == "bundle_emb":
+                word, kind = part.split(".", 1)
+                assert kind.split(".")[0] == "string_to_param"
+                words[word] = types.SimpleNamespace(name=word, vec=value, loaded=None)
+            place = module.replace("lora_unet_", "diffusion_model_").replace("lora_te_", "transformer_")
             if place in self.model.network_layer_mapping:
                 found[place] = types.SimpleNamespace(network_key=key)
-        return types.SimpleNamespace(name=name, modules=found, network_on_disk=entry)
+        strengths = {"te_multiplier": 1.0, "unet_multiplier": 1.0, "dyn_dim": None}
+        return types.SimpleNamespace(name=name, modules=found, network_on_disk=entry, bundle_embeddings=words, **strengths)
+
+    def _load_networks(self, names: list[str]) -> None:
+        """What each picture begins with."""
+        networks, words = self.networks, self.words
+        for net in networks.loaded_networks:
+            for word, embedding in getattr(net, "bundle_embeddings", {}).items():
+                if embedding.loaded:
+                    words.register_embedding_by_name(None, self.model, word)
+        networks.loaded_networks.clear()
+        for name in names:
+            if name not in networks.networks_in_memory:
+                networks.networks_in_memory[name] = networks.load_network(name, networks.available_networks[name])
+            net = networks.networks_in_memory[name]
+            networks.loaded_networks.append(net)
+            for word, embedding in net.bundle_embeddings.items():
+                if embedding.loaded is not None or word not in words.word_embeddings:  # else one of the folder goes first
+                    embedding.loaded = True
+                    words.register_embedding_by_name(embedding, self.model, word)
 
     def generate(self, lora: str | None = None) -> list[torch.Tensor]:
         """What a txt2img of the person leaves behind: the list of networks and patched weights; returns the weights it used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from stub_webui import Model, StubWebui
 
 from lib_finetune.errors import CheckpointChangedError, HostError
+from lib_finetune.export import lora_file
 from lib_finetune.host.webui import WebuiHost
 from lib_finetune.ports import Card, PictureRequest
 
@@ -35,6 +37,44 @@ def test_a_key_that_the_loader_ignores_fails_by_name(host: WebuiHost, lora: Path
     save_file({f"{GOOD}.alpha": torch.ones(()), "lora_unet_nowhere.alpha": torch.ones(())}, str(lora))
     found = host.artifact_saved("lora", lora, CARD)
     assert not found.passed and "not lora_unet_nowhere" in found.message
+
+
+def bundled(path: Path, value: float) -> None:
+    patch = {f"{GOOD}.lora_up.weight": torch.ones(8, 2), f"{GOOD}.lora_down.weight": torch.ones(2, 8)}
+    lora_file.write(path, patch, {}, "fp16", {"zxqcat": torch.full((3, 8), value)})
+
+
+def test_a_word_in_the_file_is_read_by_the_loader(host: WebuiHost, lora: Path) -> None:
+    bundled(lora, 0.1)
+    found = host.artifact_saved("lora", lora, CARD)
+    assert found.passed and (found.matched, found.total) == (2, 2) and "1 of 1 modules" in found.message and "zxqcat" in found.message
+
+
+def test_a_word_that_the_loader_does_not_read_fails(host: WebuiHost, webui: StubWebui, lora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled(lora, 0.1)
+    load = webui.networks.load_network
+    monkeypatch.setattr(webui.networks, "load_network", lambda *given: types.SimpleNamespace(modules=load(*given).modules))  # 1.8 and older
+    found = host.artifact_saved("lora", lora, CARD)
+    assert not found.passed and "not the word zxqcat" in found.message
+
+
+def test_a_word_that_is_taught_again_is_read_anew(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
+    bundled(lora, 0.1)
+    webui.networks.list_available_networks()
+    webui.networks.load_networks(["my-cat"])
+    bundled(lora, 0.2)
+    host.artifact_saved("lora", lora, CARD)
+    webui.networks.load_networks(["my-cat"])
+    assert float(webui.words.word_embeddings["zxqcat"].vec[0, 0]) == pytest.approx(0.2)
+
+
+def test_a_preview_leaves_no_word_behind(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
+    bundled(lora, 0.1)
+    host.artifact_saved("lora", lora, CARD)
+    seen: list[str] = []
+    webui.during_picture = lambda: (webui.networks.load_networks(["my-cat"]), seen.extend(webui.words.word_embeddings))
+    host.picture(PictureRequest("zxqcat", loras=[(lora, 0.8)]))
+    assert seen == ["zxqcat"] and not webui.words.word_embeddings
 
 
 def test_a_file_outside_the_folder_fails(host: WebuiHost, lora: Path, tmp_path: Path) -> None:

@@ -86,4 +86,5 @@ def test_a_method_shows_its_own_part_only():
         "lora": [True, False, False],
         "dreambooth": [False, True, False],
         "textual_inversion": [False, False, True],
+        "pivotal_tuning": [True, False, True],
     }
