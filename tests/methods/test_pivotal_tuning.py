@@ -37,7 +37,7 @@ def bench(tmp_path):
 
 def picture(host, **given):
     request = PictureRequest("a photo of zxqcat", width_px=64, height_px=64, steps=2, **given)
-    return HeadlessHost.picture(host, request).tobytes()
+    return HeadlessHost.pictures(host, request, 1)[0].tobytes()
 
 
 def as_the_webui_reads(file):
@@ -93,7 +93,7 @@ def test_two_files_hold_the_same(bench):
     patches, words = bundled_word.parted(load_file(str(one)))
     assert same(patches, load_file(str(result.file))) and torch.equal(words["zxqcat"], embedding_file.read(word))
     assert word.with_suffix(".preview.png").is_file() and result.file.with_suffix(".png").is_file() and word.with_suffix(".json").is_file()
-    assert host.pictures[0].embeddings == (word,) and host.pictures[0].loras == ((result.file, 0.8),)
+    assert host.asked[0].embeddings == (word,) and host.asked[0].loras == ((result.file, 0.8),)
     assert any("zxqcat <lora:zxqcat:0.8>" in line for line in told.lines)
 
 

@@ -105,7 +105,7 @@ def test_two_embeddings_and_a_preview_work_in_one_prompt(bench):
 
     def picture(*embeddings):
         request = PictureRequest("zxqone beside zxqtwo", embeddings=embeddings, width_px=64, height_px=64, steps=2)
-        return HeadlessHost.picture(host, request).tobytes()
+        return HeadlessHost.pictures(host, request, 1)[0].tobytes()
 
     assert len({picture(), picture(files[0]), picture(files[1]), picture(*files), picture(*files[::-1])}) == 4
 

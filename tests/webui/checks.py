@@ -163,6 +163,26 @@ def checkpoint_works_at_once(world: World) -> str:
     return f"{file.stat().st_size / 1e6:.0f} MB; the preview equals the picture of the loaded file"
 
 
+def bundled_word_works_at_once(world: World) -> str:
+    """A word inside a LoRA file works while the file is named, means there what it meant in training, and is gone without it."""
+    from urllib.parse import urlencode
+
+    prompt = "a photo of zxqowl beside a red car"
+    before = world.webui.picture(prompt)
+    word = {"method": "pivotal_tuning", "embedding_vectors": "3", "embedding_init": "red car", "embedding_rate": "0.1"}
+    world.train("zxqowl", _SHORT, **word)
+    job = world.await_end("zxqowl")
+    assert any("read the word zxqowl" in line for line in job["log"]), job["log"]
+    assert any("exactly as it was" in line for line in job["log"]), job["log"]
+    assert world.webui.picture(prompt) == before, "the word works without its file"
+    file = world.file("zxqowl")
+    found = world.probe("conditioning?" + urlencode({"prompt": prompt, "file": str(file)}))
+    assert found["to ours"] < _SAME < found["to ours without the embedding"], found
+    assert len({before, world.webui.picture(f"{prompt} <lora:zxqowl:1>"), world.webui.picture("a red car <lora:zxqowl:1>")}) == 3
+    assert world.webui.picture(prompt) == before, "the word stays after its file"
+    return f"largest difference {found['to ours']:.1e}, without the word {found['to ours without the embedding']:.1e}"
+
+
 def pictures_during_training(world: World) -> str:
     """20 requests in a row give the pictures they gave before, soon, and the training is not harmed."""
     world.train("busy")
@@ -319,6 +339,7 @@ CHECKS = (
     file_works_at_once,
     embedding_works_at_once,
     checkpoint_works_at_once,
+    bundled_word_works_at_once,
     pictures_during_training,
     another_checkpoint_meanwhile,
     endings_give_back,

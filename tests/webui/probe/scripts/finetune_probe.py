@@ -70,25 +70,34 @@ def break_step(kind: str = "error", after: int = 5) -> bool:
 
 
 def conditioning(prompt: str, file: str) -> dict:
-    """How far the WebUI's conditioning of a prompt that names an embedding lies from that of our training path."""
+    """How far the WebUI's conditioning of a prompt that names an embedding, or a word of a LoRA file, lies from that of our path."""
     from pathlib import Path
 
+    from safetensors.torch import load_file
+
     from lib_finetune import build
-    from lib_finetune.export import embedding_file
+    from lib_finetune.adapters.merge import merged
+    from lib_finetune.export import bundled_word, embedding_file
     from lib_finetune.host.webui import WebuiHost
     from lib_finetune.model.learned import LearnedVectors
     from lib_finetune.model.prompts import TextEncoder
 
+    patches, words = bundled_word.parted(load_file(file))
+    if not words:
+        patches, words = {}, {Path(file).stem: embedding_file.read(Path(file))}
+    networks = sys.modules["networks"]
     with call_queue.queue_lock, torch.no_grad():
+        networks.load_networks([Path(file).stem] if patches else [], [1.0], [1.0], [None])
         theirs = shared.sd_model.cond_stage_model([prompt]).float()
+        networks.load_networks([])
+        _clean(shared.sd_model)
     host = WebuiHost()
     tools = host.text_tools()
     with host.lease() as lease, torch.no_grad():
         model = build.borrowed(lease, tools)
-        with model.bound(lease.tensors):
+        with model.bound(merged(lease.tensors, model, patches, 1.0)):
             plain = TextEncoder(model.text, tools.tokenizer, tools.clip_skip).encode([prompt]).float()
-            vectors = embedding_file.read(Path(file)).to(plain.device)
-            learned = LearnedVectors(model.text, tools.tokenizer, {Path(file).stem: vectors})
+            learned = LearnedVectors(model.text, tools.tokenizer, {word: value.to(plain.device) for word, value in words.items()})
             ours = TextEncoder(model.text, tools.tokenizer, tools.clip_skip, learned=learned).encode([prompt]).float()
     largest = [float((theirs - other).abs().max()) for other in (ours, plain)]
     return {"shape": list(theirs.shape), "to ours": largest[0], "to ours without the embedding": largest[1]}
