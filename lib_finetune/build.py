@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.plan import Plan as DataPlan
-from lib_finetune.data.scan import Report, scan
+from lib_finetune.data.scan import Picture, Report, scan
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.engine import precision
 from lib_finetune.engine.ema import Ema
@@ -33,9 +34,11 @@ from lib_finetune.engine.loop import Plan, Trainer
 from lib_finetune.engine.method import Method
 from lib_finetune.engine.turns import Turns
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.evaluate.validation import DRAWS, Validation
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
 from lib_finetune.maths import rates
+from lib_finetune.maths.noise import step_seed
 from lib_finetune.methods.denoising import Denoiser, Objective, PriorPrediction
 from lib_finetune.methods.dreambooth import DreamBoothMethod
 from lib_finetune.methods.lora import LoraMethod
@@ -68,6 +71,10 @@ _EMBEDDING_RATE = 50
 _PIVOT_RATE = 5
 """The same where patches help the embedding: 5e-4."""
 _TEXTS_KEPT = 512
+_FEWEST = 3
+"""Pictures that are left to train on when some are held out."""
+_VALIDATION = 3
+"""The stream of random numbers of validation; 1 and 2 are those of a step."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +83,18 @@ class Dataset:
 
     subject: Report
     classes: Report | None
+    held: tuple[Picture, ...] = ()
+    """Of the subject's, those that are not trained on."""
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The subject's that are trained on."""
+        return tuple(picture for picture in self.subject.pictures if picture not in self.held)
 
     @property
     def views(self) -> int:
         """Pictures an epoch shows, repeats counted."""
-        return sum(picture.repeats for picture in self.subject.pictures)
+        return sum(picture.repeats for picture in self.pictures)
 
 
 def dataset(settings: Settings) -> Dataset:
@@ -99,7 +113,18 @@ def dataset(settings: Settings) -> Dataset:
             problems += error.problems
     if problems:
         raise InputError(problems)
-    return Dataset(found["images"], found.get("class_images"))
+    return Dataset(found["images"], found.get("class_images"), _held_out(settings, found["images"].pictures))
+
+
+def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
+    """The pictures for validation, drawn by the seed."""
+    count, seed = settings.data.held_out, settings.training.seed
+    most = min(len(pictures) // 3, len(pictures) - _FEWEST)
+    if count > most:
+        said = f"{count} of {len(pictures)} pictures: two thirds of them, and at least {_FEWEST}, must be left to train on. "
+        said += f"Set it to {most} or less, or add pictures." if most > 0 else "Set it to 0, or add pictures."
+        raise InputError([Problem("data.held_out", said)])
+    return tuple(pictures[place] for place in sorted(random.Random(f"{seed}/held out").sample(range(len(pictures)), count)))
 
 
 def method_problems(settings: Settings) -> list[Problem]:
@@ -305,6 +330,9 @@ class Assembly:
     recipe: Recipe
     needs: tuple[str, ...]
     """Parts of the model that training steps use."""
+    validation: Validation | None = None
+    held: Batches | None = None
+    """The pictures held out; a micro step each."""
 
 
 def borrowed(lease: Lease, tools: TextTools) -> BorrowedModel:
@@ -337,9 +365,40 @@ def assemble(
     compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
     _prepare_modes(settings, model)
     plan = data_plan(settings, found)
-    batches = _batches(settings, plan, model, lease, cache_folder)
+    cache = _cache(settings, model, lease, cache_folder)
+    batches = _batches(settings, plan, model, cache)
     trainer = _trainer(settings, method, batches, compute, turns, report)
-    return Assembly(model, trainer, plan, batches, text, _recipe(settings, found, plan, network_module, info), ("unet", "text"))
+    recipe = _recipe(settings, found, plan, network_module, info)
+    made = Assembly(model, trainer, plan, batches, text, recipe, ("unet", "text"))
+    if found.held:
+        held = _batches(settings, _plan_of_held(plan, found.held), model, cache)
+        made = dataclasses.replace(made, held=held, validation=_validation(settings, trainer, held, len(found.held)))
+    return made
+
+
+def _plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
+    """Each picture once an epoch, in the same way every time."""
+    once = [dataclasses.replace(picture, repeats=1) for picture in held]
+    crop = "centre" if plan.crop == "random" else plan.crop
+    return dataclasses.replace(
+        plan, pictures=once, class_pictures=(), batch=1, crop=crop, flip=False, shuffle_tags=False, tag_dropout=0.0, caption_dropout=0.0
+    )
+
+
+def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int) -> Validation:
+    method, seed = trainer.method, settings.training.seed
+
+    def loss(picture: int, draw: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(step_seed(seed, picture * DRAWS + draw, _VALIDATION))
+        method.train(False)
+        try:
+            with trainer.precision.context():
+                return method.loss(held.batch(picture), generator)[0]
+        finally:
+            method.train(True)
+
+    named = {name: parameter for group in method.parameters().values() for name, parameter in group.items()}
+    return Validation(count, loss, named, settings.training.validate_every)
 
 
 def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
@@ -428,7 +487,7 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
     """Order, crops and captions of a run."""
     data = settings.data
     return DataPlan(
-        found.subject.pictures,
+        found.pictures,
         found.classes.pictures if found.classes and prior_of(settings) == "pictures" else (),
         resolution=data.resolution,
         buckets=data.buckets,
@@ -454,11 +513,14 @@ def _templates(settings: Settings) -> tuple[str, ...]:
     return load_templates(settings.embedding.template or "subject", "embedding.template")
 
 
-def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, lease: Lease, cache_folder: Path) -> Batches:
+def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path) -> LatentCache:
     vae = digest({name: tensor for name, tensor in lease.tensors.items() if name.startswith(layout.VAE)})
     precise = str(model.vae.quant_conv.weight.dtype)
     vae_key = hashlib.sha256(repr((sorted(vae.items()), precise)).encode()).hexdigest()
-    cache = LatentCache(cache_folder if settings.data.disk_cache else None, vae_key=vae_key)
+    return LatentCache(folder if settings.data.disk_cache else None, vae_key=vae_key)
+
+
+def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, cache: LatentCache) -> Batches:
     return Batches(plan, cache, lambda pixels: encode(model, pixels), settings.objective.prior_weight)
 
 
@@ -635,7 +697,7 @@ _MANY_TOKENS = 3
 
 def _recipe(settings: Settings, found: Dataset, plan: DataPlan, network_module: str, info: CheckpointInfo) -> Recipe:
     data, network, training = settings.data, settings.network, settings.training
-    pictures = found.subject.pictures
+    pictures = found.pictures
     steps = training.steps or 0
     return Recipe(
         name=settings.name,

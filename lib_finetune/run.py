@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -230,6 +230,8 @@ class Run:
         for report in (found.subject, found.classes):
             for line in report.lines() if report else ():
                 self._sink.say(line)
+        if found.held:
+            self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in found.held)}.")
         self._sink.say(build.arithmetic(settings, found.views))
         for note in notes:
             self._sink.say(note)
@@ -287,20 +289,24 @@ class Run:
                     ]
                 )
         assembly.trainer.load_state(stored["trainer"])
+        if assembly.validation:
+            assembly.validation.load_state(stored["validation"])
         self._sink.say(f"Going on at step {assembly.trainer.step} of {settings.training.steps}.")
 
     def _cache(self, assembly: build.Assembly) -> None:
         """Encode what the coming steps will need. Encoding takes turns too."""
         trainer, batches = assembly.trainer, assembly.batches
         per_step = trainer.plan.accumulation
-        missing = batches.missing(trainer.step * per_step, trainer.plan.steps * per_step)
+        missing = [(batches, variant) for variant in batches.missing(trainer.step * per_step, trainer.plan.steps * per_step)]
+        if assembly.held and assembly.validation:
+            missing += [(assembly.held, variant) for variant in assembly.held.missing(0, assembly.validation.pictures)]
         trainer.turns.use(("vae",))
-        for done, variant in enumerate(missing):
+        for done, (source, variant) in enumerate(missing):
             if self._control.stop_asked():
                 break
             self._sink.stage("cache", done, len(missing))
             with trainer.turns.step():
-                batches.encode_variant(variant)
+                source.encode_variant(variant)
         trainer.turns.use(assembly.needs)
 
     def _train(self, settings: Settings, assembly: build.Assembly, mark: str) -> None:
@@ -315,27 +321,48 @@ class Run:
         def state_due(step: int) -> bool:
             return step % saving.state_every == 0 and step < trainer.plan.steps
 
+        def validation_due(step: int) -> bool:
+            return assembly.validation is not None and assembly.validation.due(step, trainer.plan.steps)
+
         def act(step: int) -> None:
+            if validation_due(step):
+                self._validate(assembly)
             if state_due(step):
                 self._save_state(assembly, mark, settings)
             if file_due(step):
                 self._save_intermediate(settings, assembly, step)
 
         try:
-            trainer.train(self._control.stop_asked, lambda step: state_due(step) or file_due(step), act)
+            trainer.train(self._control.stop_asked, lambda step: validation_due(step) or state_due(step) or file_due(step), act)
         except DivergedError as error:
             raise self._with_last_good(settings, assembly, error) from error
         except BaseException as error:
             self._rescue(assembly, mark, settings, error)
             raise
         if trainer.step < trainer.plan.steps:
+            if assembly.validation and trainer.step > assembly.validation.step and not self._control.discard_asked():
+                self._validate(assembly)
             self._save_state(assembly, mark, settings)
+
+    def _validate(self, assembly: build.Assembly) -> None:
+        """Measure the state that would be saved now."""
+        validation, trainer = assembly.validation, assembly.trainer
+        assert validation is not None
+        with trainer.ema.applied():
+            loss = validation.measure(trainer.step, trainer.turns.step)
+        trainer.turns.close()
+        best = validation.best
+        said = (
+            "the best so far" if best and best.step == trainer.step else f"the best was {best.loss:.4f} at step {best.step}" if best else ""
+        )
+        self._sink.say(f"Loss on the pictures held out, step {trainer.step}: {loss:.4f}{said and ', ' + said}.")
 
     def _save_state(self, assembly: build.Assembly, mark: str, settings: Settings) -> None:
         """A state that cannot be written is said, and does not end the training."""
         run = {"pictures": mark, "settings": build.public_settings(settings)}
         try:
-            state.save(self._folder / STATE, {"run": run, "trainer": assembly.trainer.state()})
+            kept = {"validation": assembly.validation.state()} if assembly.validation else {}
+            state.save(self._folder / STATE, {"run": run, "trainer": assembly.trainer.state(), **kept})
         except SaveError as error:
             self._sink.say(f"The state of step {assembly.trainer.step} was not saved. {error}")
 
@@ -352,7 +379,7 @@ class Run:
     def _with_last_good(self, settings: Settings, assembly: build.Assembly, error: DivergedError) -> FinetuneError:
         step = assembly.trainer.ledger.good_step
         if step:
-            path = _main(self._write(settings, assembly, settings.name, step))
+            path = _main(self._write(settings, assembly, settings.name, step, assembly.trainer.ema.applied()))
             self._sink.say(f"{path.name} holds step {step}, the last good one.")
         return error
 
@@ -371,12 +398,14 @@ class Run:
             number += 1
         return free
 
-    def _write(self, settings: Settings, assembly: build.Assembly, name: str, step: int) -> dict[str, Path]:
-        """Write the files of a result under a free name; kind → file."""
+    def _write(
+        self, settings: Settings, assembly: build.Assembly, name: str, step: int, state: AbstractContextManager[None]
+    ) -> dict[str, Path]:
+        """Write the files of a result under a free name; kind → file. Inside ``state`` the parameters are those to be saved."""
         free = self._free(name, lambda found: self._targets(found).values())
         files = self._targets(free)
         recipe = dataclasses.replace(assembly.recipe, name=free, steps=step)
-        with assembly.trainer.ema.applied():
+        with state:
             artifact = assembly.trainer.method.artifact()
             for product in products_of(settings):
                 product.write(files[product.kind], artifact, recipe, settings, self._base)
@@ -401,7 +430,7 @@ class Run:
     def _save_intermediate(self, settings: Settings, assembly: build.Assembly, step: int) -> None:
         self._sink.stage("save")
         try:
-            files = self._write(settings, assembly, f"{settings.name}-{step:06d}", step)
+            files = self._write(settings, assembly, f"{settings.name}-{step:06d}", step, assembly.trainer.ema.applied())
         except SaveError as error:
             self._sink.say(f"The file of step {step} was not saved. {error}")
             return
@@ -419,7 +448,8 @@ class Run:
             self._sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
             return "discarded", None, step
         self._sink.stage("save")
-        files = self._write(settings, assembly, settings.name, step)
+        saved = self._best_step(assembly)
+        files = self._write(settings, assembly, settings.name, saved, _best(assembly))
         path = _main(files)
         if path.stem != settings.name:
             self._sink.say(f"{settings.name} was taken meanwhile; the result is called {path.stem}.")
@@ -433,7 +463,14 @@ class Run:
         if outcome == "done":
             (self._folder / STATE).unlink(missing_ok=True)
         self._sink.say(f"{path.name} is ready: {product_of(settings).call(path.stem, settings)}")
-        return outcome, path, step
+        return outcome, path, saved
+
+    def _best_step(self, assembly: build.Assembly) -> int:
+        """The step whose state the result holds: the best by the pictures held out, else the last."""
+        best, step = assembly.validation and assembly.validation.best, assembly.trainer.step
+        if best and best.step != step:
+            self._sink.say(f"The result holds step {best.step}, which did best on the pictures held out (loss {best.loss:.4f}).")
+        return best.step if best else step
 
     def _verify(self, settings: Settings, files: dict[str, Path]) -> None:
         self._sink.stage("verify")
@@ -455,7 +492,7 @@ class Run:
         stem = self._free(path.stem, lambda name: [folder / f"{name}.safetensors"])
         target = folder / f"{stem}.safetensors"
         try:
-            with self._host.lease(info, ("unet", "text")) as lease, assembly.trainer.ema.applied():
+            with self._host.lease(info, ("unet", "text")) as lease, _best(assembly):
                 found = extraction.extract(
                     assembly.trainer.method.artifact(), lease.tensors, build.lora_names(assembly.model), settings.tuning.lora_rank
                 )
@@ -515,6 +552,12 @@ class Run:
         self._sink.stage("give back")
         self.restoration = self._host.restoration()
         self._sink.say(self.restoration.line)
+
+
+def _best(assembly: build.Assembly) -> AbstractContextManager[None]:
+    """Inside, the parameters are those of the result."""
+    validation = assembly.validation
+    return validation.applied() if validation and validation.best else assembly.trainer.ema.applied()
 
 
 def _main(files: dict[str, Path]) -> Path:

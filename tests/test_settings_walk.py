@@ -164,6 +164,12 @@ def states(bench, chosen):
     return saved
 
 
+def measured(bench, chosen):
+    """When the loss on the pictures held out was measured."""
+    _, recorder = _run(bench, chosen)
+    return [line.partition(":")[0] for line in recorder.lines if "held out, step" in line]
+
+
 def overwriting(bench, chosen):
     """Whether a taken name is refused."""
     from lib_finetune.errors import InputError
@@ -218,6 +224,7 @@ WALK = {
     "data.max_tokens": (conditioning, "75"),
     "data.class_images": (items, "classes"),
     "data.class_count": (written, "2", *FAST),
+    "data.held_out": (items, "1"),
     "data.disk_cache": (cached, "false", *FAST),
     "network.adapter": (shapes, "loha"),
     "network.rank": (shapes, "4"),
@@ -267,6 +274,7 @@ WALK = {
     "training.precision": (trained, "bf16", *FAST),
     "training.gradient_checkpointing": (checkpointed, "true", *FAST),
     "training.ema_decay": (trained, "0.9", *FAST),
+    "training.validate_every": (measured, "1", ("data.held_out", "1"), *FAST),
     "training.clip_skip": (conditioning, "2"),
     "saving.every_steps": (written, "1", *FAST),
     "saving.every_epochs": (written, "1", ("training.steps", "6"), ("network.text_encoder", "false")),

@@ -74,6 +74,14 @@ class Data:
         high=10_000,
         source="Ruiz et al., DreamBooth, arXiv 2208.12242: 200",
     )
+    held_out: int = setting(
+        0,
+        "Pictures held out",
+        "So many pictures are not trained on: the loss on them is measured now and then, and the state that does best there is saved. 0 is off.",
+        unit="pictures",
+        low=0,
+        high=100,
+    )
     disk_cache: bool = setting(True, "Keep encoded pictures", "Store the encoded pictures on disk, so that the next run starts at once.")
 
 
@@ -357,6 +365,15 @@ class Training:
         "Save the moving average of what is trained instead of their last state; 0 is off, 0.99 is usual.",
         low=0.0,
         high=0.99999,
+    )
+    validate_every: int = setting(
+        100,
+        "Measure every … steps",
+        "How often the loss on the pictures held out is measured; each time costs about three steps a picture.",
+        unit="steps",
+        low=1,
+        high=100_000,
+        when=lambda s: s.data.held_out > 0,
     )
     clip_skip: int | None = setting(
         None, "Clip skip", "Automatic: as the WebUI is set. 1 reads the text encoder's last layer.", unit="layers", low=1, high=12

@@ -23,6 +23,9 @@ class Method(Protocol):
             generator: on the CPU, seeded for this step; all randomness of the loss comes from it.
         """
 
+    def train(self, mode: bool) -> None:
+        """Dropout on or off."""
+
     def after_step(self) -> None:
         """Restore the method's invariant after the optimizer moved the parameters."""
 

@@ -42,6 +42,9 @@ class DreamBoothMethod:
         """See `denoising.batch_loss`."""
         return batch_loss(self._denoiser, self._text, batch, generator, self._prior), {}
 
+    def train(self, mode: bool) -> None:
+        """There is no dropout."""
+
     def after_step(self) -> None:
         """DreamBooth has no invariant."""
 

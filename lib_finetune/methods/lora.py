@@ -33,6 +33,10 @@ class LoraMethod:
         """See `denoising.batch_loss`."""
         return batch_loss(self._denoiser, self._text, batch, generator, self._prior), {}
 
+    def train(self, mode: bool) -> None:
+        """See `Method.train`."""
+        self._adapter.train(mode)
+
     def after_step(self) -> None:
         """LoRA has no invariant."""
 

@@ -34,6 +34,10 @@ class PivotalTuningMethod:
         """See `LoraMethod.loss`."""
         return self._patches.loss(batch, generator)
 
+    def train(self, mode: bool) -> None:
+        """See `Method.train`."""
+        self._patches.train(mode)
+
     def after_step(self) -> None:
         """Both invariants."""
         self._patches.after_step()

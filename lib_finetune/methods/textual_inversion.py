@@ -40,6 +40,9 @@ class TextualInversionMethod:
         """Mean over the pictures; class pictures, whose captions do not name the embedding, teach it nothing."""
         return batch_loss(self._denoiser, self._text, batch, generator), {}
 
+    def train(self, mode: bool) -> None:
+        """There is no dropout."""
+
     def after_step(self) -> None:
         """Keep the norms of vectors that learn."""
         if self._norm is not None and self._vectors.requires_grad:
