@@ -44,7 +44,7 @@ from lib_finetune.methods.dreambooth import DreamBoothMethod
 from lib_finetune.methods.lora import LoraMethod
 from lib_finetune.methods.pivotal_tuning import PivotalTuningMethod
 from lib_finetune.methods.textual_inversion import TextualInversionMethod
-from lib_finetune.model import checkpoint_file, layout
+from lib_finetune.model import checkpoint_file, layout, word_name
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
 from lib_finetune.model.learned import LearnedVectors, first_values, ids_of
@@ -90,6 +90,11 @@ class Dataset:
     def pictures(self) -> tuple[Picture, ...]:
         """The subject's that are trained on."""
         return tuple(picture for picture in self.subject.pictures if picture not in self.held)
+
+    @property
+    def everything(self) -> tuple[Picture, ...]:
+        """The subject's and the class's."""
+        return (*self.subject.pictures, *(self.classes.pictures if self.classes else ()))
 
     @property
     def views(self) -> int:
@@ -210,25 +215,30 @@ def _is_file(init: str) -> bool:
     return Path(init).suffix in _EMBEDDING_FILES
 
 
-def word_problems(settings: Settings, tokenizer: Any, paths: Paths) -> list[Problem]:
-    """Whether the name of an embedding would get in the way: of a word, or of another embedding."""
+def word_problems(settings: Settings, found: Dataset | None, tokenizer: Any, paths: Paths) -> list[Problem]:
+    """Whether the name of an embedding would get in the way: of words, of the captions', or of another embedding."""
     name = settings.name.strip()
     if not teaches_word(settings) or not name:
         return []
     problems = []
     own = None if bundles_word(settings) else paths.embeddings / f"{name}.{settings.embedding.format}"
-    if len(ids_of(tokenizer, name)) <= 1:
-        problems.append(
-            Problem(
-                "name",
-                f"{name!r} is a word that the model knows, and every prompt with it would change. Choose another, for example my-{name}.",
-            )
-        )
+    texts = [picture.caption or "" for picture in found.everything] if found else [], _around(settings)
+    if reason := word_name.refusal(tokenizer, name, *texts):
+        problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
         same = path.stem.lower() == name.lower() and path.suffix.lower() in (*_EMBEDDING_FILES, ".png", ".webp")
         if same and path != own:
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems
+
+
+def _around(settings: Settings) -> list[str]:
+    """Templates and class word, without the word that is taught; a list of templates that cannot be read is told elsewhere."""
+    try:
+        templates = _templates(settings)
+    except InputError:
+        templates = ()
+    return [*(template_caption(template, "", "") for template in (*templates, settings.data.template)), settings.data.class_word]
 
 
 def automatic_steps(views: int, batch: int, accumulation: int, method: str = "lora") -> int:

@@ -147,7 +147,7 @@ class Run:
         if not any(problem.field == "name" for problem in problems):
             collect(self._check_output)
             if teaches_word(self._given):
-                problems += build.word_problems(self._given, self._host.text_tools().tokenizer, self._host.paths)
+                problems += build.word_problems(self._given, found, self._host.text_tools().tokenizer, self._host.paths)
         problems += build.method_problems(self._given)
         problems += [Problem("", reason) for reason in self._host.refusals()]
         if problems or found is None:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.export import embedding_file
 from lib_finetune.methods.textual_inversion import KEY
+from lib_finetune.model import word_name
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.learned import LearnedVectors, first_values, ids_of
 from lib_finetune.model.prompts import CHUNK, END, START, TextEncoder, chunks_of
@@ -188,6 +189,31 @@ def test_captions_get_the_name_in_front_and_templates_win(bench):
 @pytest.mark.parametrize("name", ["cat", "dog"])
 def test_a_word_of_the_vocabulary_is_refused(bench, name):
     assert f"my-{name}" in problems_of(bench, name=name)["name"]
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"), [("woman2", "woman20"), ("1girl", "1 girl"), ("glass vase", "one another"), ("ishly", "ishly'"), ("2.5", "2.50")]
+)
+def test_a_name_that_prompts_hold_by_chance_is_refused(bench, tokenizer, name, inside):
+    said = problems_of(bench, name=name)["name"]
+    proposed = said.rsplit(" ", 1)[1].removesuffix(".")
+    assert inside in said and word_name.refusal(tokenizer, proposed) is None
+    if "other words, such as" in said:
+        word = said.split("such as '")[1].split("'")[0]
+        ids, longer = ids_of(tokenizer, name), ids_of(tokenizer, word)
+        assert any(longer[place : place + len(ids)] == ids for place in range(1, len(longer)))
+
+
+def test_a_name_inside_other_words_of_a_caption_or_template_is_refused(bench):
+    (bench.images / "0.txt").write_text("a zxqcat on grass", encoding="utf-8")
+    assert "a zxqcat on grass" in problems_of(bench, name="qcat")["name"]
+    assert "close-up" in problems_of(bench, name="close-up")["name"]
+    assert bench.run(TEACH)[0].outcome == "done"  # as a word it may stand in captions
+
+
+@pytest.mark.parametrize("name", ["my-cat", "zxq-cat", "my_style", "kittycat", "anna-marie"])
+def test_a_word_of_its_own_is_not_refused(tokenizer, name):
+    assert word_name.refusal(tokenizer, name) is None
 
 
 def test_the_name_of_another_embedding_is_refused(bench):
