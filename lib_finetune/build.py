@@ -125,7 +125,7 @@ def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture,
     """The pictures for validation, drawn by the seed."""
     count, seed = settings.data.held_out, settings.training.seed
     most = min(len(pictures) // 3, len(pictures) - _FEWEST)
-    if count > most:
+    if count and count > most:
         said = f"{count} of {len(pictures)} pictures: two thirds of them, and at least {_FEWEST}, must be left to train on. "
         said += f"Set it to {most} or less, or add pictures." if most > 0 else "Set it to 0, or add pictures."
         raise InputError([Problem("data.held_out", said)])

@@ -1,7 +1,8 @@
-"""Speed and memory: ``python -m tests.bench lora [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]``.
+"""Speed and memory: ``python -m tests.bench lora|textual_inversion [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]``.
 
 Random weights; no figure here says anything about pictures. A step is compared in CPU-seconds with a bare eager loop that has
-the same adapters and optimizer but no data, no text encoder, no turns and no reports, in one process, the two in alternation.
+the same adapters or vectors and optimizer but no data, no turns and no reports, in one process, the two in alternation. The
+loop encodes text only where the method trains through the text encoder in every step: for Textual Inversion.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from lib_finetune.ports import CheckpointInfo, StepReport
 from lib_finetune.run import Run
 from tests.fakes.pictures import draw
 
-GFLOP_256 = 361.0  # a LoRA step of SD1.5 at 256 px, one picture: measuring.md
+GFLOP_256 = {"lora": 361.0}  # a step of SD1.5 at 256 px, one picture: measuring.md
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -96,8 +97,11 @@ def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]
     with host.lease() as lease:
         model: Any = BorrowedModel(host._layout)
         with model.bound(lease.tensors):
-            adapter = build.adapter_of(settings, model)
-            parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
+            if settings.method == "lora":
+                adapter = build.adapter_of(settings, model)
+                parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
+            else:
+                parameters = [torch.nn.Parameter(torch.randn(settings.embedding.vectors, host._layout.text["hidden_size"]) / 50)]
             optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
             dtype = model.unet.conv_in.weight.dtype
             cond = torch.randn(1, 77, host._layout.text["hidden_size"], dtype=dtype)
@@ -105,12 +109,28 @@ def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]
             found = []
             for _ in range(steps):
                 start = time.process_time()
+                if settings.method == "textual_inversion":
+                    cond = _encoded(model, parameters[0])
                 loss = (model.unet(noisy, torch.tensor([500]), cond).sample.float() - noise).square().mean()
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 found.append(time.process_time() - start)
     return found[1:]
+
+
+def _encoded(model: Any, vectors: torch.Tensor) -> torch.Tensor:
+    """Conditioning of a caption in which the vectors stand behind the first token."""
+
+    def placed(_module: Any, _given: Any, output: torch.Tensor) -> torch.Tensor:
+        return torch.cat([output[:, :1], vectors[None].to(output.dtype), output[:, 1 + len(vectors) :]], dim=1)
+
+    handle = model.text.embeddings.token_embedding.register_forward_hook(placed)
+    try:
+        found: torch.Tensor = model.text(input_ids=torch.zeros(1, 77, dtype=torch.long)).last_hidden_state
+    finally:
+        handle.remove()
+    return found
 
 
 def matrix_rate() -> float:
@@ -123,8 +143,8 @@ def matrix_rate() -> float:
     return 3 * 2 * 2048**3 / 1e9 / (time.process_time() - start)
 
 
-def lora(options: argparse.Namespace) -> dict[str, float | str]:
-    """Measure a LoRA training."""
+def measured(options: argparse.Namespace) -> dict[str, float | str]:
+    """Measure a training."""
     layout = sd15_layout() if options.widths == "full" else tiny_layout()
     heads = layout.text["num_attention_heads"]
     tensors = random_checkpoint(layout, 0, _DTYPES[options.base])
@@ -134,7 +154,9 @@ def lora(options: argparse.Namespace) -> dict[str, float | str]:
         host = TimedHost(tensors, CheckpointInfo("random", None, None, None, None), root, heads)
         del tensors
         pairs = {
-            "name": "bench",
+            "method": options.what,
+            "name": "zxqbench",
+            "data.caption_dropout": "0",
             "data.images": str(draw(root / "pictures", 2, (options.resolution,) * 2)),
             "data.trigger": "zxq",
             "data.resolution": str(options.resolution),
@@ -152,13 +174,13 @@ def lora(options: argparse.Namespace) -> dict[str, float | str]:
             Run(settings, host, root / "run", clocks[-1], clocks[-1]).execute()
             bare += bare_loop(host, settings, options.steps // 2 + 1)
         ours = statistics.median(clocks[0].per_step() + clocks[1].per_step())
-        rate = matrix_rate()
-        floor = GFLOP_256 * (options.resolution / 256) ** 2 / rate
+        rate, work = matrix_rate(), GFLOP_256.get(options.what)
+        floor = work and work * (options.resolution / 256) ** 2 / rate
         return {
             "CPU-seconds a step": round(ours, 2),
             "bare loop": round(statistics.median(bare), 2),
             "ratio": round(ours / statistics.median(bare), 3),
-            "times the FLOP floor (full widths)": round(ours / floor, 2) if options.widths == "full" else "-",
+            "times the FLOP floor (full widths)": round(ours / floor, 2) if floor and options.widths == "full" else "-",
             "start to first step, warm, s": round(clocks[1].wall("start", "train"), 2),
             "of which the digest, s": round(host.remember_s, 2),
             "last step to file, s": round(clocks[1].wall("save", "verify"), 2),
@@ -170,11 +192,11 @@ def lora(options: argparse.Namespace) -> dict[str, float | str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("what", choices=("lora",))
+    parser.add_argument("what", choices=("lora", "textual_inversion"))
     parser.add_argument("--widths", choices=("full", "tiny"), default="full")
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--base", choices=tuple(_DTYPES), default="fp32")
     parser.add_argument("--text-encoder", choices=("true", "false"), default="false")
-    for name, value in lora(parser.parse_args()).items():
+    for name, value in measured(parser.parse_args()).items():
         sys.stdout.write(f"{name:40} {value}\n")

@@ -138,6 +138,13 @@ def test_vectors_stand_where_the_webui_puts_them(tokenizer):
     assert torch.equal(ours, theirs)
 
 
+def test_the_report_tells_how_many_captions_got_the_name(bench):
+    (bench.images / "0.txt").write_text("a red thing", encoding="utf-8")
+    (bench.images / "1.txt").write_text("ZXQcat, blue", encoding="utf-8")
+    lines = bench.run(TEACH)[1].lines
+    assert 'The trigger word "zxqcat" is put in front of 1 of 3 captions.' in lines
+
+
 def test_a_word_of_many_vectors_is_never_parted():
     run = tuple(range(50000, 50010))
     rows = chunks_of([*range(1, 71), run, 5], comma=267)
