@@ -58,7 +58,7 @@ def _measure(options: argparse.Namespace, train: Train | None) -> str:
     from . import comparison
 
     kind = "subject" if options.subject else "style"
-    options.identifier = options.identifier or (_NEW_WORD if options.method == "textual_inversion" else folders.IDENTIFIER)
+    options.identifier = options.identifier or (_NEW_WORD if options.method in _TEACH_WORDS else folders.IDENTIFIER)
     task = comparison.Task(
         kind,
         options.subject or options.style,
@@ -119,6 +119,7 @@ def _refuse(options: argparse.Namespace, train: Train | None) -> None:
         raise InputError(problems)
 
 
+_TEACH_WORDS = ("textual_inversion", "pivotal_tuning")
 _NEW_WORD = "zxq"
 """Two tokens: an embedding may not take the name of a word that the vocabulary has."""
 
@@ -126,8 +127,8 @@ _NEW_WORD = "zxq"
 def _training(options: argparse.Namespace, kind: str, name: str) -> list[tuple[str, str]]:
     """Write the training pictures and give the settings of the training."""
     method = options.method or "lora"
-    # An embedding is called by its file name, which therefore is the word of the captions.
-    title = options.identifier if method == "textual_inversion" else f"nano-{name}-{method}"
+    # A word that is learned is the file's name, which therefore is the word of the captions.
+    title = options.identifier if method in _TEACH_WORDS else f"nano-{name}-{method}"
     values = {"method": method, "name": title, **preset(method), "training.seed": str(options.seed)}
     pictures = options.out / "pictures" / name
     values["data.images"] = str(pictures)
@@ -177,7 +178,7 @@ def _measure_arguments(parser: argparse.ArgumentParser, styles: Sequence[str]) -
     )
     parser.add_argument("--weight", type=float, default=1.0, help="of LoRA files")
     parser.add_argument(
-        "--identifier", help=f"the word in prompts that calls what was trained ({folders.IDENTIFIER}; for textual_inversion {_NEW_WORD})"
+        "--identifier", help=f"the word in prompts that calls what was trained ({folders.IDENTIFIER}; where a word is learned {_NEW_WORD})"
     )
     parser.add_argument("--checkpoint", type=Path, default=checkpoint.FILE, help="what is trained on, or was")
     parser.add_argument("--second", type=Path, metavar="FILE", help="another checkpoint to try the result on (portability)")

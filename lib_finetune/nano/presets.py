@@ -16,6 +16,13 @@ PRESETS: dict[str, dict[str, str]] = {
     "lora": {**_ALL, "training.steps": "200", "optimizer.unet_rate": "1e-3", "optimizer.text_encoder_rate": "5e-4"},
     "dreambooth": {**_ALL, "training.steps": "200", "optimizer.unet_rate": "1e-4", "optimizer.text_encoder_rate": "5e-5"},
     "textual_inversion": {**_ALL, "training.steps": "300", "embedding.rate": "1e-2"},
+    "pivotal_tuning": {
+        **_ALL,
+        "training.steps": "200",
+        "optimizer.unet_rate": "1e-3",
+        "optimizer.text_encoder_rate": "5e-4",
+        "embedding.rate": "1e-2",
+    },
 }
 """Settings by method: dotted name → value as typed."""
 

@@ -59,7 +59,7 @@ def read(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
         tensors: dict[str, torch.Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError([Problem("--file", f"{path} cannot be read as a .safetensors file: {error}")]) from error
-    if all(name.startswith(("lora_unet_", "lora_te_")) for name in names):
+    if all(name.startswith(("lora_unet_", "lora_te_", "bundle_emb.")) for name in names):
         return LORA, tensors
     if len(tensors) == 1 and next(iter(tensors.values())).ndim <= 2:
         return EMBEDDING, tensors
@@ -72,22 +72,25 @@ def painter(checkpoint: Path, file: Path | None = None, *, weight: float = 1.0, 
 
     Args:
         weight: of a LoRA.
-        identifier: the word of a prompt that an embedding stands for.
+        identifier: the word of a prompt that an embedding, or the word in a LoRA file, stands for.
 
     Raises:
         InputError: a file is missing, broken, of another family or for another model.
     """
     from lib_finetune.adapters.merge import merged
+    from lib_finetune.export import bundled_word
 
     kind, patch = read(file) if file else (CHECKPOINT, {})
     if kind == CHECKPOINT and file:
         checkpoint = file
     model, tensors = _model(checkpoint)
     encode: Callable[[list[str]], torch.Tensor] = tokens.encode
+    words = patch if kind == EMBEDDING else {}
     if kind == LORA:
-        tensors = merged(tensors, model, patch, weight, "--file")
-    if kind == EMBEDDING:
-        tensors, encode = _with_embedding(tensors, next(iter(patch.values())), identifier)
+        patches, words = bundled_word.parted(patch)
+        tensors = merged(tensors, model, patches, weight, "--file")
+    if words:
+        tensors, encode = _with_embedding(tensors, next(iter(words.values())), identifier)
         model = _borrowed(tensors)
     model.bind(tensors)
     return lambda prompts, seeds: evaluate.paint(

@@ -148,6 +148,20 @@ def test_an_embedding_stands_for_the_identifier(base, tmp_path):
     assert not np.array_equal(embedded(["a photo of sks star"], [1]), plain(["a photo of sks star"], [1]))
 
 
+def test_a_word_in_a_lora_file_stands_for_the_identifier(base, lora, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    table = load_file(base / "nano.safetensors")["cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"]
+    red = tokens.tokenizer()("red", add_special_tokens=False).input_ids
+    save_file({**load_file(lora), "bundle_emb.sks.string_to_param.*": table[red].contiguous()}, tmp_path / "both.safetensors")
+
+    def painted(file, prompt):
+        return trained.painter(base / "nano.safetensors", file, identifier="sks", steps=2, guidance=5.0)([prompt], [1])
+
+    assert np.array_equal(painted(tmp_path / "both.safetensors", "a photo of sks star"), painted(lora, "a photo of red star"))
+    assert not np.array_equal(painted(tmp_path / "both.safetensors", "a photo of sks star"), painted(lora, "a photo of sks star"))
+
+
 def test_equal_requests_are_painted_once():
     asked = []
 
