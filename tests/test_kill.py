@@ -1,6 +1,5 @@
 """A killed run goes on to the same file, and files are whole or absent; real processes, SIGKILL."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 import pytest
 from safetensors.torch import save_file
 
+from lib_finetune.__main__ import main
 from tests.fakes.host import tiny_tensors
 from tests.fakes.pictures import draw
 from tests.fakes.runs import same, tensors
@@ -19,7 +19,7 @@ STEPS = 8
 
 def command(root, out, *more):
     return [
-        sys.executable, "-m", "lib_finetune", "train", "lora", "--checkpoint", str(root / "tiny.safetensors"), "--images", str(root / "pictures"),
+        "train", "lora", "--checkpoint", str(root / "tiny.safetensors"), "--images", str(root / "pictures"),
         "--name", "cat", "--trigger", "zxq", "--steps", str(STEPS), "--resolution", "64", "--output-root", str(out),
         "--set", "network.rank=2", "--set", "network.targets=attention",
         "--set", "network.dropout=0.1", "--set", "preview.enabled=false", "--set", "saving.state_every=1", *more,
@@ -31,13 +31,15 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("kill")
     draw(root / "pictures")
     save_file(tiny_tensors(), root / "tiny.safetensors", metadata={"text_encoder_heads": "2"})
-    subprocess.run(command(root, root / "straight"), check=True, capture_output=True, env=os.environ)
+    assert main(command(root, root / "straight")) == 0
     return root
 
 
 def kill_once(root, out, *, while_saving):
     """Start a run, kill it in the middle of a step or while a state is being written; returns whether it was still alive."""
-    process = subprocess.Popen(command(root, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lib_finetune", *command(root, out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     runs = out / ".finetune" / "runs"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
@@ -55,6 +57,5 @@ def kill_once(root, out, *, while_saving):
 def test_a_killed_run_goes_on_to_the_same_file(root, tmp_path, while_saving):
     kill_once(root, tmp_path, while_saving=while_saving)
     assert not list((tmp_path / "models").rglob("*.safetensors"))  # no half a file among the results
-    done = subprocess.run(command(root, tmp_path, "--continue"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert main(command(root, tmp_path, "--continue")) == 0
     assert same(tensors(root / "straight/models/Lora/cat.safetensors"), tensors(tmp_path / "models/Lora/cat.safetensors"))
