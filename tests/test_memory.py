@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch 2.1 counts no storages")
 
@@ -15,7 +15,7 @@ def test_checkpointing_costs_less():
 
     def peak(checkpointing: str) -> float:
         changes = {"training.gradient_checkpointing": checkpointing, "network.text_encoder": "false", "network.targets": "attention"}
-        found = step(changes, 128, torch.float16, tiny_layout(), count=1)
+        found = step(changes, 128, torch.float16, small_layout(), count=1)
         assert found["weights and adapters"] < found["between steps"] < found["peak"]
         return found["peak"]
 

@@ -13,7 +13,7 @@ from lib_finetune.maths.schedule import scaled_linear
 from lib_finetune.methods.denoising import Denoiser
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.prompts import TextEncoder
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import FakeHost, tiny_tensors
 from tests.fakes.pictures import draw
 from tests.fakes.runs import Bench, metadata, settings, tensors
@@ -51,14 +51,14 @@ def items(bench, chosen):
 
 def shapes(_bench, chosen):
     """Names and shapes in the file."""
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     model.bind(tiny_tensors())
     return {name: tuple(value.shape) for name, value in build.adapter_of(chosen, model).state().items()}
 
 
 def alphas(_bench, chosen):
     """Alphas in the file."""
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     model.bind(tiny_tensors())
     return {name: value.item() for name, value in build.adapter_of(chosen, model).state().items() if name.endswith("alpha")}
 
@@ -88,7 +88,7 @@ def losses(_bench, chosen):
 
 def conditioning(bench, chosen):
     """What the text encoder makes of a long caption."""
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     model.bind(tiny_tensors())
     tools = bench.host().text_tools()
     text = TextEncoder(model.text, tools.tokenizer, chosen.training.clip_skip, chosen.data.max_tokens)

@@ -8,7 +8,7 @@ from lib_finetune.adapters.merge import by_module, delta, merged
 from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.errors import InputError
 from lib_finetune.model.borrowed import BorrowedModel
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 
 INPUT = (torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 700]), torch.ones(2, 77, 32))
@@ -16,7 +16,7 @@ INPUT = (torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), to
 
 def attach(name, tensors, conv_rank=2, dropout=0.0):
     torch.manual_seed(0)
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     model.bind(tensors)
     targets = unet_targets(model.unet, "all", 4, 2, conv_rank, 1) + text_targets(model.text, 4, 2)
     adapter = ADAPTERS[name]({"unet": model.unet, "text": model.text}, targets, AdapterOptions(dropout, factor=4))
@@ -39,7 +39,7 @@ def output(model):
 @pytest.mark.parametrize("name", list(ADAPTERS))
 def test_an_adapter_changes_nothing_at_the_start(name):
     tensors = tiny_tensors()
-    plain = BorrowedModel(tiny_layout())
+    plain = BorrowedModel(small_layout())
     plain.bind(tensors)
     model, _ = attach(name, tensors)
     assert torch.equal(output(model), output(plain))
@@ -50,10 +50,10 @@ def test_the_file_merged_into_the_weights_gives_the_same_output(name):
     tensors = tiny_tensors()
     model, adapter = attach(name, tensors)
     shake(adapter)
-    plain = BorrowedModel(tiny_layout())
+    plain = BorrowedModel(small_layout())
     plain.bind(merged(tensors, plain, adapter.state(), 1.0))
     ours, theirs = output(model), output(plain)
-    base = BorrowedModel(tiny_layout())
+    base = BorrowedModel(small_layout())
     base.bind(tensors)
     assert (ours - output(base)).abs().max() > 1e-3
     assert torch.allclose(ours, theirs, atol=2e-3)  # rounding, through sixteen residual blocks with large random patches
@@ -123,7 +123,7 @@ def test_lycoris_reads_the_file_to_the_same_change(name):
 
 
 def test_a_file_for_another_model_is_refused():
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     with pytest.raises(InputError, match="lora_unet_nowhere"):
         merged(tiny_tensors(), model, {"lora_unet_nowhere.lora_up.weight": torch.zeros(1)}, 1.0)
 

@@ -14,7 +14,7 @@ from lib_finetune.engine.turns import Turns
 from lib_finetune.errors import CheckpointChangedError, DivergedError, InputError, SaveError
 from lib_finetune.files import write_atomically
 from lib_finetune.model.borrowed import BorrowedModel
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import FakeHost
 
 CPU = torch.device("cpu")
@@ -113,7 +113,7 @@ def test_ema_follows_and_gives_the_parameters_back():
 
 
 def turns_on(host, on_changed=lambda error: None, turn_s=0.0):
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     return Turns(host, host.checkpoint(), model, on_changed, turn_s), model
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from lib_finetune.export import lora_file
 from lib_finetune.model.borrowed import BorrowedModel
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 from tests.fakes.runs import Bench, metadata
 
@@ -63,10 +63,10 @@ def test_diffusers_gives_the_effect_that_we_give(made):
     from tests.fakes.host import FakeHost
 
     tensors = tiny_tensors()
-    plain, ours = BorrowedModel(tiny_layout()), BorrowedModel(tiny_layout())
+    plain, ours = BorrowedModel(small_layout()), BorrowedModel(small_layout())
     plain.bind(tensors)
     ours.bind(merged(tensors, ours, load_file(str(made)), 1.0))
-    text = CLIPTextModel(CLIPTextConfig(**tiny_layout().text))
+    text = CLIPTextModel(CLIPTextConfig(**small_layout().text))
     text.load_state_dict(dict(plain.text.state_dict()), strict=False)
     tokenizer: CLIPTokenizer = FakeHost(made.parent).text_tools().tokenizer
     pipe = StableDiffusionPipeline(
@@ -94,7 +94,7 @@ def test_lycoris_reads_every_key_and_gives_the_effect_that_we_give(tmp_path, kin
     rates = {"optimizer.unet_rate": "0.05", "optimizer.text_encoder_rate": "0.05", "optimizer.warmup": "0"}
     file = Bench(tmp_path).run({**changes, **rates, "saving.precision": "fp32"})[0].file
     tensors = tiny_tensors()
-    plain, ours = BorrowedModel(tiny_layout()), BorrowedModel(tiny_layout())
+    plain, ours = BorrowedModel(small_layout()), BorrowedModel(small_layout())
     plain.bind(tensors)
     ours.bind(merged(tensors, ours, load_file(str(file)), 1.0))
     given = (torch.randn(1, 4, 8, 8), torch.tensor([300]), torch.randn(1, 77, 32))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from lib_finetune.host.headless import HeadlessHost
-from lib_finetune.model.random_weights import random_checkpoint, tiny_layout
+from lib_finetune.model.random_weights import random_checkpoint, small_layout
 from lib_finetune.ports import Card, CheckpointInfo, Lease, PictureRequest, Restoration, TextTools, Verification
 
 
@@ -35,7 +35,7 @@ _MODULES: set[str] = set()
 def tiny_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
     """A fresh copy of the tiny checkpoint."""
     if seed not in _TINY:
-        _TINY[seed] = random_checkpoint(tiny_layout(), seed)
+        _TINY[seed] = random_checkpoint(small_layout(), seed)
     return {name: tensor.clone() for name, tensor in _TINY[seed].items()}
 
 

@@ -15,7 +15,7 @@ from lib_finetune.errors import DivergedError, InputError, OutOfMemoryError
 from lib_finetune.methods import denoising
 from lib_finetune.model import checkpoint_file, layout
 from lib_finetune.model.borrowed import BorrowedModel
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.optim import footprint
 from lib_finetune.ports import MemoryUse
 from lib_finetune.run import CHECKPOINT, STATE
@@ -94,16 +94,16 @@ def test_diffusers_reads_the_file(bench):
 
     result, _, _host = bench.run(WHOLE | RARE, host=FiledHost(bench.root / "host"))
     file = {name: value.float() for name, value in load_file(str(result.file)).items() if name != "betas"}
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     model.bind({name: value for name, value in file.items() if "position_ids" not in name})
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    unet = UNet2DConditionModel(**tiny_layout().unet)
+    unet = UNet2DConditionModel(**small_layout().unet)
     unet.load_state_dict(convert_ldm_unet_checkpoint(dict(file), {**unet.config, "layers_per_block": 2}))
     noisy, cond = torch.randn(1, 4, 8, 8), torch.randn(1, 77, unet.config.cross_attention_dim)
     with torch.no_grad():
         torch.testing.assert_close(unet(noisy, 3, cond).sample, model.unet(noisy, 3, cond).sample)
-    vae = AutoencoderKL(**tiny_layout().vae)
+    vae = AutoencoderKL(**small_layout().vae)
     vae.load_state_dict(convert_ldm_vae_checkpoint(dict(file), vae.config))
 
 
@@ -324,7 +324,7 @@ def test_out_of_memory_within_a_step_keeps_the_last_whole_state(bench, monkeypat
     from lib_finetune.optim import per_parameter
 
     real, count = per_parameter._Seat.move, iter(range(10**6))
-    per_step = len(list(BorrowedModel(tiny_layout()).seats)) // 3
+    per_step = len(list(BorrowedModel(small_layout()).seats)) // 3
 
     def move(self):
         if next(count) > 4 * per_step:

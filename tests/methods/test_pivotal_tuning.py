@@ -16,7 +16,7 @@ from lib_finetune.methods.textual_inversion import KEY
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.learned import LearnedVectors, first_values, ids_of
 from lib_finetune.model.prompts import TextEncoder
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.ports import PictureRequest
 from tests.fakes.host import Recorder, tiny_tensors
 from tests.fakes.pictures import draw
@@ -104,10 +104,10 @@ def test_diffusers_gives_with_two_files_what_we_give(bench):
 
     result, _, host = bench.run({**PIVOT, "embedding.bundle": "false", "saving.precision": "fp32"})
     word, tools = host.paths.embeddings / "zxqcat.safetensors", host.text_tools()
-    plain, ours = BorrowedModel(tiny_layout()), BorrowedModel(tiny_layout())
+    plain, ours = BorrowedModel(small_layout()), BorrowedModel(small_layout())
     plain.bind(tiny_tensors())
     ours.bind(merged(tiny_tensors(), ours, load_file(str(result.file)), 1.0))
-    text = CLIPTextModel(CLIPTextConfig(**tiny_layout().text))
+    text = CLIPTextModel(CLIPTextConfig(**small_layout().text))
     text.load_state_dict(dict(plain.text.state_dict()), strict=False)
     pipe = StableDiffusionPipeline(
         vae=plain.vae, text_encoder=text, tokenizer=copy.deepcopy(tools.tokenizer), unet=plain.unet, scheduler=DDIMScheduler(),
@@ -172,7 +172,7 @@ def test_a_stopped_run_goes_on_to_the_same_file(bench, optimizer):
 
 
 def test_kept_norms_stay_in_the_bundle(bench):
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     model.bind(tiny_tensors())
     table = model.text.embeddings.token_embedding.weight
     first = first_values(table, ids_of(bench.host().text_tools().tokenizer, "car"), 3, 42)

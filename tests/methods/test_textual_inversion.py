@@ -13,7 +13,7 @@ from lib_finetune.model import word_name
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.learned import LearnedVectors, first_values, ids_of
 from lib_finetune.model.prompts import CHUNK, END, START, TextEncoder, chunks_of
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.ports import PictureRequest
 from tests.fakes.host import FakeHost, tiny_tensors
 from tests.fakes.runs import Bench, same
@@ -32,7 +32,7 @@ def tokenizer(tmp_path_factory):
 
 
 def bound():
-    model = BorrowedModel(tiny_layout())
+    model = BorrowedModel(small_layout())
     model.bind(tiny_tensors())
     return model
 
@@ -272,7 +272,7 @@ def test_diffusers_gives_the_conditioning_that_we_give(bench, form):
 
     result, _, host = bench.run({**TEACH, "embedding.rate": "0.5", "embedding.format": form})
     plain, ours = bound(), bound()
-    text = CLIPTextModel(CLIPTextConfig(**tiny_layout().text))
+    text = CLIPTextModel(CLIPTextConfig(**small_layout().text))
     inner = getattr(text, "text_model", text)  # transformers 5 has no level between the two
     inner.load_state_dict(plain.text.state_dict(), strict=False)
     plain.unet.register_to_config(sample_size=64)  # the diffusers of the host's set compares it

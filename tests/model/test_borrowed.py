@@ -9,13 +9,13 @@ import torch
 from lib_finetune.errors import CheckpointError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import infer
-from lib_finetune.model.random_weights import tiny_layout
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 
 
 @pytest.fixture
 def model():
-    return BorrowedModel(tiny_layout())
+    return BorrowedModel(small_layout())
 
 
 def test_every_parameter_shares_the_storage_of_the_host(model):

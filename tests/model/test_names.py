@@ -5,31 +5,35 @@ import pytest
 from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import infer
-from lib_finetune.model.random_weights import sd15_layout, tiny_layout
-from tests.fakes.host import tiny_tensors
+from lib_finetune.model.random_weights import random_checkpoint, sd15_layout, small_layout, tiny_layout
 
 
 @pytest.fixture(scope="module")
 def model():
-    return BorrowedModel(infer(tiny_tensors(), text_heads=2))
+    return BorrowedModel(infer(random_checkpoint(tiny_layout(), 0), text_heads=2))
 
 
 def test_the_layout_is_read_off_the_weights():
-    assert infer(tiny_tensors(), text_heads=2) == tiny_layout()
+    for layout in (tiny_layout(), small_layout()):
+        assert infer(random_checkpoint(layout, 0), text_heads=2) == layout
 
 
 @pytest.mark.parametrize(("part", "converter"), [("unet", "convert_ldm_unet_checkpoint"), ("vae", "convert_ldm_vae_checkpoint")])
 def test_every_weight_sits_where_the_converter_of_diffusers_puts_it(model, part, converter):
     from diffusers.loaders import single_file_utils
 
-    tensors = tiny_tensors()
     layout = tiny_layout()
+    tensors = random_checkpoint(layout, 0)
     config = {"num_class_embeds": None, "class_embed_type": None, "addition_embed_type": None, **getattr(layout, part)}
     theirs = getattr(single_file_utils, converter)(dict(tensors), config=config)
     with model.bound(tensors):
         ours = getattr(model, part).state_dict()
         assert set(theirs) == set(ours)
         assert all(theirs[name].data_ptr() == ours[name].data_ptr() for name in ours)
+
+
+def test_the_small_layout_has_no_name_that_sd15_has_not():
+    assert set(BorrowedModel(small_layout()).sources().values()) < set(BorrowedModel(sd15_layout()).sources().values())
 
 
 def test_sd15_has_1130_weights():
