@@ -83,3 +83,21 @@ class SaveError(FinetuneError):
 
 class VerificationError(FinetuneError):
     """The saved file did not pass through the WebUI's own loader as it should."""
+
+
+class NothingLearnedError(FinetuneError):
+    """Vectors of an embedding get no gradient, so training them would change nothing."""
+
+    def __init__(self, vectors: list[int], count: int, steps: int) -> None:
+        """
+        Args:
+            vectors: their numbers, from 1.
+            count: how many there are.
+            steps: after so many it was seen.
+        """
+        which = "None" if len(vectors) == count else f"Only {count - len(vectors)}"
+        super().__init__(
+            f"{which} of the {count} vectors of the word learned anything in {steps} steps, so training was stopped. Either the word stands "
+            "behind the part of the captions that is read (raise data.max_tokens or shorten them), or the learned layers are cut off: "
+            "try optimizer.name adamw and training.gradient_checkpointing off."
+        )

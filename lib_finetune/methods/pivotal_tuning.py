@@ -32,6 +32,7 @@ class PivotalTuningMethod:
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See `LoraMethod.loss`."""
+        self._word.expect(batch)
         return self._patches.loss(batch, generator)
 
     def train(self, mode: bool) -> None:

@@ -1,6 +1,7 @@
 """Textual Inversion: only the vectors move, they stand where the WebUI puts them, and the file loads elsewhere."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from lib_finetune.model.learned import LearnedVectors, first_values, ids_of
 from lib_finetune.model.prompts import CHUNK, END, START, TextEncoder, chunks_of
 from lib_finetune.model.random_weights import small_layout
 from lib_finetune.ports import PictureRequest
-from tests.fakes.host import FakeHost, tiny_tensors
+from tests.fakes.host import FakeHost, Recorder, tiny_tensors
 from tests.fakes.runs import Bench, same
 
 TEACH = {"method": "textual_inversion", "name": "zxqcat", "embedding.vectors": "3", "optimizer.warmup": "0"}
@@ -289,3 +290,36 @@ def test_diffusers_gives_the_conditioning_that_we_give(bench, form):
         ids = pipe.tokenizer(prompt, padding="max_length", max_length=77, return_tensors="pt").input_ids
         theirs = pipe.text_encoder(ids).last_hidden_state
     assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def test_a_word_that_learns_nothing_stops_the_training_and_says_why(bench):
+    """The name stands behind what is read of the caption: no vector is ever looked up."""
+    from lib_finetune.errors import NothingLearnedError
+
+    for picture in bench.images.glob("*.png"):
+        picture.with_suffix(".txt").write_text("a photo of a thing " * 20 + "zxqcat", encoding="utf-8")
+    changes = {"method": "textual_inversion", "name": "zxqcat", "training.steps": "30", "data.max_tokens": "75"}
+    recorder = Recorder()
+    with pytest.raises(NothingLearnedError, match=r"None of the 4 vectors .* in 10 steps"):
+        bench.run({**changes, "data.caption_dropout": "0.3"}, recorder=recorder)
+    assert 10 <= recorder.polls <= 30
+
+
+def test_a_single_vector_that_is_cut_off_is_counted():
+    from lib_finetune.errors import NothingLearnedError
+    from lib_finetune.methods.textual_inversion import LearningCheck
+
+    vectors = torch.nn.Parameter(torch.ones(3, 2))
+    batch = SimpleNamespace(captions=("a zxqcat",), prior=(False,))
+    check = LearningCheck(vectors)
+
+    def step(number):
+        check.expect(batch if number % 2 else SimpleNamespace(captions=("",), prior=(False,)))
+        (vectors[:2].sum() * (float("inf") if number == 1 else 1.0)).backward()
+        check.after_step()
+        vectors.grad = None
+
+    for number in range(21):  # ten with a caption, of which a loss scaler would skip one
+        step(number)
+    with pytest.raises(NothingLearnedError, match="Only 2 of the 3"):
+        step(21)
