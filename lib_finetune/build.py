@@ -139,8 +139,10 @@ def method_problems(settings: Settings) -> list[Problem]:
     problems, own = [], settings.embedding
     if settings.method == "pivotal_tuning":
         problems += _prior_problems(settings) + _pivot_problems(settings)
-    elif settings.data.class_images:
-        problems.append(Problem("data.class_images", "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."))
+    else:
+        given = {"data.class_images": settings.data.class_images, "data.class_count": settings.data.class_count}
+        said = "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."
+        problems += [Problem(field, said) for field, value in given.items() if value]
     try:
         if own.template:
             load_templates(own.template, "embedding.template")
@@ -672,8 +674,7 @@ def lora_names(model: BorrowedModel) -> dict[str, str]:
 def _wish(settings: Settings, device: torch.device) -> footprint.Wish:
     tuning, training = settings.tuning, settings.training
     open_backward = None if tuning.in_backward == "auto" else tuning.in_backward == "on"
-    cuda = device.type == "cuda"
-    bf16 = not cuda or (torch.cuda.get_device_capability(device) >= (8, 0) and training.precision != "fp16")
+    bf16 = precision.computes_bf16(device) and training.precision != "fp16"
     if open_backward is None and (training.accumulation > 1 or not bf16):
         open_backward = False  # summed gradients and loss scaling need them all at the end
     return footprint.Wish(

@@ -100,7 +100,12 @@ def _automatic(base: torch.dtype, device: torch.device) -> torch.dtype:
         return base
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if computes_bf16(device) else torch.float16
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 of its own; `torch.cuda.is_bf16_supported` says so of cards that emulate it, many times slower."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _refusal(wanted: str, compute: torch.dtype, base: torch.dtype, device: torch.device) -> str | None:

@@ -443,3 +443,16 @@ def test_the_proposed_identifiers_are_rare_single_tokens(bench):
     for word in build._RARE:
         assert not build.identifier_notes(settings(bench.images, WHOLE | {"data.trigger": word}), tools.tokenizer)
         assert len(tools.tokenizer(word, add_special_tokens=False).input_ids) == 1
+
+
+def test_ten_pictures_fit_in_twenty_minutes_at_two_steps_a_second():
+    assert build.automatic_steps(10, 1, 1, "dreambooth") / 2 <= 20 * 60
+
+
+def test_an_old_card_does_not_get_bf16(monkeypatch):
+    """It has none of its own; torch would emulate it."""
+    from lib_finetune.engine import precision
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: (7, 5))
+    assert not precision.computes_bf16(torch.device("cuda")) and precision.computes_bf16(torch.device("cpu"))
+    assert precision._automatic(torch.float32, torch.device("cuda")) == torch.float16
