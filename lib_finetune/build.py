@@ -612,6 +612,24 @@ def sizes(lease: Lease) -> dict[str, int]:
     return {part: sum(t.numel() for name, t in lease.tensors.items() if name.startswith(prefix)) for part, prefix in prefixes.items()}
 
 
+LEVERS = ("tuning.weights", "tuning.in_backward", "optimizer.name", "training.gradient_checkpointing")
+"""What `sparing` and `formed` choose."""
+
+
+def sparing(settings: Settings, device: torch.device, free: int) -> tuple[Settings, list[str]]:
+    """The settings with gradient checkpointing switched on where the memory is too short without it, and what is to be said about it.
+
+    Args:
+        free: bytes beside the host's model; 0 where the system does not tell.
+    """
+    training = settings.training
+    need = footprint.passing(settings.data.resolution**2 * training.batch, device.type == "cuda" and training.precision != "fp32")
+    if training.gradient_checkpointing or not free or free >= need:
+        return settings, []
+    said = f"Gradient checkpointing is on: a step needs about {need / footprint.GIB:.1f} GiB without it, and {free / footprint.GIB:.1f} are free."
+    return replaced(settings, "training.gradient_checkpointing", True), [said]
+
+
 def formed(settings: Settings, counts: Mapping[str, int], device: torch.device, free: int) -> tuple[Settings, str]:
     """DreamBooth's settings with the form of its weights chosen by the free memory, and a sentence on it.
 
@@ -629,13 +647,8 @@ def formed(settings: Settings, counts: Mapping[str, int], device: torch.device, 
     work = footprint.Work(trained, settings.data.resolution**2 * pictures, sixteen_bit, training.ema_decay > 0)
     wish = _wish(settings, device)
     form = footprint.choose(wish, work, free)
-    values = {
-        "tuning.weights": form.weights,
-        "tuning.in_backward": "on" if form.in_backward else "off",
-        "optimizer.name": form.optimizer,
-        "training.gradient_checkpointing": form.checkpointing,
-    }
-    for path, value in values.items():
+    chosen = (form.weights, "on" if form.in_backward else "off", form.optimizer, form.checkpointing)
+    for path, value in zip(LEVERS, chosen, strict=True):
         settings = replaced(settings, path, value)
     place = "on the card" if device.type == "cuda" else "of memory"
     said = f"{trained / 1e6:.0f} million weights are trained: {form}. That takes about {form.need(work) / footprint.GIB:.1f} GiB {place}"

@@ -18,6 +18,7 @@ import torch
 from lib_finetune import build
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
+from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings, teaches_word
 from lib_finetune.config.validation import validate
 from lib_finetune.data.captions import template_caption
@@ -186,13 +187,20 @@ class Run:
         return began
 
     def _form(self, info: CheckpointInfo) -> list[str]:
-        """DreamBooth: choose how the weights are held, and see that memory and disk suffice. The choice stays with the run's settings.
+        """Choose by the free memory: gradient checkpointing, and for DreamBooth how the weights are held. The choice stays with the run.
 
         Raises:
-            InputError: they do not, with the figures.
+            InputError: memory or disk do not suffice for DreamBooth, with the figures.
         """
-        if self._given.method != "dreambooth":
+        stored = settings_of(self._folder) if (self._folder / STATE).exists() else None
+        if stored is not None:  # a run that goes on keeps its form, whatever is free now
+            for path in build.LEVERS:
+                if value_at(self._given, path) in ("auto", False):
+                    self._given = replaced(self._given, path, value_at(stored, path))
             return []
+        if self._given.method != "dreambooth":
+            self._given, notes = build.sparing(self._given, self._host.device, self._host.memory().free)
+            return notes
         with self._host.lease(info, ("unet", "text")) as lease:
             counts = build.sizes(lease)
         self._given, said = build.formed(self._given, counts, self._host.device, self._host.memory().free)

@@ -295,3 +295,15 @@ def test_a_long_caption_is_said_before_training(bench):
     (bench.images / "0.txt").write_text("word, " * 100, encoding="utf-8")
     _, recorder, _ = bench.run({"data.max_tokens": "75"})
     assert any("75 are read" in line for line in recorder.lines)
+
+
+@pytest.mark.parametrize("method", ["lora", "textual_inversion"])
+def test_where_memory_is_short_checkpointing_is_switched_on_and_said(bench, method):
+    from lib_finetune.ports import MemoryUse
+
+    host = bench.host()
+    host.memory = lambda: MemoryUse(0, 0, 0, 1 << 20)
+    _, recorder, _ = bench.run({"method": method, "name": "zxqcat"}, host=host)
+    assert any("Gradient checkpointing is on" in line for line in recorder.lines)
+    _, recorder, _ = bench.run({"method": method, "name": "zxqdog"})
+    assert not any("Gradient checkpointing is on" in line for line in recorder.lines)

@@ -18,6 +18,15 @@ _SPARE = 0.95
 _PIXELS = 512 * 512
 
 
+def passing(pixels: int, sixteen_bit: bool, checkpointing: bool = False) -> int:
+    """Bytes that a step holds besides weights, gradients and the optimizer's state.
+
+    Args:
+        pixels: of all pictures of the batch.
+    """
+    return int((_ACTIVATIONS[checkpointing] + _WORK) * GIB * pixels / _PIXELS * (1 if sixteen_bit else 2))
+
+
 @dataclass(frozen=True)
 class Form:
     """How the weights are held and moved.
@@ -41,8 +50,7 @@ class Form:
         cast = 2 if self.weights == "fp32" and work.sixteen_bit else 0  # autocast keeps a 16-bit copy of each weight for the step
         average = held if work.average else 0
         per_weight = held + gradients + cast + average + _STATES[self.optimizer]
-        pictures = work.pixels / _PIXELS * (1 if work.sixteen_bit else 2)
-        return int(work.weights * per_weight + (_ACTIVATIONS[self.checkpointing] + _WORK) * GIB * pictures)
+        return int(work.weights * per_weight) + passing(work.pixels, work.sixteen_bit, self.checkpointing)
 
     @property
     def bytes_kept(self) -> int:

@@ -142,6 +142,7 @@ def test_every_form_goes_on_exactly(bench, form):
     for path in other.paths.checkpoints.iterdir():
         path.unlink()
     assert (other.paths.data / "runs" / "halves" / STATE).exists()
+    other.memory = lambda: MemoryUse(0, 0, 0, 1)  # what is free now does not matter to a run that goes on
     again, second, _ = bench.run(changes, host=other, folder="halves")
     assert second.losses and same(tensors(whole.file), tensors(again.file))
     held = {value.dtype for value in host._tensors.values()}
