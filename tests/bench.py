@@ -1,13 +1,14 @@
-"""Speed and memory: ``python -m tests.bench lora|textual_inversion [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]``.
+"""Speed and memory: ``python -m tests.bench lora|dreambooth|textual_inversion [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]``.
 
 Random weights; no figure here says anything about pictures. A step is compared in CPU-seconds with a bare eager loop that has
-the same adapters or vectors and optimizer but no data, no turns and no reports, in one process, the two in alternation. The
+the same adapters, weights or vectors and optimizer but no data, no turns and no reports, in one process, the two in alternation. The
 loop encodes text only where the method trains through the text encoder in every step: for Textual Inversion.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import resource
 import statistics
@@ -31,7 +32,7 @@ from lib_finetune.ports import CheckpointInfo, StepReport
 from lib_finetune.run import Run
 from tests.fakes.pictures import draw
 
-GFLOP_256 = {"lora": 361.0}  # a step of SD1.5 at 256 px, one picture: measuring.md
+GFLOP_256 = {"lora": 361.0, "dreambooth": 537.0}  # a step of SD1.5 at 256 px, one picture: measuring.md
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -100,6 +101,8 @@ def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]
             if settings.method == "lora":
                 adapter = build.adapter_of(settings, model)
                 parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
+            elif settings.method == "dreambooth":
+                parameters = list(model.own(("unet",), torch.float32)["unet"].values())
             else:
                 parameters = [torch.nn.Parameter(torch.randn(settings.embedding.vectors, host._layout.text["hidden_size"]) / 50)]
             optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
@@ -162,6 +165,11 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
             "data.resolution": str(options.resolution),
             "training.steps": str(options.steps),
             "network.text_encoder": options.text_encoder,
+            "tuning.text_encoder_until": "0",
+            "tuning.weights": "fp32",
+            "tuning.in_backward": "off",
+            "optimizer.name": "adamw",
+            "objective.prior": "off",
             "preview.enabled": "false",
             "saving.overwrite": "true",
         }
@@ -172,6 +180,7 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
             clocks.append(Clock())
             clocks[-1].mark("start")
             Run(settings, host, root / "run", clocks[-1], clocks[-1]).execute()
+            gc.collect()  # a whole model may have been trained, and the loop needs the room
             bare += bare_loop(host, settings, options.steps // 2 + 1)
         ours = statistics.median(clocks[0].per_step() + clocks[1].per_step())
         rate, work = matrix_rate(), GFLOP_256.get(options.what)
@@ -192,7 +201,7 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("what", choices=("lora", "textual_inversion"))
+    parser.add_argument("what", choices=("lora", "dreambooth", "textual_inversion"))
     parser.add_argument("--widths", choices=("full", "tiny"), default="full")
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--steps", type=int, default=8)

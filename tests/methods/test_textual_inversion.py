@@ -1,6 +1,7 @@
 """Textual Inversion: only the vectors move, they stand where the WebUI puts them, and the file loads elsewhere."""
 
 import copy
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.export import embedding_file
+from lib_finetune.host.headless import HeadlessHost
 from lib_finetune.methods.textual_inversion import KEY
 from lib_finetune.model import word_name
 from lib_finetune.model.borrowed import BorrowedModel
@@ -113,6 +115,15 @@ def test_two_embeddings_and_a_preview_work_in_one_prompt(bench):
 
 
 # -- where the vectors stand -------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_without_the_name_gives_the_same_picture_bit_by_bit(bench):
+    result, _, host = bench.run({"method": "textual_inversion", "name": "zxqcat", "embedding.rate": "0.1"})
+    request = PictureRequest("a photo of a cat", width_px=64, height_px=64, steps=2)
+    named = dataclasses.replace(request, prompt="a photo of zxqcat")
+    plain = [HeadlessHost.pictures(host, dataclasses.replace(request, embeddings=files), 1)[0].tobytes() for files in ((), (result.file,))]
+    assert plain[0] == plain[1]
+    assert HeadlessHost.pictures(host, dataclasses.replace(named, embeddings=(result.file,)), 1)[0].tobytes() != plain[0]
 
 
 def test_vectors_stand_where_the_webui_puts_them(tokenizer):
