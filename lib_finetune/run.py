@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lib_finetune import build
+from lib_finetune import build, fitting
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
@@ -115,7 +115,7 @@ class Run:
         tools = self._host.text_tools()
         formed = self._form(info)
         settings, notes = build.resolved(self._given, found.views, tools.clip_skip)
-        self._announce(settings, found, [*formed, *notes, *build.identifier_notes(settings, tools.tokenizer)])
+        self._announce(settings, found, [*formed, *notes, *fitting.identifier_notes(settings, tools.tokenizer)])
         self._host.remember()
         try:
             outcome, file, steps = self._work(settings, found, info, tools)
@@ -194,22 +194,22 @@ class Run:
         """
         stored = settings_of(self._folder) if (self._folder / STATE).exists() else None
         if stored is not None:  # a run that goes on keeps its form, whatever is free now
-            for path in build.LEVERS:
+            for path in fitting.LEVERS:
                 if value_at(self._given, path) in ("auto", False):
                     self._given = replaced(self._given, path, value_at(stored, path))
             return []
         if self._given.method != "dreambooth":
-            self._given, notes = build.sparing(self._given, self._host.device, self._host.memory().free)
+            self._given, notes = fitting.sparing(self._given, self._host.device, self._host.memory().free)
             return notes
         with self._host.lease(info, ("unet", "text")) as lease:
-            counts = build.sizes(lease)
-        self._given, said = build.formed(self._given, counts, self._host.device, self._host.memory().free)
+            counts = fitting.sizes(lease)
+        self._given, said = fitting.formed(self._given, counts, self._host.device, self._host.memory().free)
         self._check_disk(info, counts)
         return [said]
 
     def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int]) -> None:
         base = info.path.stat().st_size if info.path and info.path.is_file() else 2 * sum(counts.values())
-        state = build.state_bytes(self._given, counts)
+        state = fitting.state_bytes(self._given, counts)
         for folder, need, what in (
             (_main(self._targets("x")).parent, base, "the checkpoint"),
             (self._folder, 2 * state, "the saved states"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lib_finetune import build
+from lib_finetune import build, fitting
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.engine import state
 from lib_finetune.errors import DivergedError, InputError, OutOfMemoryError
@@ -435,14 +435,14 @@ def test_an_empty_class_folder_and_small_class_pictures_are_told(bench):
 @pytest.mark.parametrize(("word", "said"), [("sks", None), ("dog", "knows well"), ("myveryownpetname", "is split into")])
 def test_the_identifier_is_looked_at(bench, word, said):
     tools = bench.host().text_tools()
-    notes = build.identifier_notes(settings(bench.images, WHOLE | {"data.trigger": word}), tools.tokenizer)
+    notes = fitting.identifier_notes(settings(bench.images, WHOLE | {"data.trigger": word}), tools.tokenizer)
     assert (said is None and not notes) or (said in notes[0] and "Better a rare one" in notes[0])
 
 
 def test_the_proposed_identifiers_are_rare_single_tokens(bench):
     tools = bench.host().text_tools()
-    for word in build._RARE:
-        assert not build.identifier_notes(settings(bench.images, WHOLE | {"data.trigger": word}), tools.tokenizer)
+    for word in fitting._RARE:
+        assert not fitting.identifier_notes(settings(bench.images, WHOLE | {"data.trigger": word}), tools.tokenizer)
         assert len(tools.tokenizer(word, add_special_tokens=False).input_ids) == 1
 
 
