@@ -41,7 +41,7 @@ def kill_once(root, out, *, while_saving):
         [sys.executable, "-m", "lib_finetune", *command(root, out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     runs = out / ".finetune" / "runs"
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         states = list(runs.glob("*/state.safetensors"))
         if states and (not while_saving or list(runs.glob("*/.state*.part"))):

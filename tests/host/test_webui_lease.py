@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import threading
+import timeit
 import weakref
 
 import numpy as np
@@ -206,15 +207,12 @@ def test_a_part_elsewhere_is_brought_and_taken_back(host: WebuiHost, webui: Stub
 
 
 def test_collecting_is_a_matter_of_milliseconds(host: WebuiHost) -> None:
-    """A thousand tensors at most ten times what this machine should need, so that a slow machine does not fail it."""
-    import time
-
+    """A thousand tensors, the best of five: what other programs take of this machine does not count."""
     wide = torch.nn.Module()
     wide.add_module("model", torch.nn.Module())
     wide.model.add_module("diffusion_model", torch.nn.ModuleList([torch.nn.Linear(2, 2) for _ in range(550)]))
-    start = time.perf_counter()
     assert len(webui_weights.collect(wide)) == 1100
-    assert time.perf_counter() - start < 0.1
+    assert min(timeit.repeat(lambda: webui_weights.collect(wide), number=1, repeat=5)) < 0.1
 
 
 def test_status_is_answered_while_a_lease_is_held(host: WebuiHost) -> None:
@@ -222,5 +220,5 @@ def test_status_is_answered_while_a_lease_is_held(host: WebuiHost) -> None:
     with host.lease():
         thread = threading.Thread(target=lambda: answers.append((host.paths, host.memory(), host.checkpoint())))
         thread.start()
-        thread.join(5)
+        thread.join(60)
     assert len(answers) == 1

@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
+import collections
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from stub_webui import FIFOLock
 
 from lib_finetune.host.webui_turn import Turn
 
-TURN_S = 0.05
+
+class Plain:
+    """A plain lock that counts how often each thread let it go."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.releases: collections.Counter[int] = collections.Counter()
+        self.acquire, self.locked = self._lock.acquire, self._lock.locked
+
+    def release(self) -> None:
+        self.releases[threading.get_ident()] += 1
+        self._lock.release()
 
 
-def train(turn: Turn, until: threading.Event) -> None:
-    while not until.is_set():
-        with turn.held():
-            time.sleep(TURN_S)
-        turn.pause()
+class Waiting(collections.deque):
+    """Those that wait; keeps how many turns had ended when the last of them came.
 
+    Turns end and waiters come under one inner lock, so the count is exact on a machine of any speed.
+    """
 
-def wait_of(lock: FIFOLock, work_s: float = 0.002) -> float:
-    start = time.monotonic()
-    with lock:
-        waited = time.monotonic() - start
-        time.sleep(work_s)
-    return waited
+    def __init__(self, ended: Callable[[], int]) -> None:
+        super().__init__()
+        self.ended, self.came = ended, {}
+
+    def append(self, event: threading.Event) -> None:
+        self.came[threading.get_ident()] = self.ended()
+        super().append(event)
 
 
 def test_twenty_requests_in_a_row_wait_no_longer_than_a_turn() -> None:
     lock, done = FIFOLock(), threading.Event()
-    trainer = threading.Thread(target=train, args=(Turn(lock), done))
+    turn = Turn(lock)
+
+    def train() -> None:
+        while not done.is_set():
+            with turn.held():
+                time.sleep(0.02)
+            turn.pause()
+
+    trainer = threading.Thread(target=train)
+    plain = Plain()
+    lock._lock = plain
+    lock._pending_threads = Waiting(lambda: plain.releases[trainer.ident])
     trainer.start()
-    waits = []
+    turns_waited = []
     for _ in range(20):
         time.sleep(0.003)
-        waits.append(wait_of(lock))
+        lock._pending_threads.came.clear()
+        with lock:
+            ended = plain.releases[trainer.ident]
+            turns_waited.append(ended - lock._pending_threads.came.get(threading.get_ident(), ended))
+            time.sleep(0.002)
     done.set()
     trainer.join()
-    print(f"longest wait {max(waits) * 1000:.0f} ms at turns of {TURN_S * 1000:.0f} ms")
-    assert max(waits) < 2 * TURN_S
+    assert max(turns_waited) == 1
 
 
 def test_twenty_requests_at_once_all_go_before_our_next_turn() -> None:
@@ -64,13 +91,26 @@ def test_twenty_requests_at_once_all_go_before_our_next_turn() -> None:
     assert order == ["request"] * 20 + ["ours"]
 
 
-def test_pausing_with_nobody_waiting_is_short() -> None:
-    turn = Turn(FIFOLock())
+def test_pausing_is_short_and_left_out_after_a_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    lock = FIFOLock()
+    turn = Turn(lock)
     with turn.held():
         pass
-    start = time.monotonic()
-    turn.pause()
-    assert time.monotonic() - start < 0.05
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "sleep", slept.append)
+        turn.pause()
+    assert len(slept) == 1 and slept[0] < 0.02
+    with turn.held():
+        thread = threading.Thread(target=lambda: (lock.acquire(), lock.release()))
+        thread.start()
+        while not lock._pending_threads:
+            time.sleep(0.001)
+    thread.join()
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "sleep", slept.append)
+        turn.pause()
+    assert len(slept) == 1
 
 
 def test_a_lock_of_another_make_works() -> None:
@@ -91,4 +131,4 @@ def test_an_exception_hands_the_turn_over() -> None:
 
     with pytest.raises(ValueError, match="of the job"), Turn(lock).held():
         fail()
-    assert got.wait(1)
+    assert got.wait(30)

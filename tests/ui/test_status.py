@@ -16,7 +16,7 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
-def finished(job, seconds=60):
+def finished(job, seconds=180):
     deadline = time.monotonic() + seconds
     while not job.ended and time.monotonic() < deadline:
         time.sleep(0.02)
