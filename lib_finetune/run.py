@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,12 +74,14 @@ class Result:
         file: the result, or None.
         steps: steps that are in it.
         restoration: the host before and after.
+        files: kind → each file of the result.
     """
 
     outcome: str
     file: Path | None
     steps: int
     restoration: Restoration
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 class StoppedWhileWaiting(FinetuneError):  # noqa: N818  not a fault: the person's wish
@@ -100,6 +102,7 @@ class Run:
         self._sink = sink
         self._control = control
         self._saved: list[dict[str, Path]] = []
+        self._files: dict[str, Path] = {}
         self._info: CheckpointInfo | None = None
         self.restoration = Restoration()
 
@@ -123,7 +126,7 @@ class Run:
             self._give_back()
         if file and settings.method == "dreambooth" and settings.tuning.select:
             self._host.load(CheckpointInfo(file.stem, file, None, None, info.vae, info.prediction))
-        return Result(outcome, file, steps, self.restoration)
+        return Result(outcome, file, steps, self.restoration, self._files)
 
     # -- before the first step -------------------------------------------------------------------------------------
 
@@ -457,7 +460,7 @@ class Run:
             return "discarded", None, step
         self._sink.stage("save")
         saved = self._best_step(assembly)
-        files = self._write(settings, assembly, settings.name, saved, _best(assembly))
+        files = self._files = self._write(settings, assembly, settings.name, saved, _best(assembly))
         path = _main(files)
         if path.stem != settings.name:
             self._sink.say(f"{settings.name} was taken meanwhile; the result is called {path.stem}.")
