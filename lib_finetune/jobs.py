@@ -62,6 +62,7 @@ class Job:
     _stop: bool = False
     _discard: bool = False
     _load: bool = False
+    _said: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     # -- control: what the person wants ----------------------------------------------------------------------------
@@ -116,6 +117,7 @@ class Job:
         stamp = time.strftime("%H:%M:%S")
         with self._lock:
             self.lines.append(f"{stamp} {message}")
+            self._said += 1
         self._append("log.csv", [[stamp, message]])
 
     def _append(self, name: str, rows: list[list[Any]]) -> None:
@@ -149,6 +151,18 @@ class Job:
                 "stopping": self._stop,
             }
 
+    def since(self, line: int, step: int) -> dict[str, Any]:
+        """What was said after the first ``line`` lines and measured after ``step``, with the numbers to ask with next time."""
+        with self._lock:
+            first = self._said - len(self.lines)
+            return {
+                "state": self.state,
+                "log": list(self.lines)[max(0, line - first) :],
+                "losses": [point for point in self.losses if point[0] > step],
+                "line": self._said,
+                "step": self.losses[-1][0] if self.losses else 0,
+            }
+
     @property
     def ended(self) -> bool:
         """Whether it will not go on by itself."""
@@ -179,6 +193,7 @@ class Jobs:
         self._errands: list[Errand] = []
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._listeners: list[Callable[[Job], None]] = []
         self.held = any(job.state == QUEUED for job in self._jobs)
         """Jobs that waited when the program ended do not begin by themselves: who starts the WebUI may want to make pictures."""
 
@@ -224,6 +239,10 @@ class Jobs:
             self._errands = [*self._errands[-_ERRANDS_KEPT:], errand]
             self._start()
         return errand
+
+    def when_ended(self, listener: Callable[[Job], None]) -> None:
+        """Have a listener told of each job that ends, in the runner's thread; one that fails is logged."""
+        self._listeners.append(listener)
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -391,8 +410,14 @@ class Jobs:
         job.record.ended, job.record.message, job.message = time.time(), message, message
         job.record.points = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in job.points.items()}
         job.record.peak = self.host.memory().peak
-        job.state = state
-        self._keep(job)
+        job.record.state = state
+        job.record.save(job.folder)
+        job.state = state  # last: who sees that it has ended finds its record
+        for listener in self._listeners:
+            try:
+                listener(job)
+            except Exception:  # noqa: BLE001  an edge: shown or logged
+                _log.exception("What was to follow the job %s failed", job.folder.name)
 
     def _keep(self, job: Job, *, settings_too: bool = False) -> None:
         """Write the record; the settings where no run has written them yet."""
@@ -433,6 +458,7 @@ def _revived(job: Job) -> Job:
     job.points = {int(step): {kind: Path(path) for kind, path in files.items()} for step, files in job.record.points.items()}
     job.losses = [(int(step), float(loss)) for step, loss in _rows(job.folder / "losses.csv") if step.isdigit() and _is_number(loss)]
     job.lines.extend(" ".join(row) for row in _rows(job.folder / "log.csv"))
+    job._said = len(job.lines)
     if job.losses:
         job.done = job.total = job.losses[-1][0]
     return job
@@ -477,13 +503,3 @@ def unfinished(host: Host, name: str | None = None) -> list[Path]:
     folders = sorted(runs.iterdir(), reverse=True) if runs.is_dir() else []
     found = [(folder, settings_of(folder)) for folder in folders if (folder / STATE).is_file()]
     return [folder for folder, settings in found if settings is not None and name in (None, settings.name)]
-
-
-_RUNNERS: dict[str, Jobs] = {}
-
-
-def runner(key: str, make_host: Callable[[], Host]) -> Jobs:
-    """The one runner of this process for ``key``: packages survive the WebUI's Reload UI, so a job is found again after it."""
-    if key not in _RUNNERS:
-        _RUNNERS[key] = Jobs(make_host())
-    return _RUNNERS[key]

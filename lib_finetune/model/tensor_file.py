@@ -6,6 +6,7 @@ Reference: the format in huggingface/safetensors, README.md ("Format"). The libr
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -73,9 +74,28 @@ def _write_header(file: BinaryIO, entries: Mapping[str, Entry], metadata: Mappin
         end = offset + announced.size
         header[name] = {"dtype": NAMES[announced.dtype], "shape": list(announced.shape), "data_offsets": [offset, end]}
         offset = end
+    _write_text(file, header)
+
+
+def _write_text(file: BinaryIO, header: Mapping[str, object]) -> None:
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % _ALIGNMENT)
     file.write(struct.pack("<Q", len(text)) + text)
+
+
+def renamed(source: Path, target: Path, changes: Mapping[str, str]) -> None:
+    """Write a copy of a file with other words for metadata that it has; its tensors are the same bytes, so their hashes hold.
+
+    Raises:
+        SaveError: as `files.replacing`, or ``source`` cannot be read.
+    """
+    with replacing(target) as file, source.open("rb") as opened:
+        (size,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(size))
+        known = header.get("__metadata__", {})
+        header["__metadata__"] = {**known, **{name: value for name, value in changes.items() if name in known}}
+        _write_text(file, header)
+        shutil.copyfileobj(opened, file)
 
 
 def total(entries: Iterable[Entry]) -> int:

@@ -1,0 +1,67 @@
+"""Storage: what lies in Finetune's own folder, how large it is, and how it is emptied."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_finetune.errors import InputError, Problem
+
+PARTS = {
+    "cache": "encoded pictures; the next run encodes them again",
+    "classes": "class pictures; made again when they are needed",
+    "datasets": "dropped pictures and their captions",
+    "runs": "runs: logs, saved states, previews; results in the WebUI's folders stay",
+    "sheets": "sheets of compared results",
+    "words": "pictures of words, drawn before training",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the folder: its name, what it holds, and its size in bytes."""
+
+    name: str
+    holds: str
+    size: int
+
+
+def parts(data: Path) -> list[Part]:
+    """All parts, those that are not there with size 0."""
+    return [Part(name, holds, _size(data / name)) for name, holds in PARTS.items()]
+
+
+def empty(data: Path, name: str, keep: Collection[Path] = ()) -> int:
+    """Delete a part; returns the bytes that were freed.
+
+    Args:
+        keep: entries of the part that stay (runs that are going on).
+
+    Raises:
+        InputError: there is no such part.
+    """
+    if name not in PARTS:
+        raise InputError([Problem("part", f"There is no part {name!r}: {', '.join(PARTS)}.")])
+    before = _size(data / name)
+    for entry in (data / name).iterdir() if (data / name).is_dir() else ():
+        if entry in keep:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    return before - _size(data / name)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            try:
+                total += (Path(place) / file).lstat().st_size
+            except OSError:  # deleted meanwhile
+                continue
+    return total

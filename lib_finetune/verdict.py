@@ -1,0 +1,94 @@
+"""The verdict of the person, "too weak" or "overdone", and the one change that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lib_finetune.config.settings import Settings
+from lib_finetune.errors import InputError, Problem
+
+TOO_WEAK, OVERDONE = "too weak", "overdone"
+_FALLING = 0.03
+"""A mean of the last fifth of the losses that is lower by this share than the fifth before: it was still learning."""
+_MOST_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change.
+
+    Attributes:
+        kind: "steps" (train so many more), "point" (take the file of this step), "weight" (use it with), "rate" (of learning, a factor).
+        value: its number.
+        text: in words, with the reason.
+    """
+
+    kind: str
+    value: float
+    text: str
+
+
+def change(
+    verdict: str,
+    settings: Settings,
+    losses: Sequence[tuple[int, float]],
+    points: Sequence[int],
+    validation: Sequence[tuple[int, float]] = (),
+) -> Change:
+    """What to do about a result.
+
+    Args:
+        losses: (step, loss) of the training.
+        points: steps of which there are files.
+        validation: (step, loss) on the pictures held out.
+
+    Raises:
+        InputError: there is no such verdict.
+    """
+    if verdict == TOO_WEAK:
+        return _stronger(settings, losses, validation)
+    if verdict == OVERDONE:
+        return _gentler(settings, losses, points, validation)
+    raise InputError([Problem("verdict", f"{verdict!r} is none of: {TOO_WEAK}, {OVERDONE}.")])
+
+
+def _stronger(settings: Settings, losses: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]]) -> Change:
+    steps = losses[-1][0] if losses else settings.training.steps or 0
+    more = max(50, round(steps / 2 / 50) * 50)
+    if validation and min(validation, key=lambda point: point[1])[0] == validation[-1][0] and steps < _MOST_STEPS:
+        return Change("steps", more, f"Train {more} more steps: on the pictures held out it was best at the end, so it was still learning.")
+    if _fell_to_the_end([loss for _, loss in losses]) and steps < _MOST_STEPS:
+        return Change("steps", more, f"Train {more} more steps: the loss was still falling at the end.")
+    if settings.method in ("lora", "pivotal_tuning") and settings.preview.weight < 1:
+        return Change(
+            "weight",
+            1.0,
+            f"Use it with weight 1 instead of {settings.preview.weight:g}: the curve had flattened, so first ask for more of it.",
+        )
+    return Change("rate", 2.0, "Train again with twice the learning rate: the curve had flattened, so more steps would add little.")
+
+
+def _gentler(
+    settings: Settings, losses: Sequence[tuple[int, float]], points: Sequence[int], validation: Sequence[tuple[int, float]]
+) -> Change:
+    last = losses[-1][0] if losses else settings.training.steps or 0
+    earlier = sorted(point for point in points if point < last)
+    best = min(validation, key=lambda point: point[1])[0] if validation else None
+    if earlier and best is not None and best < last:
+        point = min(earlier, key=lambda step: abs(step - best))
+        return Change("point", point, f"Take the file of step {point}: on the pictures held out, step {best} did best.")
+    if earlier:
+        point = min(earlier, key=lambda step: abs(step - 0.6 * last))
+        return Change("point", point, f"Take the file of step {point}, about two thirds of the way.")
+    if settings.method in ("lora", "pivotal_tuning") and settings.preview.weight > 0.6:
+        return Change("weight", 0.6, f"Use it with weight 0.6 instead of {settings.preview.weight:g}.")
+    return Change("rate", 0.5, "Train again with half the learning rate, and save files on the way to choose from.")
+
+
+def _fell_to_the_end(losses: Sequence[float]) -> bool:
+    fifth = len(losses) // 5
+    if fifth < 10:  # single losses say nothing
+        return False
+    before, end = losses[-2 * fifth : -fifth], losses[-fifth:]
+    return sum(end) < (1 - _FALLING) * sum(before)
