@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import FinetuneError, InputError
-from lib_finetune.ports import Host, StepReport
-from lib_finetune.run import STATE, Result, Run
+from lib_finetune.ports import Host, PreviewRow, StepReport
+from lib_finetune.run import PAUSED, STATE, Result, Run
 
 _log = logging.getLogger(__name__)
 _LINES_KEPT = 500
@@ -24,6 +25,7 @@ _POINTS_SHOWN = 400
 _SMOOTH = 0.95
 
 QUEUED, RUNNING, WAITING, DONE, STOPPED, DISCARDED, FAILED = "queued", "running", "waiting", "done", "stopped", "discarded", "failed"
+ACTIVE = (RUNNING, WAITING, PAUSED)
 ENDED = (DONE, STOPPED, DISCARDED, FAILED)
 
 
@@ -46,6 +48,13 @@ class Job:
     _stop: bool = False
     _discard: bool = False
     _load: bool = False
+    _pause: bool = False
+    _preview: bool = False
+    _save: bool = False
+    _scalars: dict[str, float] = field(default_factory=dict)
+    _figures: dict[str, dict[int, float]] = field(default_factory=dict)
+    _rows: dict[int, PreviewRow] = field(default_factory=dict)
+    _points: list[tuple[int, list[str]]] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     # -- control: what the person wants ----------------------------------------------------------------------------
@@ -59,6 +68,26 @@ class Job:
         """While waiting for a checkpoint: load it and go on."""
         with self._lock:
             self._load = True
+
+    def pause(self) -> None:
+        """Rest after the step that runs, until `resume`; what was trained so far is saved and the WebUI is free."""
+        with self._lock:
+            self._pause = True
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        with self._lock:
+            self._pause = False
+
+    def preview_now(self) -> None:
+        """Make a preview after the step that runs (at once while paused)."""
+        with self._lock:
+            self._preview = True
+
+    def save_now(self) -> None:
+        """Save the file as trained so far, after the step that runs (at once while paused), and keep it."""
+        with self._lock:
+            self._save = True
 
     def stop_asked(self) -> bool:
         """See `run.Control`."""
@@ -74,13 +103,29 @@ class Job:
             asked, self._load = self._load, False
             return asked
 
+    def pause_asked(self) -> bool:
+        """See `run.Control`."""
+        return self._pause
+
+    def preview_asked(self) -> bool:
+        """See `run.Control`."""
+        with self._lock:
+            asked, self._preview = self._preview, False
+            return asked
+
+    def save_asked(self) -> bool:
+        """See `run.Control`."""
+        with self._lock:
+            asked, self._save = self._save, False
+            return asked
+
     # -- sink: what the run tells ----------------------------------------------------------------------------------
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
         """See `ports.ProgressSink`."""
         with self._lock:
             self.stage_name = name
-            self.state = WAITING if name.startswith("waiting") else RUNNING
+            self.state = PAUSED if name == PAUSED else WAITING if name.startswith("waiting") else RUNNING
             if total:
                 self.done, self.total = done, total
 
@@ -91,6 +136,7 @@ class Job:
             self.losses += [(first + place, loss) for place, loss in enumerate(report.losses)]
             self.state, self.stage_name = RUNNING, "train"
             self.done, self.total, self.rates = report.step, report.total, dict(report.rates)
+            self._scalars = dict(report.scalars)
             fresh = len(report.losses) / max(report.seconds, 1e-9)
             self.steps_per_s = fresh if not self.steps_per_s else 0.8 * self.steps_per_s + 0.2 * fresh
         self._append("losses.csv", [[first + place, f"{loss:.6g}"] for place, loss in enumerate(report.losses)])
@@ -101,6 +147,21 @@ class Job:
         with self._lock:
             self.lines.append(f"{stamp} {message}")
         self._append("log.csv", [[stamp, message]])
+
+    def figure(self, name: str, step: int, value: float) -> None:
+        """See `ports.ProgressSink`."""
+        with self._lock:
+            self._figures.setdefault(name, {})[step] = value
+
+    def previewed(self, row: PreviewRow) -> None:
+        """See `ports.ProgressSink`."""
+        with self._lock:
+            self._rows[row.step] = row
+
+    def points(self, points: Sequence[tuple[int, Sequence[Path]]]) -> None:
+        """See `ports.ProgressSink`."""
+        with self._lock:
+            self._points = [(step, [str(path) for path in files]) for step, files in points]
 
     def _append(self, name: str, rows: list[list[Any]]) -> None:
         try:
@@ -131,12 +192,26 @@ class Job:
                 "smooth": _thinned(_smoothed(self.losses)),
                 "log": list(self.lines),
                 "stopping": self._stop,
+                "pausing": self._pause,
+                "paused": self.state == PAUSED,
+                "scalars": dict(self._scalars),
+                "validation": self._curve("validation"),
+                "watch": {name: self._curve(name) for name in self._figures if name != "validation"},
+                "previews": [_plain(row) for _, row in sorted(self._rows.items())],
+                "points": [{"step": step, "files": files} for step, files in self._points],
             }
+
+    def _curve(self, name: str) -> list[tuple[int, float]]:
+        return sorted(self._figures.get(name, {}).items())
 
     @property
     def ended(self) -> bool:
         """Whether it will not go on by itself."""
         return self.state in ENDED
+
+
+def _plain(row: PreviewRow) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(row).items()}
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

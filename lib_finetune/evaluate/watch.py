@@ -36,7 +36,8 @@ LIMITS = {
     # A difference of 2.3 can just be seen (Mahy et al., 1994), one of 10 is another colour at a glance. With the same seed, a sane
     # training moves the pictures of other prompts by 3 to 8, because things in them move too.
     COLOUR: Limit(
-        15.0, "Colours of pictures that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). " + _BACK + "."
+        15.0,
+        "Colours of pictures that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). " + _BACK + ".",
     ),
     # 1 − correlation: at 0 the composition is the base's, at 1 nothing is left of it.
     CLASS_CHANGE: Limit(
