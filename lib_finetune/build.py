@@ -71,6 +71,8 @@ _EMBEDDING_RATE = 50
 _PIVOT_RATE = 5
 """The same where patches help the embedding: 5e-4."""
 _TEXTS_KEPT = 512
+_PREVIEWS = 4
+"""In a run, where the person sets no number of steps: the base, three points of the way and the result stand side by side."""
 _FEWEST = 3
 """Pictures that are left to train on when some are held out."""
 _VALIDATION = 3
@@ -268,6 +270,8 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
     for path, value in values.items():
         if value_at(settings, path) is None:
             settings = replaced(settings, path, value)
+    if settings.preview.every is None:
+        settings = replaced(settings, "preview.every", -(-(settings.training.steps or 1) // _PREVIEWS))
     chosen = {group: rate for group, rate in given.items() if rate is not None}
     notes = rate_warnings(settings.optimizer.name, chosen, automatic)
     first, rate = next(iter(automatic.items()))

@@ -261,6 +261,16 @@ class Console:
         self._end_bar()
         print(message, flush=True)
 
+    def figure(self, name: str, step: int, value: float) -> None:
+        """Curves are for the tab; a figure that turns is said."""
+
+    def previewed(self, row: Any) -> None:
+        """See `ProgressSink.previewed`."""
+        self.say(f"Preview of step {row.step}: {', '.join(row.files)} in the run's folder.")
+
+    def points(self, points: Any) -> None:
+        """Files that are kept are said when they are checked."""
+
     def _draw(self, done: int, total: int, text: str) -> None:
         filled = self._WIDTH * done // max(1, total)
         line = f"{'█' * filled}{'░' * (self._WIDTH - filled)} {done}/{total} {text}"
@@ -288,5 +298,17 @@ class Uninterrupted:
         return False
 
     def load_asked(self) -> bool:
+        """Never."""
+        return False
+
+    def pause_asked(self) -> bool:
+        """Never."""
+        return False
+
+    def preview_asked(self) -> bool:
+        """Never."""
+        return False
+
+    def save_asked(self) -> bool:
         """Never."""
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
 import math
 import shutil
@@ -10,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from lib_finetune.config.settings import Settings
 from lib_finetune.errand import WAITS, Errand
 from lib_finetune.errors import FinetuneError, InputError, Problem
 from lib_finetune.files import write_atomically
-from lib_finetune.ports import Host, StepReport
+from lib_finetune.ports import Host, PreviewRow, StepReport
 from lib_finetune.product import products_of
 from lib_finetune.record import Record
-from lib_finetune.run import SETTINGS, STATE, Result, Run, settings_of
+from lib_finetune.run import PAUSED, SETTINGS, STATE, Result, Run, settings_of
 
 _log = logging.getLogger(__name__)
 _LINES_KEPT = 500
@@ -33,8 +34,8 @@ _SMOOTH = 0.95
 
 QUEUED, RUNNING, WAITING, DONE, STOPPED, DISCARDED, FAILED = "queued", "running", "waiting", "done", "stopped", "discarded", "failed"
 INTERRUPTED = "interrupted"
+ACTIVE = (RUNNING, WAITING, PAUSED)
 ENDED = (DONE, STOPPED, DISCARDED, FAILED, INTERRUPTED)
-ACTIVE = (RUNNING, WAITING)
 _ERRANDS_KEPT = 50
 
 
@@ -54,7 +55,7 @@ class Job:
     losses: list[tuple[int, float]] = field(default_factory=list)
     rates: dict[str, float] = field(default_factory=dict)
     steps_per_s: float = 0.0
-    points: dict[int, dict[str, Path]] = field(default_factory=dict)
+    by_step: dict[int, dict[str, Path]] = field(default_factory=dict)
     """Step → kind → file saved on the way."""
     record: Record = field(default_factory=lambda: Record(QUEUED))
     old: bool = False
@@ -63,6 +64,12 @@ class Job:
     _discard: bool = False
     _load: bool = False
     _said: int = 0
+    _pause: bool = False
+    _preview: bool = False
+    _save: bool = False
+    _scalars: dict[str, float] = field(default_factory=dict)
+    _figures: dict[str, dict[int, float]] = field(default_factory=dict)
+    _rows: dict[int, PreviewRow] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     # -- control: what the person wants ----------------------------------------------------------------------------
@@ -76,6 +83,26 @@ class Job:
         """While waiting for a checkpoint: load it and go on."""
         with self._lock:
             self._load = True
+
+    def pause(self) -> None:
+        """Rest after the step that runs, until `resume`; what was trained so far is saved and the WebUI is free."""
+        with self._lock:
+            self._pause = True
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        with self._lock:
+            self._pause = False
+
+    def preview_now(self) -> None:
+        """Make a preview after the step that runs (at once while paused)."""
+        with self._lock:
+            self._preview = True
+
+    def save_now(self) -> None:
+        """Save the file as trained so far, after the step that runs (at once while paused), and keep it."""
+        with self._lock:
+            self._save = True
 
     def stop_asked(self) -> bool:
         """See `run.Control`."""
@@ -91,13 +118,29 @@ class Job:
             asked, self._load = self._load, False
             return asked
 
+    def pause_asked(self) -> bool:
+        """See `run.Control`."""
+        return self._pause
+
+    def preview_asked(self) -> bool:
+        """See `run.Control`."""
+        with self._lock:
+            asked, self._preview = self._preview, False
+            return asked
+
+    def save_asked(self) -> bool:
+        """See `run.Control`."""
+        with self._lock:
+            asked, self._save = self._save, False
+            return asked
+
     # -- sink: what the run tells ----------------------------------------------------------------------------------
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
         """See `ports.ProgressSink`."""
         with self._lock:
             self.stage_name = name
-            self.state = WAITING if name.startswith("waiting") else RUNNING
+            self.state = PAUSED if name == PAUSED else WAITING if name.startswith("waiting") else RUNNING
             if total:
                 self.done, self.total = done, total
 
@@ -108,6 +151,7 @@ class Job:
             self.losses += [(first + place, loss) for place, loss in enumerate(report.losses)]
             self.state, self.stage_name = RUNNING, "train"
             self.done, self.total, self.rates = report.step, report.total, dict(report.rates)
+            self._scalars = dict(report.scalars)
             fresh = len(report.losses) / max(report.seconds, 1e-9)
             self.steps_per_s = fresh if not self.steps_per_s else 0.8 * self.steps_per_s + 0.2 * fresh
         self._append("losses.csv", [[first + place, f"{loss:.6g}"] for place, loss in enumerate(report.losses)])
@@ -119,6 +163,22 @@ class Job:
             self.lines.append(f"{stamp} {message}")
             self._said += 1
         self._append("log.csv", [[stamp, message]])
+
+    def figure(self, name: str, step: int, value: float) -> None:
+        """See `ports.ProgressSink`."""
+        with self._lock:
+            self._figures.setdefault(name, {})[step] = value
+
+    def previewed(self, row: PreviewRow) -> None:
+        """See `ports.ProgressSink`."""
+        with self._lock:
+            self._rows[row.step] = row
+
+    def points(self, points: Sequence[tuple[int, Sequence[Path]]]) -> None:
+        """See `ports.ProgressSink`."""
+        with self._lock:
+            kinds = [product.kind for product in products_of(self.settings)]
+            self.by_step = {step: dict(zip(kinds, files, strict=True)) for step, files in points}
 
     def _append(self, name: str, rows: list[list[Any]]) -> None:
         try:
@@ -149,6 +209,13 @@ class Job:
                 "smooth": _thinned(_smoothed(self.losses)),
                 "log": list(self.lines),
                 "stopping": self._stop,
+                "pausing": self._pause,
+                "paused": self.state == PAUSED,
+                "scalars": dict(self._scalars),
+                "validation": self._curve("validation"),
+                "watch": {name: self._curve(name) for name in self._figures if name != "validation"},
+                "previews": [_plain(row) for _, row in sorted(self._rows.items())],
+                "points": [{"step": step, "files": [str(path) for path in files.values()]} for step, files in sorted(self.by_step.items())],
             }
 
     def since(self, line: int, step: int) -> dict[str, Any]:
@@ -163,10 +230,17 @@ class Job:
                 "step": self.losses[-1][0] if self.losses else 0,
             }
 
+    def _curve(self, name: str) -> list[tuple[int, float]]:
+        return sorted(self._figures.get(name, {}).items())
+
     @property
     def ended(self) -> bool:
         """Whether it will not go on by itself."""
         return self.state in ENDED
+
+
+def _plain(row: PreviewRow) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(row).items()}
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -408,7 +482,7 @@ class Jobs:
 
     def _end(self, job: Job, state: str, message: str) -> None:
         job.record.ended, job.record.message, job.message = time.time(), message, message
-        job.record.points = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in job.points.items()}
+        job.record.points = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in job.by_step.items()}
         job.record.peak = self.host.memory().peak
         job.record.state = state
         job.record.save(job.folder)
@@ -455,7 +529,7 @@ def _revived(job: Job) -> Job:
         job.state = INTERRUPTED
     paths = [Path(path) for path in job.record.files.values()]
     job.file = paths[0] if paths else None
-    job.points = {int(step): {kind: Path(path) for kind, path in files.items()} for step, files in job.record.points.items()}
+    job.by_step = {int(step): {kind: Path(path) for kind, path in files.items()} for step, files in job.record.points.items()}
     job.losses = [(int(step), float(loss)) for step, loss in _rows(job.folder / "losses.csv") if step.isdigit() and _is_number(loss)]
     job.lines.extend(" ".join(row) for row in _rows(job.folder / "log.csv"))
     job._said = len(job.lines)

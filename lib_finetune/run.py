@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -15,15 +16,15 @@ from typing import Any, Protocol
 
 import torch
 
-from lib_finetune import build, fitting
+from lib_finetune import build, fitting, points
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings, teaches_word
 from lib_finetune.config.validation import validate
-from lib_finetune.data.captions import template_caption
 from lib_finetune.data.fingerprint import fingerprint
 from lib_finetune.engine import randomness, state
+from lib_finetune.engine.agenda import Agenda
 from lib_finetune.engine.turns import Turns
 from lib_finetune.errors import (
     CheckpointChangedError,
@@ -42,14 +43,19 @@ from lib_finetune.files import write_atomically
 from lib_finetune.model import checkpoint_file, tensor_file
 from lib_finetune.model.tensor_file import Entry
 from lib_finetune.optim.per_parameter import PerParameter
-from lib_finetune.ports import Card, CheckpointInfo, Host, PictureRequest, ProgressSink, Restoration
+from lib_finetune.points import Points
+from lib_finetune.ports import Card, CheckpointInfo, Host, ProgressSink, Restoration, StepReport
+from lib_finetune.previews import Previews
 from lib_finetune.product import product_of, products_of
 
 _log = logging.getLogger(__name__)
 STATE = "state.safetensors"
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.json"
+LENT_CHECKPOINT = "preview.safetensors"
+PAUSED = "paused"
 _WAIT_S = 0.5
+_PAUSE_S = 0.2
 
 
 class Control(Protocol):
@@ -63,6 +69,15 @@ class Control(Protocol):
 
     def load_asked(self) -> bool:
         """While waiting for a checkpoint: load it. Answers True once for each press."""
+
+    def pause_asked(self) -> bool:
+        """Rest after this step, with nothing of the host held, for as long as this answers True."""
+
+    def preview_asked(self) -> bool:
+        """Make a preview after this step. Answers True once for each press; asked once after each step."""
+
+    def save_asked(self) -> bool:
+        """Save the file after this step and keep it. Answers True once for each press; asked once after each step."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,14 @@ class Result:
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """What a run shows and keeps while it is under way."""
+
+    points: Points
+    previews: Previews
+
+
 class StoppedWhileWaiting(FinetuneError):  # noqa: N818  not a fault: the person's wish
     """The person chose to stop while the run waited for its checkpoint."""
 
@@ -101,7 +124,6 @@ class Run:
         self._folder = folder
         self._sink = sink
         self._control = control
-        self._saved: list[dict[str, Path]] = []
         self._files: dict[str, Path] = {}
         self._info: CheckpointInfo | None = None
         self.restoration = Restoration()
@@ -213,15 +235,17 @@ class Run:
     def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int]) -> None:
         base = info.path.stat().st_size if info.path and info.path.is_file() else 2 * sum(counts.values())
         state = fitting.state_bytes(self._given, counts)
+        shows = self._given.preview.enabled and self._given.preview.every != 0
         for folder, need, what in (
             (_main(self._targets("x")).parent, base, "the checkpoint"),
-            (self._folder, 2 * state, "the saved states"),
+            (self._folder, 2 * state + base * shows, "the saved states" + " with a preview's checkpoint" * shows),
         ):
             folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(folder).free
             if free < need:
                 said = f"{what} needs {need / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} are free. Free some space"
-                raise InputError([Problem("name", said + (", or set tuning.weights to bf16." if folder == self._folder else "."))])
+                less = ", set tuning.weights to bf16" + ", or preview.every to 0" * shows
+                raise InputError([Problem("name", said + (less if folder == self._folder else "") + ".")])
 
     def _with_class_pictures(self, settings: Settings, found: build.Dataset, info: CheckpointInfo) -> build.Dataset | None:
         """The pictures with those of the class, made now where they are missing; None when the person stopped it."""
@@ -232,7 +256,7 @@ class Run:
         self._sink.say(classes.announce(count))
         with _in_words():
             made = classes.make(
-                count, lambda done, total: self._sink.stage("class pictures", done, total), self._sink.say, self._control.stop_asked
+                count, lambda done, total: self._sink.stage("class pictures", done, total), self._sink.say, self._stop_asked
             )
         return dataclasses.replace(found, classes=build.class_report(classes.folder, count)) if made else None
 
@@ -261,21 +285,35 @@ class Run:
                 model = build.borrowed(lease, tools)
                 turns = Turns(self._host, info, model, self._wait)
                 with randomness.kept(), model.bound(lease.tensors):
-                    assembly = build.assemble(
-                        settings, found, model, lease, tools, info, self._host.paths.data / "cache" / "latents", turns, self._sink.steps
-                    )
+                    cache = self._host.paths.data / "cache" / "latents"
+                    assembly = build.assemble(settings, found, model, lease, tools, info, cache, turns, self._report)
             del lease  # the host's tensors are let go of
             for line in assembly.plan.lines():
                 self._sink.say(line)
             self._warn_of_long_captions(settings, assembly)
             mark = fingerprint(found.subject.pictures, found.classes.pictures if found.classes else ())
             self._continue(assembly, mark, settings)
+            way = self._way(settings, found, assembly)
             try:
-                self._cache(assembly)
-                self._train(settings, assembly, mark)
-            except StoppedWhileWaiting:
-                turns.close()
-            return self._finish(settings, assembly, info)
+                with contextlib.suppress(StoppedWhileWaiting), _closing(turns):
+                    self._cache(assembly)
+                    self._show_base(settings, way)
+                    self._train(settings, assembly, mark, way)
+                return self._finish(settings, assembly, info, way)
+            finally:
+                way.points.return_lent()
+
+    def _way(self, settings: Settings, found: build.Dataset, assembly: build.Assembly) -> _Way:
+        def write(step: int) -> dict[str, Path]:
+            return self._write(settings, assembly, f"{settings.name}-{step:06d}", step, assembly.trainer.ema.applied())
+
+        points = Points(self._folder, self._host, self._sink, write, lambda files: self._verify(settings, files), settings.saving.keep)
+        return _Way(points, Previews(settings, self._host, self._folder, self._sink, found))
+
+    def _report(self, report: StepReport) -> None:
+        """Tell of steps, with the memory they take."""
+        use = self._host.memory()
+        self._sink.steps(dataclasses.replace(report, scalars={**report.scalars, "memory": use.now, "memory peak": use.peak}))
 
     def _warn_of_long_captions(self, settings: Settings, assembly: build.Assembly) -> None:
         limit = settings.data.max_tokens
@@ -302,6 +340,8 @@ class Run:
         assembly.trainer.load_state(stored["trainer"])
         if assembly.validation:
             assembly.validation.load_state(stored["validation"])
+            for step, loss in assembly.validation.curve:
+                self._sink.figure("validation", step, loss)
         self._sink.say(f"Going on at step {assembly.trainer.step} of {settings.training.steps}.")
 
     def _cache(self, assembly: build.Assembly) -> None:
@@ -313,38 +353,21 @@ class Run:
             missing += [(assembly.held, variant) for variant in assembly.held.missing(0, assembly.validation.pictures)]
         trainer.turns.use(("vae",))
         for done, (source, variant) in enumerate(missing):
-            if self._control.stop_asked():
+            if self._control.pause_asked():
+                trainer.turns.close()
+            if self._stop_asked():
                 break
             self._sink.stage("cache", done, len(missing))
             with trainer.turns.step():
                 source.encode_variant(variant)
         trainer.turns.use(assembly.needs)
 
-    def _train(self, settings: Settings, assembly: build.Assembly, mark: str) -> None:
-        trainer, saving = assembly.trainer, settings.saving
+    def _train(self, settings: Settings, assembly: build.Assembly, mark: str, way: _Way) -> None:
+        trainer = assembly.trainer
         self._sink.stage("train", trainer.step, trainer.plan.steps)
-        epoch = saving.every_epochs * assembly.plan.epoch_steps / trainer.plan.accumulation
-
-        def file_due(step: int) -> bool:
-            by_epoch = bool(epoch) and int(step / epoch) > int((step - 1) / epoch)
-            return step < trainer.plan.steps and (by_epoch or (saving.every_steps > 0 and step % saving.every_steps == 0))
-
-        def state_due(step: int) -> bool:
-            return step % saving.state_every == 0 and step < trainer.plan.steps
-
-        def validation_due(step: int) -> bool:
-            return assembly.validation is not None and assembly.validation.due(step, trainer.plan.steps)
-
-        def act(step: int) -> None:
-            if validation_due(step):
-                self._validate(assembly)
-            if state_due(step):
-                self._save_state(assembly, mark, settings)
-            if file_due(step):
-                self._save_intermediate(settings, assembly, step)
-
+        agenda = self._agenda(settings, assembly, mark, way)
         try:
-            trainer.train(self._control.stop_asked, lambda step: validation_due(step) or state_due(step) or file_due(step), act)
+            trainer.train(self._control.stop_asked, agenda.due, agenda.act)
         except DivergedError as error:
             raise self._with_last_good(settings, assembly, error) from error
         except BaseException as error:
@@ -355,6 +378,57 @@ class Run:
                 self._validate(assembly)
             self._save_state(assembly, mark, settings)
 
+    def _agenda(self, settings: Settings, assembly: build.Assembly, mark: str, way: _Way) -> Agenda:
+        """What is done after which step; the last step is followed by the result, which needs no point or preview beside it."""
+        control, saving, validation, total = self._control, settings.saving, assembly.validation, assembly.trainer.plan.steps
+        epoch = saving.every_epochs * assembly.plan.epoch_steps / assembly.trainer.plan.accumulation
+
+        def file_due(step: int) -> bool:
+            by_epoch = bool(epoch) and int(step / epoch) > int((step - 1) / epoch)
+            return step < total and (by_epoch or _falls_on(step, saving.every_steps))
+
+        def preview_due(step: int) -> bool:
+            pressed = control.preview_asked()
+            return step < total and (pressed or (settings.preview.enabled and _falls_on(step, settings.preview.every or 0)))
+
+        return Agenda(
+            [
+                (lambda step: validation is not None and validation.due(step, total), lambda _: self._validate(assembly)),
+                (lambda step: step < total and _falls_on(step, saving.state_every), lambda _: self._save_state(assembly, mark, settings)),
+                (file_due, lambda step: self._add_point(assembly, way, step, points.KEPT)),
+                (lambda step: control.save_asked() and step < total, lambda step: self._add_point(assembly, way, step, points.ASKED)),
+                (preview_due, lambda step: self._preview(settings, assembly, way, step)),
+                (lambda step: step < total and control.pause_asked(), lambda _: self._pause(settings, assembly, mark, way)),
+            ]
+        )
+
+    def _pause(self, settings: Settings, assembly: build.Assembly, mark: str, way: _Way) -> None:
+        """Rest, with no turn held, until the person goes on or stops; the state is kept, and the buttons of a running job work."""
+        step = assembly.trainer.step
+        self._save_state(assembly, mark, settings)
+        self._sink.say(f"Paused at step {step}. The WebUI is free; what was trained so far is saved.")
+
+        def buttons() -> None:
+            if self._control.save_asked():
+                self._add_point(assembly, way, step, points.ASKED)
+            if self._control.preview_asked():
+                self._preview(settings, assembly, way, step)
+
+        self._rest(buttons)
+        self._sink.stage("train", step, assembly.trainer.plan.steps)
+
+    def _rest(self, buttons: Callable[[], None] = lambda: None) -> None:
+        """While a pause is asked for and no stop."""
+        while self._control.pause_asked() and not self._control.stop_asked():
+            self._sink.stage(PAUSED)
+            buttons()
+            time.sleep(_PAUSE_S)
+
+    def _stop_asked(self) -> bool:
+        """Whether to stop; while a pause is asked for, it waits. Call with no turn held."""
+        self._rest()
+        return self._control.stop_asked()
+
     def _validate(self, assembly: build.Assembly) -> None:
         """Measure the state that would be saved now."""
         validation, trainer = assembly.validation, assembly.trainer
@@ -362,6 +436,7 @@ class Run:
         with trainer.ema.applied():
             loss = validation.measure(trainer.step, trainer.turns.step)
         trainer.turns.close()
+        self._sink.figure("validation", trainer.step, loss)
         best = validation.best
         said = (
             "the best so far" if best and best.step == trainer.step else f"the best was {best.loss:.4f} at step {best.step}" if best else ""
@@ -415,15 +490,27 @@ class Run:
         """Write the files of a result under a free name; kind → file. Inside ``state`` the parameters are those to be saved."""
         free = self._free(name, lambda found: self._targets(found).values())
         files = self._targets(free)
-        recipe = dataclasses.replace(assembly.recipe, name=free, steps=step)
-        with state:
-            artifact = assembly.trainer.method.artifact()
-            for product in products_of(settings):
-                product.write(files[product.kind], artifact, recipe, settings, self._base)
+        self._fill(files, settings, assembly, free, step, state)
         config = self._info.path.with_suffix(".yaml") if self._info and self._info.path else None
         if config and config.is_file() and "checkpoint" in files:
             write_atomically(files["checkpoint"].with_suffix(".yaml"), config.read_bytes())  # the WebUI looks for it beside the file
         return files
+
+    def _fill(
+        self,
+        files: Mapping[str, Path],
+        settings: Settings,
+        assembly: build.Assembly,
+        name: str,
+        step: int,
+        state: AbstractContextManager[None],
+    ) -> None:
+        """Write what the parameters hold inside ``state`` to files of every kind; ``name`` and ``step`` are told in them."""
+        recipe = dataclasses.replace(assembly.recipe, name=name, steps=step)
+        with state:
+            artifact = assembly.trainer.method.artifact()
+            for product in products_of(settings):
+                product.write(files[product.kind], artifact, recipe, settings, self._base)
 
     @contextmanager
     def _base(self) -> Iterator[Mapping[str, Entry]]:
@@ -438,22 +525,18 @@ class Run:
         with self._host.lease(info) as lease:
             yield {name: tensor_file.entry(tensor) for name, tensor in lease.tensors.items()}
 
-    def _save_intermediate(self, settings: Settings, assembly: build.Assembly, step: int) -> None:
+    def _add_point(self, assembly: build.Assembly, way: _Way, step: int, why: str) -> None:
+        """Save the file as trained so far; a full disk does not end the training, nor does anything that a press of a button met."""
         self._sink.stage("save")
         try:
-            files = self._write(settings, assembly, f"{settings.name}-{step:06d}", step, assembly.trainer.ema.applied())
-        except SaveError as error:
+            way.points.add(step, why)
+        except FinetuneError as error:
+            if why == points.KEPT and not isinstance(error, SaveError):
+                raise
             self._sink.say(f"The file of step {step} was not saved. {error}")
-            return
-        self._saved.append(files)
-        self._verify(settings, files)
-        while settings.saving.keep and len(self._saved) > settings.saving.keep:
-            for old in self._saved.pop(0).values():
-                for rest in (old, old.with_suffix(".json"), old.with_suffix(".yaml")):
-                    rest.unlink(missing_ok=True)
         self._sink.stage("train", step, assembly.trainer.plan.steps)
 
-    def _finish(self, settings: Settings, assembly: build.Assembly, info: CheckpointInfo) -> tuple[str, Path | None, int]:
+    def _finish(self, settings: Settings, assembly: build.Assembly, info: CheckpointInfo, way: _Way) -> tuple[str, Path | None, int]:
         step, total = assembly.trainer.step, assembly.trainer.plan.steps
         if step < total and (self._control.discard_asked() or step == 0):
             self._sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
@@ -469,7 +552,7 @@ class Run:
             self._save_small(settings, assembly, info, path)
             assembly.model.disown()  # the preview needs the room
         if settings.preview.enabled:
-            self._preview(settings, files)
+            self._last_preview(settings, way, saved, files)
         outcome = "done" if step >= total else "stopped"
         if outcome == "done":
             (self._folder / STATE).unlink(missing_ok=True)
@@ -483,7 +566,7 @@ class Run:
             self._sink.say(f"The result holds step {best.step}, which did best on the pictures held out (loss {best.loss:.4f}).")
         return best.step if best else step
 
-    def _verify(self, settings: Settings, files: dict[str, Path]) -> None:
+    def _verify(self, settings: Settings, files: Mapping[str, Path]) -> None:
         self._sink.stage("verify")
         for kind, path in files.items():
             verification = self._host.artifact_saved(kind, path, self._card(settings, settings.preview.weight))
@@ -523,29 +606,53 @@ class Run:
             _log.warning("No LoRA was extracted", exc_info=True)
             self._sink.say(f"The difference could not be saved as a LoRA: {error}")
 
-    def _preview(self, settings: Settings, files: dict[str, Path]) -> None:
-        """A card's picture that fails is said; the file is good without it."""
-        self._sink.stage("preview")
-        word = files["embedding"].stem if "embedding" in files else settings.data.trigger
-        prompt = settings.preview.prompt or template_caption(settings.data.template, word, settings.data.class_word)
-        side = min(512, settings.data.resolution)
+    # -- previews --------------------------------------------------------------------------------------------------
+
+    def _show_base(self, settings: Settings, way: _Way) -> None:
+        if settings.preview.enabled and settings.preview.every and not self._control.stop_asked():
+            self._sink.stage("preview")
+            with self._said("The base's preview"):
+                way.previews.add_base()
+
+    def _preview(self, settings: Settings, assembly: build.Assembly, way: _Way, step: int) -> None:
+        """The row of this step, with the file as trained so far."""
+        if not way.previews.has(step):
+            self._sink.stage("preview")
+            with self._said(f"The preview of step {step}"), self._lent(settings, assembly, way, step) as files:
+                way.previews.add(step, files)
+        self._sink.stage("train", step, assembly.trainer.plan.steps)
+
+    @contextmanager
+    def _lent(self, settings: Settings, assembly: build.Assembly, way: _Way, step: int) -> Iterator[Mapping[str, Path]]:
+        """The files of a step for its preview. A LoRA or embedding must lie in the WebUI's folder and stays until the next
+        preview, to be tried; a checkpoint of gigabytes lies in the run's folder and goes at once."""
+        if settings.method != "dreambooth" or way.points.at(step):
+            yield way.points.lend(step).files
+            return
+        path = self._folder / LENT_CHECKPOINT
         try:
-            request = PictureRequest(
-                prompt,
-                loras=((files["lora"], settings.preview.weight),) if "lora" in files else (),
-                embeddings=(files["embedding"],) if "embedding" in files else (),
-                checkpoint=files.get("checkpoint"),
-                width_px=side,
-                height_px=side,
-                steps=settings.preview.steps,
-                seed=settings.training.seed,
-            )
-            picture = self._host.picture(request)
+            self._fill({"checkpoint": path}, settings, assembly, settings.name, step, assembly.trainer.ema.applied())
+            yield {"checkpoint": path}
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _last_preview(self, settings: Settings, way: _Way, step: int, files: Mapping[str, Path]) -> None:
+        """The result's row and the card's picture."""
+        self._sink.stage("preview")
+        row = bool(settings.preview.every) and not way.previews.has(step)
+        with self._said("The preview picture"):
+            picture = way.previews.add(step, files) if row else way.previews.first(files)
             for kind, path in files.items():
                 self._host.card_picture(kind, path, picture)
+
+    @contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        """A preview that fails is said, and does not end the training: the file is good without it."""
+        try:
+            yield
         except (FinetuneError, RuntimeError, OSError) as error:
-            _log.warning("The preview failed", exc_info=True)
-            self._sink.say(f"The preview picture could not be made: {error}")
+            _log.warning("%s failed", what, exc_info=True)
+            self._sink.say(f"{what} could not be made: {error}")
 
     # -- waiting and giving back -----------------------------------------------------------------------------------
 
@@ -553,6 +660,9 @@ class Run:
         """Called again and again while another checkpoint is loaded."""
         if self._control.stop_asked():
             raise StoppedWhileWaiting(str(changed))
+        if self._control.pause_asked():
+            self._rest()
+            return
         self._sink.stage(f"waiting for {changed.wanted}")
         if self._control.load_asked() and self._info is not None:
             self._host.load(self._info)
@@ -563,6 +673,21 @@ class Run:
         self._sink.stage("give back")
         self.restoration = self._host.restoration()
         self._sink.say(self.restoration.line)
+
+
+def _falls_on(step: int, every: int) -> bool:
+    """Whether a step is one of every so many; 0 is never."""
+    return every > 0 and step % every == 0
+
+
+@contextmanager
+def _closing(turns: Turns) -> Iterator[None]:
+    """End the turn that may be open when the person stops while the run waits."""
+    try:
+        yield
+    except StoppedWhileWaiting:
+        turns.close()
+        raise
 
 
 def _best(assembly: build.Assembly) -> AbstractContextManager[None]:

@@ -64,7 +64,12 @@ class Clock:
         """See `run.Control`."""
         return False
 
-    discard_asked = load_asked = stop_asked
+    discard_asked = load_asked = pause_asked = preview_asked = save_asked = stop_asked
+
+    def ignore(self, *_: object) -> None:
+        """See `ProgressSink`: no clock is needed."""
+
+    figure = previewed = points = ignore
 
     def per_step(self) -> list[float]:
         """CPU-seconds of a step, the first report left out."""

@@ -404,12 +404,44 @@ class Saving:
     )
 
 
+WATCHES = ("auto", "on", "off")
+
+
+def _shows(settings: Settings) -> bool:
+    return settings.preview.enabled
+
+
 @dataclass(frozen=True)
 class Preview:
-    """The picture on the result's card."""
+    """The pictures that show what was learned."""
 
-    enabled: bool = setting(True, "Preview picture", "Make a picture with the finished file for its card.")
-    prompt: str = setting("", "Preview prompt", "Empty: the caption template with the trigger word.", when=lambda s: s.preview.enabled)
+    enabled: bool = setting(True, "Previews", "Make pictures with the file while it trains, and one for its card.")
+    every: int | None = setting(
+        None,
+        "Preview every … steps",
+        "Pictures of the base and of each point, of the same prompts and seeds. Automatic: four times in a run; 0: only the card's picture.",
+        unit="steps",
+        low=0,
+        high=1_000_000,
+        when=_shows,
+    )
+    prompts: str = setting(
+        "",
+        "Preview prompts",
+        "Several are separated by ; or stand on lines of their own; {trigger} and {class} are filled in, and the first is the card's. "
+        "Empty: the caption template.",
+        when=_shows,
+    )
+    count: int = setting(1, "Pictures a prompt", "Of seeds that follow one another.", unit="pictures", low=1, high=16, when=_shows)
+    seed: int = setting(42, "Preview seed", "The first seed of each prompt, the same at every step.", low=0, high=2**31 - 1, when=_shows)
+    watch: str = setting(
+        "auto",
+        "Watch for side effects",
+        "Each preview also paints the class and unrelated things, compares them with the base's pictures and warns when colours shift, "
+        "the class is forgotten or pictures are copied. Automatic: for DreamBooth.",
+        choices=WATCHES,
+        when=_shows,
+    )
     weight: float = setting(0.8, "Preferred weight", "Weight on the card and in the preview.", low=0.05, high=2.0)
     steps: int = setting(20, "Preview steps", "Sampling steps.", unit="steps", low=1, high=150, when=lambda s: s.preview.enabled)
 

@@ -45,8 +45,13 @@ class Validation:
         self._parameters = dict(parameters)
         self._every = every
         self.best: Best | None = None
-        self.step = 0
-        """After which was measured last."""
+        self.curve: list[tuple[int, float]] = []
+        """Each measurement: after which step, and the loss."""
+
+    @property
+    def step(self) -> int:
+        """After which was measured last; 0 before the first time."""
+        return self.curve[-1][0] if self.curve else 0
 
     def due(self, step: int, total: int) -> bool:
         """Whether to measure after this step: now and then, and at the end."""
@@ -65,7 +70,7 @@ class Validation:
                 with turn():
                     found.append(self._loss(picture, draw).float())
         loss = float(torch.stack(found).mean())
-        self.step = step
+        self.curve.append((step, loss))
         if math.isfinite(loss) and (self.best is None or loss < self.best.loss):
             self.best = Best(step, loss, self._copy())
         return loss
@@ -84,11 +89,11 @@ class Validation:
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to go on exactly."""
         best = self.best
-        return {"step": self.step, "best": {"step": best.step, "loss": best.loss, "values": dict(best.values)} if best else None}
+        return {"curve": self.curve, "best": {"step": best.step, "loss": best.loss, "values": dict(best.values)} if best else None}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
-        self.step = state["step"]
+        self.curve = list(state["curve"])
         self.best = Best(**state["best"]) if state["best"] else None
 
     def _copy(self) -> dict[str, torch.Tensor]:

@@ -142,6 +142,9 @@ class HeadlessHost:
         brings = f"; it brings {len(fitting)} of {len(words)} words: {', '.join(fitting)}." if words else "."
         return Verification(matched + len(fitting), len(modules) + len(words), said + brings)
 
+    def artifact_removed(self, kind: str, path: Path) -> None:
+        """Files are read when they are asked for: nothing is remembered."""
+
     def _checkpoint_saved(self, path: Path) -> Verification:
         found = checkpoint_file.read(path, torch.float32, torch.device("cpu"))
         wanted = {name: tensor.numel() for name, tensor in self._tensors.items() if not name.endswith("position_ids")}

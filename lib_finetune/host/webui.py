@@ -155,6 +155,20 @@ class WebuiHost:
             finally:
                 close()
 
+    def artifact_removed(self, kind: str, path: Path) -> None:
+        """See `Host.artifact_removed`.
+
+        Raises:
+            HostError: no checkpoint is loaded.
+        """
+        await_model()
+        with self._turn.held():
+            close = webui_borrowing.around(loaded_model(), None)
+            try:
+                webui_files.withdraw(kind, path, loaded_model())
+            finally:
+                close()
+
     def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
         """See `Host.card_picture`.
 

@@ -24,10 +24,34 @@ def announce(kind: str, path: Path, model: Any) -> Verification:
     """
     judged = _lora(path, model) if kind == "lora" else {"checkpoint": _checkpoint, "embedding": _embedding}[kind](path)
     forget_prompts()
+    _reset_page(kind)
+    return judged
+
+
+def withdraw(kind: str, path: Path, model: Any) -> None:
+    """Take a file that is gone out of the WebUI's lists and memory. Call under the turn.
+
+    Args:
+        kind: "lora", "checkpoint" or "embedding".
+        model: the model that is loaded.
+    """
+    networks = lora_extension()
+    if kind == "lora" and networks is not None:
+        webui_weights.clean(model)  # it may be in the person's last prompt, whose patches would stay
+        _forget_network(networks, path, model)
+        networks.list_available_networks()
+    elif kind == "checkpoint":
+        webui("sd_models").list_models()
+    elif kind == "embedding":
+        webui("sd_hijack").model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    forget_prompts()
+    _reset_page(kind)
+
+
+def _reset_page(kind: str) -> None:
     for page in webui("ui_extra_networks").extra_pages:
         if page.name == _PAGES[kind]:
             page.lister.reset()
-    return judged
 
 
 def forget_prompts() -> None:

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from lib_finetune.evaluate.colour import distance as colour_distance
+
 from . import statistics
 from .captions import full_caption
 from .folders import IDENTIFIER, UNSEEN_GROUND, UNSEEN_PATTERN
@@ -113,11 +115,6 @@ def copying(pictures: np.ndarray, training: np.ndarray, held_out: np.ndarray) ->
     return statistics.share((_nearest(pictures, training) < limit).tolist())
 
 
-def colour_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Distance of the mean colours of paired pictures in CIE L*a*b* (ΔE 1976): [n]."""
-    return np.linalg.norm(_mean_lab(first) - _mean_lab(second), axis=1)
-
-
 def _portability(elsewhere: Paint, by: Judge, subject: str, identifier: str, count: int) -> dict[str, Figure]:
     alone, in_context = (by.look(elsewhere([prompt] * count, _seeds(count))) for prompt in subject_prompts(subject, identifier))
     return {"subject fidelity, second checkpoint": _shows(alone, subject), "prompt fidelity, second checkpoint": _in_context(in_context)}
@@ -177,14 +174,3 @@ def _thumbnails(pictures: np.ndarray) -> np.ndarray:
     count, height, width, _ = pictures.shape
     cells = pictures.reshape(count, 16, height // 16, 16, width // 16, 3).astype(np.float64).mean((2, 4))
     return cells.reshape(count, -1)
-
-
-def _mean_lab(pictures: np.ndarray) -> np.ndarray:
-    """Mean L*a*b* of pictures, from sRGB with white D65 (IEC 61966-2-1, CIE 15): [n, 3]."""
-    srgb = pictures.astype(np.float64) / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    lab = np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
-    return lab.mean((1, 2))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib_finetune.host.headless import HeadlessHost
 from lib_finetune.model.random_weights import random_checkpoint, small_layout
-from lib_finetune.ports import Card, CheckpointInfo, Lease, PictureRequest, Restoration, TextTools, Verification
+from lib_finetune.ports import Card, CheckpointInfo, Lease, PictureRequest, PreviewRow, Restoration, TextTools, Verification
 
 
 def _leave_meta_alone() -> None:
@@ -54,6 +54,7 @@ class FakeHost(HeadlessHost):
         self.turns = 0
         self.faults: dict[str, tuple[int, Exception]] = {}
         self.asked: list[PictureRequest] = []
+        self.removed: list[Path] = []
 
     def text_tools(self) -> TextTools:
         if not _TOOLS:
@@ -78,6 +79,10 @@ class FakeHost(HeadlessHost):
     def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
         self._fault("artifact_saved")
         return super().artifact_saved(kind, path, card)
+
+    def artifact_removed(self, kind: str, path: Path) -> None:
+        assert not path.exists() and not self.lock.locked()
+        self.removed.append(path)
 
     def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
         self._fault("pictures")
@@ -104,7 +109,11 @@ class FakeHost(HeadlessHost):
 
 
 class Recorder:
-    """A progress sink and control that remembers; ``stop_at`` asks to stop once so many steps are done."""
+    """A progress sink and control that remembers.
+
+    ``stop_at`` asks to stop once so many steps are done. ``presses`` maps "preview" or "save" to the number of steps
+    after which the button is pressed once.
+    """
 
     def __init__(self, stop_at: int | None = None, discard: bool = False) -> None:
         self.lines: list[str] = []
@@ -115,6 +124,10 @@ class Recorder:
         self.discard = discard
         self.load = False
         self.polls = 0
+        self.presses: dict[str, int] = {}
+        self.figures: list[tuple[str, int, float]] = []
+        self.rows: list[PreviewRow] = []
+        self.kept: list[tuple[int, Any]] = []
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
         self.stages.append(name)
@@ -136,3 +149,28 @@ class Recorder:
     def load_asked(self) -> bool:
         asked, self.load = self.load, False
         return asked
+
+    def figure(self, name: str, step: int, value: float) -> None:
+        self.figures.append((name, step, value))
+
+    def previewed(self, row: PreviewRow) -> None:
+        self.rows.append(row)
+
+    def points(self, points: Any) -> None:
+        self.kept = list(points)
+
+    def pause_asked(self) -> bool:
+        return False
+
+    def preview_asked(self) -> bool:
+        return self._pressed("preview")
+
+    def save_asked(self) -> bool:
+        return self._pressed("save")
+
+    def _pressed(self, button: str) -> bool:
+        """Asked once after each step; `polls` counts them."""
+        if self.presses.get(button) != self.polls:
+            return False
+        del self.presses[button]
+        return True
