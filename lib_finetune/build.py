@@ -20,7 +20,15 @@ from lib_finetune.adapters import ADAPTERS, Adapter, AdapterOptions
 from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.settings import Settings, bundles_word, patches, teaches_word
+from lib_finetune.config.settings import (
+    Settings,
+    bundles_word,
+    caption_template,
+    class_template,
+    patches,
+    teaches_word,
+    word_templates,
+)
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captions import template_caption
@@ -169,7 +177,7 @@ def prior_of(settings: Settings) -> str:
 
 def class_caption(settings: Settings) -> str:
     """The caption of a class picture without a text file."""
-    return template_caption(settings.data.template, "", settings.data.class_word)
+    return template_caption(class_template(settings), "", settings.data.class_word)
 
 
 def _prior_problems(settings: Settings) -> list[Problem]:
@@ -240,7 +248,7 @@ def _around(settings: Settings) -> list[str]:
         templates = _templates(settings)
     except InputError:
         templates = ()
-    return [*(template_caption(template, "", "") for template in (*templates, settings.data.template)), settings.data.class_word]
+    return [*(template_caption(template, "", "") for template in (*templates, caption_template(settings))), settings.data.class_word]
 
 
 def automatic_steps(views: int, batch: int, accumulation: int, method: str = "lora") -> int:
@@ -257,6 +265,7 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
         clip_skip: the host's.
     """
     training = settings.training
+    settings = replaced(settings, "data.template", caption_template(settings))
     if settings.optimizer.name == "auto":
         settings = replaced(settings, "optimizer.name", "adamw")
     automatic, given = _RATES_OF[settings.method](settings)
@@ -509,7 +518,8 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
         flip=data.flip,
         trigger=data.trigger,
         class_word=data.class_word,
-        template=data.template,
+        template=caption_template(settings),
+        class_template=class_template(settings),
         templates=_templates(settings),
         templates_win=bool(settings.embedding.template),
         shuffle_tags=data.shuffle_tags,
@@ -522,7 +532,7 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
 def _templates(settings: Settings) -> tuple[str, ...]:
     if not teaches_word(settings):
         return ()
-    return load_templates(settings.embedding.template or "subject", "embedding.template")
+    return load_templates(word_templates(settings), "embedding.template")
 
 
 def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path) -> LatentCache:

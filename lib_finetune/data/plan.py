@@ -71,6 +71,7 @@ class Plan:
         crop: "centre", "random" (one of five places along the side that is too long) or "focal" (around `Picture.focus`).
         flip: mirror at random.
         trigger, class_word, template: see `captions.final_caption`.
+        class_template: the same of class pictures; None takes ``template``.
         templates: where there are some, a picture without a text file gets one of them, another each time; see `templates`.
         templates_win: the text files give way to them.
         shuffle_tags, keep_tags, tag_dropout, caption_dropout: see `captions.compose`.
@@ -91,6 +92,7 @@ class Plan:
     trigger: str = ""
     class_word: str = ""
     template: str = "a photo of {trigger} {class}"
+    class_template: str | None = None
     templates: Sequence[str] = ()
     templates_win: bool = False
     shuffle_tags: bool = False
@@ -126,7 +128,8 @@ class Plan:
     @cached_property
     def class_captions(self) -> tuple[str, ...]:
         """Each class picture's caption: its file's, else the template with the class word alone."""
-        return tuple(captions.final_caption(picture, self.template, "", self.class_word) for picture in self.class_pictures)
+        template = self.template if self.class_template is None else self.class_template
+        return tuple(captions.final_caption(picture, template, "", self.class_word) for picture in self.class_pictures)
 
     @property
     def triggered(self) -> int:
