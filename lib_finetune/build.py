@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lib_finetune.adapters import ADAPTERS, Adapter, AdapterOptions
+from lib_finetune.adapters import ADAPTERS, Adapter, AdapterOptions, Target
 from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import (
+    Network,
     Settings,
     bundles_word,
     caption_template,
@@ -33,7 +34,7 @@ from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.plan import Plan as DataPlan
-from lib_finetune.data.scan import Picture, Report, scan
+from lib_finetune.data.scan import Examined, Picture, Report, examined, scan
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.engine import precision
 from lib_finetune.engine.ema import Ema
@@ -110,8 +111,11 @@ class Dataset:
         return sum(picture.repeats for picture in self.pictures)
 
 
-def dataset(settings: Settings) -> Dataset:
+def dataset(settings: Settings, look: Callable[[Path], Examined | str] = examined) -> Dataset:
     """Find the pictures.
+
+    Args:
+        look: see `scan`.
 
     Raises:
         InputError: a folder is missing, unreadable or without a usable picture; both folders' problems at once.
@@ -121,7 +125,7 @@ def dataset(settings: Settings) -> Dataset:
     for field, folder in (("images", settings.data.images), ("class_images", settings.data.class_images)):
         try:
             if folder:
-                found[field] = scan(Path(folder).expanduser(), field=f"data.{field}")
+                found[field] = scan(Path(folder).expanduser(), field=f"data.{field}", look=look)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -392,12 +396,12 @@ def assemble(
     recipe = _recipe(settings, found, plan, network_module, info)
     made = Assembly(model, trainer, plan, batches, text, recipe, ("unet", "text"))
     if found.held:
-        held = _batches(settings, _plan_of_held(plan, found.held), model, cache)
+        held = _batches(settings, plan_of_held(plan, found.held), model, cache)
         made = dataclasses.replace(made, held=held, validation=_validation(settings, trainer, held, len(found.held)))
     return made
 
 
-def _plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
+def plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
     """Each picture once an epoch, in the same way every time."""
     once = [dataclasses.replace(picture, repeats=1) for picture in held]
     crop = "centre" if plan.crop == "random" else plan.crop
@@ -485,12 +489,16 @@ def _text_encoder(settings: Settings, model: BorrowedModel, tools: TextTools, **
 def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
     """The adapter, attached to a view that is bound."""
     network = settings.network
-    targets = unet_targets(model.unet, network.targets, network.rank, network.alpha, network.conv_rank, network.conv_alpha)
-    if network.text_encoder:
-        targets += text_targets(model.text, network.rank, network.alpha)
     # Adapters draw their first values from the global state, which the turn gives back afterwards.
     torch.manual_seed(settings.training.seed)
-    return ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, targets, AdapterOptions(network.dropout, network.factor))
+    options = AdapterOptions(network.dropout, network.factor)
+    return ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
+
+
+def patch_targets(network: Network, model: BorrowedModel) -> list[Target]:
+    """The modules that get a patch."""
+    targets = unet_targets(model.unet, network.targets, network.rank, network.alpha, network.conv_rank, network.conv_alpha)
+    return targets + (text_targets(model.text, network.rank, network.alpha) if network.text_encoder else [])
 
 
 def _prepare_modes(settings: Settings, model: BorrowedModel) -> None:
