@@ -16,16 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lib_finetune.adapters import ADAPTERS, Adapter, AdapterOptions
+from lib_finetune.adapters import ADAPTERS, Adapter, AdapterOptions, Target
 from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.settings import Settings, bundles_word, patches, teaches_word
+from lib_finetune.config.settings import (
+    Network,
+    Settings,
+    bundles_word,
+    caption_template,
+    class_template,
+    patches,
+    teaches_word,
+    word_templates,
+)
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.plan import Plan as DataPlan
-from lib_finetune.data.scan import Picture, Report, scan
+from lib_finetune.data.scan import Examined, Picture, Report, examined, scan
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.engine import precision
 from lib_finetune.engine.ema import Ema
@@ -104,8 +113,11 @@ class Dataset:
         return sum(picture.repeats for picture in self.pictures)
 
 
-def dataset(settings: Settings) -> Dataset:
+def dataset(settings: Settings, look: Callable[[Path], Examined | str] = examined) -> Dataset:
     """Find the pictures.
+
+    Args:
+        look: see `scan`.
 
     Raises:
         InputError: a folder is missing, unreadable or without a usable picture; both folders' problems at once.
@@ -115,7 +127,7 @@ def dataset(settings: Settings) -> Dataset:
     for field, folder in (("images", settings.data.images), ("class_images", settings.data.class_images)):
         try:
             if folder:
-                found[field] = scan(Path(folder).expanduser(), field=f"data.{field}")
+                found[field] = scan(Path(folder).expanduser(), field=f"data.{field}", look=look)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -171,7 +183,7 @@ def prior_of(settings: Settings) -> str:
 
 def class_caption(settings: Settings) -> str:
     """The caption of a class picture without a text file."""
-    return template_caption(settings.data.template, "", settings.data.class_word)
+    return template_caption(class_template(settings), "", settings.data.class_word)
 
 
 def _prior_problems(settings: Settings) -> list[Problem]:
@@ -242,7 +254,7 @@ def _around(settings: Settings) -> list[str]:
         templates = _templates(settings)
     except InputError:
         templates = ()
-    return [*(template_caption(template, "", "") for template in (*templates, settings.data.template)), settings.data.class_word]
+    return [*(template_caption(template, "", "") for template in (*templates, caption_template(settings))), settings.data.class_word]
 
 
 def automatic_steps(views: int, batch: int, accumulation: int, method: str = "lora") -> int:
@@ -259,6 +271,7 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
         clip_skip: the host's.
     """
     training = settings.training
+    settings = replaced(settings, "data.template", caption_template(settings))
     if settings.optimizer.name == "auto":
         settings = replaced(settings, "optimizer.name", "adamw")
     automatic, given = _RATES_OF[settings.method](settings)
@@ -387,12 +400,12 @@ def assemble(
     recipe = _recipe(settings, found, plan, network_module, info)
     made = Assembly(model, trainer, plan, batches, text, recipe, ("unet", "text"))
     if found.held:
-        held = _batches(settings, _plan_of_held(plan, found.held), model, cache)
+        held = _batches(settings, plan_of_held(plan, found.held), model, cache)
         made = dataclasses.replace(made, held=held, validation=_validation(settings, trainer, held, len(found.held)))
     return made
 
 
-def _plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
+def plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
     """Each picture once an epoch, in the same way every time."""
     once = [dataclasses.replace(picture, repeats=1) for picture in held]
     crop = "centre" if plan.crop == "random" else plan.crop
@@ -480,12 +493,16 @@ def _text_encoder(settings: Settings, model: BorrowedModel, tools: TextTools, **
 def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
     """The adapter, attached to a view that is bound."""
     network = settings.network
-    targets = unet_targets(model.unet, network.targets, network.rank, network.alpha, network.conv_rank, network.conv_alpha)
-    if network.text_encoder:
-        targets += text_targets(model.text, network.rank, network.alpha)
     # Adapters draw their first values from the global state, which the turn gives back afterwards.
     torch.manual_seed(settings.training.seed)
-    return ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, targets, AdapterOptions(network.dropout, network.factor))
+    options = AdapterOptions(network.dropout, network.factor)
+    return ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
+
+
+def patch_targets(network: Network, model: BorrowedModel) -> list[Target]:
+    """The modules that get a patch."""
+    targets = unet_targets(model.unet, network.targets, network.rank, network.alpha, network.conv_rank, network.conv_alpha)
+    return targets + (text_targets(model.text, network.rank, network.alpha) if network.text_encoder else [])
 
 
 def _prepare_modes(settings: Settings, model: BorrowedModel) -> None:
@@ -513,7 +530,8 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
         flip=data.flip,
         trigger=data.trigger,
         class_word=data.class_word,
-        template=data.template,
+        template=caption_template(settings),
+        class_template=class_template(settings),
         templates=_templates(settings),
         templates_win=bool(settings.embedding.template),
         shuffle_tags=data.shuffle_tags,
@@ -526,7 +544,7 @@ def data_plan(settings: Settings, found: Dataset) -> DataPlan:
 def _templates(settings: Settings) -> tuple[str, ...]:
     if not teaches_word(settings):
         return ()
-    return load_templates(settings.embedding.template or "subject", "embedding.template")
+    return load_templates(word_templates(settings), "embedding.template")
 
 
 def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path) -> LatentCache:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_finetune.config.settings import caption_template
 from lib_finetune.data.captions import template_caption
 from lib_finetune.export.picture import grid
 from lib_finetune.ports import Host, PictureRequest
@@ -63,7 +64,7 @@ def columns_of(settings: Settings, label: str, files: Mapping[str, Path], weight
 def prompts_of(settings: Settings, prompts: Sequence[str]) -> list[str]:
     """The prompts with trigger and class word filled in; without any, the caption template's."""
     given = [prompt for prompt in (line.strip() for line in prompts) if prompt]
-    return [template_caption(prompt, settings.data.trigger, settings.data.class_word) for prompt in given or [settings.data.template]]
+    return [template_caption(prompt, settings.data.trigger, settings.data.class_word) for prompt in given or [caption_template(settings)]]
 
 
 def request(column: Column, row: Row, look: Look, trigger: str) -> PictureRequest:

@@ -210,6 +210,8 @@ WALK = {
     "method": (products, "textual_inversion", ("name", "zxqcat"), *FAST),
     "name": (written, "dog", *FAST),
     "data.images": (items, None),
+    "data.kind": (items, "style"),
+    "data.drawn": (items, "true", ("data.kind", "person")),
     "data.trigger": (items, "abc"),
     "data.class_word": (items, "dog"),
     "data.template": (items, "{trigger}"),

@@ -13,6 +13,10 @@ SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 PRIORS = ("auto", "off", "pictures", "prediction")
 FILE_PRECISIONS = ("fp16", "bf16", "fp32")
+KINDS = ("", "person", "animal", "thing", "style")
+_TEMPLATE = "a photo of {trigger} {class}"
+_DRAWN_TEMPLATE = "a drawing of {trigger} {class}"
+_STYLE_TEMPLATE = "a picture in the style of {trigger}"
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,25 @@ class Data:
     """The pictures and how they are read."""
 
     images: str = setting("", "Pictures", "Folder with the pictures; subfolders count too.")
+    kind: str = setting(
+        "",
+        "What they show",
+        "Person, animal, thing or style; words the captions that are made for pictures without a text file. Empty: any subject.",
+        choices=KINDS,
+    )
+    drawn: bool | None = setting(
+        None,
+        "Drawn",
+        "Whether the person is drawn, painted or rendered; captions then say so. Automatic: a photo.",
+        when=lambda s: s.data.kind == "person",
+    )
     trigger: str = setting("", "Trigger word", "The new word that will call the subject; a rare one such as zxq works best.")
     class_word: str = setting("", "Class word", "What the subject is in general: woman, dog, car. May be empty.")
     template: str = setting(
-        "a photo of {trigger} {class}",
+        _TEMPLATE,
         "Caption template",
-        "Caption of a picture without a text file; {trigger} and {class} are filled in.",
+        "Caption of a picture without a text file; {trigger} and {class} are filled in. While it is the default, a style and a drawn person "
+        "get one of their own.",
     )
     shuffle_tags: bool = setting(False, "Shuffle tags", "Put the comma-separated parts of a caption in a new order each time.")
     keep_tags: int = setting(
@@ -185,6 +202,34 @@ class Tuning:
     select: bool = setting(False, "Choose it afterwards", "Load the finished checkpoint into the WebUI.", when=_tunes_all)
 
 
+def _draws(settings: Settings) -> bool:
+    return settings.data.kind == "person" and bool(settings.data.drawn)
+
+
+def caption_template(settings: Settings) -> str:
+    """The template of captions: the person's own, else that of what the pictures show."""
+    if settings.data.template != _TEMPLATE:
+        return settings.data.template
+    if settings.data.kind == "style":
+        return _STYLE_TEMPLATE
+    return _DRAWN_TEMPLATE if _draws(settings) else _TEMPLATE
+
+
+def class_template(settings: Settings) -> str:
+    """The template of the class's captions; that of a style without its word would end in mid-sentence."""
+    template = caption_template(settings)
+    return "{class}" if template == _STYLE_TEMPLATE else template
+
+
+def word_templates(settings: Settings) -> str:
+    """The templates of a word that is taught, by name or file: the person's own, else those of what the pictures show."""
+    if settings.embedding.template:
+        return settings.embedding.template
+    if settings.data.kind == "style":
+        return "style"
+    return "drawn" if _draws(settings) else "subject"
+
+
 def teaches_word(settings: Settings) -> bool:
     """Whether the method gives the file's name a meaning as a word of the prompt."""
     return settings.method in ("textual_inversion", "pivotal_tuning")
@@ -217,8 +262,8 @@ class Embedding:
     template: str = setting(
         "",
         "Templates",
-        "subject, style, or a text file with a caption on each line, in which {trigger} is the word. Replaces the captions. "
-        "Empty: captions beside the pictures, else subject.",
+        "subject, drawn, style, or a text file with a caption on each line, in which {trigger} is the word. Replaces the captions. "
+        "Empty: captions beside the pictures, else those of what the pictures show.",
         when=teaches_word,
     )
     rate: float | None = setting(

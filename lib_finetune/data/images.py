@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,40 @@ def decode(data: bytes) -> Image.Image:
     """
     with _opened(data) as image:
         return _upright(_to_rgb(image), image)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a file has that its pixels in training no longer show.
+
+    Attributes:
+        rotated: stored lying or mirrored, and turned upright by its EXIF data.
+        transparent: has see-through parts, which white shines through.
+        animated: has further frames, which are left out.
+    """
+
+    rotated: bool
+    transparent: bool
+    animated: bool
+
+
+def marks(data: bytes) -> Marks:
+    """Look at a file's bytes.
+
+    Raises:
+        UnreadablePictureError: they are no whole picture.
+    """
+    with _opened(data) as image:
+        animated = getattr(image, "n_frames", 1) > 1 and getattr(image, "is_animated", False) and image.format != "MPO"
+        turned = _orientation(image) != 1
+        image.load()
+        return Marks(turned, _has_holes(image), animated)
+
+
+def _has_holes(image: Image.Image) -> bool:
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return False
+    return int(image.convert("RGBA").getchannel("A").getextrema()[0]) < 255
 
 
 def examine(data: bytes) -> tuple[tuple[int, int], Image.Image]:
@@ -167,12 +202,21 @@ def fit(image: Image.Image, target_w: int, target_h: int, position: tuple[float,
         target_w, target_h: px.
         position: which part of the left-over lies before the kept one, each 0..1 (0 keeps left/top, 0.5 the centre).
     """
-    width, height = image.size
-    scale = max(target_w / width, target_h / height)
-    kept_w, kept_h = min(width, target_w / scale), min(height, target_h / scale)
-    left, top = (width - kept_w) * position[0], (height - kept_h) * position[1]
-    box = (left, top, min(width, left + kept_w), min(height, top + kept_h))
+    box = kept_box(image.width, image.height, (target_w, target_h), position)
     return image.resize((target_w, target_h), Image.Resampling.LANCZOS, box=box)
+
+
+def kept_box(width: int, height: int, target: tuple[int, int], position: tuple[float, float]) -> tuple[float, float, float, float]:
+    """The part of a picture that `fit` keeps: left, top, right, bottom in px of the upright picture.
+
+    Args:
+        target: (width, height) in px that it is scaled to.
+        position: as `fit` takes it.
+    """
+    scale = max(target[0] / width, target[1] / height)
+    kept_w, kept_h = min(width, target[0] / scale), min(height, target[1] / scale)
+    left, top = (width - kept_w) * position[0], (height - kept_h) * position[1]
+    return left, top, min(width, left + kept_w), min(height, top + kept_h)
 
 
 def leftover_px(width_px: int, height_px: int, target: tuple[int, int]) -> tuple[float, float]:

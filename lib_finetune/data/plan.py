@@ -71,6 +71,7 @@ class Plan:
         crop: "centre", "random" (one of five places along the side that is too long) or "focal" (around `Picture.focus`).
         flip: mirror at random.
         trigger, class_word, template: see `captions.final_caption`.
+        class_template: the same of class pictures; None takes ``template``.
         templates: where there are some, a picture without a text file gets one of them, another each time; see `templates`.
         templates_win: the text files give way to them.
         shuffle_tags, keep_tags, tag_dropout, caption_dropout: see `captions.compose`.
@@ -91,6 +92,7 @@ class Plan:
     trigger: str = ""
     class_word: str = ""
     template: str = "a photo of {trigger} {class}"
+    class_template: str | None = None
     templates: Sequence[str] = ()
     templates_win: bool = False
     shuffle_tags: bool = False
@@ -126,7 +128,8 @@ class Plan:
     @cached_property
     def class_captions(self) -> tuple[str, ...]:
         """Each class picture's caption: its file's, else the template with the class word alone."""
-        return tuple(captions.final_caption(picture, self.template, "", self.class_word) for picture in self.class_pictures)
+        template = self.template if self.class_template is None else self.class_template
+        return tuple(captions.final_caption(picture, template, "", self.class_word) for picture in self.class_pictures)
 
     @property
     def triggered(self) -> int:
@@ -181,7 +184,7 @@ class Plan:
     def _plain_captions(self) -> list[str]:
         return [
             self._filled[0]
-            if self._uses_templates(picture)
+            if self.uses_templates(picture)
             else captions.plain_caption(picture, self.template, self.trigger, self.class_word)
             for picture in self.pictures
         ]
@@ -190,7 +193,8 @@ class Plan:
     def _filled(self) -> list[str]:
         return [captions.template_caption(template, self.trigger, self.class_word) for template in self.templates]
 
-    def _uses_templates(self, picture: Picture) -> bool:
+    def uses_templates(self, picture: Picture) -> bool:
+        """Whether its caption is one of the templates, another each time."""
         return bool(self.templates) and (self.templates_win or picture.caption is None)
 
     @cached_property
@@ -228,7 +232,7 @@ class Plan:
 
     def _caption(self, index: int, micro_step: int, place: int) -> str:
         caption = self.captions[index]
-        if self._uses_templates(self.pictures[index]):
+        if self.uses_templates(self.pictures[index]):
             caption = random.Random(f"{self.seed}/{micro_step}/{place}/template").choice(self._filled)
         return captions.compose(
             caption,
@@ -239,6 +243,14 @@ class Plan:
             caption_dropout=self.caption_dropout,
             rng=random.Random(f"{self.seed}/{micro_step}/{place}/caption"),
         )
+
+    def first_positions(self) -> list[tuple[float, float]]:
+        """Which part of each picture is kept when it first comes, as `images.fit` takes it."""
+        found: dict[int, tuple[float, float]] = {}
+        for variant in self.variants(0, self.epoch_steps):
+            if not variant.prior:
+                found.setdefault(variant.picture, variant.position)
+        return [found[index] for index in range(len(self.pictures))]
 
     def _possible(self) -> int:
         """How many variants there are in all."""

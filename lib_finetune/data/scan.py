@@ -38,6 +38,7 @@ class Picture:
         folder_words: "name class" of a kohya folder, or None.
         focus: the point that a focal crop keeps, as shares 0..1 of width and height.
         name: path relative to the scanned folder, with "/".
+        caption_file: the file that the caption came from, or None.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Picture:
     folder_words: str | None = None
     focus: tuple[float, float] = (0.5, 0.5)
     name: str = ""
+    caption_file: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -105,7 +107,34 @@ class Report:
         return found if more <= 0 else [*found[:_LISTED], f"{what}: {more} more of this sort."]
 
 
-def scan(folder: Path, *, field: str = "data.images", on_picture: Callable[[int, int], None] | None = None) -> Report:
+@dataclass(frozen=True)
+class Examined:
+    """What decoding a picture tells of it: (width, height) in px, sha256 of the bytes, and where a focal crop looks."""
+
+    size: tuple[int, int]
+    content: str
+    focus: tuple[float, float]
+
+
+def examined(path: Path) -> Examined | str:
+    """What decoding the picture tells of it, or the reason why it is broken."""
+    try:
+        data = path.read_bytes()
+        size, thumbnail = examine(data)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    except UnreadablePictureError as error:
+        return str(error)
+    return Examined(size, hashlib.sha256(data).hexdigest(), focal_position(thumbnail))
+
+
+def scan(
+    folder: Path,
+    *,
+    field: str = "data.images",
+    on_picture: Callable[[int, int], None] | None = None,
+    look: Callable[[Path], Examined | str] = examined,
+) -> Report:
     """Find the pictures in a folder and its subfolders, decoding each once to know that it is whole.
 
     Hidden files and folders (".finetune") are left out. The order depends on the names only.
@@ -113,25 +142,27 @@ def scan(folder: Path, *, field: str = "data.images", on_picture: Callable[[int,
     Args:
         field: name of the setting that the folder came from, for error messages.
         on_picture: told (done, total) after each picture.
+        look: decodes a picture; one that remembers what it saw makes a second scan fast.
 
     Raises:
         InputError: no folder, not readable, or no usable picture in it (naming those that are broken).
     """
     files, unreadable = _files(folder, field)
-    kinds = _readable_kinds()
+    kinds = readable_kinds()
     candidates = [path for path in files if path.suffix.lower() in kinds]
-    texts = _CaptionFiles(path for path in files if path.suffix.lower() in CAPTION_KINDS)
+    texts = CaptionFiles(path for path in files if path.suffix.lower() in CAPTION_KINDS)
     used = [path for path in candidates if _kohya(path, folder)[0] > 0]
     pictures, broken = [], list(unreadable)
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="finetune-scan") as pool:
         # Leaving the loop early, by a stop, cancels what has not begun.
-        for done, (path, seen) in enumerate(zip(used, pool.map(_examined, used), strict=True), start=1):
+        for done, (path, seen) in enumerate(zip(used, pool.map(look, used), strict=True), start=1):
             if isinstance(seen, str):
                 broken.append((path, seen))
             else:
                 repeats, words = _kohya(path, folder)
                 name = _relative(path, folder)
-                pictures.append(Picture(path, *seen.size, texts.read(path), repeats, seen.content, words, seen.focus, name))
+                text, file = texts.read(path)
+                pictures.append(Picture(path, *seen.size, text, repeats, seen.content, words, seen.focus, name, file))
             if on_picture is not None:
                 on_picture(done, len(used))
     report = Report(
@@ -189,7 +220,8 @@ def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _readable_kinds() -> frozenset[str]:
+def readable_kinds() -> frozenset[str]:
+    """Endings of the kinds of pictures that are read, in lower case."""
     Image.init()
     if _AVIF not in Image.registered_extensions():
         try:
@@ -210,27 +242,8 @@ def _kohya(path: Path, folder: Path) -> tuple[int, str | None]:
     return 1, None
 
 
-@dataclass(frozen=True)
-class _Examined:
-    size: tuple[int, int]
-    content: str
-    focus: tuple[float, float]
-
-
-def _examined(path: Path) -> _Examined | str:
-    """What decoding the picture tells of it, or the reason why it is broken."""
-    try:
-        data = path.read_bytes()
-        size, thumbnail = examine(data)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror or error}"
-    except UnreadablePictureError as error:
-        return str(error)
-    return _Examined(size, hashlib.sha256(data).hexdigest(), focal_position(thumbnail))
-
-
-class _CaptionFiles:
-    """The caption files of a folder and the pictures that they belong to: same folder, same stem."""
+class CaptionFiles:
+    """Caption files of a folder and the pictures that they belong to: same folder, same stem."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._exact = {(path.parent, path.stem, path.suffix.lower()): path for path in paths}
@@ -243,17 +256,17 @@ class _CaptionFiles:
         """The picture's caption files, the one that counts first."""
         return list(self._of(picture))
 
-    def read(self, picture: Path) -> str | None:
-        """The caption in one line, or None when there is none that can be read."""
+    def read(self, picture: Path) -> tuple[str | None, Path | None]:
+        """The caption in one line and the file that it stands in, or nothing when there is none that can be read."""
         for path in self._of(picture):
             try:
-                return " ".join(path.read_text(encoding="utf-8-sig").split())
+                return " ".join(path.read_text(encoding="utf-8-sig").split()), path
             except UnicodeDecodeError:
                 self._refuse(path, "it is not UTF-8 text; save it again as UTF-8")
             except OSError as error:
                 self._refuse(path, f"it cannot be read: {error.strerror or error}")
-            return None
-        return None
+            return None, None
+        return None, None
 
     def orphans(self, pictures: Iterable[Path]) -> tuple[Path, ...]:
         """The files that belong to none of the pictures."""

@@ -34,6 +34,7 @@ _STYLES = (
 )
 TEMPLATES = {
     "subject": tuple(line.format("{trigger}") for line in _NOUNS),
+    "drawn": tuple(line.format("{trigger}").replace("photo", "drawing") for line in _NOUNS),
     "style": tuple(line.format("{trigger}") for line in _STYLES),
 }
 _PLACEHOLDERS = ("[name]", "{}", "{name}")
@@ -52,7 +53,9 @@ def load(name: str, field: str) -> tuple[str, ...]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError([Problem(field, f"{name!r} is neither subject nor style nor a text file that can be read ({error}).")]) from error
+        raise InputError(
+            [Problem(field, f"{name!r} is neither {', '.join(TEMPLATES)} nor a text file that can be read ({error}).")]
+        ) from error
     found = tuple(_ours(line) for line in lines if line)
     missing = next((line for line in found if "{trigger}" not in line), None)
     if missing is not None or not found:

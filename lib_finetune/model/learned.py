@@ -41,13 +41,7 @@ class LearnedVectors(nn.Module):
 
         Reference: `find_embedding_at_position` in the WebUI's modules/textual_inversion/textual_inversion.py.
         """
-        found: list[int | tuple[int, ...]] = []
-        position = 0
-        while position < len(tokens):
-            run = next((run for run in self._runs if list(tokens[position : position + len(run[0])]) == run[0]), None)
-            found.append(tokens[position] if run is None else run[1])
-            position += 1 if run is None else len(run[0])
-        return found
+        return placed(tokens, self._runs)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Ids [b, 77] → vectors [b, 77, width] in the table's dtype."""
@@ -60,6 +54,32 @@ class LearnedVectors(nn.Module):
     def weight(self) -> torch.Tensor:
         """The table's; libraries ask it for device and dtype."""
         return self.table.weight
+
+
+def placed(tokens: Sequence[int], runs: Sequence[tuple[list[int], tuple[int, ...]]]) -> list[int | tuple[int, ...]]:
+    """A caption's tokens with each run of ids replaced by a run of rows, from left to right.
+
+    Args:
+        runs: (ids of a name, rows of its vectors), the longest name first.
+    """
+    found: list[int | tuple[int, ...]] = []
+    position = 0
+    while position < len(tokens):
+        run = next((run for run in runs if list(tokens[position : position + len(run[0])]) == run[0]), None)
+        found.append(tokens[position] if run is None else run[1])
+        position += 1 if run is None else len(run[0])
+    return found
+
+
+def count_tokens(tokenizer: Any, caption: str, word: str = "", vectors: int = 1) -> int:
+    """Tokens that a caption takes, without start and end.
+
+    Args:
+        word: an embedding's name in it, or "".
+        vectors: how many tokens the word takes.
+    """
+    runs = [(ids_of(tokenizer, word), tuple(range(vectors)))] if word else []
+    return sum(len(piece) if isinstance(piece, tuple) else 1 for piece in placed(ids_of(tokenizer, caption), runs))
 
 
 def ids_of(tokenizer: Any, words: str) -> list[int]:
