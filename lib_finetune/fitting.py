@@ -36,11 +36,22 @@ def sparing(settings: Settings, device: torch.device, free: int) -> tuple[Settin
         free: bytes beside the host's model; 0 where the system does not tell.
     """
     training = settings.training
-    need = footprint.passing(settings.data.resolution**2 * training.batch, device.type == "cuda" and training.precision != "fp32")
+    need = passing(replaced(settings, "training.gradient_checkpointing", False), device)
     if training.gradient_checkpointing or not free or free >= need:
         return settings, []
     said = f"Gradient checkpointing is on: a step needs about {need / footprint.GIB:.1f} GiB without it, and {free / footprint.GIB:.1f} are free."
     return replaced(settings, "training.gradient_checkpointing", True), [said]
+
+
+def passing(settings: Settings, device: torch.device) -> int:
+    """Bytes that a step of patches or of an embedding holds besides what it trains; class pictures count, too."""
+    training = settings.training
+    pictures = training.batch * (2 if prior_of(settings) == "pictures" else 1)
+    return footprint.passing(settings.data.resolution**2 * pictures, _sixteen_bit(settings, device), training.gradient_checkpointing)
+
+
+def _sixteen_bit(settings: Settings, device: torch.device) -> bool:
+    return device.type == "cuda" and settings.training.precision != "fp32"
 
 
 def formed(settings: Settings, counts: Mapping[str, int], device: torch.device, free: int) -> tuple[Settings, str]:
@@ -53,22 +64,34 @@ def formed(settings: Settings, counts: Mapping[str, int], device: torch.device, 
     Raises:
         InputError: nothing fits; with the figures.
     """
-    tuning, training = settings.tuning, settings.training
-    trained = counts["unet"] + (counts["text"] if tuning.text_encoder_until else 0)
-    pictures = training.batch * (1 if prior_of(settings) == "off" else 2)
-    sixteen_bit = device.type == "cuda" and training.precision != "fp32"
-    work = footprint.Work(trained, settings.data.resolution**2 * pictures, sixteen_bit, training.ema_decay > 0)
+    work = _work(settings, counts, device)
     wish = _wish(settings, device)
     form = footprint.choose(wish, work, free)
     chosen = (form.weights, "on" if form.in_backward else "off", form.optimizer, form.checkpointing)
     for path, value in zip(LEVERS, chosen, strict=True):
         settings = replaced(settings, path, value)
     place = "on the card" if device.type == "cuda" else "of memory"
-    said = f"{trained / 1e6:.0f} million weights are trained: {form}. That takes about {form.need(work) / footprint.GIB:.1f} GiB {place}"
+    said = (
+        f"{work.weights / 1e6:.0f} million weights are trained: {form}. That takes about {form.need(work) / footprint.GIB:.1f} GiB {place}"
+    )
     said += f"; {free / footprint.GIB:.1f} are free." if free else "."
     if form.in_backward and settings.optimizer.clip_norm:
         said += " Gradients are clipped layer by layer."
     return settings, said
+
+
+def whole_bytes(settings: Settings, counts: Mapping[str, int], device: torch.device) -> int:
+    """What a step of DreamBooth holds beside the host's model, its form chosen (`formed`)."""
+    tuning = settings.tuning
+    form = footprint.Form(tuning.weights, settings.optimizer.name, tuning.in_backward == "on", settings.training.gradient_checkpointing)
+    return form.need(_work(settings, counts, device))
+
+
+def _work(settings: Settings, counts: Mapping[str, int], device: torch.device) -> footprint.Work:
+    training = settings.training
+    trained = counts["unet"] + (counts["text"] if settings.tuning.text_encoder_until else 0)
+    pictures = training.batch * (1 if prior_of(settings) == "off" else 2)
+    return footprint.Work(trained, settings.data.resolution**2 * pictures, _sixteen_bit(settings, device), training.ema_decay > 0)
 
 
 def state_bytes(settings: Settings, counts: Mapping[str, int]) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lib_finetune import build, fitting, points
+from lib_finetune import build, fitting, points, speeds
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
@@ -281,12 +281,13 @@ class Run:
         found = complete
         self._sink.stage("bind")
         with _in_words():
+            clock = speeds.Clock(self._report, settings.training.accumulation)
             with self._host.lease(info) as lease:
-                model = build.borrowed(lease, tools)
+                model, counts = build.borrowed(lease, tools), fitting.sizes(lease)
                 turns = Turns(self._host, info, model, self._wait)
                 with randomness.kept(), model.bound(lease.tensors):
                     cache = self._host.paths.data / "cache" / "latents"
-                    assembly = build.assemble(settings, found, model, lease, tools, info, cache, turns, self._report)
+                    assembly = build.assemble(settings, found, model, lease, tools, info, cache, turns, clock.steps)
             del lease  # the host's tensors are let go of
             for line in assembly.plan.lines():
                 self._sink.say(line)
@@ -299,6 +300,7 @@ class Run:
                     self._cache(assembly)
                     self._show_base(settings, way)
                     self._train(settings, assembly, mark, way)
+                    self._remember_speed(settings, counts["unet"], clock.seconds)
                 return self._finish(settings, assembly, info, way)
             finally:
                 way.points.return_lent()
@@ -428,6 +430,15 @@ class Run:
         """Whether to stop; while a pause is asked for, it waits. Call with no turn held."""
         self._rest()
         return self._control.stop_asked()
+
+    def _remember_speed(self, settings: Settings, weights: int, seconds: float | None) -> None:
+        """For the estimates of later runs; without it they are only less exact."""
+        if seconds is None:
+            return
+        try:
+            speeds.remember(self._host.paths.data, speeds.work_of(settings, speeds.device_name(self._host.device), weights), seconds)
+        except SaveError as error:
+            _log.warning("The speed was not stored: %s", error)
 
     def _validate(self, assembly: build.Assembly) -> None:
         """Measure the state that would be saved now."""
@@ -706,7 +717,7 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         message = str(error).split("\n")[0]
     else:
@@ -717,7 +728,8 @@ def _in_words() -> Iterator[None]:
     )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device, or the machine, had no room left."""
     words = ("not enough memory", "out of memory", "can't allocate memory")
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
 

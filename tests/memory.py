@@ -29,12 +29,12 @@ from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import Layout
 from lib_finetune.model.learned import LearnedVectors
 from lib_finetune.model.random_weights import sd15_layout
+from lib_finetune.optim import footprint
 from lib_finetune.optim.per_parameter import PerParameter
 
 _BLOCK = 512
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-CONTEXT_GIB = 0.5
-"""What a CUDA context takes beside the allocator, as stated in the aims."""
+CONTEXT_GIB = footprint.CONTEXT / footprint.GIB
 
 
 class LiveBytes(TorchDispatchMode):

@@ -15,6 +15,8 @@ _ACTIVATIONS = {False: 0.86, True: 0.14}
 _WORK = 0.45
 """GiB of a 512 px picture's passing tensors and of the largest layer's gradient with its float32 stand-in."""
 _SPARE = 0.95
+CONTEXT = GIB // 2
+"""Bytes that a CUDA context takes beside the allocator."""
 _PIXELS = 512 * 512
 
 
@@ -25,6 +27,15 @@ def passing(pixels: int, sixteen_bit: bool, checkpointing: bool = False) -> int:
         pixels: of all pictures of the batch.
     """
     return int((_ACTIVATIONS[checkpointing] + _WORK) * GIB * pixels / _PIXELS * (1 if sixteen_bit else 2))
+
+
+def beside(weights: int, optimizer: str, average: bool = False) -> int:
+    """Bytes of float32 weights that are trained beside the model: themselves, gradients, the copy that was last good, optimizer, EMA.
+
+    Args:
+        weights: how many.
+    """
+    return int(weights * (12 + _STATES[optimizer] + 4 * average))
 
 
 @dataclass(frozen=True)
