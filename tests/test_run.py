@@ -29,7 +29,7 @@ def test_a_run_ends_with_a_file_a_card_and_the_host_as_it_was(bench):
     assert result.outcome == "done" and result.file == host.paths.lora / "cat.safetensors"
     card = json.loads(result.file.with_suffix(".json").read_text())
     assert card["activation text"] == "zxq cat" and card["preferred weight"] == 0.8
-    assert result.file.with_suffix(".png").exists() and host.asked[0].loras == ((result.file, 0.8),)
+    assert result.file.with_suffix(".png").exists() and host.asked[-1].loras == ((result.file, 0.8),)
     assert not result.restoration.differences and whole(host)
     assert len(recorder.losses) == 4 and not (host.paths.data / "runs" / "run" / STATE).exists()
 

@@ -170,6 +170,11 @@ def measured(bench, chosen):
     return [line.partition(":")[0] for line in recorder.lines if "held out, step" in line]
 
 
+def previewed(bench, chosen):
+    """Seeds and prompts of each preview."""
+    return [(row.step, row.seeds, row.prompts) for row in _run(bench, chosen)[1].rows]
+
+
 def overwriting(bench, chosen):
     """Whether a taken name is refused."""
     from lib_finetune.errors import InputError
@@ -285,7 +290,11 @@ WALK = {
     "saving.overwrite": (overwriting, "true", *FAST),
     "saving.state_every": (states, "1", *FAST),
     "preview.enabled": (written, "true", *FAST),
-    "preview.prompt": (written, "a dog", ("preview.enabled", "true"), *FAST),
+    "preview.every": (written, "0", ("preview.enabled", "true"), *FAST),
+    "preview.prompts": (written, "a dog; a {class}", ("preview.enabled", "true"), *FAST),
+    "preview.count": (previewed, "2", ("preview.enabled", "true"), *FAST),
+    "preview.seed": (previewed, "7", ("preview.enabled", "true"), *FAST),
+    "preview.watch": (previewed, "on", ("preview.enabled", "true"), *FAST),
     "preview.weight": (written, "0.5", ("preview.enabled", "true"), *FAST),
     "preview.steps": (written, "3", ("preview.enabled", "true"), *FAST),
 }  # fmt: skip

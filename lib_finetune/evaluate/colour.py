@@ -28,15 +28,15 @@ def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.linalg.norm(lab(first).mean((1, 2)) - lab(second).mean((1, 2)), axis=1)
 
 
-def drift(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How far colours have moved from ``first`` to ``second``, in ΔE: the mean colour and the contrast together: [n].
+def drift(first: np.ndarray, second: np.ndarray) -> float:
+    """How far the balance of colours has moved from ``first`` to ``second``, in ΔE: mean colour and contrast together.
 
-    The contrast is the standard deviation of each of L*, a* and b* over the picture: a model that has gone stale paints greyer
-    or harsher pictures, whose mean may well stay where it was.
+    The contrast is the standard deviation of L*, a* and b* over a picture: a spoiled model paints greyer or harsher pictures, whose
+    mean may well stay where it was. What moves the pictures in different directions is what they show, and cancels out.
 
     Args:
-        first, second: [n, h, w, 3] uint8.
+        first, second: paired pictures, [n, h, w, 3] uint8.
     """
     before, after = lab(first), lab(second)
-    contrast = np.linalg.norm(before.std((1, 2)) - after.std((1, 2)), axis=1)
-    return np.hypot(np.linalg.norm(before.mean((1, 2)) - after.mean((1, 2)), axis=1), contrast)
+    mean, contrast = ((of(after, (1, 2)) - of(before, (1, 2))).mean(0) for of in (np.mean, np.std))
+    return float(np.hypot(np.linalg.norm(mean), np.linalg.norm(contrast)))

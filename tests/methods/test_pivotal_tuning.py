@@ -93,7 +93,7 @@ def test_two_files_hold_the_same(bench):
     patches, words = bundled_word.parted(load_file(str(one)))
     assert same(patches, load_file(str(result.file))) and torch.equal(words["zxqcat"], embedding_file.read(word))
     assert word.with_suffix(".preview.png").is_file() and result.file.with_suffix(".png").is_file() and word.with_suffix(".json").is_file()
-    assert host.asked[0].embeddings == (word,) and host.asked[0].loras == ((result.file, 0.8),)
+    assert host.asked[-1].embeddings == (word,) and host.asked[-1].loras == ((result.file, 0.8),)
     assert any("zxqcat <lora:zxqcat:0.8>" in line for line in told.lines)
 
 
