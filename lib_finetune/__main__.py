@@ -70,7 +70,8 @@ def quickstart(options: argparse.Namespace) -> int:
     write_subject(pictures, _SUBJECT)
     host = open_host(_sample_checkpoint(root), root, "auto")
     settings = codec.with_values(
-        Settings(), list({**preset("lora"), "preview.enabled": "true", **_SAMPLE, "data.images": str(pictures)}.items())
+        Settings(),
+        list({**preset("lora"), "preview.enabled": "true", "preview.every": "0", **_SAMPLE, "data.images": str(pictures)}.items()),
     )
     result = cli.train_on(host, settings)
     sheet = root / "before-and-after.png"

@@ -37,7 +37,8 @@ LIMITS = {
     # A difference of 2.3 can just be seen (Mahy et al., 1994), one of 10 is another colour at a glance; this is the mean over pictures
     # of other things, in which chance cancels out. On nano a sane DreamBooth stays below 7, one at 30 times its rate is at 41 to 52.
     COLOUR: Limit(
-        15.0, "Colours of pictures that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). " + _BACK + "."
+        15.0,
+        "Colours of pictures that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). " + _BACK + ".",
     ),
     # 1 − correlation: at 0 the composition is the base's, at 1 nothing is left of it. A class may move towards its new member: on nano
     # it is at 0.4 to 0.6 after sane trainings of either method.

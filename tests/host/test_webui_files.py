@@ -201,3 +201,64 @@ def test_a_checkpoint_file_stands_in_for_one_picture(host: WebuiHost, webui: Stu
         host.picture(PictureRequest("a cat", checkpoint=stored))
     assert torch.equal(seen[0], torch.full((8, 8), 0.25)) and weight.data_ptr() == place and torch.equal(weight, before)
     assert host.restoration().differences == ()
+
+
+def interim(host: WebuiHost, step: int) -> Path:
+    path = host.paths.lora / f"my-cat-{step:06d}.safetensors"
+    save_file({f"{GOOD}.lora_up.weight": torch.ones(8, 2), f"{GOOD}.lora_down.weight": torch.ones(2, 8)}, str(path))
+    return path
+
+
+def test_a_file_of_the_way_is_found_by_previews_at_once(host: WebuiHost, webui: StubWebui) -> None:
+    host.remember()
+    first, second = interim(host, 200), interim(host, 400)
+    for path in (first, second):
+        assert host.artifact_saved("lora", path, CARD).passed
+        host.picture(PictureRequest("a cat", loras=[(path, 0.8)]))
+    assert [made.prompt for made in webui.made] == ["a cat<lora:my-cat-000200:0.8>", "a cat<lora:my-cat-000400:0.8>"]
+    assert host.restoration().differences == ()
+
+
+def test_a_lora_that_is_gone_is_no_longer_listed_nor_remembered(host: WebuiHost, webui: StubWebui) -> None:
+    path = interim(host, 200)
+    host.artifact_saved("lora", path, CARD)
+    webui.networks.load_networks([path.stem])
+    webui.generate(lora=path.stem)  # the person tries it
+    before = [value.clone() for value in Model().parameters()]
+    webui.processing.StableDiffusionProcessing.cached_c = ["prompt", "conds"]
+    resets = webui.page.lister.resets
+    path.unlink()
+    host.artifact_removed("lora", path)
+    assert path.stem not in webui.networks.available_networks and path.stem not in webui.networks.networks_in_memory
+    assert webui.networks.loaded_networks == [] and webui.page.lister.resets == resets + 1
+    assert webui.processing.StableDiffusionProcessing.cached_c == [None, None]
+    assert all(torch.equal(one, other) for one, other in zip(webui.generate(), before, strict=True))
+
+
+def test_a_word_of_a_file_that_is_gone_leaves_the_table(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
+    bundled(lora, 0.1)
+    host.artifact_saved("lora", lora, CARD)
+    webui.networks.load_networks(["my-cat"])
+    assert "zxqcat" in webui.words.word_embeddings
+    lora.unlink()
+    host.artifact_removed("lora", lora)
+    assert "zxqcat" not in webui.words.word_embeddings
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "embedding"])
+def test_the_lists_of_other_kinds_are_read_anew_when_a_file_is_gone(
+    host: WebuiHost, webui: StubWebui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(webui.models, "list_models", lambda: read.append("checkpoint"))
+    webui.words.load_textual_inversion_embeddings = lambda force_reload: read.append("embedding")
+    host.artifact_removed(kind, tmp_path / "gone.safetensors")
+    assert read == [kind] and webui.lock.acquire(blocking=False)
+
+
+def test_without_the_lora_extension_a_file_that_is_gone_is_no_trouble(
+    host: WebuiHost, webui: StubWebui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lib_finetune.host.webui_files.lora_extension", lambda: None)
+    host.artifact_removed("lora", host.paths.lora / "gone.safetensors")
+    assert webui.page.lister.resets == 1
