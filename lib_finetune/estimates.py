@@ -270,17 +270,25 @@ def trained_weights(settings: Settings, facts: ModelFacts) -> int:
 
 
 def levers(settings: Settings, facts: ModelFacts, machine: Machine) -> tuple[Change, ...]:
-    """The mildest change of the settings with which they fit in memory, found by computing each; several where none suffices alone."""
-    changes = list(_changes(settings))
-    for change in changes:
-        if fit(replaced(settings, *change), facts, machine).fits:
-            return (change,)
-    together: dict[str, Any] = {}
-    for path, value in changes:
-        settings, together[path] = replaced(settings, path, value), value
-        if fit(settings, facts, machine).fits:
-            return tuple(together.items())
-    return ()
+    """The mildest changes of the settings with which they fit in memory, found by computing each; none where nothing helps."""
+
+    def fits(changes: Mapping[str, Any]) -> bool:
+        changed = settings
+        for path, value in changes.items():
+            changed = replaced(changed, path, value)
+        return fit(changed, facts, machine).fits
+
+    taken: dict[str, Any] = {}
+    for path, value in _changes(settings):
+        taken[path] = value
+        if fits(taken):
+            break
+    else:
+        return ()
+    for path in list(taken)[:-1]:  # what the later ones have made needless
+        without = {other: value for other, value in taken.items() if other != path}
+        taken = without if fits(without) else taken
+    return tuple(taken.items())
 
 
 def _changes(settings: Settings) -> Iterator[Change]:

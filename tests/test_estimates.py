@@ -57,18 +57,17 @@ def test_gradient_checkpointing_that_a_run_switches_on_by_itself_is_said(sd15, m
         ("lora", {"data__resolution": 1024}, 1.5, {"data.resolution": 704}),
         ("textual_inversion", {"training__batch": 2, "data__resolution": 1024}, 1.0, {"training.batch": 1, "data.resolution": 640}),
         ("dreambooth", {"tuning__weights": "fp32"}, 6.0, {"tuning.weights": "auto"}),
-        ("dreambooth", {"data__resolution": 768}, 2.6, {"tuning.text_encoder_until": 0.0, "data.resolution": 512}),
+        ("dreambooth", {"data__resolution": 768}, 2.6, {"tuning.text_encoder_until": 0.0, "data.resolution": 576}),
     ],
 )  # fmt: skip
 def test_the_lever_makes_it_fit_and_without_it_it_does_not(sd15, machine, method, changes, free, wanted):
     settings, place = of(method, **changes), machine(free)
     found = dict(levers(settings, sd15, place))
-    wanted_there = {path: value for path, value in found.items() if path in wanted}
     assert not fit(settings, sd15, place).fits
     for path, value in found.items():
         settings = replaced(settings, path, value)
     assert fit(settings, sd15, place).fits
-    assert wanted_there.keys() == wanted.keys(), found
+    assert found == wanted
 
 
 def test_the_first_resolution_that_fits_is_proposed(sd15, machine):
@@ -136,7 +135,7 @@ def test_the_size_of_a_file_is_told_before_it_is_made(tmp_path, method, changes)
     size = file.stat().st_size - len(json.dumps({"__metadata__": metadata(file)}).encode())
     # A checkpoint's header of some 100 bytes a tensor is not counted; the other files' header is, but for padding.
     assert abs(size - told) <= (130 * 1200 if method == "dreambooth" else 200)
-    assert told > 1000
+    assert told > 4 * 3 * 32
 
 
 def test_a_base_in_32_bit_makes_a_smaller_checkpoint_of_16(tmp_path):
