@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from lib_finetune.run import Run, is_out_of_memory
 if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings
     from lib_finetune.errors import CheckpointChangedError
-    from lib_finetune.ports import CheckpointInfo, Host, StepReport
+    from lib_finetune.ports import CheckpointInfo, Host, PreviewRow, StepReport
 
 _log = logging.getLogger(__name__)
 _WARM_UP = 1
@@ -248,22 +248,20 @@ class _Nobody:
     """Hears nothing and wants nothing: sink and control of a check."""
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
-        """See `ports.ProgressSink`."""
+        """See `ports.ProgressSink`, as the next five."""
 
-    def steps(self, report: StepReport) -> None:
-        """See `ports.ProgressSink`."""
+    def steps(self, report: StepReport) -> None: ...
 
-    def say(self, message: str) -> None:
-        """See `ports.ProgressSink`."""
+    def say(self, message: str) -> None: ...
+
+    def figure(self, name: str, step: int, value: float) -> None: ...
+
+    def previewed(self, row: PreviewRow) -> None: ...
+
+    def points(self, points: Sequence[tuple[int, Sequence[Path]]]) -> None: ...
 
     def stop_asked(self) -> bool:
-        """See `run.Control`."""
+        """See `run.Control`, as the rest."""
         return False
 
-    def discard_asked(self) -> bool:
-        """See `run.Control`."""
-        return False
-
-    def load_asked(self) -> bool:
-        """See `run.Control`."""
-        return False
+    discard_asked = load_asked = pause_asked = preview_asked = save_asked = stop_asked
