@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--class-dir", metavar="DIR", help="folder with class pictures of your own")
     train.add_argument("--vectors", metavar="N", help="textual-inversion, pivotal-tuning: tokens that the word takes")
     train.add_argument("--init-words", metavar="TEXT", help="the same: words, or an embedding file, that it begins with")
-    train.add_argument("--template", metavar="subject|style|FILE", help="the same: captions to use instead of text files")
+    train.add_argument("--template", metavar="subject|drawn|style|FILE", help="the same: captions to use instead of text files")
     train.add_argument("--output-root", type=Path, default=Path(), metavar="DIR", help="the result goes to DIR/models/… or DIR/embeddings")
     train.add_argument("--config", type=Path, metavar="FILE", help="settings as .toml or .json")
     train.add_argument("--set", action="append", default=[], metavar="section.field=value", help="any setting; see describe")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import write_atomically
 from lib_finetune.model import checkpoint_file
+from lib_finetune.product import product_of
 from lib_finetune.run import SETTINGS, settings_of
 
 _log = logging.getLogger(__name__)
@@ -153,11 +154,14 @@ class Restored:
 def of_result(file: Path, data: Path) -> Restored:
     """Read the settings that a LoRA, embedding or checkpoint of ours was made with from its metadata.
 
-    Folders stand there without their place; they are looked for among the runs in Finetune's folder.
+    Folders stand there without their place; they are looked for among the runs in Finetune's folder. A ``.ckpt`` or ``.pt`` has no
+    metadata; of such a file the run is looked for as a whole, and automatic values stay automatic.
 
     Raises:
         InputError: the file is missing or broken, or tells no settings of ours.
     """
+    if file.is_file() and file.suffix != ".safetensors":
+        return _of_run(file, data)
     values = _told(file)
     missing = [f"{path} is no setting of this version; it is left out." for path in _drop_unknown(values)]
     settings = codec.from_dict(values)
@@ -181,8 +185,7 @@ def _told(file: Path) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise InputError([Problem("file", f"{file.name} cannot be read: {error}")]) from error
     if text is None:
-        only = "" if file.suffix == ".safetensors" else " Only .safetensors files can."
-        raise InputError([Problem("file", f"{file.name} tells no settings of Finetune.{only}")])
+        raise InputError([Problem("file", f"{file.name} tells no settings of Finetune.")])
     try:
         values = json.loads(text)
     except ValueError as error:
@@ -206,14 +209,32 @@ def _drop_unknown(values: dict[str, Any], prefix: str = "") -> list[str]:
     return dropped
 
 
-def _place(data: Path, settings: Settings, path: str) -> str | None:
-    """Where a folder lies, by the newest run of this result's name that had one of that folder's name and finds it still there."""
-    runs, name = data / "runs", value_at(settings, path)
+def _of_run(file: Path, data: Path) -> Restored:
+    """The settings of the newest run that made a file of this name."""
+    found = next((given for given in _runs(data) if f"{given.name}{product_of(given).suffix(given)}" == file.name), None)
+    if found is None:
+        said = (
+            f"{file.name} cannot tell its settings, and no run of this name is left in {data / 'runs'}. Only .safetensors files tell them."
+        )
+        raise InputError([Problem("file", said)])
+    gone = [path for path in _FOLDERS if value_at(found, path) and not Path(value_at(found, path)).expanduser().is_dir()]
+    return Restored(found, tuple(f"{path}: the folder {value_at(found, path)} is gone. Choose it again." for path in gone))
+
+
+def _runs(data: Path) -> Iterator[Settings]:
+    """Settings of the runs whose folders are left, the newest first."""
+    runs = data / "runs"
     for run in sorted(runs.iterdir(), reverse=True) if runs.is_dir() else ():
         given = settings_of(run) if (run / SETTINGS).is_file() else None
-        if given is None or given.name != settings.name:
-            continue
+        if given is not None:
+            yield given
+
+
+def _place(data: Path, settings: Settings, path: str) -> str | None:
+    """Where a folder lies, by the newest run of this result's name that had one of that folder's name and finds it still there."""
+    name = value_at(settings, path)
+    for given in _runs(data):
         folder = Path(value_at(given, path)).expanduser()
-        if folder.name == name and folder.is_dir():
+        if given.name == settings.name and folder.name == name and folder.is_dir():
             return str(value_at(given, path))
     return None

@@ -8,7 +8,7 @@ from lib_finetune.config import codec
 from lib_finetune.config.fields import value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError
-from tests.fakes.runs import Bench
+from tests.fakes.runs import Bench, settings
 
 MINE = codec.with_values(
     Settings(), [("name", "anna"), ("data.images", "/a"), ("data.trigger", "zxq"), ("data.class_word", "woman"), ("network.rank", "48")]
@@ -109,6 +109,19 @@ def test_a_file_without_settings_of_ours_is_refused(tmp_path, told):
     path = written(tmp_path / "a.safetensors", told) if told is not None else tmp_path / "gone.safetensors"
     with pytest.raises(InputError):
         saved_settings.of_result(path, tmp_path)
+
+
+def test_a_file_without_metadata_is_known_by_its_run(tmp_path):
+    bench = Bench(tmp_path)
+    pairs = {"method": "textual_inversion", "name": "zxqcat", "embedding.format": "pt", "training.steps": "1"}
+    result, _, host = bench.run(pairs)
+    found = saved_settings.of_result(result.file, host.paths.data)
+    assert found.missing == () and found.settings == settings(bench.images, pairs)
+    shutil.rmtree(bench.images)
+    assert "is gone" in saved_settings.of_result(result.file, host.paths.data).missing[0]
+    shutil.rmtree(host.paths.data / "runs")
+    with pytest.raises(InputError, match="no run of this name"):
+        saved_settings.of_result(result.file, host.paths.data)
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])

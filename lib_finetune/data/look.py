@@ -54,9 +54,9 @@ class Look:
 
     def resembles(self, other: Look) -> bool:
         """Whether the two are nearly the same picture; mirrored and cut ones are not found."""
-        apart = (self.hash ^ other.hash).bit_count()
-        colours = np.abs(np.subtract(self.colours, other.colours)).mean()
-        return apart <= NEAR_BITS and bool(colours <= NEAR_COLOURS)
+        if (self.hash ^ other.hash).bit_count() > NEAR_BITS:
+            return False
+        return bool(np.abs(np.subtract(self.colours, other.colours)).mean() <= NEAR_COLOURS)
 
 
 def look_at(path: Path) -> Look | None:
