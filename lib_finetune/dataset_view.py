@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from lib_finetune import build
+from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import teaches_word
 from lib_finetune.config.validation import validate
@@ -31,7 +32,7 @@ THUMBNAIL_PX = 256
 _FRAME = (255, 140, 0)
 _SHADE = 0.4
 _ENLARGED = 1.05
-_CONCERNS = ("data.", "training.batch", "embedding.vectors")
+_CONCERNS = ("method", "data.", "training.", "embedding.")
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,8 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     Raises:
         InputError: the folder or a setting of the pictures will not do.
     """
-    _refuse(settings)
     problems: list[Problem] = []
-    found, settings = _usable(settings, looks, problems)
+    found, settings = _usable(_sound(settings), looks, problems)
     chosen = build.resolved(settings, found.views, tools.clip_skip)[0]
     plan = build.data_plan(chosen, found)
     held = build.plan_of_held(plan, found.held) if found.held else None
@@ -168,12 +168,20 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     return _whole(found.subject, views, plan, _arithmetic(chosen, found), found.views, problems)
 
 
-def _refuse(settings: Settings) -> None:
+def _sound(settings: Settings) -> Settings:
+    """The settings with defaults for faulty ones that the pictures do not depend on.
+
+    Raises:
+        InputError: the pictures depend on a faulty one.
+    """
     try:
-        validate(settings)
+        validate(settings, but=("name",))
     except InputError as error:
         if problems := [problem for problem in error.problems if problem.field.startswith(_CONCERNS)]:
             raise InputError(problems) from error
+        for problem in error.problems:
+            settings = replaced(settings, problem.field, all_leaves()[problem.field].default)
+    return settings
 
 
 def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[Dataset, Settings]:

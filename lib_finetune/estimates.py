@@ -17,6 +17,7 @@ from lib_finetune.adapters.sizes import Shape, file_shapes
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import METHODS, Settings, bundles_word, patches, teaches_word
+from lib_finetune.config.validation import validate
 from lib_finetune.engine import precision
 from lib_finetune.errors import InputError
 from lib_finetune.export import bundled_word, checkpoint_file, embedding_file
@@ -170,7 +171,11 @@ def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -
 
     Args:
         views: pictures an epoch shows (`DatasetView.views`).
+
+    Raises:
+        InputError: settings that cannot be; name and pictures need not be there yet.
     """
+    validate(settings, but=("name", "data.images"))
     return tuple(card(replaced(settings, "method", method), views, facts, machine) for method in METHODS)
 
 

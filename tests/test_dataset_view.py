@@ -151,6 +151,10 @@ def test_neither_name_nor_trigger_is_needed_but_pictures_are(folder, tmp_path, t
         seen(folder, tools, data__resolution=100)
 
 
+def test_a_fault_that_is_not_of_the_pictures_does_not_hide_them(folder, tools):
+    assert seen(folder, tools, network__alpha=0, optimizer__name="none").pictures == seen(folder, tools).pictures
+
+
 def test_a_second_view_decodes_nothing(folder, tools, monkeypatch):
     looks = Looks()
     first = seen(folder, tools, looks)

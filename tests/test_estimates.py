@@ -9,6 +9,7 @@ from lib_finetune import estimates, speeds
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import METHODS, Settings
+from lib_finetune.errors import InputError
 from lib_finetune.estimates import Machine, ModelFacts, cards, file_bytes, fit, levers, machine_of, model_facts
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.random_weights import sd15_layout
@@ -153,6 +154,12 @@ def test_time_is_measured_where_known_guessed_on_a_card_and_not_told_on_the_cpu(
     speeds.remember(place.paths.data, speeds.work_of(of(), "Card", UNET), 0.25)
     known = estimates.card(of(training__accumulation=2), 10, sd15, place)
     assert known.seconds_from == "measured" and known.seconds == pytest.approx(known.steps * 2 * 0.25)
+
+
+def test_settings_that_cannot_be_are_refused_before_there_are_pictures(sd15, machine):
+    assert len(cards(Settings(), 0, sd15, machine(8))) == len(METHODS)
+    with pytest.raises(InputError, match="alpha"):
+        cards(of(network__alpha=0), 10, sd15, machine(8))
 
 
 def test_there_is_a_card_for_every_method_and_it_is_plain_json(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 from lib_finetune.config.codec import all_leaves
@@ -15,8 +16,11 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f
 _NAME_LIMIT = 100
 
 
-def validate(settings: Settings) -> None:
+def validate(settings: Settings, but: Collection[str] = ()) -> None:
     """Check every value against its range and choices, the name, and what settings demand of each other.
+
+    Args:
+        but: settings whose faults are passed over.
 
     Raises:
         InputError: with one `Problem` for each fault.
@@ -24,7 +28,7 @@ def validate(settings: Settings) -> None:
     problems = [Problem(leaf.path, fault) for leaf in all_leaves().values() for fault in _faults(leaf, value_at(settings, leaf.path))]
     problems += [Problem("name", fault) for fault in name_faults(settings.name)]
     problems += _combinations(settings)
-    if problems:
+    if problems := [problem for problem in problems if problem.field not in but]:
         raise InputError(problems)
 
 
