@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lib_finetune import previews
 from lib_finetune import record as records
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
@@ -179,6 +180,15 @@ class Job:
         with self._lock:
             kinds = [product.kind for product in products_of(self.settings)]
             self.by_step = {step: dict(zip(kinds, files, strict=True)) for step, files in points}
+
+    def recall(self) -> None:
+        """Find the previews and figures of an earlier session in the folder."""
+        rows, curves = previews.stored(self.folder)
+        for row in rows.values():
+            self.previewed(row)
+        for name, curve in curves.items():
+            for step, value in curve:
+                self.figure(name, step, value)
 
     def _append(self, name: str, rows: list[list[Any]]) -> None:
         try:
@@ -533,6 +543,7 @@ def _revived(job: Job) -> Job:
     job.losses = [(int(step), float(loss)) for step, loss in _rows(job.folder / "losses.csv") if step.isdigit() and _is_number(loss)]
     job.lines.extend(" ".join(row) for row in _rows(job.folder / "log.csv"))
     job._said = len(job.lines)
+    job.recall()
     if job.losses:
         job.done = job.total = job.losses[-1][0]
     return job

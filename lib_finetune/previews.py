@@ -93,7 +93,7 @@ class Previews:
         self._sink = sink
         self._pictures = found
         self._own: list[list[Image.Image]] = []
-        self._rows, self._curves = _read(folder)
+        self._rows, self._curves = stored(folder)
         for row in self._rows.values():
             sink.previewed(row)
         for name, curve in self._curves.items():
@@ -205,8 +205,8 @@ def _write_png(path: Path, image: Image.Image) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _read(folder: Path) -> tuple[dict[int, PreviewRow], dict[str, list[tuple[int, float]]]]:
-    """What an earlier part of the run left behind; an index that cannot be read is begun anew."""
+def stored(folder: Path) -> tuple[dict[int, PreviewRow], dict[str, list[tuple[int, float]]]]:
+    """What lies in a run's folder: rows by step, and the curves of the watch; nothing where the index is missing or cannot be read."""
     try:
         stored: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         rows = [PreviewRow(**{name: _tuple(value) for name, value in row.items()}) for row in stored["rows"]]

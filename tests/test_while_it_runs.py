@@ -220,3 +220,12 @@ def test_a_pause_while_another_checkpoint_is_loaded_is_a_pause(bench, monkeypatc
     recorder = Leaving(0)
     result = Run(settings(bench.images, LONG), host, host.paths.data / "runs" / "run", recorder, recorder).execute()
     assert result.outcome == "done" and "paused" in recorder.stages
+
+
+def test_a_job_of_an_earlier_session_shows_its_previews_and_curves(bench):
+    host = bench.host()
+    job = Jobs(host).submit(settings(bench.images, {"preview.enabled": "true", "preview.watch": "on", "preview.steps": "1"}))
+    until(lambda: job.ended)
+    found = Jobs(host).all()[0].status()
+    assert found["previews"] == job.status()["previews"] and len(found["previews"]) == 5
+    assert found["watch"] == job.status()["watch"] and found["watch"]

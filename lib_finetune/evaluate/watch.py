@@ -35,20 +35,20 @@ class Limit:
 _BACK = "Keep an earlier point, or train again with a lower learning rate or fewer steps"
 LIMITS = {
     # A difference of 2.3 can just be seen (Mahy et al., 1994), one of 10 is another colour at a glance; this is the mean over pictures
-    # of other things, in which chance cancels out. On nano a sane DreamBooth stays below 7, one at 30 times its rate is at 41 to 52.
+    # of other things, in which chance cancels out. On nano (docs/measurements.md) a sane DreamBooth stays below 10, one at 30 times its rate is at 38 to 59.
     COLOUR: Limit(
         15.0,
         "Colours of pictures that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). " + _BACK + ".",
     ),
     # 1 − correlation: at 0 the composition is the base's, at 1 nothing is left of it. A class may move towards its new member: on nano
-    # it is at 0.4 to 0.6 after sane trainings of either method.
+    # it is at 0.4 to 0.6 after sane trainings, by DreamBooth and LoRA.
     CLASS_CHANGE: Limit(
         0.7,
         "The class is being forgotten: its pictures without the trigger word have lost {value:.0%} of what they were. "
         + _BACK
         + ", or with class pictures (data.class_count 200).",
     ),
-    # What is unrelated should not move at all: below 0.2 on nano after sane trainings, 0.5 to 0.9 at 30 times the rate.
+    # What is unrelated should not move at all: below 0.1 on nano with a sane DreamBooth, 0.7 at 30 times its rate.
     OTHER_CHANGE: Limit(
         0.5,
         "Pictures that have nothing to do with the subject have lost {value:.0%} of what they were: the model forgets more than the class. "
