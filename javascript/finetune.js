@@ -1,7 +1,115 @@
 // The tab asks for its status once a second while it is looked at: by plain requests, for a stream that gradio keeps open
 // is never ended when the page goes away, and then the WebUI's "Reload UI" waits for it for ever.
 (function () {
+    const page = () => (typeof gradioApp === "function" ? gradioApp() : document);
+    const part = (name) => page().querySelector(`#finetune_${name}`);
     let wasRunning = false;
+    let seen = false;
+
+    function write(field, text) {
+        field.value = text;
+        field.dispatchEvent(new Event("input", {bubbles: true}));
+    }
+
+    // Buttons inside our HTML: what they ask for goes through a hidden field and a hidden button, so that the page's own login holds.
+    function ask(name, given, then) {
+        const field = part("action")?.querySelector("textarea, input");
+        if (!field) return;
+        // The number makes two equal wishes differ, or gradio would not notice the second one.
+        write(field, JSON.stringify({do: name, given: given, at: Date.now()}));
+        setTimeout(() => {
+            part("act").click();
+            setTimeout(() => part(then || "refresh")?.click(), 400);
+        }, 50);
+    }
+
+    function onButton(button) {
+        if (button.dataset.sure && !confirm(button.dataset.sure)) return;
+        const given = JSON.parse(button.dataset.given || "{}");
+        for (const field of button.closest(".finetune-asks")?.querySelectorAll("[data-field]") || []) {
+            given[field.dataset.field] = field.value;
+        }
+        ask(button.dataset.do, given);
+    }
+
+    function choose(method) {
+        page().querySelector(`#finetune_method input[value="${method}"]`)?.click();
+    }
+
+    // "Use in txt2img": the tag goes into the prompt there; without a txt2img, to the clipboard.
+    function use(button) {
+        const call = button.dataset.call;
+        const prompt = page().querySelector("#txt2img_prompt textarea");
+        if (prompt) {
+            if (!prompt.value.includes(call)) write(prompt, [prompt.value.trim(), call].filter(Boolean).join(", "));
+            if (typeof switch_to_txt2img === "function") switch_to_txt2img();
+        } else {
+            navigator.clipboard?.writeText(call);
+            button.textContent = "Copied";
+        }
+    }
+
+    document.addEventListener("click", (event) => {
+        const target = event.target.closest?.(".finetune-do, .finetune-use, .finetune-card");
+        if (!target) return;
+        if (target.matches(".finetune-do")) onButton(target);
+        else if (target.matches(".finetune-use")) use(target);
+        else choose(target.dataset.method);
+    });
+    document.addEventListener("keydown", (event) => {
+        const card = event.target.closest?.(".finetune-card");
+        if (card && (event.key === "Enter" || event.key === " ")) {
+            event.preventDefault();
+            choose(card.dataset.method);
+        }
+    });
+    // What is typed in a caption is kept here until it is sent: the pictures may be shown anew while somebody types.
+    const typed = new Map();
+    let sending = 0;
+    function sendCaptions() {
+        clearTimeout(sending);
+        const [picture, text] = typed.entries().next().value || [];
+        if (picture === undefined) return;
+        typed.delete(picture);
+        ask("caption", {picture: picture, text: text}, "look");
+        if (typed.size) sending = setTimeout(sendCaptions, 1000);
+    }
+    function onCaption(event, wait) {
+        const caption = event.target.closest?.(".finetune-caption");
+        if (!caption) return;
+        typed.set(caption.dataset.picture, caption.value);
+        clearTimeout(sending);
+        sending = setTimeout(sendCaptions, wait);
+    }
+    document.addEventListener("input", (event) => onCaption(event, 2000));
+    document.addEventListener("change", (event) => onCaption(event, 0));
+
+    // Settings that differ from their defaults are marked, with a button that brings the default back.
+    function markChanged() {
+        const holder = page().querySelector("#finetune_defaults");
+        if (!holder || part("more")?.offsetParent === null) return;
+        for (const [name, known] of Object.entries(JSON.parse(holder.dataset.defaults))) {
+            const block = page().querySelector(`#${name}`);
+            const field = block?.querySelector("textarea, input");
+            if (!field) continue;
+            const value = field.type === "checkbox" ? field.checked : field.value;
+            const changed = String(value) !== String(known.value);
+            block.classList.toggle("finetune-changed", changed);
+            let button = block.querySelector(".finetune-reset");
+            if (changed && !button) {
+                button = document.createElement("button");
+                button.type = "button";
+                button.className = "finetune-reset finetune-do";
+                button.dataset.do = "default";
+                button.dataset.given = JSON.stringify({path: known.path});
+                button.textContent = "↺";
+                button.title = "back to the default";
+                block.append(button);
+            } else if (!changed && button) {
+                button.remove();
+            }
+        }
+    }
 
     // The server has read the list of Lora files again; a Lora page that is open still shows the old one.
     function refreshLoraPages() {
@@ -11,13 +119,18 @@
     }
 
     setInterval(() => {
-        const panel = gradioApp().querySelector("#finetune_panel");
-        const button = gradioApp().querySelector("#finetune_refresh");
+        const panel = part("panel");
+        const button = part("refresh");
         if (!button || !panel) return;
-        const running = panel.querySelector(".finetune-running, .finetune-waiting, .finetune-queued") !== null;
+        const running = panel.querySelector(".finetune-running, .finetune-waiting, .finetune-queued, .finetune-paused") !== null;
         const saved = panel.querySelector(".finetune-done, .finetune-stopped") !== null;
-        if (wasRunning && saved) refreshLoraPages();
+        if (wasRunning && saved && typeof gradioApp === "function") refreshLoraPages();
         wasRunning = running;
+        if (!seen && panel.offsetParent !== null) {
+            seen = true;
+            part("first")?.click();
+        }
+        markChanged();
         // While a job runs, also when another tab is looked at: its end is to be seen there.
         if (document.hidden || (panel.offsetParent === null && !running)) return;
         button.click();

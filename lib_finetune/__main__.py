@@ -12,7 +12,7 @@ from typing import Any
 from lib_finetune import cli
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
-from lib_finetune.errors import HostError
+from lib_finetune.errors import HostError, InputError, Problem
 
 _SUBJECT = "winking-star"
 _SAMPLE = {"name": "sample-star", "data.trigger": "sks", "data.class_word": "star", "training.steps": "300"}
@@ -80,6 +80,21 @@ def quickstart(options: argparse.Namespace) -> int:
     return 0
 
 
+def page(options: argparse.Namespace) -> int:
+    """Serve the tab without the WebUI."""
+    from lib_finetune.desk import Desk
+    from lib_finetune.jobs import Jobs
+    from lib_finetune.requirements import problems
+    from lib_finetune.standalone import serve
+
+    root = options.output_root.resolve()
+    checkpoint = options.checkpoint or _sample_checkpoint(root)
+    if not checkpoint.is_file():
+        raise InputError([Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file.")])
+    serve(Desk(Jobs(open_host(checkpoint, root, "auto"))), problems, options.port, lambda line: print(line, flush=True))
+    return 0
+
+
 def _sample_checkpoint(root: Path) -> Path:
     """The nano checkpoint, or random weights of the same layout while it is not there."""
     from lib_finetune.nano import checkpoint
@@ -120,7 +135,7 @@ def main(arguments: list[str]) -> int:
         from lib_finetune.nano import __main__ as nano
 
         return nano.main(arguments[1:], train_file)
-    return cli.main(arguments, open_host, {"quickstart": quickstart})
+    return cli.main(arguments, open_host, {"quickstart": quickstart, "ui": page})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,12 @@ class Folders:
             raise InputError([Problem(field_name, f"{path} lies outside the folders that may be used from other machines. {self.how}")])
 
 
+@functools.cache
+def page_key() -> str:
+    """The key that this program's page carries; another one each time that the program starts."""
+    return secrets.token_urlsafe(16)
+
+
 @dataclass(frozen=True)
 class Guard:
     """Who may use the routes. Without accounts and login everybody may, as with the WebUI's own routes.
@@ -50,7 +57,7 @@ class Guard:
     accounts: Mapping[str, str] = field(default_factory=dict)
     login: bool = False
     signed_in: Callable[[Mapping[str, str]], bool] = lambda _: False
-    key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    key: str = field(default_factory=page_key)
 
     def allows(self, authorization: str | None, cookies: Mapping[str, str]) -> bool:
         """Whether a request may pass."""

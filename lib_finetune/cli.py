@@ -100,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("describe", help="print the reference of all settings")
     quickstart = commands.add_parser("quickstart", help="train a LoRA on the sample pictures and show what it learned")
     quickstart.add_argument("--output-root", type=Path, default=Path("quickstart-output"), metavar="DIR")
+    page = commands.add_parser("ui", help="the tab in a browser, without the WebUI")
+    page.add_argument("--port", type=int, default=7862, metavar="P")
+    page.add_argument("--checkpoint", type=Path, metavar="FILE", help="without one, the small checkpoint of the drawn world")
+    page.add_argument("--output-root", type=Path, default=Path("finetune-output"), metavar="DIR", help="results and Finetune's own folder")
     commands.add_parser("nano", help="the small checkpoint of the drawn world: install, measure (nano --help)")
     return parser
 
@@ -166,13 +170,14 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
         resume: go on from the state that a run of the same name left behind.
     """
     from lib_finetune.jobs import new_folder, unfinished
+    from lib_finetune.nobody import Nobody
     from lib_finetune.run import Run
 
     left = unfinished(host, settings.name) if resume else []
     if resume and not left:
         raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {host.paths.data / 'runs'}.")])
     folder = left[0] if left else new_folder(host, settings.name)
-    return Run(settings, host, folder, Console(), Uninterrupted()).execute()
+    return Run(settings, host, folder, Console(), Nobody()).execute()
 
 
 def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
@@ -284,31 +289,3 @@ class Console:
         if self._bar:
             print()
             self._bar = False
-
-
-class Uninterrupted:
-    """Nobody asks to stop on the command line; implements `run.Control`."""
-
-    def stop_asked(self) -> bool:
-        """Never."""
-        return False
-
-    def discard_asked(self) -> bool:
-        """Never."""
-        return False
-
-    def load_asked(self) -> bool:
-        """Never."""
-        return False
-
-    def pause_asked(self) -> bool:
-        """Never."""
-        return False
-
-    def preview_asked(self) -> bool:
-        """Never."""
-        return False
-
-    def save_asked(self) -> bool:
-        """Never."""
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ class Counsel:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._lock = threading.Lock()
         self._facts: tuple[tuple[str, str | None], ModelFacts] | None = None
 
     def cards(self, settings: Settings, pictures: int, views: int, wish: str = "") -> dict[str, Any]:
@@ -47,9 +49,10 @@ class Counsel:
 
     def _model_facts(self) -> ModelFacts:
         identity = self._host.checkpoint().identity
-        if self._facts is None or self._facts[0] != identity:
-            self._facts = (identity, estimates.model_facts(self._host))
-        return self._facts[1]
+        with self._lock:
+            if self._facts is None or self._facts[0] != identity:
+                self._facts = (identity, estimates.model_facts(self._host))
+            return self._facts[1]
 
     def try_out(self, settings: Settings, busy: Callable[[], str | None], errand: Errand) -> dict[str, Any]:
         """The work of a forecast's errand: `forecast.probe` as plain values, and in words.

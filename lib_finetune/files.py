@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lib_finetune.errors import SaveError
+from lib_finetune.errors import InputError, SaveError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -20,6 +23,26 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with replacing(path) as file:
         file.write(content)
+
+
+def safe_name(text: str) -> str:
+    """Text as a part of a file name: letters, digits, "-", "_" and "."; it never begins with a dot."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text).strip(".")[:60]
+
+
+def open_in_file_manager(folder: Path) -> None:
+    """Show a folder with the program that this system has for it.
+
+    Raises:
+        InputError: there is none.
+    """
+    if sys.platform == "win32":
+        os.startfile(folder)
+        return
+    program = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
+    if program is None:
+        raise InputError(f"This machine has no program that shows folders. The folder is {folder}.")
+    subprocess.Popen([program, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager

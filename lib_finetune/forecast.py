@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,13 @@ from lib_finetune.config.fields import replaced
 from lib_finetune.engine import randomness
 from lib_finetune.engine.turns import Turns
 from lib_finetune.errors import InputError, OutOfMemoryError, SaveError
+from lib_finetune.nobody import Nobody
 from lib_finetune.run import Run, is_out_of_memory
 
 if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings
     from lib_finetune.errors import CheckpointChangedError
-    from lib_finetune.ports import CheckpointInfo, Host, PreviewRow, StepReport
+    from lib_finetune.ports import CheckpointInfo, Host, StepReport
 
 _log = logging.getLogger(__name__)
 _WARM_UP = 1
@@ -103,7 +104,7 @@ def probe(
 def _checked(settings: Settings, host: Host) -> build.Dataset:
     """What `Run.check` finds, in a folder that is gone afterwards; folders that it made for results go, too."""
     with tempfile.TemporaryDirectory(prefix="finetune-") as folder, _no_new_folders(host):
-        return Run(settings, host, Path(folder) / "run", _Nobody(), _Nobody()).check()
+        return Run(settings, host, Path(folder) / "run", Nobody(), Nobody()).check()
 
 
 @contextmanager
@@ -242,26 +243,3 @@ def _give_up(changed: CheckpointChangedError) -> NoReturn:
 
 def _unheard(_: StepReport) -> None:
     """The steps of a trial are shown to nobody."""
-
-
-class _Nobody:
-    """Hears nothing and wants nothing: sink and control of a check."""
-
-    def stage(self, name: str, done: int = 0, total: int = 0) -> None:
-        """See `ports.ProgressSink`, as the next five."""
-
-    def steps(self, report: StepReport) -> None: ...
-
-    def say(self, message: str) -> None: ...
-
-    def figure(self, name: str, step: int, value: float) -> None: ...
-
-    def previewed(self, row: PreviewRow) -> None: ...
-
-    def points(self, points: Sequence[tuple[int, Sequence[Path]]]) -> None: ...
-
-    def stop_asked(self) -> bool:
-        """See `run.Control`, as the rest."""
-        return False
-
-    discard_asked = load_asked = pause_asked = preview_asked = save_asked = stop_asked

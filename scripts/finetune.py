@@ -1,4 +1,4 @@
-"""Composition root in the WebUI: registers the tab. The WebUI may run this file again; the package stays as it is."""
+"""Composition root in the WebUI: registers tab and routes. The WebUI may run this file again; the package stays as it is."""
 
 import os
 
@@ -10,18 +10,27 @@ import lib_finetune  # noqa: F401  found now, while the extension's folder is on
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
-def _runner():
+def _desk():
+    from lib_finetune.desk import desk
     from lib_finetune.host.webui import WebuiHost
-    from lib_finetune.jobs import runner
+    from lib_finetune.host.webui_access import folders
 
-    return runner("webui", WebuiHost)
+    return desk("webui", WebuiHost, folders)
 
 
 def _tab():
     from lib_finetune.requirements import problems
     from lib_finetune.ui.tab import ELEMENT, Tab
 
-    return [(Tab(_runner, problems).build(), "Finetune", ELEMENT)]
+    return [(Tab(_desk, problems).build(), "Finetune", ELEMENT)]
+
+
+def _routes(_page, app):
+    from lib_finetune.api import mount
+    from lib_finetune.host.webui_access import guard
+
+    mount(app, _desk, guard(app))
 
 
 script_callbacks.on_ui_tabs(_tab)
+script_callbacks.on_app_started(_routes)

@@ -70,8 +70,11 @@ def look_at(path: Path) -> Look | None:
 
 
 def sharpness(image: Image.Image) -> float:
-    """Variance of the Laplacian in the sharpest tile of the picture, brought to about 512 × 512 px (Pech-Pacheco et al., 2000)."""
-    scale = _NORMAL_PX / (image.width * image.height) ** 0.5
+    """Variance of the Laplacian in the sharpest tile of the picture, brought down to about 512 × 512 px (Pech-Pacheco et al., 2000).
+
+    A smaller one is looked at as it is: that it is small is said by itself, and enlarging it would make it look blurred.
+    """
+    scale = min(1.0, _NORMAL_PX / (image.width * image.height) ** 0.5)
     size = (max(3 * _TILES, round(image.width * scale)), max(3 * _TILES, round(image.height * scale)))
     grey = np.asarray(image.convert("L").resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
     laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -50,6 +52,8 @@ class HeadlessHost:
         self._paths = Paths(models / "Lora", models / "Stable-diffusion", root / "embeddings", root / ".finetune")
         self._before: dict[str, int] = {}
         self._known_modules: set[str] = set()
+        self._tokenizer: Any = None
+        self._tools_lock = threading.Lock()
 
     @classmethod
     def open(cls, checkpoint: Path, root: Path, *, device: str | None = None, dtype: torch.dtype | None = None) -> HeadlessHost:
@@ -86,8 +90,11 @@ class HeadlessHost:
         return self._info
 
     def text_tools(self) -> TextTools:
-        """See `Host.text_tools`."""
-        return TextTools(tokenizer.load(self._paths.data / "tokenizer"), self._layout.text["num_attention_heads"], clip_skip=1)
+        """See `Host.text_tools`. Any thread: two that import transformers at the same time get in each other's way."""
+        with self._tools_lock:
+            if self._tokenizer is None:
+                self._tokenizer = tokenizer.load(self._paths.data / "tokenizer")
+        return TextTools(self._tokenizer, self._layout.text["num_attention_heads"], clip_skip=1)
 
     @contextmanager
     def lease(self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae")) -> Iterator[Lease]:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from lib_finetune.config import codec
-from lib_finetune.config.fields import Leaf
+from lib_finetune.config.fields import Leaf, value_at
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import Problem
 
-ON_TOP = ("method", "data.images", "data.trigger", "data.class_word", "name")
+TOP = {
+    "method": "method",
+    "images": "data.images",
+    "kind": "data.kind",
+    "drawn": "data.drawn",
+    "trigger": "data.trigger",
+    "class_word": "data.class_word",
+    "name": "name",
+}
+"""The first screen's settings, by the name of their component."""
+ON_TOP = tuple(TOP.values())
+KINDS = [("person", "person"), ("animal", "animal"), ("thing", "thing"), ("style", "style"), ("other", "")]
+DRAWN = [("photo", "false"), ("drawn", "true"), ("not said", "")]
+NO_WISH = "nothing in particular"
+_WISHES = {
+    NO_WISH: "",
+    "the best likeness": "likeness",
+    "subject with its style": "whole style",
+    "a small file": "small file",
+    "use on many models": "many models",
+}
+WISHES = list(_WISHES)
 _SECTIONS = {
     "data": "Pictures and captions",
     "network": "Network",
@@ -57,6 +79,11 @@ def method_choices() -> list[tuple[str, str]]:
     return [(titles[method], method) for method in METHODS]
 
 
+def wish_of(shown: str) -> str:
+    """The wish as `advice` names it."""
+    return _WISHES.get(shown, "")
+
+
 def shown_parts(method: str) -> list[Any]:
     """Gradio updates for the parts of `OF_METHOD` when a method is chosen."""
     return [gr.update(visible=method in wanted) for wanted in OF_METHOD.values()]
@@ -65,8 +92,10 @@ def shown_parts(method: str) -> list[Any]:
 def _component(leaf: Leaf) -> Any:
     about = leaf.about
     label = f"{about.label} ({about.unit})" if about.unit else about.label
-    shared = {"label": label, "info": about.help, "elem_id": "finetune_" + leaf.path.replace(".", "_")}
+    shared: dict[str, Any] = {"label": label, "info": about.help, "elem_id": _element(leaf.path)}
     allowed = about.allowed()
+    applies = about.when is None or bool(about.when(Settings()))
+    shared["visible"] = applies
     component: Any
     if leaf.type is bool:
         component = gr.Checkbox(value=leaf.default, **shared)
@@ -79,7 +108,47 @@ def _component(leaf: Leaf) -> Any:
     return own(component)
 
 
+def values_of(settings: Settings, paths: Sequence[str]) -> list[Any]:
+    """What the components of the first screen and of ``paths`` show for settings, in that order."""
+    return [_value(codec.all_leaves()[path], value_at(settings, path)) for path in (*ON_TOP, *paths)]
+
+
+def _value(leaf: Leaf, value: Any) -> Any:
+    if leaf.type is bool and not leaf.optional:
+        return value
+    return "" if value is None else _shown(value)
+
+
+def conditional(paths: Sequence[str]) -> list[str]:
+    """Those of the settings that do not always apply."""
+    return [path for path in paths if codec.all_leaves()[path].about.when is not None]
+
+
+def applying(settings: Settings, paths: Sequence[str]) -> list[bool]:
+    """Whether each of these settings applies beside the others."""
+    conditions = [codec.all_leaves()[path].about.when for path in paths]
+    return [condition is None or bool(condition(settings)) for condition in conditions]
+
+
+def defaults(paths: Sequence[str]) -> str:
+    """What the components of these settings show at first, as JSON by component, for the page's script."""
+    leaves = codec.all_leaves()
+    return json.dumps({_element(path): {"path": path, "value": _value(leaves[path], leaves[path].default)} for path in paths})
+
+
+def _element(path: str) -> str:
+    return "finetune_" + path.replace(".", "_")
+
+
+def numbers() -> list[str]:
+    """Settings that a sweep can go over: all numbers and choices below the first screen."""
+    leaves = codec.all_leaves().items()
+    return [path for path, leaf in leaves if path not in ON_TOP and (leaf.type in (int, float) or leaf.about.allowed() is not None)]
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from lib_finetune.ui.html import picture_url
+
 _WIDTH, _HEIGHT, _MARGIN = 560, 180, 34
 _STAGES = {
     "bind": "borrowing the model",
@@ -17,24 +19,41 @@ _STAGES = {
     "preview": "making the card's picture",
     "give back": "comparing the model with what it was",
 }
-_STATES = {"queued": "waiting its turn", "done": "done", "stopped": "stopped and kept", "discarded": "stopped", "failed": "failed"}
+STATES = {
+    "interrupted": "ended with the WebUI",
+    "paused": "paused",
+    "queued": "waiting its turn",
+    "done": "done",
+    "stopped": "stopped and kept",
+    "discarded": "stopped",
+    "failed": "failed",
+}
 
 
-def render(status: Mapping[str, Any] | None, memory: Mapping[str, int] | None) -> str:
+def render(status: Mapping[str, Any] | None, memory: Mapping[str, int] | None, key: str = "") -> str:
     """The panel of a job, or of none.
 
     Args:
         status: `jobs.Job.status`.
         memory: bytes "now", "peak", "total" of the device.
+        key: opens the previews.
     """
     if status is None:
         return '<div class="finetune-empty">Nothing is being trained. Name a folder with 4 to 20 pictures, then press Train.</div>'
-    parts = [_head(status), _bar(status), _figures(status, memory), curve(status["losses"], status["smooth"]), _log(status["log"])]
+    parts = [
+        _head(status),
+        _bar(status),
+        _figures(status, memory),
+        curve(status["losses"], status["smooth"], status.get("validation", ())),
+        previews(status["id"], status.get("previews", ()), key),
+        _watch(status.get("watch", {})),
+        _log(status["log"]),
+    ]
     return f'<div class="finetune-status finetune-{escape(status["state"])}">{"".join(parts)}</div>'
 
 
 def _head(status: Mapping[str, Any]) -> str:
-    doing = _STATES.get(status["state"]) or _STAGES.get(status["stage"], status["stage"])
+    doing = STATES.get(status["state"]) or _STAGES.get(status["stage"], status["stage"])
     if status["stopping"] and status["state"] == "running":
         doing += " · stopping after this step"
     message = f'<div class="finetune-message">{escape(status["message"])}</div>' if status["message"] else ""
@@ -67,8 +86,36 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]]) -> str:
-    """The loss over the steps as SVG: raw pale, smoothed strong."""
+def previews(job: str, found: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Previews on the way: a column for each step, the base first, and a row for each prompt with its seed."""
+    if not found:
+        return ""
+    rows = max(len(step["files"]) for step in found)
+    head = "".join(f"<th>{'base' if not step['step'] else step['step']}</th>" for step in found)
+    body = ""
+    for row in range(rows):
+        cells = ""
+        for step in found:
+            files = step["files"][row : row + 1]
+            addresses = [picture_url(key, "jobs", job, "previews", *file.split("/")[1:]) for file in files]
+            cells += "<td>" + "".join(f'<a href="{url}" target="_blank"><img src="{url}" alt="preview"></a>' for url in addresses) + "</td>"
+        prompt = next((step["prompts"][row] for step in found if row < len(step["prompts"])), "")
+        body += f"<tr>{cells}</tr><tr><td colspan={len(found)}>{escape(str(prompt))}</td></tr>"
+    return f'<div class="finetune-previews" tabindex="0" aria-label="previews"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _watch(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """The last value of each figure of the watch on side effects, with its way there."""
+    lines = [
+        f"{escape(name)}: {' → '.join(f'{value:.3g}' for _, value in points[-6:])} (step {points[-1][0]})"
+        for name, points in curves.items()
+        if points
+    ]
+    return f'<div class="finetune-figures finetune-watch">{"<br>".join(lines)}</div>' if lines else ""
+
+
+def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]], held_out: Sequence[tuple[int, float]] = ()) -> str:
+    """The loss over the steps as SVG: raw pale, smoothed strong, that of the pictures held out dashed."""
     if len(raw) < 2:
         return ""
     values = sorted(value for _, value in raw)
@@ -89,6 +136,9 @@ def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]])
         f'<text x="{_WIDTH - 4}" y="{_HEIGHT - 3}" text-anchor="end">step {raw[-1][0]}</text>'
     )
     lines = f'<polyline class="finetune-raw" points="{path(raw)}"/><polyline class="finetune-smooth" points="{path(smooth)}"/>'
+    if held_out:
+        marks = "".join(f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="3"/>' for point in path(held_out).split())
+        lines += f'<polyline class="finetune-held" points="{path(held_out)}"/>{marks}<text x="{_WIDTH // 2}" y="14">dashed: pictures held out</text>'
     return f'<svg class="finetune-curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss curve">{lines}{labels}</svg>'
 
 

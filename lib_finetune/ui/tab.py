@@ -1,144 +1,321 @@
-"""The tab: pictures, what they show, a name, Train; and beside it what happens."""
+"""The tab: pictures, what they show, how, a name, Train; and beside it what is seen."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
-import time
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from lib_finetune.config.settings import METHODS
+from lib_finetune.access import page_key
+from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import FinetuneError, InputError
-from lib_finetune.ui import form, pictures, status
+from lib_finetune.ui import actions, cards, form, gallery, outcome, queue, status
+from lib_finetune.ui.form import own
+from lib_finetune.ui.turnstile import Turnstile
 
 _log = logging.getLogger(__name__)
 ELEMENT = "finetune"
+_CONTROLS = {
+    "pause": "Pause",
+    "resume": "Resume",
+    "preview": "Preview now",
+    "save": "Save now",
+    "keep": "Stop and keep",
+    "discard": "Stop and discard",
+}
+_PANELS = ("panel", "outcome", "queue", "history", "sheets")
+_RESTORE = """(told, ...now) => {
+    const [untouched, last] = JSON.parse(told || "[null, null]");
+    return last && JSON.stringify(now) === JSON.stringify(untouched) ? last : now;
+}"""
 
 
 class Tab:
     """Builds the tab and answers its buttons."""
 
-    def __init__(self, runner: Callable[[], Any], missing: Callable[[], list[str]]) -> None:
+    def __init__(self, desk: Callable[[], Any], missing: Callable[[], list[str]]) -> None:
         """
         Args:
-            runner: gives the `jobs.Jobs`; called when it is needed, so that the tab appears whatever is missing.
+            desk: gives the `desk.Desk`; called when it is needed, so that the tab appears whatever is missing.
             missing: sentences on libraries that are missing, with the command that adds them.
         """
-        self._runner = runner
+        self._desk = desk
         self._missing = missing
         self._paths: list[str] = []
+        self._parts: dict[str, Any] = {}
+        self._pictures, self._methods = Turnstile(), Turnstile()
 
     def build(self) -> Any:
         """The gradio Blocks of the tab."""
         with gr.Blocks(analytics_enabled=False) as blocks:
-            with gr.Row(elem_id="finetune_columns"):
-                with gr.Column(scale=1):
-                    inputs = self._left()
-                with gr.Column(scale=1):
-                    panel, buttons = self._right()
-            self._wire(blocks, inputs, panel, buttons)
+            self.fill()
         return blocks
 
-    def _left(self) -> dict[str, Any]:
+    def fill(self) -> None:
+        """Put the tab into the Blocks that are open."""
+        parts = self._parts
         gr.HTML(status.problems(self._missing()), elem_id="finetune_missing")
-        own = form.own
-        inputs: dict[str, Any] = {
-            "images": own(gr.Textbox(label="Folder with pictures", placeholder="/home/me/pictures/cat", elem_id="finetune_images")),
-            "files": own(gr.File(label="or drop pictures (and captions) here", file_count="multiple", elem_id="finetune_files")),
-        }
-        with gr.Row():
-            inputs["method"] = own(gr.Radio(form.method_choices(), value=METHODS[0], label="Method", elem_id="finetune_method"))
-        with gr.Row():
-            inputs["trigger"] = own(gr.Textbox(label="Trigger word", placeholder="zxq", elem_id="finetune_trigger"))
-            inputs["class_word"] = own(gr.Textbox(label="Class word (optional)", placeholder="cat", elem_id="finetune_class_word"))
-        with gr.Row():
-            inputs["name"] = own(gr.Textbox(label="Name of the result", placeholder="my-cat", elem_id="finetune_name"))
-            inputs["train"] = own(gr.Button("Train", variant="primary", elem_id="finetune_train"))
-        inputs["message"] = gr.HTML("", elem_id="finetune_message")
+        with gr.Row(elem_id="finetune_columns"):
+            with gr.Column(scale=6, min_width=320):
+                self._left()
+            with gr.Column(scale=6, min_width=320):
+                self._right()
+        self._below()
+        for name in ("act", "refresh", "look", "first"):
+            parts[name] = own(gr.Button(name, visible=False, elem_id=f"finetune_{name}"))
+        parts["action"] = own(gr.Textbox("", visible=False, elem_id="finetune_action"))
+        parts["restored"] = own(gr.Textbox("", visible=False, elem_id="finetune_restored"))
+        parts["shown"] = gr.State({})
+        parts["page"] = gr.State([])  # an object of its own for each page, by which its requests are known
+        self._wire()
+
+    # -- layout ----------------------------------------------------------------------------------------------------
+
+    def _left(self) -> None:
+        parts = self._parts
+        with gr.Group():
+            parts["images"] = own(
+                gr.Textbox(label="1  Pictures: a folder", placeholder="/home/me/pictures/cat", max_lines=1, elem_id="finetune_images")
+            )
+            parts["files"] = own(gr.File(label="or drop pictures (and captions) here", file_count="multiple", elem_id="finetune_files"))
+            parts["found"] = gr.HTML("", elem_id="finetune_found")
+        with gr.Group():
+            parts["kind"] = own(gr.Radio(form.KINDS, value="", label="2  What do they show?", elem_id="finetune_kind"))
+            parts["drawn"] = own(gr.Radio(form.DRAWN, value="", label="Photo or drawn?", visible=False, elem_id="finetune_drawn"))
+            with gr.Row():
+                parts["trigger"] = own(gr.Textbox(label="Trigger word", placeholder="zxq", max_lines=1, elem_id="finetune_trigger"))
+                parts["class_word"] = own(
+                    gr.Textbox(label="Class word (optional)", placeholder="cat", max_lines=1, elem_id="finetune_class_word")
+                )
+                parts["wish"] = own(gr.Dropdown(form.WISHES, value=form.NO_WISH, label="What matters most?", elem_id="finetune_wish"))
+        with gr.Group():
+            parts["method"] = own(gr.Radio(form.method_choices(), value=METHODS[0], label="3  How?", elem_id="finetune_method"))
+            parts["cards"] = gr.HTML(cards.bare(METHODS[0]), elem_id="finetune_cards")
+        parts["message"] = gr.HTML("", elem_id="finetune_message")
+        with gr.Row(elem_id="finetune_start"):
+            parts["name"] = own(
+                gr.Textbox(label="4  Name of the result", placeholder="my-cat", max_lines=1, scale=4, elem_id="finetune_name")
+            )
+            parts["forecast"] = own(gr.Button("Forecast", scale=1, elem_id="finetune_forecast"))
+            parts["train"] = own(gr.Button("Train", variant="primary", scale=2, elem_id="finetune_train"))
         with gr.Accordion("More settings", open=False, elem_id="finetune_more"):
-            inputs["more"], inputs["parts"] = form.more_settings()
-        self._paths = list(inputs["more"])
-        return inputs
+            self._presets()
+            parts["more"], parts["sections"] = form.more_settings()
+            self._paths = list(parts["more"])
+            given = escape(form.defaults(self._paths))
+            gr.HTML(f'<div id="finetune_defaults" data-defaults="{given}" hidden></div>', visible=True)
 
-    def _right(self) -> tuple[Any, dict[str, Any]]:
-        own = form.own
-        panel = gr.HTML(status.render(None, None), elem_id="finetune_panel")
-        refresh = own(gr.Button("Refresh", visible=False, elem_id="finetune_refresh"))
+    def _presets(self) -> None:
+        parts = self._parts
         with gr.Row():
-            buttons: dict[str, Any] = {
-                "refresh": refresh,
-                "keep": own(gr.Button("Stop and keep", visible=False, elem_id="finetune_keep")),
-                "discard": own(gr.Button("Stop and discard", visible=False, elem_id="finetune_discard")),
-                "load": own(gr.Button("Load the checkpoint and go on", visible=False, elem_id="finetune_load")),
-            }
+            parts["preset"] = own(gr.Dropdown([], label="Preset", value=None, elem_id="finetune_preset"))
+            parts["preset_name"] = own(gr.Textbox(label="Save these settings as", max_lines=1, elem_id="finetune_preset_name"))
         with gr.Row():
-            buttons["left"] = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
-            buttons["go_on"] = own(gr.Button("Continue this run", visible=False, elem_id="finetune_continue"))
-        return panel, buttons
+            for name, label in (("load_preset", "Use"), ("save_preset", "Save"), ("delete_preset", "Delete"), ("reset", "All to defaults")):
+                parts[name] = own(gr.Button(label, size="sm", elem_id=f"finetune_{name}"))
+        with gr.Row():
+            parts["import"] = own(
+                gr.File(
+                    label="Settings from a file: exported ones, or a LoRA, embedding or checkpoint made here", elem_id="finetune_import"
+                )
+            )
+            parts["export"] = own(gr.Button("Export", size="sm", elem_id="finetune_export"))
+            parts["exported"] = own(gr.File(label="Exported settings", visible=False, interactive=False, elem_id="finetune_exported"))
 
-    def _wire(self, blocks: Any, inputs: dict[str, Any], panel: Any, buttons: dict[str, Any]) -> None:
-        message = inputs["message"]
-        top = [inputs[name] for name in ("method", "images", "files", "trigger", "class_word", "name")]
-        shown = [panel, buttons["keep"], buttons["discard"], buttons["load"]]
-        left = [buttons["left"], buttons["go_on"]]
-        inputs["method"].change(form.shown_parts, [inputs["method"]], list(inputs["parts"].values()), queue=False, show_progress="hidden")
-        # Not through gradio's queue: a stop must not wait for somebody's pictures.
-        inputs["train"].click(self._train, [*top, *inputs["more"].values()], [message], queue=False)
-        for name, action in (("keep", self._keep), ("discard", self._discard), ("load", self._load)):
-            buttons[name].click(action, [], [message], queue=False)
-        go_on = buttons["go_on"].click(self._continue, [buttons["left"]], [message], queue=False)
-        go_on.then(self._unfinished, [], left, queue=False)
-        blocks.load(self._unfinished, [], left, queue=False)
+    def _right(self) -> None:
+        parts = self._parts
+        parts["panel"] = gr.HTML(status.render(None, None), elem_id="finetune_panel")
+        with gr.Row(elem_id="finetune_controls"):
+            for name, label in _CONTROLS.items():
+                parts[name] = own(gr.Button(label, size="sm", visible=False, elem_id=f"finetune_{name}"))
+            parts["load"] = own(gr.Button("Load the checkpoint and go on", size="sm", visible=False, elem_id="finetune_load"))
+        parts["outcome"] = gr.HTML("", elem_id="finetune_outcome")
+        with gr.Row():
+            parts["left"] = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
+            parts["go_on"] = own(gr.Button("Continue this run", visible=False, elem_id="finetune_continue"))
+        with gr.Accordion("Pictures, as the model will see them", open=True, elem_id="finetune_view"):
+            parts["gallery"] = gr.HTML(gallery.render(None, page_key()), elem_id="finetune_gallery")
+            with gr.Row():
+                parts["captioner"] = own(gr.Dropdown([], label="Write captions with", visible=False, elem_id="finetune_captioner"))
+                parts["write_captions"] = own(gr.Button("Write captions", size="sm", visible=False, elem_id="finetune_write_captions"))
+                parts["word"] = own(gr.Button("What does the trigger word mean already?", size="sm", elem_id="finetune_word"))
+
+    def _below(self) -> None:
+        parts = self._parts
+        with gr.Accordion("Queue", open=False, elem_id="finetune_queue_part"):
+            parts["queue"] = gr.HTML("", elem_id="finetune_queue")
+        with gr.Accordion("Results", open=False, elem_id="finetune_history_part"):
+            parts["history"] = gr.HTML("", elem_id="finetune_history")
+        with gr.Accordion("Sheets", open=False, elem_id="finetune_sheets_part"):
+            parts["sheets"] = gr.HTML("", elem_id="finetune_sheets")
+        with gr.Accordion("Compare: the three methods, or values of one setting", open=False, elem_id="finetune_compare_part"):
+            gr.HTML(
+                "<p>Several jobs with these pictures go into the queue; at the end, one sheet shows them side by side, with size, time and memory.</p>"
+            )
+            with gr.Row():
+                parts["compare"] = own(gr.Button("Train LoRA, DreamBooth and Textual Inversion", elem_id="finetune_compare"))
+                parts["sweep_path"] = own(gr.Dropdown(form.numbers(), value="network.rank", label="Setting", elem_id="finetune_sweep_path"))
+                parts["sweep_values"] = own(gr.Textbox("8, 16, 32", label="Values", max_lines=1, elem_id="finetune_sweep_values"))
+                parts["sweep"] = own(gr.Button("Train one for each value", elem_id="finetune_sweep"))
+        with gr.Accordion("Storage", open=False, elem_id="finetune_storage_part"):
+            parts["storage"] = gr.HTML("", elem_id="finetune_storage")
+            parts["measure"] = own(gr.Button("Measure", size="sm", elem_id="finetune_measure"))
+
+    # -- wiring ----------------------------------------------------------------------------------------------------
+
+    def _form(self) -> list[Any]:
+        parts = self._parts
+        return [*(parts[name] for name in form.TOP), *parts["more"].values()]
+
+    def _wire(self) -> None:
+        """Not through gradio's queue: a stop must not wait for somebody's pictures."""
+        parts, everything = self._parts, self._form()
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+        message = [parts["message"]]
+        parts["method"].change(form.shown_parts, [parts["method"]], list(parts["sections"].values()), **quick)
+        for name in ("images", "trigger", "class_word"):
+            self._then_look(parts[name].submit, everything, quick)
+            self._then_look(parts[name].blur, everything, quick)
+        for name in ("kind", "drawn", "method", "wish"):
+            self._then_look(parts[name].change, everything, quick)
+        self._then_look(parts["look"].click, everything, quick)
+        dropped = parts["files"].upload(self._drop, [parts["files"]], [parts["images"], parts["files"], parts["message"]], **quick)
+        self._then_look(dropped.then, everything, quick)
+        parts["train"].click(self._train, everything, message, **quick)
+        parts["forecast"].click(self._forecast, everything, message, **quick)
+        parts["word"].click(self._word, everything, message, **quick)
+        parts["compare"].click(self._compare, everything, message, **quick)
+        parts["sweep"].click(self._sweep, [parts["sweep_path"], parts["sweep_values"], *everything], message, **quick)
+        self._wire_presets(everything, quick)
+        self._wire_conditions(everything, quick)
+        for name, action in (("keep", self._keep), ("discard", self._discard), ("load", self._load_checkpoint)):
+            parts[name].click(action, [], message, **quick)
+        for name in ("pause", "resume", "preview", "save"):
+            parts[name].click(self._control(name), [], message, **quick)
+        left = [parts["left"], parts["go_on"]]
+        parts["go_on"].click(self._continue, [parts["left"]], message, **quick).then(self._unfinished, [], left, **quick)
+        parts["act"].click(
+            self._act, [parts["action"], parts["shown"], *everything], [parts["message"], parts["shown"], *everything], **quick
+        )
+        parts["measure"].click(self._measure, [], [parts["storage"]], queue=False)
+        parts["write_captions"].click(self._write_captions, [parts["captioner"], *everything], message, **quick)
         # javascript/finetune.js presses it. Not `every=`: gradio 3.41 never ends that stream when the page goes away, and
         # the WebUI's Reload UI then waits for it for ever.
-        buttons["refresh"].click(self._poll, [], shown, queue=False, show_progress="hidden")
+        shown = [parts[name] for name in (*_PANELS, *_CONTROLS, "load", "shown")]
+        parts["refresh"].click(self._poll, [parts["shown"]], shown, **quick)
+        # The script presses it when the tab is looked at for the first time: a WebUI that is opened for something else loads nothing of ours.
+        first = parts["first"]
+        first.click(self._unfinished, [], left, **quick)
+        first.click(self._preset_names, [], [parts["preset"]], **quick)
+        read = first.click(self._last, [], [parts["restored"]], **quick)
+        # In the browser, at once: what has been typed until now stays. Gradio hands the script what the outputs hold, behind the inputs.
+        restored = read.then(None, [parts["restored"]], everything, _js=_RESTORE)
+        self._then_look(restored.then, everything, quick)
 
-    # -- buttons ---------------------------------------------------------------------------------------------------
+    def _then_look(self, event: Callable[..., Any], everything: list[Any], quick: dict[str, Any]) -> None:
+        """The pictures first, for they are there at once; then the methods' cards, which ask the host."""
+        parts = self._parts
+        seen = event(self._look, [parts["page"], *everything], [parts[name] for name in ("found", "gallery", "drawn")], **quick)
+        seen.then(self._cards, [parts["page"], parts["wish"], *everything], [parts["cards"]], **quick)
 
-    def _train(self, method: str, images: str, files: Any, trigger: str, class_word: str, name: str, *values: Any) -> str:
+    def _wire_presets(self, everything: list[Any], quick: dict[str, Any]) -> None:
+        parts = self._parts
+        message, names = parts["message"], [parts["preset"], parts["message"]]
+        filled = [
+            parts["load_preset"].click(self._use_preset, [parts["preset"], *everything], [message, *everything], **quick),
+            parts["reset"].click(self._reset, everything, [message, *everything], **quick),
+            parts["import"].upload(self._import, [parts["import"], *everything], [message, *everything], **quick),
+        ]
+        for event in filled:
+            self._then_look(event.then, everything, quick)
+        parts["save_preset"].click(self._save_preset, [parts["preset_name"], *everything], names, **quick)
+        parts["delete_preset"].click(self._delete_preset, [parts["preset"]], names, **quick)
+        parts["export"].click(self._export, everything, [parts["exported"], message], **quick)
+
+    def _wire_conditions(self, everything: list[Any], quick: dict[str, Any]) -> None:
+        """What does not apply is not there: looked at whenever something changes that others depend on."""
+        parts = self._parts
+        outputs = [parts["more"][path] for path in form.conditional(self._paths)]
+        for component in (parts["method"], *parts["more"].values()):
+            event = component.blur if isinstance(component, gr.Textbox) else component.change
+            event(self._applying, everything, outputs, **quick)
+
+    # -- what is asked for -----------------------------------------------------------------------------------------
+
+    def _settings(self, values: tuple[Any, ...]) -> Any:
+        return self._desk().allowed(
+            form.settings_from(self._paths, values[len(form.TOP) :], dict(zip(form.TOP.values(), values, strict=False)))
+        )
+
+    def _read(self, values: tuple[Any, ...]) -> Any:
+        """The form's settings; what cannot be read is told together with what else is wrong."""
+        try:
+            return self._settings(values)
+        except InputError as unread:
+            problems = list(unread.problems)
+            try:
+                top = dict(zip(form.TOP.values(), values, strict=False))
+                self._desk().jobs.check(form.settings_from([], [], top))
+            except InputError as error:
+                problems += error.problems
+            raise InputError(list(dict.fromkeys(problems))) from unread
+
+    def _train(self, *values: Any) -> str:
         def start() -> str:
-            top = {"method": method, "data.images": images, "data.trigger": trigger, "data.class_word": class_word, "name": name}
-            jobs = self._runner()
-            settings = self._read(jobs, top, values)
-            if files and not images.strip():
-                folder = jobs.host.paths.data / "datasets" / f"{time.strftime('%Y%m%d-%H%M%S')}"
-                dropped = [(getattr(file, "orig_name", None) or Path(file.name).name, Path(file.name)) for file in files]
-                kept = pictures.keep(dropped, folder)
-                settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, images=str(kept)))
-            job = jobs.submit(settings)
+            job, edited = self._desk().train(self._read(values))
+            if edited:
+                return status.note(f"{job.settings.name} waits with its new settings.")
             return status.note(f"{job.settings.name} has been started; it goes on when this page is closed.")
 
         return self._answer(start)
 
-    def _read(self, jobs: Any, top: dict[str, str], values: tuple[Any, ...]) -> Any:
-        """The form's settings; what cannot be read is told together with what else is wrong."""
-        try:
-            return form.settings_from(self._paths, values, top)
-        except InputError as unread:
-            problems = list(unread.problems)
-            try:
-                jobs.check(form.settings_from([], [], top))
-            except InputError as error:
-                problems += error.problems
-            raise InputError(problems) from unread
-
-    def _continue(self, folder: str) -> str:
+    def _forecast(self, *values: Any) -> str:
         def start() -> str:
-            from lib_finetune.run import settings_of
-
-            jobs = self._runner()
-            place = jobs.host.paths.data / "runs" / Path(folder or "").name
-            settings = settings_of(place) if folder else None
-            if settings is None:
-                raise InputError("Choose an unfinished run first.")
-            jobs.submit(settings, place)
-            return ""
+            self._desk().forecast(self._read(values))
+            return status.note("Two steps are tried out; the forecast appears on the right.")
 
         return self._answer(start)
+
+    def _word(self, *values: Any) -> str:
+        def start() -> str:
+            self._desk().draw_word(self._settings(values))
+            return status.note("The loaded model draws the trigger word; the pictures appear under Sheets.")
+
+        return self._answer(start)
+
+    def _compare(self, *values: Any) -> str:
+        def start() -> str:
+            jobs = self._desk().compare(self._read(values))
+            return status.note(f"{len(jobs)} jobs are in the queue: {', '.join(job.settings.name for job in jobs)}.")
+
+        return self._answer(start)
+
+    def _sweep(self, path: str, given: str, *values: Any) -> str:
+        def start() -> str:
+            jobs = self._desk().sweep(self._read(values), path, given.split(","))
+            return status.note(f"{len(jobs)} jobs are in the queue: {', '.join(job.settings.name for job in jobs)}.")
+
+        return self._answer(start)
+
+    def _drop(self, files: Any) -> tuple[Any, Any, str]:
+        folder: list[str] = []
+
+        def keep() -> str:
+            dropped = [(getattr(file, "orig_name", None) or Path(file.name).name, Path(file.name).read_bytes()) for file in files or ()]
+            folder.append(str(self._desk().album.keep(dropped)))
+            return ""
+
+        said = self._answer(keep)
+        return (gr.update(value=folder[0]) if folder else gr.update()), gr.update(value=None), said
+
+    def _continue(self, name: str) -> str:
+        return self._answer(lambda: status.note(f"{self._desk().go_on(name or '').settings.name} goes on."))
 
     def _keep(self) -> str:
         return self._tell(lambda job: job.stop(keep=True))
@@ -146,17 +323,55 @@ class Tab:
     def _discard(self) -> str:
         return self._tell(lambda job: job.stop(keep=False))
 
-    def _load(self) -> str:
+    def _load_checkpoint(self) -> str:
         return self._tell(lambda job: job.load_checkpoint())
+
+    def _control(self, name: str) -> Callable[[], str]:
+        member = {"preview": "preview_now", "save": "save_now"}.get(name, name)
+        return lambda: self._tell(lambda job: getattr(job, member)())
 
     def _tell(self, action: Callable[[Any], None]) -> str:
         def run() -> str:
-            job = self._runner().current()
+            job = self._desk().jobs.current()
             if job is not None and not job.ended:
                 action(job)
             return ""
 
         return self._answer(run)
+
+    def _act(self, told: str, shown: dict[str, Any], *values: Any) -> tuple[Any, ...]:
+        """A button of the page's own; see `actions`. Three of them change what the page shows."""
+        kept: list[Any] = [gr.update()] * len(values)
+        shown = dict(shown or {})
+
+        def run() -> str:
+            name, given = self._given(told)
+            if name == "show":
+                shown["job"], shown["said"] = given.get("job"), ""
+            elif name in ("again", "edit"):
+                job = self._desk().jobs.find(str(given.get("job")))
+                kept[:] = self._filled(self._desk().again(job, edit=name == "edit"))
+            elif name == "caption":
+                self._desk().album.caption(str(given.get("picture")), str(given.get("text")))
+            elif name == "default":
+                kept[:] = self._filled(self._desk().shelf.default(self._settings(values), str(given.get("path"))))
+            else:
+                said = actions.act(self._desk(), name, given)
+                if name != "verdict":
+                    return status.note(said) if said else ""
+                shown["said"] = said
+            return ""
+
+        said = self._answer(run)
+        return said, shown, *kept
+
+    @staticmethod
+    def _given(told: str) -> tuple[str, dict[str, Any]]:
+        try:
+            asked = json.loads(told or "{}")
+            return str(asked["do"]), dict(asked.get("given") or {})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError("The page asked for something that cannot be read. Reload the page.") from error
 
     def _answer(self, action: Callable[[], str]) -> str:
         """Run a button's action; what goes wrong becomes the message above Train."""
@@ -170,28 +385,170 @@ class Tab:
             _log.exception("The tab could not do what was asked")
             return status.problems([*self._missing(), f"That did not work: {error!r}. The console has the details."])
 
+    # -- settings --------------------------------------------------------------------------------------------------
+
+    def _filled(self, settings: Any) -> list[Any]:
+        """What the form's components show for settings."""
+        return form.values_of(settings, self._paths)
+
+    def _into_form(self, values: tuple[Any, ...], make: Callable[[], tuple[Any, str]]) -> tuple[Any, ...]:
+        """The message and the form, filled with the settings that ``make`` gives, or as it is."""
+        kept: list[Any] = [gr.update()] * len(values)
+
+        def run() -> str:
+            settings, said = make()
+            kept[:] = self._filled(settings)
+            return status.note(said) if said else ""
+
+        return self._answer(run), *kept
+
+    def _applying(self, *values: Any) -> list[Any]:
+        paths = form.conditional(self._paths)
+        try:
+            settings = self._settings(values)
+        except (FinetuneError, OSError):  # said when Train is pressed
+            return [gr.update()] * len(paths)
+        return [gr.update(visible=shown) for shown in form.applying(settings, paths)]
+
+    def _use_preset(self, name: str, *values: Any) -> tuple[Any, ...]:
+        return self._into_form(
+            values, lambda: (self._desk().shelf.with_preset(name or "", self._settings(values)), f"Preset {name} is in the form.")
+        )
+
+    def _reset(self, *values: Any) -> tuple[Any, ...]:
+        return self._into_form(
+            values, lambda: (self._desk().shelf.defaults(self._settings(values)), "All further settings are at their defaults.")
+        )
+
+    def _import(self, file: Any, *values: Any) -> tuple[Any, ...]:
+        def read() -> tuple[Any, str]:
+            settings, missing = self._desk().shelf.from_file(Path(file.name), self._settings(values))
+            return settings, "The settings are in the form." + "".join(f" {line}" for line in missing)
+
+        return self._into_form(values, read)
+
+    def _last(self) -> str:
+        """What the form shows at first, and what it would show with the settings of the last training, as JSON."""
+        try:
+            return json.dumps([self._filled(Settings()), self._filled(self._desk().shelf.last())])
+        except Exception:  # noqa: BLE001  an edge: shown or logged
+            _log.debug("The last settings cannot be shown", exc_info=True)
+            return ""
+
+    def _save_preset(self, name: str, *values: Any) -> tuple[Any, str]:
+        said = self._answer(lambda: status.note(f"Saved as {self._desk().shelf.save(name, self._settings(values))}."))
+        return self._preset_names(), said
+
+    def _delete_preset(self, name: str) -> tuple[Any, str]:
+        def run() -> str:
+            self._desk().shelf.delete(name or "")
+            return status.note(f"{name} is deleted.")
+
+        said = self._answer(run)
+        return self._preset_names(), said
+
+    def _preset_names(self) -> Any:
+        try:
+            return gr.update(choices=self._desk().shelf.names())
+        except Exception:  # noqa: BLE001  an edge: shown or logged
+            _log.debug("Presets cannot be listed", exc_info=True)
+            return gr.update()
+
+    def _export(self, *values: Any) -> tuple[Any, str]:
+        file: list[str] = []
+
+        def run() -> str:
+            file.append(str(self._desk().shelf.export(self._settings(values))))
+            return ""
+
+        said = self._answer(run)
+        return (gr.update(value=file[0], visible=True) if file else gr.update()), said
+
     # -- what is shown ---------------------------------------------------------------------------------------------
 
-    def _poll(self) -> tuple[Any, ...]:
+    def _look(self, page: object, *values: Any) -> tuple[Any, ...]:
+        """The pictures for what is in the form now."""
+        asks = gr.update(visible=values[list(form.TOP).index("kind")] == "person")
+        shown: list[Any] = [gr.update(), gr.update()]
+
+        def run() -> str:
+            settings = self._settings(values)
+            view = self._desk().album.view(settings) if settings.data.images.strip() else None
+            shown[:] = gallery.found(view), gallery.render(view, page_key())
+            return ""
+
+        with self._pictures.newest(page) as newest:
+            if newest and (said := self._answer(run)):
+                shown[0] = said  # at the field; the message above Train is that of the buttons
+        return *shown, asks
+
+    def _cards(self, page: object, wish: str, *values: Any) -> Any:
+        with self._methods.newest(page) as newest:
+            if not newest:
+                return gr.update()
+            try:
+                settings = self._settings(values)
+                return cards.render(self._desk().cards(settings, form.wish_of(wish)), settings.method)
+            except FinetuneError:  # said beside the pictures already
+                return gr.update()
+            except Exception:  # noqa: BLE001  an edge: shown or logged
+                _log.debug("The methods cannot be compared", exc_info=True)
+                return gr.update()
+
+    def _poll(self, shown: dict[str, Any]) -> tuple[Any, ...]:
+        before = dict(shown or {})
         try:
-            jobs = self._runner()
-            job = jobs.current()
-            memory = dataclasses.asdict(jobs.host.memory()) if job is not None and not job.ended else None
-            found = job.status() if job is not None else None
+            panels, visible, seen = self._now(before)
         except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.debug("The status cannot be shown", exc_info=True)
-            return (status.problems([f"The status cannot be shown: {error!r}"]), *[gr.update(visible=False)] * 3)
-        active = found is not None and found["state"] in ("running", "waiting", "queued") and not found["stopping"]
-        waiting = found is not None and found["state"] == "waiting"
-        return status.render(found, memory), gr.update(visible=active), gr.update(visible=active), gr.update(visible=waiting)
+            panels = {"panel": status.problems([f"The status cannot be shown: {error!r}"])}
+            visible, seen = {}, {}
+        # What has not changed is not sent again: pictures would flicker, and what is being typed there would be lost.
+        marks = {name: hash(html) for name, html in panels.items()}
+        old = before.get("marks", {})
+        updates = [gr.update() if name not in panels or old.get(name) == marks.get(name) else panels[name] for name in _PANELS]
+        buttons = [gr.update(visible=visible.get(name, False)) for name in (*_CONTROLS, "load")]
+        return *updates, *buttons, {**before, **seen, "marks": {**old, **marks}}
+
+    def _now(self, before: dict[str, Any]) -> tuple[dict[str, str], dict[str, bool], dict[str, Any]]:
+        desk = self._desk()
+        overview = desk.overview()
+        jobs = {job["id"]: job for job in overview["jobs"]}
+        current = desk.jobs.current()
+        now = jobs.get(current.folder.name) if current is not None else None
+        # A job that ends is shown, whatever was looked at before.
+        ended = now is not None and before.get("running") == now["id"] and now["state"] not in ("running", "waiting", "paused", "queued")
+        looked_at = now["id"] if now is not None and (ended or "job" not in before) else before.get("job")
+        active = current is not None and not current.ended
+        memory = dataclasses.asdict(desk.host.memory()) if active else None
+        forecast = next((errand for errand in reversed(overview["errands"]) if errand["kind"] == "forecast"), None)
+        panels = {
+            "panel": status.render(now, memory, page_key()) + cards.forecast(forecast),
+            "outcome": outcome.render(jobs.get(looked_at or ""), before.get("said", "") if not ended else ""),
+            "queue": queue.queue(overview),
+            "history": queue.history(overview),
+            "sheets": queue.sheets(desk.sheets(), overview["errands"], page_key()),
+        }
+        state = now["state"] if now else ""
+        going = active and now is not None and not now["stopping"]
+        visible = dict.fromkeys((*_CONTROLS,), going) | {"load": state == "waiting"}
+        visible |= {"pause": going and state == "running", "resume": going and state == "paused"}
+        seen: dict[str, Any] = {"running": now["id"] if now and active else "", "job": looked_at}
+        return panels, visible, seen | ({"said": ""} if ended else {})
+
+    def _measure(self) -> str:
+        return self._answer(lambda: queue.storage(self._desk().storage()))
+
+    def _write_captions(self, kind: str, *values: Any) -> str:
+        def run() -> str:
+            self._desk().write_captions(self._settings(values), kind)
+            return status.note("Captions are being written beside the pictures; look at them below when it is done.")
+
+        return self._answer(run)
 
     def _unfinished(self) -> tuple[Any, Any]:
         try:
-            from lib_finetune.jobs import unfinished
-
-            jobs = self._runner()
-            busy = {job.folder for job in jobs.all() if not job.ended}
-            names = [folder.name for folder in unfinished(jobs.host) if folder not in busy]
+            names = self._desk().unfinished()
         except Exception:  # noqa: BLE001  an edge: shown or logged
             _log.debug("Unfinished runs cannot be listed", exc_info=True)
             names = []

@@ -20,9 +20,9 @@ def imported() -> list:
 
 def jobs() -> list:
     """Status of every job of this session, oldest first."""
-    module = sys.modules.get("lib_finetune.jobs")
-    runner = module and module._RUNNERS.get("webui")
-    return [job.status() for job in runner.all()] if runner else []
+    module = sys.modules.get("lib_finetune.desk")
+    desk = module and module._DESKS.get("webui")
+    return [job.status() for job in desk.jobs.all() if not job.old] if desk else []
 
 
 def began() -> list:

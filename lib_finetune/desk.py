@@ -1,0 +1,403 @@
+"""The desk: everything that tab and API can ask for, in settings and plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lib_finetune import __version__, results, sheet, storage, verdict
+from lib_finetune.access import Folders
+from lib_finetune.advice import WISHES
+from lib_finetune.album import Album
+from lib_finetune.config import codec
+from lib_finetune.config.fields import value_at
+from lib_finetune.config.settings import Settings
+from lib_finetune.counsel import Counsel
+from lib_finetune.errand import Errand
+from lib_finetune.errors import FinetuneError, InputError, Problem
+from lib_finetune.export.picture import write_png
+from lib_finetune.files import open_in_file_manager, safe_name
+from lib_finetune.jobs import ACTIVE, Job, Jobs, unfinished
+from lib_finetune.ports import Host
+from lib_finetune.run import settings_of
+from lib_finetune.shelf import Shelf
+
+PATHS = ("data.images", "data.class_images", "embedding.init", "embedding.template")
+"""Settings that name a place on this machine."""
+_COMPARED = {"lora": "lora", "dreambooth": "dreambooth", "textual_inversion": "ti"}
+_WEIGHTS = (0.6, 0.8, 1.0)
+_SHEET_SEEDS = (1, 2)
+_USUAL = 10
+"""Pictures, where none are named yet."""
+
+
+class Desk:
+    """One host's jobs and what can be done with them. Any thread."""
+
+    def __init__(self, jobs: Jobs, folders: Folders | None = None) -> None:
+        """
+        Args:
+            folders: which ones requests may name.
+        """
+        self.jobs = jobs
+        self.album = Album(jobs.host)
+        self.shelf = Shelf(jobs.host.paths.data)
+        self.counsel = Counsel(jobs.host)
+        self.folders = folders or Folders()
+        jobs.when_ended(self._compare_when_all_have_ended)
+
+    @property
+    def host(self) -> Host:
+        """Whose jobs they are."""
+        return self.jobs.host
+
+    # -- settings --------------------------------------------------------------------------------------------------
+
+    def settings(self, values: Mapping[str, Any]) -> Settings:
+        """Settings from nested values, as in a settings file.
+
+        Raises:
+            InputError: unknown names, wrong types, folders that may not be named.
+        """
+        return self.allowed(codec.from_dict(values))
+
+    def allowed(self, settings: Settings) -> Settings:
+        """The same settings.
+
+        Raises:
+            InputError: they name folders that requests may not.
+        """
+        problems: list[Problem] = []
+        for path in PATHS:
+            text = str(value_at(settings, path))
+            if "/" in text or "\\" in text:
+                try:
+                    self.folders.check(text, path)
+                except InputError as error:
+                    problems += error.problems
+        if problems:
+            raise InputError(problems)
+        return settings
+
+    def about(self) -> dict[str, Any]:
+        """Version, checkpoint, device, memory, and why training cannot start, if so."""
+        found: dict[str, Any] = {"version": __version__, "device": str(self.host.device), "memory": dataclasses.asdict(self.host.memory())}
+        try:
+            info = self.host.checkpoint()
+            return {**found, "checkpoint": info.name, "vae": info.vae, "refusals": self.host.refusals()}
+        except FinetuneError as error:
+            return {**found, "checkpoint": None, "vae": None, "refusals": [str(error)]}
+
+    # -- before training -------------------------------------------------------------------------------------------
+
+    def cards(self, settings: Settings, wish: str = "") -> dict[str, Any]:
+        """See `Counsel.cards`; without pictures for as many as are usual.
+
+        Raises:
+            InputError: the folder cannot be read, or the wish is none.
+        """
+        if wish not in WISHES:
+            raise InputError([Problem("wish", f"{wish!r} is none of: {', '.join(repr(one) for one in WISHES)}.")])
+        if not settings.data.images.strip():
+            return self.counsel.cards(settings, 0, _USUAL, wish)
+        found = self.album.view(settings)
+        return self.counsel.cards(settings, len(found["pictures"]), found["views"], wish)
+
+    def forecast(self, settings: Settings) -> Errand:
+        """Try two steps of a training, when no other runs.
+
+        Raises:
+            InputError: a job runs.
+        """
+        if reason := self._busy():
+            raise InputError(reason)
+        return self.jobs.errand("forecast", lambda errand: self.counsel.try_out(settings, self._busy, errand))
+
+    def _busy(self) -> str | None:
+        running = [job for job in self.jobs.all() if job.state in ACTIVE]
+        return (
+            f"{running[0].settings.name} is being trained; a forecast would take its memory. Ask again when it has ended."
+            if running
+            else None
+        )
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def job(self, job: Job) -> dict[str, Any]:
+        """A job as plain values: what it is doing, its record, and what it made."""
+        record = dataclasses.asdict(job.record)
+        kept = ("group", "created", "started", "ended", "steps", "peak", "picked", "files")
+        made = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in results.choices(job).items()}
+        unended = job.state == "interrupted" and self._can_go_on(job)
+        shown = {**job.status(), **{name: record[name] for name in kept}, "choices": made, "call": results.call(job)}
+        return {**shown, "method": job.settings.method, "can_go_on": unended or (job.state == "stopped" and self._can_go_on(job))}
+
+    def overview(self) -> dict[str, Any]:
+        """All jobs, those that wait in their order, errands, and whether the queue is held."""
+        return {
+            "jobs": [self.job(job) for job in self.jobs.all()],
+            "queue": [job.folder.name for job in self.jobs.queue()],
+            "held": self.jobs.held,
+            "errands": [errand.status() for errand in self.jobs.errands()],
+        }
+
+    def train(self, settings: Settings) -> tuple[Job, bool]:
+        """Queue a training; where a job of this name waits already, that one gets these settings. Second: whether it did.
+
+        Raises:
+            InputError: everything that is wrong; nothing was queued or changed.
+        """
+        waiting = [job for job in self.jobs.queue() if job.settings.name == settings.name]
+        if waiting:
+            self.jobs.edit(waiting[0].folder.name, settings)
+            return waiting[0], True
+        job = self.jobs.submit(settings)
+        self.shelf.keep_last(settings)
+        return job, False
+
+    def again(self, job: Job, *, edit: bool) -> Settings:
+        """A job's settings for the form: under its own name to edit a job that waits, else under a free one."""
+        settings = job.settings
+        return settings if edit else dataclasses.replace(settings, name=self.jobs.free_name(settings.name, settings.method))
+
+    def clone(self, name: str, changes: Mapping[str, str]) -> Job:
+        """A new job with the settings of another and some of them changed, by dotted path and text.
+
+        Raises:
+            InputError: no such job, wrong changes, or the settings will not do.
+        """
+        settings = codec.with_values(self.jobs.find(name).settings, changes.items())
+        if "name" not in changes:
+            settings = dataclasses.replace(settings, name=self.jobs.free_name(settings.name, settings.method))
+        return self.jobs.submit(self.allowed(settings))
+
+    def sweep(self, settings: Settings, path: str, values: Sequence[str]) -> list[Job]:
+        """A job for each value of one setting, to be compared.
+
+        Raises:
+            InputError: no values, an unknown setting, or one of the jobs will not do; nothing was queued.
+        """
+        if not [value for value in values if value.strip()]:
+            raise InputError([Problem(path, "No values were given. Write some, separated by commas: 8, 16, 32.")])
+        leaf = path.rpartition(".")[2].replace("_", "-")
+        made = []
+        for value in (value.strip() for value in values if value.strip()):
+            with_value = codec.with_values(settings, [(path, value)])
+            made.append(dataclasses.replace(with_value, name=f"{settings.name}-{leaf}-{safe_name(value)}"))
+        return self._together(made)
+
+    def compare(self, settings: Settings) -> list[Job]:
+        """The same pictures through LoRA, DreamBooth and Textual Inversion, to be compared.
+
+        Raises:
+            InputError: one of the jobs will not do; nothing was queued.
+        """
+        made = [dataclasses.replace(settings, method=method, name=f"{settings.name}-{end}") for method, end in _COMPARED.items()]
+        return self._together(made)
+
+    def _together(self, made: Sequence[Settings]) -> list[Job]:
+        problems: list[Problem] = []
+        for settings in made:
+            try:
+                self.jobs.check(self.allowed(settings))
+            except InputError as error:
+                problems += [Problem(found.field, f"{found.message} ({settings.name})") for found in error.problems]
+        if problems:
+            raise InputError(list(dict.fromkeys(problems)))
+        group = uuid.uuid4().hex[:8]
+        return [self.jobs.submit(settings, group=group) for settings in made]
+
+    def unfinished(self) -> list[str]:
+        """Names of runs that can go on and that nobody works on."""
+        busy = {job.folder for job in self.jobs.all() if not job.ended}
+        return [folder.name for folder in unfinished(self.host) if folder not in busy]
+
+    def go_on(self, name: str) -> Job:
+        """Let an unfinished run go on.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        if name not in self.unfinished():
+            raise InputError([Problem("id", f"There is no unfinished run {name!r}." if name else "Choose an unfinished run first.")])
+        folder = self.host.paths.data / "runs" / name
+        settings = settings_of(folder)
+        assert settings is not None  # unfinished() lists those whose settings can be read
+        return self.jobs.submit(settings, folder)
+
+    def _can_go_on(self, job: Job) -> bool:
+        return job.folder in unfinished(self.host)
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def verdict(self, name: str, said: str) -> verdict.Change:
+        """One change that answers "too weak" or "overdone".
+
+        Raises:
+            InputError: no such job or verdict.
+        """
+        job = self.jobs.find(name)
+        return verdict.change(said, job.settings, job.losses, sorted(results.choices(job)), job.status().get("validation", ()))
+
+    def pick(self, name: str, step: int, *, delete_others: bool) -> dict[str, str]:
+        """See `results.pick`; the host's lists are refreshed."""
+        job = self.jobs.find(name)
+        return {kind: str(path) for kind, path in results.pick(job, step, self.host, delete_others=delete_others).items()}
+
+    def result_sheet(self, name: str, prompts: Sequence[str], weights: Sequence[float] = _WEIGHTS) -> Errand:
+        """A sheet of the files of a job at several weights, beside the base.
+
+        Raises:
+            InputError: the job made no file, or a weight cannot be.
+        """
+        job = self.jobs.find(name)
+        made = results.choices(job)
+        if not made:
+            raise InputError([Problem("id", f"{job.settings.name} has no file to show.")])
+        if not weights or not all(0 < weight <= 2 for weight in weights):
+            raise InputError([Problem("weights", f"{weights} are not weights above 0, at most 2. Write for example 0.6, 0.8, 1.")])
+        columns = [sheet.Column("base", {})]
+        for step, files in made.items():
+            columns += sheet.columns_of(job.settings, f"step {step}", files, weights)
+        return self._sheet_errand(name, columns, [(job.settings, prompts)])
+
+    def group_sheet(self, group: str, prompts: Sequence[str] = ()) -> Errand:
+        """A sheet of the results of jobs that belong together, with size, time and memory of each.
+
+        Raises:
+            InputError: none of them made a file.
+        """
+        jobs = [job for job in self.jobs.all() if job.record.group == group and results.choices(job)]
+        if not jobs:
+            raise InputError([Problem("group", f"No job of {group!r} has a file to show.")])
+        columns = [sheet.Column("base", {})]
+        for job in jobs:
+            final = {kind: Path(path) for kind, path in job.record.files.items()}
+            columns += sheet.columns_of(job.settings, f"{job.settings.name} · {_figures(job)}", final, (job.settings.preview.weight,))
+        return self._sheet_errand(group, columns, [(jobs[0].settings, prompts)])
+
+    def errand(self, name: str) -> Errand:
+        """A sheet or probe of this session.
+
+        Raises:
+            InputError: there is none of this id.
+        """
+        for errand in self.jobs.errands():
+            if errand.id == name:
+                return errand
+        raise InputError([Problem("id", f"There is no errand {name!r}.")])
+
+    def _sheet_errand(self, about: str, columns: list[sheet.Column], asked: list[tuple[Settings, Sequence[str]]]) -> Errand:
+        settings, prompts = asked[0]
+        rows = [sheet.Row(prompt, seed) for prompt in sheet.prompts_of(settings, prompts) for seed in _SHEET_SEEDS]
+        look = sheet.Look(min(512, settings.data.resolution), settings.preview.steps)
+
+        def work(errand: Errand) -> dict[str, Any]:
+            image = sheet.make(self.host, columns, rows, look, settings.data.trigger, errand.progress, errand.stop_asked)
+            if image is None:
+                return {}
+            name = f"{time.strftime('%Y%m%d-%H%M%S')}-{safe_name(about)}.png"
+            write_png(self.host.paths.data / "sheets" / name, image)
+            return {"sheet": name}
+
+        return self.jobs.errand("sheet", work, about)
+
+    def _compare_when_all_have_ended(self, job: Job) -> None:
+        group = [other for other in self.jobs.all() if job.record.group and other.record.group == job.record.group]
+        if len([other for other in group if other.record.files]) > 1 and all(other.ended for other in group):
+            self.group_sheet(job.record.group)
+
+    def sheets(self) -> list[str]:
+        """File names of the sheets that were made, newest first."""
+        folder = self.host.paths.data / "sheets"
+        return sorted((path.name for path in folder.glob("*.png")), reverse=True) if folder.is_dir() else []
+
+    def draw_word(self, settings: Settings) -> Errand:
+        """A sheet that shows what the loaded model takes the trigger word for, alone and beside the class word.
+
+        Raises:
+            InputError: there is no trigger word.
+        """
+        trigger, class_word = settings.data.trigger.strip(), settings.data.class_word.strip()
+        if not trigger:
+            raise InputError(
+                [Problem("data.trigger", "is empty, so there is no word to draw. Write one; a rare one such as zxq works best.")]
+            )
+        prompts = [trigger, *([f"{trigger} {class_word}", class_word] if class_word else [])]
+        return self._sheet_errand(f"word-{trigger}", [sheet.Column("the loaded model", {})], [(settings, prompts)])
+
+    def select(self, name: str) -> Errand:
+        """Load the checkpoint that a job made, before the next job begins.
+
+        Raises:
+            InputError: the job made none.
+        """
+        job = self.jobs.find(name)
+        path = job.record.files.get("checkpoint")
+        if not path or not Path(path).is_file():
+            raise InputError([Problem("id", f"{job.settings.name} has no checkpoint to load.")])
+
+        def work(_: Errand) -> dict[str, Any]:
+            now = self.host.checkpoint()
+            self.host.load(dataclasses.replace(now, name=Path(path).stem, path=Path(path), sha256=None, short_hash=None))
+            return {}
+
+        return self.jobs.errand("select", work, name)
+
+    def open_folder(self, name: str) -> None:
+        """Show the folder of a job's result on the screen of this machine.
+
+        Raises:
+            InputError: the job made no file, or the page is used from other machines.
+        """
+        job = self.jobs.find(name)
+        if self.folders.allowed is not None:
+            raise InputError(f"The folder would open on the WebUI's machine, not on yours. It is {job.file and job.file.parent}.")
+        if job.file is None:
+            raise InputError([Problem("id", f"{job.settings.name} has no file.")])
+        open_in_file_manager(job.file.parent)
+
+    # -- pictures and storage --------------------------------------------------------------------------------------
+
+    def storage(self) -> list[dict[str, Any]]:
+        """Parts of Finetune's folder with their sizes in bytes."""
+        return [dataclasses.asdict(part) for part in storage.parts(self.host.paths.data)]
+
+    def empty(self, part: str) -> int:
+        """Empty a part; what jobs that have not ended need stays. Returns the bytes freed.
+
+        Raises:
+            InputError: no such part, or a job needs it now.
+        """
+        jobs = self.jobs.all()
+        if part in ("cache", "classes", "datasets") and any(not job.ended for job in jobs):
+            raise InputError([Problem("part", f"A job runs or waits, and may need the {part}. Empty it when all have ended.")])
+        busy = [job for job in jobs if not job.ended]
+        freed = storage.empty(self.host.paths.data, part, {job.folder for job in busy})
+        if part == "runs":
+            for job in jobs:
+                if job not in busy:
+                    self.jobs.forget(job.folder.name)
+        return freed
+
+
+def _figures(job: Job) -> str:
+    files = [Path(path) for path in job.record.files.values()]
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} KB"
+    peak = f", {job.record.peak / 2**30:.1f} GiB" if job.record.peak else ""
+    return f"{amount}, {(job.record.ended - job.record.started) / 60:.0f} min{peak}"
+
+
+_DESKS: dict[str, Desk] = {}
+
+
+def desk(key: str, make_host: Callable[[], Host], folders: Callable[[], Folders]) -> Desk:
+    """The one desk of this process for ``key``: packages survive the WebUI's Reload UI, so jobs are found again after it."""
+    if key not in _DESKS:
+        _DESKS[key] = Desk(Jobs(make_host()), folders())
+    return _DESKS[key]

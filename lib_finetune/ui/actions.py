@@ -1,0 +1,110 @@
+"""What the page's own buttons do: those in queue, results and gallery, which are HTML and not gradio's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lib_finetune.errors import InputError, Problem
+
+Given = Mapping[str, Any]
+
+
+def act(desk: Any, name: str, given: Given) -> str:
+    """Do what a button asks for; returns what is to be said, or "".
+
+    Raises:
+        FinetuneError: what stands in the way.
+        InputError: there is no such action.
+    """
+    if name not in _ACTIONS:
+        raise InputError([Problem("", f"The page asked for {name!r}, which this version does not know. Reload the page.")])
+    return _ACTIONS[name](desk, given) or ""
+
+
+def _job(desk: Any, given: Given) -> Any:
+    return desk.jobs.find(str(given.get("job", "")))
+
+
+def _move(desk: Any, given: Given) -> None:
+    """Up or down by one place."""
+    queue = [job.folder.name for job in desk.jobs.queue()]
+    name = _job(desk, given).folder.name
+    place = queue.index(name) if name in queue else -1
+    if given.get("way") == "up" and place > 0:
+        desk.jobs.move(name, queue[place - 1])
+    elif given.get("way") == "down" and 0 <= place < len(queue) - 1:
+        desk.jobs.move(queue[place + 1], name)
+
+
+def _clone(desk: Any, given: Given) -> str:
+    return f"{desk.clone(_job(desk, given).folder.name, {}).settings.name} waits in the queue."
+
+
+def _go_on(desk: Any, given: Given) -> str:
+    return f"{desk.go_on(str(given.get('job', ''))).settings.name} goes on."
+
+
+def _pick(desk: Any, given: Given) -> str:
+    job, step = _job(desk, given), int(given.get("step", -1))
+    files = desk.pick(job.folder.name, step, delete_others=bool(given.get("alone")))
+    return f"{job.settings.name} is step {step} now" + (", the other files are deleted." if given.get("alone") else ".") * bool(files)
+
+
+def _sheet(desk: Any, given: Given) -> str:
+    weights = [float(text) for text in str(given.get("weights") or "0.6, 0.8, 1").replace(";", ",").split(",") if _is_number(text)]
+    prompts = str(given.get("prompts") or "").splitlines()
+    desk.result_sheet(_job(desk, given).folder.name, prompts, weights)
+    return "The pictures are made before the next training begins; they appear under Sheets."
+
+
+def _group_sheet(desk: Any, given: Given) -> str:
+    desk.group_sheet(str(given.get("group", "")))
+    return "The comparison is made before the next training begins; it appears under Sheets."
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _verdict(desk: Any, given: Given) -> str:
+    return str(desk.verdict(_job(desk, given).folder.name, str(given.get("said"))).text)
+
+
+def _more(desk: Any, given: Given) -> str:
+    steps = str(given.get("steps") or "").strip()
+    if not steps.isdigit() or not int(steps):
+        raise InputError([Problem("training.steps", f"{steps!r} is not a number of steps. Write for example 200.")])
+    step = given.get("step")
+    job = desk.more(_job(desk, given).folder.name, int(steps), int(step) if step else None)
+    return f"{job.settings.name} waits in the queue: {steps} more steps."
+
+
+def _empty(desk: Any, given: Given) -> str:
+    return f"{desk.empty(str(given.get('part'))) / 1e6:.1f} MB are free again."
+
+
+_ACTIONS: dict[str, Callable[[Any, Given], str | None]] = {
+    "pause": lambda desk, given: _job(desk, given).pause(),
+    "resume": lambda desk, given: _job(desk, given).resume(),
+    "cancel": lambda desk, given: desk.jobs.cancel(_job(desk, given).folder.name),
+    "forget": lambda desk, given: desk.jobs.forget(_job(desk, given).folder.name),
+    "move": _move,
+    "clone": _clone,
+    "go on": _go_on,
+    "hold": lambda desk, _: desk.jobs.hold(),
+    "go": lambda desk, _: desk.jobs.go(),
+    "pick": _pick,
+    "sheet": _sheet,
+    "group sheet": _group_sheet,
+    "verdict": _verdict,
+    "more": _more,
+    "select": lambda desk, given: desk.select(_job(desk, given).folder.name),
+    "open": lambda desk, given: desk.open_folder(_job(desk, given).folder.name),
+    "stop errand": lambda desk, given: desk.errand(str(given.get("errand"))).stop(),
+    "empty": _empty,
+}

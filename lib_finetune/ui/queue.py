@@ -1,0 +1,94 @@
+"""The queue, earlier jobs, sheets and storage as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from lib_finetune.ui.html import button, picture_url, size, table
+from lib_finetune.ui.status import STATES, duration
+
+METHODS = {"lora": "LoRA", "dreambooth": "DreamBooth", "textual_inversion": "Textual Inversion", "pivotal_tuning": "Pivotal tuning"}
+
+
+def queue(overview: Mapping[str, Any]) -> str:
+    """Jobs that wait, next first, with what can be done with them."""
+    jobs = {job["id"]: job for job in overview["jobs"]}
+    waiting = [jobs[name] for name in overview["queue"]]
+    if not waiting:
+        return '<div class="finetune-empty">No job waits. Press Train while one runs, and it is added here.</div>'
+    rows = [[str(place), _name(job), _method(job), _queue_buttons(job, place, len(waiting))] for place, job in enumerate(waiting, start=1)]
+    held = button("Start the queue", "go", primary=True) if overview["held"] else button("Hold the queue", "hold")
+    said = "These jobs waited when the WebUI was ended; they begin when you start the queue." if overview["held"] else ""
+    return f"<p>{said}</p>" * bool(said) + table(["", "name", "method", ""], rows, "queue") + f'<div class="finetune-row">{held}</div>'
+
+
+def _queue_buttons(job: Mapping[str, Any], place: int, count: int) -> str:
+    name = job["id"]
+    moves = [button("↑", "move", job=name, way="up", help_text="earlier")] * (place > 1)
+    moves += [button("↓", "move", job=name, way="down", help_text="later")] * (place < count)
+    edit = button("Edit", "edit", job=name, help_text="its settings go into the form; Train puts them back")
+    return " ".join([*moves, edit, button("Clone", "clone", job=name), button("Cancel", "cancel", job=name)])
+
+
+def history(overview: Mapping[str, Any]) -> str:
+    """Jobs that have ended, newest first."""
+    ended = [job for job in overview["jobs"] if job["state"] in ("done", "stopped", "failed", "interrupted")]
+    if not ended:
+        return '<div class="finetune-empty">Nothing has been trained yet.</div>'
+    rows = [
+        [_name(job), _method(job), escape(STATES.get(job["state"], job["state"])), _made(job), _history_buttons(job)]
+        for job in sorted(ended, key=lambda job: -job["ended"] or -job["created"])
+    ]
+    return table(["name", "method", "state", "made", ""], rows, "earlier jobs")
+
+
+def _made(job: Mapping[str, Any]) -> str:
+    took = f"{job['steps']} steps in {duration(job['ended'] - job['started'])}" if job["steps"] else ""
+    return f'<span title="{escape(job["message"])}">{escape(took or job["message"][:80])}</span>'
+
+
+def _history_buttons(job: Mapping[str, Any]) -> str:
+    name, found = job["id"], []
+    if job["can_go_on"]:
+        found.append(button("Go on", "go on", job=name, primary=True))
+    if job["choices"]:
+        found.append(button("Show", "show", job=name, help_text="its pictures, points and what can be done with them"))
+    found.append(button("Train again", "again", job=name, help_text="its settings go into the form"))
+    sure = "Delete its log, saved states and previews? Results in the WebUI's folders stay."
+    return " ".join([*found, button("Forget", "forget", job=name, sure=sure)])
+
+
+def _name(job: Mapping[str, Any]) -> str:
+    return f"<b>{escape(job['name'])}</b>"
+
+
+def _method(job: Mapping[str, Any]) -> str:
+    return escape(METHODS[job["method"]])
+
+
+def sheets(names: Sequence[str], errands: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Sheets that were made, newest first, and those that are being made."""
+    going = [errand for errand in errands if errand["kind"] == "sheet" and errand["state"] in ("queued", "running")]
+    failed = [errand for errand in errands[-1:] if errand["kind"] == "sheet" and errand["state"] == "failed"]
+    parts = [f'<div class="finetune-problems">{escape(errand["message"])}</div>' for errand in failed]
+    for errand in going:
+        done = f"{errand['done']} of {errand['total']} pictures" if errand["total"] else "waits for its turn"
+        parts.append(f"<div>A sheet is being made: {done} {button('Stop', 'stop errand', errand=errand['id'])}</div>")
+    for name in names[:6]:
+        address = picture_url(key, "sheets", name)
+        parts.append(
+            f'<a href="{address}" target="_blank"><img class="finetune-sheet" src="{address}" alt="sheet {escape(name)}" loading="lazy"></a>'
+        )
+    return "".join(parts) or '<div class="finetune-empty">No sheets yet. "Compare" on a result makes one.</div>'
+
+
+def storage(parts: Sequence[Mapping[str, Any]]) -> str:
+    """What Finetune's folder holds, and how it is emptied."""
+    rows = []
+    for part in parts:
+        sure = f"Empty {part['name']}? ({part['holds']})"
+        empty = button("Empty", "empty", part=part["name"], sure=sure) if part["size"] else ""
+        rows.append([escape(part["name"]), escape(part["holds"]), size(part["size"]), empty])
+    return table(["", "holds", "size", ""], rows, "storage") + f"<p>{size(sum(part['size'] for part in parts))} in all.</p>"

@@ -1,0 +1,403 @@
+"""The tab as a person uses it, without the WebUI: headless Chromium drives a whole LoRA training on the small checkpoint.
+
+    python -m tests.page.driver --python .venv/bin/python [--screenshots DIR] [--port P]
+
+The Python that runs this needs playwright, and the machine Chromium; ``--python`` is the one that serves the page. Drops pictures, edits a
+caption, trains, watches, reloads the page midway, pauses, stops, picks a point and finds the file. One line a check; exit code 1 when one fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+_FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+)
+_WAIT_S = 40
+
+
+class Page:
+    """The served tab and a browser that looks at it."""
+
+    def __init__(self, python: Path, port: int, root: Path, screenshots: Path | None) -> None:
+        self.root, self.port, self.screenshots = root, port, screenshots
+        self.errors: list[str] = []
+        command = [str(python), "-m", "lib_finetune", "ui", "--port", str(port), "--output-root", str(root / "out")]
+        self.log = (root / "log.txt").open("w", encoding="utf-8")
+        self.page: Any = None
+        self.server = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=subprocess.STDOUT)
+        self._until(lambda: "is ready" in (root / "log.txt").read_text(encoding="utf-8"), "the server said that it is ready")
+        from playwright.sync_api import sync_playwright
+
+        self._playwright = sync_playwright().start()
+        self._browser = self._playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS.split())
+
+    def open(self, theme: str = "light", width: int = 1280, height: int = 1000) -> None:
+        """A fresh page."""
+        if self.page is not None:
+            self.page.close()
+        self.page = self._browser.new_page(viewport={"width": width, "height": height})
+        self.page.on("pageerror", lambda error: self.errors.append(f"{error} {(error.stack or '')[:500]}"))
+        self.page.route(lambda address: not address.startswith(self.address), lambda route: route.abort())
+        self.page.goto(f"{self.address}/?__theme={theme}", wait_until="domcontentloaded")
+        self.page.wait_for_selector("#finetune_train")
+
+    @property
+    def address(self) -> str:
+        """Of the page."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, path: str) -> Any:
+        """An answer of the API."""
+        with urllib.request.urlopen(f"{self.address}/finetune/v1{path}", timeout=60) as answer:
+            return json.load(answer)
+
+    def fill(self, **values: str) -> None:
+        """Type into finetune_``name`` and leave the field."""
+        for name, value in values.items():
+            field = self.page.locator(f"#finetune_{name} textarea, #finetune_{name} input").first
+            field.fill(value)
+            field.blur()
+
+    def press(self, name: str) -> None:
+        """Press finetune_``name`` once it can be seen."""
+        self.page.locator(f"#finetune_{name}:visible").first.click(timeout=_WAIT_S * 1000)
+
+    def shows(self, part: str, pattern: str, wait_s: float = _WAIT_S) -> str:
+        """Wait until finetune_``part`` shows something that matches.
+
+        Raises:
+            AssertionError: it did not in time.
+        """
+        text = ""
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until:
+            text = str(self.page.inner_text(f"#finetune_{part}"))
+            if re.search(pattern, text):
+                return text
+            self.rest(0.2)
+        raise AssertionError(f"{part} never showed {pattern!r}; it shows {text[:600]!r}")
+
+    def rest(self, seconds: float) -> None:
+        """Wait, and let the browser's requests through meanwhile: they are looked at on their way."""
+        if self.page is None:
+            time.sleep(seconds)
+        else:
+            self.page.wait_for_timeout(seconds * 1000)
+
+    def unfold(self, part: str) -> None:
+        """Open an accordion."""
+        label = self.page.locator(f"#finetune_{part} > .label-wrap").first
+        if "open" not in (label.get_attribute("class") or ""):
+            label.click()
+
+    def shoot(self, name: str, *, whole: bool = False) -> None:
+        """A screenshot, where a folder for them was given."""
+        if self.screenshots is not None:
+            self.screenshots.mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=self.screenshots / f"{name}.png", full_page=whole)
+
+    def close(self) -> None:
+        """End browser and server."""
+        self._browser.close()
+        self._playwright.stop()
+        self.server.terminate()
+        self.server.wait(20)
+
+    def _until(self, holds: Any, what: str, wait_s: float = _WAIT_S) -> None:
+        until = time.monotonic() + wait_s
+        while not holds():
+            if time.monotonic() > until or self.server.poll() is not None:
+                raise AssertionError(f"never: {what}. {(self.root / 'log.txt').read_text(encoding='utf-8')[-2000:]}")
+            self.rest(0.2)
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def wrong_input_is_said_where_the_eye_is(page: Page) -> str:
+    """A folder that is not there, a name with a slash, text for a number: said together, and nothing starts."""
+    page.open()
+    page.shoot("empty")
+    page.fill(images="/no/such/folder", name="a/b")
+    page.press("train")
+    said = page.shows("message", "/no/such/folder")
+    page.unfold("more")
+    page.unfold("section_training")
+    page.fill(training_steps="many")
+    page.press("train")
+    unread = page.shows("message", "many")
+    assert "a/b" in said and "whole number" in unread, (said, unread)
+    assert page.ask("/jobs")["jobs"] == []
+    page.shoot("wrong-input")
+    return said.replace("\n", " · ")[:200]
+
+
+def dropped_pictures_are_shown_as_the_model_sees_them(page: Page) -> str:
+    """Eight pictures are dropped; tiles show crop, size, caption and tokens."""
+    page.open()
+    files = sorted(str(path) for path in (page.root / "star").iterdir())
+    page.page.locator("#finetune_files input[type=file]").set_input_files(files)
+    page.shows("found", "8 pictures · 8 captions")
+    page.fill(trigger="sks", class_word="star")
+    page.page.click('#finetune_kind label:has-text("thing")')
+    page.shows("gallery", "tokens")
+    tiles = page.page.locator(".finetune-tile").count()
+    assert tiles == 8, tiles
+    page.page.wait_for_function("[...document.querySelectorAll('.finetune-tile img')].slice(0, 3).every(image => image.naturalWidth > 0)")
+    page.shows("cards", "★ 8 pictures of a thing: LoRA")
+    page.shoot("pictures")
+    return f"{tiles} tiles"
+
+
+def a_caption_is_edited(page: Page) -> str:
+    """A caption typed in a tile lies beside the picture, and the tile shows it as it will be read."""
+    field = page.page.locator(".finetune-caption").first
+    field.fill("a photo of sks star on a green meadow")
+    field.blur()
+    page._until(lambda: _captions(page).get("001.txt") == "a photo of sks star on a green meadow\n", "the caption is beside the picture")
+    page.rest(1.5)
+    assert "meadow" in page.page.locator(".finetune-caption").first.input_value()
+    return _captions(page)["001.txt"].strip()
+
+
+def _captions(page: Page) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in (page.root / "out/.finetune/datasets").rglob("*.txt")}
+
+
+def what_does_not_apply_is_not_there(page: Page) -> str:
+    """Sections and fields of other methods are hidden; a changed setting is marked and brought back."""
+    page.unfold("more")
+    shown = {}
+    for method in ("dreambooth", "textual_inversion", "lora"):
+        page.page.click(f'.finetune-card[data-method="{method}"]')
+        visible = {"lora": "network", "dreambooth": "tuning", "textual_inversion": "embedding"}[method]
+        page.page.wait_for_selector(f"#finetune_section_{visible}:visible")
+        shown[method] = [name for name in ("network", "tuning", "embedding") if page.page.is_visible(f"#finetune_section_{name}")]
+    assert shown == {"dreambooth": ["tuning"], "textual_inversion": ["embedding"], "lora": ["network"]}, shown
+    page.unfold("section_network")
+    assert not page.page.is_visible("#finetune_network_conv_alpha")
+    page.fill(network_conv_rank="4")
+    page.page.wait_for_selector("#finetune_network_conv_alpha:visible")
+    page.page.wait_for_selector("#finetune_network_conv_rank.finetune-changed")
+    page.shoot("more-settings")
+    page.page.click("#finetune_network_conv_rank .finetune-reset")
+    page._until(
+        lambda: page.page.locator("#finetune_network_conv_rank textarea, #finetune_network_conv_rank input").first.input_value() == "0",
+        "reset",
+    )
+    return "sections " + json.dumps(shown)
+
+
+def a_forecast_is_made(page: Page) -> str:
+    """Two steps are tried, and time, memory and disk said."""
+    page.unfold("more")
+    page.unfold("section_data")
+    page.unfold("section_training")
+    page.fill(data_resolution="128", training_steps="60", name="page-star")
+    page.press("forecast")
+    said = page.shows("panel", r"steps of .* s \(tried at")
+    page.shows("panel", "It fits")
+    page.shoot("forecast")
+    return said.replace("\n", " ")[-260:]
+
+
+def a_training_is_watched_and_survives_a_reload(page: Page) -> str:
+    """Train, see steps, reload, see the same job; pause and go on; previews beside the base."""
+    page.unfold("section_preview")
+    page.unfold("section_saving")
+    page.fill(
+        training_steps="160",
+        training_batch="2",
+        preview_every="40",
+        preview_steps="6",
+        saving_every_steps="50",
+        preview_prompts="a photo of sks star",
+    )
+    page.press("train")
+    page.shows("message", "has been started")
+    page.press("train")
+    page.shows("message", "running or waits")
+    page.shows("panel", r"\b[1-9]\d*/160")
+    page.open("dark")
+    page.shows("panel", r"page-star.*")
+    page.press("pause")
+    page.shows("panel", "paused")
+    before = page.ask("/jobs")["jobs"][0]["done"]
+    page.rest(2)
+    assert page.ask("/jobs")["jobs"][0]["done"] == before
+    page.press("resume")
+    page.page.wait_for_selector(".finetune-previews img", timeout=120_000)
+    page.shows("panel", "it/s|s/it")
+    page.rest(2)
+    page.shoot("running-dark")
+    return f"paused at step {before}"
+
+
+def it_is_stopped_and_kept(page: Page) -> str:
+    """Stop and keep: the file is there and the result can be used."""
+    page._until(
+        lambda: page.ask("/jobs")["jobs"][0]["done"] >= 101 or page.ask("/jobs")["jobs"][0]["state"] == "done", "100 steps are done"
+    )
+    if page.page.is_visible("#finetune_keep"):
+        page.press("keep")
+    page.shows("outcome", "page-star")
+    job = page.ask("/jobs")["jobs"][0]
+    assert job["state"] in ("done", "stopped") and Path(job["file"]).is_file(), job["message"]
+    assert "<lora:page-star:0.8> sks star" in page.shows("outcome", "lora:page-star")
+    page.open("light")
+    page.shows("outcome", "lora:page-star")
+    page.shoot("ended")
+    return f"{job['state']} at step {job['steps']}"
+
+
+def a_point_is_picked(page: Page) -> str:
+    """The file of an earlier step becomes the result."""
+    page.page.click(".finetune-points button:has-text('Make it the result')")
+    page.shows("message", "is step 50 now")
+    job = page.ask("/jobs")["jobs"][0]
+    assert job["steps"] == 50 and Path(job["file"]).is_file()
+    page.page.click(".finetune-outcome button:has-text('Overdone')")
+    said = page.shows("outcome", "Use it with weight|Take the file|learning rate")
+    return said[-160:].replace("\n", " ")
+
+
+def a_sheet_compares_points_and_weights(page: Page) -> str:
+    """Base, points and weights on one sheet."""
+    page.page.fill(".finetune-outcome [data-field=weights]", "0.6, 1")
+    page.page.fill(".finetune-outcome [data-field=prompts]", "a photo of {trigger} star on a green background")
+    page.page.click(".finetune-outcome button:has-text('Compare')")
+    page.unfold("sheets_part")
+    page.page.wait_for_selector(".finetune-sheet", timeout=_WAIT_S * 1000)
+    page.page.wait_for_function("document.querySelector('.finetune-sheet').naturalWidth > 300", timeout=_WAIT_S * 1000)
+    page.page.locator(".finetune-sheet").first.scroll_into_view_if_needed()
+    page.shoot("sheet")
+    return page.ask("/sheets")[0]
+
+
+def the_queue_is_moved_and_cancelled(page: Page) -> str:
+    """Jobs wait, change places, and are taken out."""
+    page.open()
+    page.unfold("queue_part")
+    urllib.request.urlopen(urllib.request.Request(page.address + "/finetune/v1/queue/hold", method="POST")).close()
+    page.page.wait_for_timeout(1500)
+    for name in ("second-star", "third-star"):
+        page.fill(name=name)
+        page.press("train")
+        page.shows("queue", name)
+    page.page.locator("#finetune_queue tr:has-text('third-star') button[title=earlier]").click()
+    page.shows("queue", r"(?s)third-star.*second-star")
+    page.shoot("queue")
+    for name in ("third-star", "second-star"):
+        page.page.locator(f"#finetune_queue tr:has-text('{name}') button:has-text('Cancel')").click()
+        page._until(lambda name=name: name not in page.page.inner_text("#finetune_queue"), f"{name} is gone")
+    assert page.ask("/jobs")["queue"] == []
+    return "moved and cancelled"
+
+
+def it_fits_a_phone(page: Page) -> str:
+    """No sideways scrolling at 390 px, in both themes."""
+    for theme in ("light", "dark"):
+        page.open(theme, 390, 840)
+        page.shows("panel", ".")
+        page.page.wait_for_timeout(1500)
+        wide = page.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        page.shoot(f"phone-{theme}")
+        assert wide <= 1, f"{wide} px too wide"
+    return "390 px"
+
+
+def keys_alone_reach_train(page: Page) -> str:
+    """Tab from the first field comes to the cards and to Train; Enter on a card chooses it."""
+    page.open()
+    page.page.locator("#finetune_images textarea, #finetune_images input").first.focus()
+    reached = []
+    for _ in range(40):
+        page.page.keyboard.press("Tab")
+        here = page.page.evaluate("document.activeElement.dataset.method || document.activeElement.id || ''")
+        reached.append(here)
+        if here == "textual_inversion":
+            page.page.keyboard.press("Enter")
+            page.page.wait_for_selector('.finetune-card.finetune-chosen[data-method="textual_inversion"]')
+        if here == "finetune_train":
+            break
+    assert "finetune_train" in reached and "textual_inversion" in reached, reached
+    return f"Train after {len(reached)} tabs"
+
+
+def the_console_is_quiet(page: Page) -> str:
+    """No script error, and no traceback on the server's side."""
+    log = (page.root / "log.txt").read_text(encoding="utf-8")
+    assert not page.errors, page.errors[:3]
+    assert "Traceback" not in log, log[-1500:]
+    return f"{len(log.splitlines())} lines"
+
+
+CHECKS = (
+    wrong_input_is_said_where_the_eye_is,
+    dropped_pictures_are_shown_as_the_model_sees_them,
+    a_caption_is_edited,
+    what_does_not_apply_is_not_there,
+    a_forecast_is_made,
+    a_training_is_watched_and_survives_a_reload,
+    it_is_stopped_and_kept,
+    a_point_is_picked,
+    a_sheet_compares_points_and_weights,
+    the_queue_is_moved_and_cancelled,
+    it_fits_a_phone,
+    keys_alone_reach_train,
+    the_console_is_quiet,
+)
+
+
+def main() -> int:
+    """Run all checks in their order."""
+    parser = argparse.ArgumentParser(prog="tests.page.driver", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=7873)
+    parser.add_argument("--screenshots", type=Path)
+    parser.add_argument("--stop", action="store_true", help="at the first failure")
+    parser.add_argument("--only", nargs="*", default=[])
+    given = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="finetune-page-"))
+    python = given.python.absolute()
+    subprocess.run(
+        [python, "-m", "lib_finetune", "nano", "subject", "winking-star", str(root / "star")],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    page = Page(python, given.port, root, given.screenshots)
+    failed = 0
+    try:
+        for check in CHECKS:
+            if given.only and check.__name__ not in given.only:
+                continue
+            began = time.monotonic()
+            try:
+                said, result = check(page), "ok"
+            except Exception as error:  # noqa: BLE001  the other checks still have something to tell
+                said, result, failed = f"{type(error).__name__}: {error}"[:900], "FAIL", failed + 1
+                page.shoot(f"failed-{check.__name__}")
+            print(f"{result:5} {time.monotonic() - began:6.1f} s  {check.__name__.replace('_', ' '):52}  {said}", flush=True)
+            if failed and given.stop:
+                break
+    finally:
+        page.close()
+    print(f"{failed} FAIL; files: {root}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
