@@ -731,13 +731,18 @@ def changed_meaning(stored: str, settings: Settings) -> list[str]:
         settings: resolved, of the run that is to go on from it.
     """
     now, then = _flat(json.loads(public_settings(settings))), _flat(json.loads(stored))
-    free = _FREE_WORD if teaches_word(settings) else _FREE
+    free = _free(settings)
     return sorted(path for path in now.keys() | then.keys() if now.get(path) != then.get(path) and not path.startswith(free))
 
 
-_FREE = ("name", "training.steps", "saving.", "preview.", "network.start")
-"""What may be another when a run goes on from a saved state: the state holds what the patches began with."""
-_FREE_WORD = (*_FREE, "data.trigger")  # it follows the name
+def _free(settings: Settings) -> tuple[str, ...]:
+    """What may be another when a run goes on from a saved state."""
+    found = ["name", "training.steps", "saving.", "preview."]
+    if teaches_word(settings):
+        found.append("data.trigger")  # it follows the name
+    if not (teaches_word(settings) and settings.embedding.keep_norm):
+        found.append("network.start")  # the state holds what came of it; but a length that is kept is that of the beginning
+    return tuple(found)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
