@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.adapters import start
-from lib_finetune.config.fields import value_at
+from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings, patches, teaches_word
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import bundled_word, lora_file
@@ -82,6 +82,13 @@ def notes(settings: Settings) -> list[str]:
     lost = [] if teaches_word(settings) else sorted(_parts(path)[1])
     left = f" Its word {', '.join(lost)} will not be in the result; choose pivotal_tuning to go on with it." if lost else ""
     return [f"The patches begin with those of {path.name}.{left}"]
+
+
+def spared(settings: Settings) -> Settings:
+    """For a run that goes on from a state: without a file of patches that is gone, for the state holds what came of it."""
+    path = file_of(settings)
+    gone = path is not None and settings.method == "lora" and not path.is_file()
+    return replaced(settings, start.FIELD, "") if gone else settings
 
 
 def put(settings: Settings, adapter: Adapter) -> None:

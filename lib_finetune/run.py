@@ -119,7 +119,7 @@ class Run:
         Args:
             folder: of this run: settings, state, log. A state found there is continued.
         """
-        self._given = settings
+        self._given = beginning.spared(settings) if (folder / STATE).exists() else settings
         self._host = host
         self._folder = folder
         self._sink = sink
@@ -138,7 +138,7 @@ class Run:
         found = self.check()
         info = self._info = self._checkpoint()
         tools = self._host.text_tools()
-        formed = [*self._form(info, found), *beginning.notes(self._given)]
+        formed = [*self._form(info, found), *([] if (self._folder / STATE).exists() else beginning.notes(self._given))]
         settings, notes = build.resolved(self._given, found.views, tools.clip_skip)
         self._announce(settings, found, [*formed, *notes, *fitting.identifier_notes(settings, tools.tokenizer)])
         self._host.remember()

@@ -157,8 +157,8 @@ def test_what_the_state_hangs_on_may_not(bench):
     _, _, host = bench.run(CONSTANT)
     with pytest.raises(InputError, match=r"its settings optimizer\.unet_rate, training\.seed have changed since step 4"):
         go_further(bench, host, {**CONSTANT, "training.seed": "7", "optimizer.unet_rate": "0.5"})
+    (bench.images / "0.txt").write_text("another caption", encoding="utf-8")
     with pytest.raises(InputError, match="its pictures have changed"):
-        (bench.images / "0.txt").write_text("another caption", encoding="utf-8")
         go_further(bench, host, CONSTANT, name="again")
 
 
