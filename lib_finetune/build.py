@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lib_finetune import beginning
 from lib_finetune.adapters import ADAPTERS, Adapter, AdapterOptions, Target
 from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.config.codec import to_dict
@@ -148,9 +149,10 @@ def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture,
 
 def method_problems(settings: Settings) -> list[Problem]:
     """What is wrong with the method's own settings, as far as files tell."""
+    begins = beginning.problems(settings)
     if not teaches_word(settings):
-        return _prior_problems(settings) + (_tuning_problems(settings) if settings.method == "dreambooth" else [])
-    problems, own = [], settings.embedding
+        return begins + _prior_problems(settings) + (_tuning_problems(settings) if settings.method == "dreambooth" else [])
+    problems, own = begins, settings.embedding
     if settings.method == "pivotal_tuning":
         problems += _prior_problems(settings) + _pivot_problems(settings)
     else:
@@ -221,7 +223,7 @@ def _pivot_problems(settings: Settings) -> list[Problem]:
     if bundles_word(settings) and "." in name:
         said = f"{name!r} has a dot, at which the WebUI ends a word inside a LoRA file. Write {name.replace('.', '-')}, or switch off embedding.bundle."
         problems.append(Problem("name", said))
-    if settings.embedding.until == 0 and not _is_file(settings.embedding.init):
+    if settings.embedding.until == 0 and not _is_file(settings.embedding.init) and not beginning.brings_word(settings):
         said = "is 0, so the word would never learn. Set it to 0.5, or name an embedding file that it begins with (embedding.init)."
         problems.append(Problem("embedding.until", said))
     return problems
@@ -476,13 +478,20 @@ _METHODS = {"lora": _lora, "dreambooth": _dreambooth, "textual_inversion": _text
 
 def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -> torch.Tensor:
     own, table = settings.embedding, model.text.embeddings.token_embedding.weight
+    if (begins := beginning.vectors(settings)) is not None:
+        return _of_width(begins, table, settings.network.start, "network.start")
     if not _is_file(own.init):
         ids = ids_of(tools.tokenizer, own.init or settings.data.class_word)
         return first_values(table, ids, own.vectors, settings.training.seed)
-    stored = embedding_file.read(Path(own.init).expanduser(), "embedding.init")
+    return _of_width(embedding_file.read(Path(own.init).expanduser(), "embedding.init"), table, own.init, "embedding.init")
+
+
+def _of_width(stored: torch.Tensor, table: torch.Tensor, name: str, field: str) -> torch.Tensor:
     if stored.shape[1] != table.shape[1]:
-        said = f"{own.init} is {stored.shape[1]} wide, the loaded model's text encoder {table.shape[1]}: it belongs to another family of models."
-        raise InputError([Problem("embedding.init", said)])
+        said = (
+            f"{name} is {stored.shape[1]} wide, the loaded model's text encoder {table.shape[1]}: it belongs to another family of models."
+        )
+        raise InputError([Problem(field, said)])
     return stored.to(table.device)
 
 
@@ -491,12 +500,18 @@ def _text_encoder(settings: Settings, model: BorrowedModel, tools: TextTools, **
 
 
 def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
-    """The adapter, attached to a view that is bound."""
+    """The adapter, attached to a view that is bound.
+
+    Raises:
+        InputError: the file that it begins with does not fit.
+    """
     network = settings.network
     # Adapters draw their first values from the global state, which the turn gives back afterwards.
     torch.manual_seed(settings.training.seed)
     options = AdapterOptions(network.dropout, network.factor)
-    return ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
+    adapter = ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
+    beginning.put(settings, adapter)
+    return adapter
 
 
 def patch_targets(network: Network, model: BorrowedModel) -> list[Target]:
@@ -700,9 +715,38 @@ def _network_args(settings: Settings) -> Mapping[str, str]:
 
 
 def public_settings(settings: Settings) -> str:
-    """The settings as JSON for a file that others may get: folders are named without their path."""
-    for path in ("data.images", "data.class_images"):
-        section, _, name = path.partition(".")
-        folder = getattr(getattr(settings, section), name)
-        settings = replaced(settings, path, Path(folder).name if folder else "")
+    """The settings as JSON for a file that others may get: folders and files are named without their path."""
+    files = ("embedding.init",) if _is_file(settings.embedding.init) else ()
+    for path in ("data.images", "data.class_images", "network.start", *files):
+        given = value_at(settings, path)
+        settings = replaced(settings, path, Path(given).name if given else "")
     return json.dumps(to_dict(settings), ensure_ascii=False)
+
+
+def changed_meaning(stored: str, settings: Settings) -> list[str]:
+    """Dotted paths of settings that differ and on which the meaning of a saved state hangs.
+
+    Args:
+        stored: `public_settings` of the run that wrote the state.
+        settings: resolved, of the run that is to go on from it.
+    """
+    now, then = _flat(json.loads(public_settings(settings))), _flat(json.loads(stored))
+    free = _free(settings)
+    return sorted(path for path in now.keys() | then.keys() if now.get(path) != then.get(path) and not path.startswith(free))
+
+
+def _free(settings: Settings) -> tuple[str, ...]:
+    """What may be another when a run goes on from a saved state."""
+    found = ["name", "training.steps", "saving.", "preview."]
+    if teaches_word(settings):
+        found.append("data.trigger")  # it follows the name
+    if not (teaches_word(settings) and settings.embedding.keep_norm):
+        found.append("network.start")  # the state holds what came of it; but a length that is kept is that of the beginning
+    return tuple(found)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found

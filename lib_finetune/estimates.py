@@ -372,7 +372,8 @@ def disk(settings: Settings, facts: ModelFacts, paths: Paths) -> tuple[int, int]
     size, saving, steps = file_bytes(settings, facts), settings.saving, settings.training.steps or 0
     between = (steps - 1) // saving.every_steps if saving.every_steps else 0
     files = 1 + (min(between, saving.keep) if saving.keep else between)
-    states = 2 * fitting.state_bytes(settings, facts.counts) if settings.method == "dreambooth" else 0
+    at_once = fitting.states_at_once(settings, views=0)
+    states = at_once * fitting.state_bytes(settings, facts.counts) if settings.method == "dreambooth" else 0
     return size * files + states, free_disk(products_of(settings)[0].folder(paths))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lib_finetune.build import prior_of
 from lib_finetune.config.fields import replaced
-from lib_finetune.config.settings import Settings
+from lib_finetune.config.settings import Settings, keeps_states
 from lib_finetune.engine import precision
 from lib_finetune.model import layout
 from lib_finetune.model.learned import ids_of
@@ -99,6 +99,25 @@ def state_bytes(settings: Settings, counts: Mapping[str, int]) -> int:
     trained = counts["unet"] + (counts["text"] if settings.tuning.text_encoder_until else 0)
     form = footprint.Form(settings.tuning.weights, settings.optimizer.name, True, True)
     return trained * form.bytes_kept * (2 if settings.training.ema_decay else 1)
+
+
+FEWEST_STATES = 2
+"""An older state stays until the next one is whole."""
+
+
+def states_at_once(settings: Settings, views: int) -> int:
+    """How many saved states lie on the disk at most.
+
+    Args:
+        settings: resolved.
+        views: pictures an epoch shows.
+    """
+    saving, training, steps = settings.saving, settings.training, settings.training.steps or 0
+    if keeps_states(settings) != "all":
+        return FEWEST_STATES
+    epoch = saving.every_epochs * views / (training.batch * training.accumulation)
+    between = sum((steps - 1) // every for every in (saving.every_steps, epoch) if every)
+    return FEWEST_STATES + int(min(between, saving.keep) if saving.keep else between)
 
 
 def _wish(settings: Settings, device: torch.device) -> footprint.Wish:

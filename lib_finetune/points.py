@@ -65,6 +65,11 @@ class Points:
         """The point of a step, if it exists."""
         return next((point for point in self._points if point.step == step), None)
 
+    @property
+    def steps(self) -> set[int]:
+        """Of all points that stay for the person."""
+        return {point.step for point in self._points if point.why != LENT}
+
     def add(self, step: int, why: str) -> Point:
         """The point of a step, written unless it exists; the stronger reason stays.
 

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import torch
 
-from lib_finetune import build, fitting, points, speeds
+from lib_finetune import beginning, build, fitting, points, speeds, states
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.settings import Settings, teaches_word
+from lib_finetune.config.settings import Settings, keeps_states, teaches_word
 from lib_finetune.config.validation import validate
 from lib_finetune.data.fingerprint import fingerprint
 from lib_finetune.engine import randomness, state
@@ -49,7 +49,7 @@ from lib_finetune.previews import Previews
 from lib_finetune.product import product_of, products_of
 
 _log = logging.getLogger(__name__)
-STATE = "state.safetensors"
+STATE = states.STATE
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.json"
 LENT_CHECKPOINT = "preview.safetensors"
@@ -119,7 +119,7 @@ class Run:
         Args:
             folder: of this run: settings, state, log. A state found there is continued.
         """
-        self._given = settings
+        self._given = beginning.spared(settings) if (folder / STATE).exists() else settings
         self._host = host
         self._folder = folder
         self._sink = sink
@@ -138,7 +138,7 @@ class Run:
         found = self.check()
         info = self._info = self._checkpoint()
         tools = self._host.text_tools()
-        formed = self._form(info)
+        formed = [*self._form(info, found), *([] if (self._folder / STATE).exists() else beginning.notes(self._given))]
         settings, notes = build.resolved(self._given, found.views, tools.clip_skip)
         self._announce(settings, found, [*formed, *notes, *fitting.identifier_notes(settings, tools.tokenizer)])
         self._host.remember()
@@ -211,7 +211,7 @@ class Run:
             self._host.load(began)
         return began
 
-    def _form(self, info: CheckpointInfo) -> list[str]:
+    def _form(self, info: CheckpointInfo, found: build.Dataset) -> list[str]:
         """Choose by the free memory: gradient checkpointing, and for DreamBooth how the weights are held. The choice stays with the run.
 
         Raises:
@@ -229,22 +229,26 @@ class Run:
         with self._host.lease(info, ("unet", "text")) as lease:
             counts = fitting.sizes(lease)
         self._given, said = fitting.formed(self._given, counts, self._host.device, self._host.memory().free)
-        self._check_disk(info, counts)
+        self._check_disk(info, counts, fitting.states_at_once(build.resolved(self._given, found.views, 1)[0], found.views))
         return [said]
 
-    def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int]) -> None:
+    def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int], kept: int) -> None:
         base = info.path.stat().st_size if info.path and info.path.is_file() else 2 * sum(counts.values())
         state = fitting.state_bytes(self._given, counts)
         shows = self._given.preview.enabled and self._given.preview.every != 0
         for folder, need, what in (
             (_main(self._targets("x")).parent, base, "the checkpoint"),
-            (self._folder, 2 * state + base * shows, "the saved states" + " with a preview's checkpoint" * shows),
+            (self._folder, kept * state + base * shows, "the saved states" + " with a preview's checkpoint" * shows),
         ):
             folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(folder).free
             if free < need:
                 said = f"{what} needs {need / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} are free. Free some space"
-                less = ", set tuning.weights to bf16" + ", or preview.every to 0" * shows
+                less = (
+                    ", set tuning.weights to bf16"
+                    + ", or preview.every to 0" * shows
+                    + ", or saving.states to last" * (kept > fitting.FEWEST_STATES)
+                )
                 raise InputError([Problem("name", said + (less if folder == self._folder else "") + ".")])
 
     def _with_class_pictures(self, settings: Settings, found: build.Dataset, info: CheckpointInfo) -> build.Dataset | None:
@@ -329,16 +333,12 @@ class Run:
         if not path.exists():
             return
         stored = state.load(path)
-        wanted = {"pictures": mark, "settings": build.public_settings(settings)}
-        for what, value in wanted.items():
-            if stored["run"][what] != value:
-                raise InputError(
-                    [
-                        Problem(
-                            "", f"This run cannot go on: its {what} have changed since step {stored['trainer']['step']}. Start a new run."
-                        )
-                    ]
-                )
+        step, changed = stored["trainer"]["step"], build.changed_meaning(stored["run"]["settings"], settings)
+        wrong = "pictures" if stored["run"]["pictures"] != mark else f"settings {', '.join(changed)}" if changed else ""
+        if wrong:
+            raise InputError([Problem("", f"This run cannot go on: its {wrong} have changed since step {step}. Start a new run.")])
+        if step > assembly.trainer.plan.steps:
+            raise InputError([Problem("training.steps", f"is {settings.training.steps}, but step {step} is done already. Set it to more.")])
         assembly.trainer.load_state(stored["trainer"])
         if assembly.validation:
             assembly.validation.load_state(stored["validation"])
@@ -379,6 +379,8 @@ class Run:
             if assembly.validation and trainer.step > assembly.validation.step and not self._control.discard_asked():
                 self._validate(assembly)
             self._save_state(assembly, mark, settings)
+        elif keeps_states(settings) != "none":
+            self._save_state(assembly, mark, settings, self._folder / states.FINAL)
 
     def _agenda(self, settings: Settings, assembly: build.Assembly, mark: str, way: _Way) -> Agenda:
         """What is done after which step; the last step is followed by the result, which needs no point or preview beside it."""
@@ -397,8 +399,11 @@ class Run:
             [
                 (lambda step: validation is not None and validation.due(step, total), lambda _: self._validate(assembly)),
                 (lambda step: step < total and _falls_on(step, saving.state_every), lambda _: self._save_state(assembly, mark, settings)),
-                (file_due, lambda step: self._add_point(assembly, way, step, points.KEPT)),
-                (lambda step: control.save_asked() and step < total, lambda step: self._add_point(assembly, way, step, points.ASKED)),
+                (file_due, lambda step: self._keep_point(settings, assembly, mark, way, step, points.KEPT)),
+                (
+                    lambda step: control.save_asked() and step < total,
+                    lambda step: self._keep_point(settings, assembly, mark, way, step, points.ASKED),
+                ),
                 (preview_due, lambda step: self._preview(settings, assembly, way, step)),
                 (lambda step: step < total and control.pause_asked(), lambda _: self._pause(settings, assembly, mark, way)),
             ]
@@ -412,7 +417,7 @@ class Run:
 
         def buttons() -> None:
             if self._control.save_asked():
-                self._add_point(assembly, way, step, points.ASKED)
+                self._keep_point(settings, assembly, mark, way, step, points.ASKED)
             if self._control.preview_asked():
                 self._preview(settings, assembly, way, step)
 
@@ -454,12 +459,12 @@ class Run:
         )
         self._sink.say(f"Loss on the pictures held out, step {trainer.step}: {loss:.4f}{said and ', ' + said}.")
 
-    def _save_state(self, assembly: build.Assembly, mark: str, settings: Settings) -> None:
-        """A state that cannot be written is said, and does not end the training."""
+    def _save_state(self, assembly: build.Assembly, mark: str, settings: Settings, path: Path | None = None) -> None:
+        """To ``path``, or where a run that goes on looks for it. What cannot be written is said, and does not end the training."""
         run = {"pictures": mark, "settings": build.public_settings(settings)}
         try:
             kept = {"validation": assembly.validation.state()} if assembly.validation else {}
-            state.save(self._folder / STATE, {"run": run, "trainer": assembly.trainer.state(), **kept})
+            state.save(path or self._folder / STATE, {"run": run, "trainer": assembly.trainer.state(), **kept})
         except SaveError as error:
             self._sink.say(f"The state of step {assembly.trainer.step} was not saved. {error}")
 
@@ -535,6 +540,14 @@ class Run:
         self._sink.say(f"The file of {info.name} is gone or has changed: what was not trained is written from memory.")
         with self._host.lease(info) as lease:
             yield {name: tensor_file.entry(tensor) for name, tensor in lease.tensors.items()}
+
+    def _keep_point(self, settings: Settings, assembly: build.Assembly, mark: str, way: _Way, step: int, why: str) -> None:
+        """The file as trained so far, and the state beside it where that is wished; with a file that is dropped its state goes."""
+        self._add_point(assembly, way, step, why)
+        if keeps_states(settings) == "all":
+            states.tidy(self._folder, way.points.steps)
+            if step in way.points.steps:
+                self._save_state(assembly, mark, settings, states.of_step(self._folder, step))
 
     def _add_point(self, assembly: build.Assembly, way: _Way, step: int, why: str) -> None:
         """Save the file as trained so far; a full disk does not end the training, nor does anything that a press of a button met."""

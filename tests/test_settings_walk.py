@@ -8,7 +8,7 @@ import torch
 from lib_finetune import build
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
-from lib_finetune.export import embedding_file
+from lib_finetune.export import embedding_file, lora_file
 from lib_finetune.maths.schedule import scaled_linear
 from lib_finetune.methods.denoising import Denoiser
 from lib_finetune.model.borrowed import BorrowedModel
@@ -28,6 +28,8 @@ def bench(tmp_path_factory):
     draw(bench.images / "more", 2, size=(64, 64), seed=3)
     (bench.images / "0.txt").write_text(CAPTION, encoding="utf-8")
     draw(bench.root / "classes", 2, seed=9)
+    patches = {name: value + 0.5 * (not name.endswith("alpha")) for name, value in _adapter(of(bench)).state().items()}
+    lora_file.write(bench.root / "before.safetensors", patches, {}, "fp16")
     return bench
 
 
@@ -49,18 +51,25 @@ def items(bench, chosen):
     return [plan.items(step) for step in range(16)]
 
 
-def shapes(_bench, chosen):
-    """Names and shapes in the file."""
+def _adapter(chosen):
     model = BorrowedModel(small_layout())
     model.bind(tiny_tensors())
-    return {name: tuple(value.shape) for name, value in build.adapter_of(chosen, model).state().items()}
+    return build.adapter_of(chosen, model)
+
+
+def shapes(_bench, chosen):
+    """Names and shapes in the file."""
+    return {name: tuple(value.shape) for name, value in _adapter(chosen).state().items()}
 
 
 def alphas(_bench, chosen):
     """Alphas in the file."""
-    model = BorrowedModel(small_layout())
-    model.bind(tiny_tensors())
-    return {name: value.item() for name, value in build.adapter_of(chosen, model).state().items() if name.endswith("alpha")}
+    return {name: value.item() for name, value in _adapter(chosen).state().items() if name.endswith("alpha")}
+
+
+def beginnings(_bench, chosen):
+    """What the patches hold before the first step."""
+    return {name: value.tolist() for name, value in _adapter(chosen).state().items()}
 
 
 def rates(_bench, chosen):
@@ -164,6 +173,12 @@ def states(bench, chosen):
     return saved
 
 
+def left(bench, chosen):
+    """States that lie in the run's folder when it is done."""
+    host, _ = _run(bench, chosen)
+    return sorted(path.name for path in (host.paths.data / "runs").glob("*/*.safetensors"))
+
+
 def measured(bench, chosen):
     """When the loss on the pictures held out was measured."""
     _, recorder = _run(bench, chosen)
@@ -242,6 +257,7 @@ WALK = {
     "network.factor": (shapes, "4", ("network.adapter", "lokr")),
     "network.targets": (shapes, "all"),
     "network.text_encoder": (shapes, "false"),
+    "network.start": (beginnings, "before.safetensors"),
     "tuning.weights": (whole, "bf16", *WHOLE),
     "tuning.in_backward": (whole, "on", *WHOLE),
     "tuning.text_encoder_until": (whole, "0", *WHOLE),
@@ -289,6 +305,7 @@ WALK = {
     "saving.precision": (written, "bf16", *FAST),
     "saving.overwrite": (overwriting, "true", *FAST),
     "saving.state_every": (states, "1", *FAST),
+    "saving.states": (left, "none", *FAST),
     "preview.enabled": (written, "true", *FAST),
     "preview.every": (written, "0", ("preview.enabled", "true"), *FAST),
     "preview.prompts": (written, "a dog; a {class}", ("preview.enabled", "true"), *FAST),
@@ -307,7 +324,7 @@ def test_every_setting_has_its_proof():
 @pytest.mark.parametrize("path", [path for path, entry in WALK.items() if entry])
 def test_a_setting_changes_what_it_says(bench, before, path):
     probe, value, *context = WALK[path]
-    folders = {"classes": str(bench.root / "classes"), None: str(bench.images / "more")}
+    folders = {name: str(bench.root / name) for name in ("classes", "before.safetensors")} | {None: str(bench.images / "more")}
     context = [(name, folders.get(given, given)) for name, given in context]
     chosen = of(bench, *context)
     if (probe, chosen) not in before:

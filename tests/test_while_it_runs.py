@@ -64,7 +64,7 @@ def test_while_paused_no_turn_is_held_and_the_state_is_saved_once(bench, monkeyp
             return self.polls >= 3 and self.paused < 3
 
     recorder = Resting(3, during)
-    bench.run(LONG, host=host, recorder=recorder)
+    bench.run({**LONG, "saving.states": "none"}, host=host, recorder=recorder)
     assert recorder.paused == 3 and len(set(turns)) == 1 and saved == [3]
 
 

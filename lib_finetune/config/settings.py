@@ -13,6 +13,7 @@ SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 PRIORS = ("auto", "off", "pictures", "prediction")
 FILE_PRECISIONS = ("fp16", "bf16", "fp32")
+STATES = ("auto", "none", "last", "all")
 KINDS = ("", "person", "animal", "thing", "style")
 _TEMPLATE = "a photo of {trigger} {class}"
 _DRAWN_TEMPLATE = "a drawing of {trigger} {class}"
@@ -148,6 +149,12 @@ class Network:
         low=0.0,
         high=0.9,
         when=lambda s: s.method == "pivotal_tuning",
+    )
+    start: str = setting(
+        "",
+        "Begin with the file",
+        "A LoRA file (.safetensors) that the patches begin with, of the same kind, rank and alpha; a word in it begins too. Empty: from nothing.",
+        when=lambda s: s.method in ("lora", "pivotal_tuning"),
     )
 
 
@@ -447,6 +454,21 @@ class Saving:
     state_every: int = setting(
         200, "State every", "Steps between saved states; a killed run continues from the last one.", unit="steps", low=1, high=100_000
     )
+    states: str = setting(
+        "auto",
+        "Keep states",
+        "So that more steps can be trained later: none, the last step's, or one for each file saved on the way too (all). "
+        "Automatic: the last; for DreamBooth, whose states take several GB each, none.",
+        choices=STATES,
+    )
+
+
+def keeps_states(settings: Settings) -> str:
+    """Which states stay when a run is done: "none", "last" or "all"."""
+    chosen = settings.saving.states
+    if chosen == "auto":
+        return "none" if settings.method == "dreambooth" else "last"
+    return chosen
 
 
 WATCHES = ("auto", "on", "off")

@@ -6,6 +6,7 @@ safetensors holds the tensors; everything else is JSON in its header. Nothing is
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,25 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, broken or of another form.
     """
+    return _read(path, whole=True)
+
+
+def outline(path: Path) -> dict[str, Any]:
+    """As `load`, with None in place of each tensor: only the header is read.
+
+    Raises:
+        InputError: as `load`.
+    """
+    return _read(path, whole=False)
+
+
+def _read(path: Path, *, whole: bool) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+            tensors = {name: file.get_tensor(name) if whole else None for name in file.keys()}  # noqa: SIM118  not a dict
     except (OSError, SafetensorError) as error:
         raise InputError([Problem("", f"The saved state {path} cannot be read ({error}); start the run anew.")]) from error
     if header.get("form") != _FORM:
@@ -62,7 +76,7 @@ def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     return value
 
 
-def _decode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _decode(value: Any, tensors: Mapping[str, torch.Tensor | None]) -> Any:
     if not isinstance(value, dict):
         return value
     kind, inner = next(iter(value.items()))

@@ -64,3 +64,24 @@ def _hashes(content: bytes) -> dict[str, str]:
     whole = hashlib.sha256(content[header:]).hexdigest()
     legacy = hashlib.sha256(content[0x100000 : 0x100000 + 0x10000]).hexdigest()[:8]
     return {"sshs_model_hash": whole, "sshs_legacy_hash": legacy, "modelspec.hash_sha256": f"0x{whole}"}
+
+
+def read(path: Path, field: str) -> dict[str, torch.Tensor]:
+    """The tensors of a LoRA file, on the CPU.
+
+    Args:
+        field: what a problem is reported under.
+
+    Raises:
+        InputError: missing, or not readable as .safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError([Problem(field, f"{path} does not exist. Name a LoRA file, or leave it empty.")])
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError([Problem(field, f"{path.name} cannot be read: {error}. Name a LoRA as .safetensors.")]) from error
+    return tensors
