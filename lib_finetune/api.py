@@ -237,6 +237,12 @@ def _results(router: APIRouter, desk: Callable[[], Desk], guard: Guard) -> None:
     def sheet(name: str, prompts: list[str] = Body([]), weights: list[float] = Body([0.6, 0.8, 1.0])) -> Any:
         return desk().result_sheet(name, prompts, weights).status()
 
+    @router.post(
+        "/jobs/{name}/more", summary="Train more steps, from the state that was kept last or at a step", dependencies=may, status_code=201
+    )
+    def more(name: str, steps: int = Body(...), step: int | None = Body(None)) -> dict[str, Any]:
+        return desk().job(desk().more(name, steps, step))
+
     @router.post("/jobs/{name}/pick", summary="Make the file of a step the result", dependencies=may)
     def pick(name: str, step: int = Body(...), delete_others: bool = Body(False)) -> dict[str, str]:
         return desk().pick(name, step, delete_others=delete_others)

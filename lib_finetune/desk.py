@@ -21,12 +21,13 @@ from lib_finetune.errand import Errand
 from lib_finetune.errors import FinetuneError, InputError, Problem
 from lib_finetune.export.picture import write_png
 from lib_finetune.files import open_in_file_manager, safe_name
-from lib_finetune.jobs import ACTIVE, Job, Jobs, unfinished
+from lib_finetune.further import further
+from lib_finetune.jobs import ACTIVE, Job, Jobs, new_folder, unfinished
 from lib_finetune.ports import Host
 from lib_finetune.run import settings_of
 from lib_finetune.shelf import Shelf
 
-PATHS = ("data.images", "data.class_images", "embedding.init", "embedding.template")
+PATHS = ("data.images", "data.class_images", "embedding.init", "embedding.template", "network.start")
 """Settings that name a place on this machine."""
 _COMPARED = {"lora": "lora", "dreambooth": "dreambooth", "textual_inversion": "ti"}
 _WEIGHTS = (0.6, 0.8, 1.0)
@@ -231,6 +232,18 @@ class Desk:
 
     def _can_go_on(self, job: Job) -> bool:
         return job.folder in unfinished(self.host)
+
+    def more(self, name: str, steps: int, step: int | None = None) -> Job:
+        """Train a job's result for more steps, from a state that was kept: the last one, or that of a step.
+
+        Raises:
+            InputError: no such job, or no state was kept; then from its file alone, what to set is said.
+        """
+        job = self.jobs.find(name)
+        new = self.jobs.free_name(job.settings.name, job.settings.method)
+        folder = new_folder(self.host, new)
+        settings, folder = further(self.host, job.settings, job.folder, step, steps, new, folder)
+        return self.jobs.submit(settings, folder)
 
     # -- results ---------------------------------------------------------------------------------------------------
 

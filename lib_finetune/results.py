@@ -58,21 +58,27 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
     if step != job.record.steps:
         if job.record.steps in made:
             others[job.record.steps] = _set_aside(final, job.record.steps)
+            _remove(final, host, card_too=False)  # what the host remembers of this name is the old file
         for kind, path in made[step].items():
             _rename(path, final[kind])
-            delete(path)
+        _remove(made[step], host)
         job.record.steps, job.record.picked = step, step
     if delete_others:
         for files in others.values():
-            for path in files.values():
-                delete(path)
+            _remove(files, host)
         others = {}
     job.by_step = others
     job.record.points = {str(one): {kind: str(path) for kind, path in files.items()} for one, files in others.items()}
     job.record.save(job.folder)
-    for kind, path in final.items():
-        host.artifact_removed(kind, path)  # what the host remembers of this name was another file
     return final
+
+
+def _remove(files: Mapping[str, Path], host: Host, *, card_too: bool = True) -> None:
+    """Delete files and have the host read its lists again."""
+    for kind, path in files.items():
+        for one in (path, *(_beside(path) if card_too else ())):
+            one.unlink(missing_ok=True)
+        host.artifact_removed(kind, path)
 
 
 def _set_aside(final: Mapping[str, Path], step: int) -> dict[str, Path]:
@@ -96,12 +102,6 @@ def _rename(source: Path, target: Path) -> None:
         target.with_suffix(".part").replace(target)
     except OSError as error:
         raise SaveError(f"{source} could not be copied to {target}: {error.strerror or error}. Both are as they were.") from error
-
-
-def delete(path: Path) -> None:
-    """Delete a result's file with its card and picture."""
-    for one in (path, *_beside(path)):
-        one.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> list[Path]:

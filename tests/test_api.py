@@ -189,6 +189,16 @@ def test_a_result_is_picked_and_the_others_deleted(served):
     assert [path.name for path in served.desk.host.paths.lora.glob("*.safetensors")] == ["cat.safetensors"]
 
 
+def test_a_result_is_trained_further_under_a_free_name(served):
+    found = served.settle(served.job())
+    answer = served.ask("POST", f"/jobs/{found['id']}/more", json={"steps": 3})
+    assert answer.status_code == 201, answer.text
+    more = served.settle(answer.json()["id"])
+    assert (more["name"], more["steps"], more["state"]) == ("cat-2", 7, "done")
+    refused = served.ask("POST", f"/jobs/{found['id']}/more", json={"steps": 3, "step": 2})
+    assert refused.status_code == 422 and "2" in refused.text
+
+
 def test_a_verdict_proposes_one_change(served):
     found = served.settle(served.job())
     assert served.ask("GET", f"/jobs/{found['id']}/verdict?said=too weak").json()["kind"] == "weight"

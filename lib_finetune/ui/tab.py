@@ -71,8 +71,7 @@ class Tab:
             parts[name] = own(gr.Button(name, visible=False, elem_id=f"finetune_{name}"))
         parts["action"] = own(gr.Textbox("", visible=False, elem_id="finetune_action"))
         parts["restored"] = own(gr.Textbox("", visible=False, elem_id="finetune_restored"))
-        parts["shown"] = gr.State({})
-        parts["page"] = gr.State([])  # an object of its own for each page, by which its requests are known
+        parts["page"] = gr.State({})  # what a page shows now; an object of its own for each page, changed in place
         self._wire()
 
     # -- layout ----------------------------------------------------------------------------------------------------
@@ -200,15 +199,13 @@ class Tab:
             parts[name].click(self._control(name), [], message, **quick)
         left = [parts["left"], parts["go_on"]]
         parts["go_on"].click(self._continue, [parts["left"]], message, **quick).then(self._unfinished, [], left, **quick)
-        parts["act"].click(
-            self._act, [parts["action"], parts["shown"], *everything], [parts["message"], parts["shown"], *everything], **quick
-        )
+        parts["act"].click(self._act, [parts["action"], parts["page"], *everything], [parts["message"], *everything], **quick)
         parts["measure"].click(self._measure, [], [parts["storage"]], queue=False)
         parts["write_captions"].click(self._write_captions, [parts["captioner"], *everything], message, **quick)
         # javascript/finetune.js presses it. Not `every=`: gradio 3.41 never ends that stream when the page goes away, and
         # the WebUI's Reload UI then waits for it for ever.
-        shown = [parts[name] for name in (*_PANELS, *_CONTROLS, "load", "shown")]
-        parts["refresh"].click(self._poll, [parts["shown"]], shown, **quick)
+        shown = [parts[name] for name in (*_PANELS, *_CONTROLS, "load")]
+        parts["refresh"].click(self._poll, [parts["page"]], shown, **quick)
         # The script presses it when the tab is looked at for the first time: a WebUI that is opened for something else loads nothing of ours.
         first = parts["first"]
         first.click(self._unfinished, [], left, **quick)
@@ -339,15 +336,14 @@ class Tab:
 
         return self._answer(run)
 
-    def _act(self, told: str, shown: dict[str, Any], *values: Any) -> tuple[Any, ...]:
+    def _act(self, told: str, page: dict[str, Any], *values: Any) -> tuple[Any, ...]:
         """A button of the page's own; see `actions`. Three of them change what the page shows."""
         kept: list[Any] = [gr.update()] * len(values)
-        shown = dict(shown or {})
 
         def run() -> str:
             name, given = self._given(told)
             if name == "show":
-                shown["job"], shown["said"] = given.get("job"), ""
+                page["job"], page["said"] = given.get("job"), ""
             elif name in ("again", "edit"):
                 job = self._desk().jobs.find(str(given.get("job")))
                 kept[:] = self._filled(self._desk().again(job, edit=name == "edit"))
@@ -359,11 +355,11 @@ class Tab:
                 said = actions.act(self._desk(), name, given)
                 if name != "verdict":
                     return status.note(said) if said else ""
-                shown["said"] = said
+                page["said"] = said
             return ""
 
         said = self._answer(run)
-        return said, shown, *kept
+        return said, *kept
 
     @staticmethod
     def _given(told: str) -> tuple[str, dict[str, Any]]:
@@ -495,36 +491,38 @@ class Tab:
                 _log.debug("The methods cannot be compared", exc_info=True)
                 return gr.update()
 
-    def _poll(self, shown: dict[str, Any]) -> tuple[Any, ...]:
-        before = dict(shown or {})
+    def _poll(self, page: dict[str, Any]) -> tuple[Any, ...]:
         try:
-            panels, visible, seen = self._now(before)
+            panels, visible = self._now(page)
         except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.debug("The status cannot be shown", exc_info=True)
             panels = {"panel": status.problems([f"The status cannot be shown: {error!r}"])}
-            visible, seen = {}, {}
+            visible = {}
         # What has not changed is not sent again: pictures would flicker, and what is being typed there would be lost.
         marks = {name: hash(html) for name, html in panels.items()}
-        old = before.get("marks", {})
+        old = page.get("marks", {})
         updates = [gr.update() if name not in panels or old.get(name) == marks.get(name) else panels[name] for name in _PANELS]
         buttons = [gr.update(visible=visible.get(name, False)) for name in (*_CONTROLS, "load")]
-        return *updates, *buttons, {**before, **seen, "marks": {**old, **marks}}
+        page["marks"] = {**old, **marks}
+        return *updates, *buttons
 
-    def _now(self, before: dict[str, Any]) -> tuple[dict[str, str], dict[str, bool], dict[str, Any]]:
+    def _now(self, page: dict[str, Any]) -> tuple[dict[str, str], dict[str, bool]]:
         desk = self._desk()
         overview = desk.overview()
         jobs = {job["id"]: job for job in overview["jobs"]}
         current = desk.jobs.current()
         now = jobs.get(current.folder.name) if current is not None else None
         # A job that ends is shown, whatever was looked at before.
-        ended = now is not None and before.get("running") == now["id"] and now["state"] not in ("running", "waiting", "paused", "queued")
-        looked_at = now["id"] if now is not None and (ended or "job" not in before) else before.get("job")
+        ended = now is not None and page.get("running") == now["id"] and now["state"] not in ("running", "waiting", "paused", "queued")
         active = current is not None and not current.ended
+        if now is not None and (ended or "job" not in page):
+            page["job"], page["said"] = now["id"], ""
+        page["running"] = now["id"] if now and active else ""
         memory = dataclasses.asdict(desk.host.memory()) if active else None
         forecast = next((errand for errand in reversed(overview["errands"]) if errand["kind"] == "forecast"), None)
         panels = {
             "panel": status.render(now, memory, page_key()) + cards.forecast(forecast),
-            "outcome": outcome.render(jobs.get(looked_at or ""), before.get("said", "") if not ended else ""),
+            "outcome": outcome.render(jobs.get(page.get("job", "")), page.get("said", "")),
             "queue": queue.queue(overview),
             "history": queue.history(overview),
             "sheets": queue.sheets(desk.sheets(), overview["errands"], page_key()),
@@ -533,8 +531,7 @@ class Tab:
         going = active and now is not None and not now["stopping"]
         visible = dict.fromkeys((*_CONTROLS,), going) | {"load": state == "waiting"}
         visible |= {"pause": going and state == "running", "resume": going and state == "paused"}
-        seen: dict[str, Any] = {"running": now["id"] if now and active else "", "job": looked_at}
-        return panels, visible, seen | ({"said": ""} if ended else {})
+        return panels, visible
 
     def _measure(self) -> str:
         return self._answer(lambda: queue.storage(self._desk().storage()))
