@@ -4,20 +4,22 @@ import importlib.util
 
 import pytest
 
-from tests.fakes.runs import Bench
+from lib_finetune.config.settings import Settings
+from tests.fakes.runs import Bench, settings
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio belongs to the WebUI's library set")
 
 
 @pytest.fixture
 def tab(tmp_path):
+    from lib_finetune.desk import Desk
     from lib_finetune.jobs import Jobs
     from lib_finetune.ui.tab import Tab
 
-    jobs = Jobs(Bench(tmp_path).host())
-    made = Tab(lambda: jobs, list)
+    desk = Desk(Jobs(Bench(tmp_path).host()))
+    made = Tab(lambda: desk, list)
     made.build()
-    return made, jobs
+    return made, desk
 
 
 def test_every_setting_is_on_the_first_screen_or_under_more(tab):
@@ -40,17 +42,15 @@ def test_the_defaults_of_the_form_are_the_defaults_of_the_settings():
 
 
 def test_wrong_input_becomes_a_message_and_nothing_starts(tab):
-    made, jobs = tab
-    answer = made._train("lora", "/nowhere", None, "", "", "a/b", *_defaults())
-    assert "nowhere" in answer and "path parts" in answer and not jobs.all()
+    made, desk = tab
+    answer = made._train(*_filled(images="/nowhere", name="a/b"))
+    assert "nowhere" in answer and "path parts" in answer and not desk.jobs.all()
 
 
 def test_text_in_a_number_field_is_named(tab):
-    made, jobs = tab
-    values = _defaults()
-    values[made._paths.index("training.steps")] = "many"
-    answer = made._train("lora", "/nowhere", None, "", "", "a/b", *values)
-    assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not jobs.all()
+    made, desk = tab
+    answer = made._train(*_filled(images="/nowhere", name="a/b", training_steps="many"))
+    assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not desk.jobs.all()
 
 
 def test_the_panel_is_there_when_a_library_is_missing():
@@ -61,16 +61,87 @@ def test_the_panel_is_there_when_a_library_is_missing():
 
     made = Tab(broken, lambda: ["peft is missing. Add it with: pip install --no-deps peft==0.13.2"])
     made.build()
-    assert "peft" in made._poll()[0] and "pip install" in made._train("lora", "", None, "", "", "", *_defaults())
+    assert "peft" in made._poll({})[0] and "pip install" in made._train(*_filled())
+    assert made._last() == "" and made._measure().startswith('<div class="finetune-problems"')
 
 
-def _defaults():
-    import gradio as gr
-
+def _filled(**values):
+    """What the form holds at first, with other values by the name of the component."""
+    from lib_finetune.config import codec
+    from lib_finetune.config.settings import Settings
     from lib_finetune.ui import form
 
-    with gr.Blocks():
-        return [component.value for component in form.more_settings()[0].values()]
+    paths = [path for path in codec.all_leaves() if path not in form.ON_TOP]
+    names = [*form.TOP, *(path.replace(".", "_") for path in paths)]
+    first = dict(zip(names, form.values_of(Settings(), paths), strict=True))
+    return [*{**first, **values}.values()]
+
+
+def test_the_form_gives_back_the_settings_that_it_was_filled_with(tab):
+    from lib_finetune.config import codec
+    from lib_finetune.config.settings import Settings
+
+    changes = {"data.drawn": "true", "data.kind": "person", "training.steps": "7", "embedding.rate": "0.001", "data.flip": "true"}
+    settings = codec.with_values(Settings(), changes.items())
+    assert tab[0]._settings(tuple(tab[0]._filled(settings))) == settings
+
+
+def test_what_was_trained_last_is_restored_without_its_name(tab):
+    import json
+
+    made, desk = tab
+    desk.shelf.keep_last(settings(desk.host.paths.data, {"network.rank": "3"}))
+    untouched, last = json.loads(made._last())
+    assert untouched == made._filled(Settings())
+    found = made._settings(tuple(last))
+    assert found.network.rank == 3 and found.name == "" and found.data.trigger == "zxq"
+
+
+def test_a_page_shows_only_what_has_changed(tab):
+    made, _ = tab
+    page = {}
+    first, second = made._poll(page), made._poll(page)
+    assert "press Train" in first[0] and all(not isinstance(part, str) for part in second)
+
+
+def test_actions_of_the_page_are_done_or_refused_in_words(tab):
+    import json
+
+    made, desk = tab
+    values = _filled()
+
+    def act(do, **given):
+        return made._act(json.dumps({"do": do, "given": given}), {}, *values)
+
+    desk.jobs.hold()
+    job = desk.jobs.submit(settings(desk.host.paths.data.parent.parent / "pictures", {"name": "dog"}))
+    assert "dog-2 waits" in act("clone", job=job.folder.name)[0]
+    assert act("cancel", job=job.folder.name)[0] == "" and job.state == "discarded"
+    assert "no job" in act("cancel", job="nobody")[0] and "does not know" in act("fly")[0]
+    assert "cannot be read" in made._act("{", {}, *values)[0]
+    filled = act("again", job=job.folder.name)[1:]
+    assert made._settings(tuple(filled)).data.trigger == "zxq"
+    reset = act("default", path="network.rank")
+    assert len(reset) == 1 + len(values)
+
+
+def test_what_does_not_apply_is_hidden(tab):
+    made, _ = tab
+    from lib_finetune.ui import form
+
+    hidden = dict(zip(form.conditional(made._paths), made._applying(*_filled()), strict=True))
+    shown = dict(zip(form.conditional(made._paths), made._applying(*_filled(network_conv_rank="4")), strict=True))
+    assert hidden["network.conv_alpha"]["visible"] is False and shown["network.conv_alpha"]["visible"] is True
+
+
+def test_the_pictures_and_cards_follow_the_form(tab):
+    made, desk = tab
+    images = str(desk.host.paths.data.parent.parent / "pictures")
+    found, shown, asks = made._look({}, *_filled(images=images, kind="person"))
+    assert "3 pictures" in found and shown.count("<figure") == 3 and asks["visible"]
+    assert made._look({}, *_filled(images="/nowhere"))[0].startswith('<div class="finetune-problems"')
+    html = made._cards({}, "a small file", *_filled(images=images, kind="thing"))
+    assert "Textual Inversion ★" in html and "3 pictures of a thing, a small file" in html
 
 
 def test_an_unknown_run_to_continue_is_refused(tab):

@@ -1,0 +1,107 @@
+"""The panels that are HTML: what they show, and that nothing a person typed becomes a part of the page."""
+
+import pytest
+
+from lib_finetune.ui import cards, gallery, html, outcome, queue, status
+from lib_finetune.ui.turnstile import Turnstile
+
+EVIL = '"><script>alert(1)</script>'
+JOB = {
+    "id": EVIL, "name": EVIL, "method": "lora", "state": "done", "message": EVIL, "created": 1.0, "started": 1.0, "ended": 61.0, "steps": 40, "group": EVIL,
+    "can_go_on": True, "call": EVIL, "choices": {"20": {"lora": "/x/a-000020.safetensors"}, "40": {"lora": "/x/a.safetensors"}},
+}  # fmt: skip
+OVERVIEW = {"jobs": [JOB, {**JOB, "id": "next", "state": "queued"}], "queue": ["next"], "held": True, "errands": []}
+PICTURE = {
+    "name": EVIL, "token": "t", "width_px": 800, "height_px": 600, "bucket": (576, 448), "repeats": 10, "held_out": True, "crop_varies": True,
+    "caption": EVIL, "caption_varies": False, "caption_file": f"/x/{EVIL}.txt", "tokens": 80, "over_chunk": True, "flags": [{"message": EVIL}],
+}  # fmt: skip
+VIEW = {
+    "pictures": [PICTURE], "broken": [(f"/x/{EVIL}", EVIL)], "unread_captions": [], "orphans": ["/x/lone.txt"], "doubles": [], "other_kinds": [],
+    "never": [], "problems": [("data.held_out", "too many")], "buckets": [{"pictures": 1, "width_px": 576, "height_px": 448}], "sentence": EVIL,
+}  # fmt: skip
+CARD = {
+    "method": "lora", "likeness": EVIL, "file_bytes": 37_000_000, "seconds": 480.0, "seconds_from": "guessed", "memory_bytes": 3 << 30, "fits": False,
+    "message": EVIL,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        queue.queue(OVERVIEW),
+        queue.history(OVERVIEW),
+        queue.sheets([EVIL], [{"id": EVIL, "kind": "sheet", "state": "failed", "message": EVIL, "done": 0, "total": 0}], "key"),
+        outcome.render(JOB, EVIL),
+        gallery.render(VIEW, "key"),
+        cards.render({"cards": [CARD], "recommended": "lora", "reason": EVIL, "question": EVIL}, "lora"),
+        cards.forecast({"id": "e", "state": "failed", "message": EVIL, "result": {}}),
+        status.previews(EVIL, [{"step": 0, "files": [f"previews/000000/{EVIL}"], "prompts": [EVIL]}], "key"),
+    ],
+)
+def test_what_was_typed_stays_text(shown):
+    assert "<script>" not in shown and "script" in shown
+
+
+def test_a_tile_tells_crop_size_caption_tokens_and_faults():
+    shown = gallery.render(VIEW, "key")
+    assert all(
+        text in shown
+        for text in ("800×600 → 576×448", "×10", "held out", "another part each time", "80 tokens", "a caption without a picture")
+    )
+    assert "thumbnails/t?key=key" in shown and "1 broken" in gallery.found(VIEW)
+
+
+def test_a_card_that_does_not_fit_says_so():
+    shown = cards.render(
+        {"cards": [{**CARD, "message": "set data.resolution to 448"}], "recommended": "", "reason": "", "question": ""}, "lora"
+    )
+    assert all(text in shown for text in ("8 min (guessed)", "37.0 MB", "3.0 GB memory ✗", "set data.resolution to 448", "finetune-chosen"))
+
+
+def test_the_queue_says_why_it_waits_and_how_to_start_it():
+    shown = queue.queue(OVERVIEW)
+    assert "Start the queue" in shown and "were ended" not in shown and "waited when the WebUI was ended" in shown
+    assert "Hold the queue" in queue.queue({**OVERVIEW, "held": False})
+
+
+def test_points_can_be_picked_but_not_the_result_itself():
+    shown = outcome.render(JOB)
+    assert shown.count("Make it the result") == 1 and "<b>the result</b>" in shown
+    assert outcome.render({**JOB, "choices": {}}) == "" and outcome.render(None) == ""
+
+
+def test_previews_stand_beside_the_base():
+    rows = [{"step": step, "files": [f"previews/{step:06d}/00.png"], "prompts": ["a photo"]} for step in (0, 100)]
+    shown = status.previews("job", rows, "k")
+    assert "<th>base</th><th>100</th>" in shown and "finetune/v1/jobs/job/previews/000100/00.png?key=k" in shown
+
+
+def test_sizes_are_said_as_people_do():
+    assert [html.size(count) for count in (12, 3_000, 37_000_000, 2_130_000_000)] == ["12 bytes", "3.0 KB", "37.0 MB", "2.1 GB"]
+
+
+def test_only_the_newest_request_of_a_page_goes_through():
+    import threading
+
+    turnstile, page, inside, done = Turnstile(), {}, threading.Event(), []
+
+    def ask(number, gate=None):
+        with turnstile.newest(page) as newest:
+            if gate:
+                inside.set()
+                gate.wait(30)
+            done.append((number, newest))
+
+    gate = threading.Event()
+    threads = [threading.Thread(target=ask, args=(1, gate))]
+    threads[0].start()
+    assert inside.wait(30)
+    for number in (2, 3):
+        threads.append(threading.Thread(target=ask, args=(number,)))
+        threads[-1].start()
+        while turnstile._asked[id(page)] < number:
+            pass
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert done[0] == (1, True) and dict(done)[3] is True and dict(done)[2] is False
