@@ -206,6 +206,30 @@ def pictures_during_training(world: World) -> str:
     return told + f"; training at step {job['done']} of {job['total']} after them" + (" (already over!)" if job["state"] == "done" else "")
 
 
+def the_api_trains_and_previews(world: World) -> str:
+    """A training by the API: events, previews by txt2img on the way beside the base, and the half-trained file in a prompt."""
+    data = {"images": str(world.pictures), "trigger": "zxq", "class_word": "cat", "resolution": 128}
+    preview = {"every": 20, "steps": 3, "prompts": PROMPT, "seed": 5}
+    settings = {"name": "by-api", "data": data, "training": {"steps": 60}, "preview": preview}
+    name = world.webui.ask("/finetune/v1/jobs", settings)["id"]
+    world.await_job("by-api", lambda job: len(job["previews"]) > 1)
+    half = world.webui.lora / "by-api-000020.safetensors"
+    assert half.is_file(), "the file of step 20 does not lie in the Lora folder while the next preview is awaited"
+    with_half = world.webui.picture(f"{PROMPT} <lora:by-api-000020:1>")
+    world.await_end("by-api")
+    assert with_half != world.webui.picture(PROMPT), "the half-trained file changes nothing"
+    assert not half.exists(), "the lent file was not taken back"
+    job = world.webui.ask(f"/finetune/v1/jobs/{name}")
+    steps = [row["step"] for row in job["previews"]]
+    folder = world.webui.data / ".finetune" / "runs" / name
+    shown = [pixels((folder / row["files"][0]).read_bytes()) for row in job["previews"]]
+    assert steps == [0, 20, 40, 60] and len({bytes(one) for one in shown}) == 4, steps
+    events = world.webui.ask(f"/finetune/v1/jobs/{name}/events")
+    assert len(events["losses"]) == 60 and job["file"] == str(world.file("by-api")), events["line"]
+    assert "/finetune/v1/jobs" in world.webui.ask("/openapi.json")["paths"]
+    return f"previews at {steps}; {len(events['log'])} lines; used by {job['call']}"
+
+
 def another_checkpoint_meanwhile(world: World) -> str:
     """The job waits while another is loaded, goes on when it is back or asked back, and its file is the undisturbed one."""
     if world.other is None:
@@ -341,6 +365,7 @@ CHECKS = (
     checkpoint_works_at_once,
     bundled_word_works_at_once,
     pictures_during_training,
+    the_api_trains_and_previews,
     another_checkpoint_meanwhile,
     endings_give_back,
     killed_and_continued,
