@@ -129,11 +129,11 @@ class Tab:
 
     def _right(self) -> None:
         parts = self._parts
-        parts["panel"] = gr.HTML(status.render(None, None), elem_id="finetune_panel")
         with gr.Row(elem_id="finetune_controls"):
             for name, label in _CONTROLS.items():
                 parts[name] = own(gr.Button(label, size="sm", visible=False, elem_id=f"finetune_{name}"))
             parts["load"] = own(gr.Button("Load the checkpoint and go on", size="sm", visible=False, elem_id="finetune_load"))
+        parts["panel"] = gr.HTML(status.render(None, None), elem_id="finetune_panel")
         parts["outcome"] = gr.HTML("", elem_id="finetune_outcome")
         with gr.Row():
             parts["left"] = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))

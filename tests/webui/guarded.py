@@ -87,7 +87,7 @@ def main() -> int:
         webui.prepare([given.checkpoint])
         try:
             webui.start()
-            for holds, said in check(webui, draw(data / "elsewhere"), not more):
+            for holds, said in check(webui, draw(Path(tempfile.mkdtemp(prefix="finetune-elsewhere-"))), not more):
                 failed += not holds
                 print(f"{'ok' if holds else 'FAIL':5} {' '.join(more) or 'with the page':14} {said}", flush=True)
         finally:
