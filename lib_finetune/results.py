@@ -20,12 +20,12 @@ _NAMES = ("ss_output_name", "modelspec.title", "name")
 
 
 def choices(job: Job) -> dict[int, dict[str, Path]]:
-    """Step → kind → file of everything that the job made and that is still there; the result itself is the last."""
+    """Step → kind → file of everything that the job made and that is still there; the result itself is that of ``record.steps``."""
     found = {step: files for step, files in sorted(job.by_step.items()) if all(path.is_file() for path in files.values())}
     final = {kind: Path(path) for kind, path in job.record.files.items()}
     if final and all(path.is_file() for path in final.values()):
         found[job.record.steps] = final
-    return found
+    return dict(sorted(found.items()))
 
 
 def call(job: Job) -> str:

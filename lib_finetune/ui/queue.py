@@ -20,7 +20,7 @@ def queue(overview: Mapping[str, Any]) -> str:
         return '<div class="finetune-empty">No job waits. Press Train while one runs, and it is added here.</div>'
     rows = [[str(place), _name(job), _method(job), _queue_buttons(job, place, len(waiting))] for place, job in enumerate(waiting, start=1)]
     held = button("Start the queue", "go", primary=True) if overview["held"] else button("Hold the queue", "hold")
-    said = "These jobs waited when the WebUI was ended; they begin when you start the queue." if overview["held"] else ""
+    said = "The queue is held; jobs that waited when the WebUI was ended do not begin by themselves." if overview["held"] else ""
     return f"<p>{said}</p>" * bool(said) + table(["", "name", "method", ""], rows, "queue") + f'<div class="finetune-row">{held}</div>'
 
 

@@ -147,7 +147,7 @@ class Tab:
 
     def _below(self) -> None:
         parts = self._parts
-        with gr.Accordion("Queue", open=False, elem_id="finetune_queue_part"):
+        with gr.Accordion("Queue", open=False, elem_id="finetune_queue_part") as parts["queue_part"]:
             parts["queue"] = gr.HTML("", elem_id="finetune_queue")
         with gr.Accordion("Results", open=False, elem_id="finetune_history_part"):
             parts["history"] = gr.HTML("", elem_id="finetune_history")
@@ -204,7 +204,7 @@ class Tab:
         parts["write_captions"].click(self._write_captions, [parts["captioner"], *everything], message, **quick)
         # javascript/finetune.js presses it. Not `every=`: gradio 3.41 never ends that stream when the page goes away, and
         # the WebUI's Reload UI then waits for it for ever.
-        shown = [parts[name] for name in (*_PANELS, *_CONTROLS, "load")]
+        shown = [parts[name] for name in (*_PANELS, *_CONTROLS, "load", "queue_part")]
         parts["refresh"].click(self._poll, [parts["page"]], shown, **quick)
         # The script presses it when the tab is looked at for the first time: a WebUI that is opened for something else loads nothing of ours.
         first = parts["first"]
@@ -504,7 +504,18 @@ class Tab:
         updates = [gr.update() if name not in panels or old.get(name) == marks.get(name) else panels[name] for name in _PANELS]
         buttons = [gr.update(visible=visible.get(name, False)) for name in (*_CONTROLS, "load")]
         page["marks"] = {**old, **marks}
-        return *updates, *buttons
+        return *updates, *buttons, self._queue_title(page)
+
+    def _queue_title(self, page: dict[str, Any]) -> Any:
+        """How many wait, where the eye is, when that has changed."""
+        try:
+            count = len(self._desk().jobs.queue())
+        except Exception:  # noqa: BLE001  said in the panel already
+            return gr.update()
+        if page.get("waiting", 0) == count:
+            return gr.update()
+        page["waiting"] = count
+        return gr.update(label=f"Queue ({count})" if count else "Queue")
 
     def _now(self, page: dict[str, Any]) -> tuple[dict[str, str], dict[str, bool]]:
         desk = self._desk()

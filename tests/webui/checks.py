@@ -216,6 +216,7 @@ def the_api_trains_and_previews(world: World) -> str:
     half = world.webui.lora / "by-api-000020.safetensors"
     assert half.is_file(), "the file of step 20 does not lie in the Lora folder while the next preview is awaited"
     with_half = world.webui.picture(f"{PROMPT} <lora:by-api-000020:1>")
+    world.webui.ask("/sdapi/v1/interrupt", {})  # the button of txt2img; it is not ours
     world.await_end("by-api")
     assert with_half != world.webui.picture(PROMPT), "the half-trained file changes nothing"
     assert not half.exists(), "the lent file was not taken back"
@@ -228,6 +229,32 @@ def the_api_trains_and_previews(world: World) -> str:
     assert len(events["losses"]) == 60 and job["file"] == str(world.file("by-api")), events["line"]
     assert "/finetune/v1/jobs" in world.webui.ask("/openapi.json")["paths"]
     return f"previews at {steps}; {len(events['log'])} lines; used by {job['call']}"
+
+
+def three_methods_are_compared(world: World) -> str:
+    """The same pictures through LoRA, DreamBooth and Textual Inversion; one sheet of base and results, with size, time and memory."""
+    data = {"images": str(world.pictures), "trigger": "zxq", "class_word": "cat", "resolution": 128}
+    settings = {"name": "zxqfox", "data": data, "training": {"steps": _SHORT}, "preview": {"every": 0, "steps": 3}}
+    jobs = world.webui.ask("/finetune/v1/compare", settings)
+    for job in jobs:
+        world.await_end(job["name"])
+    until = time.monotonic() + _RELOAD_S
+    while not (sheets := world.webui.ask("/finetune/v1/sheets")) and time.monotonic() < until:
+        time.sleep(1)
+    assert sheets, [errand["message"] for errand in world.webui.ask("/finetune/v1/jobs")["errands"]]
+    made = {job["method"]: job["files"] for job in world.webui.ask("/finetune/v1/jobs")["jobs"] if job["group"] == jobs[0]["group"]}
+    assert len(made) == 3, made
+    width = int.from_bytes((world.webui.data / ".finetune" / "sheets" / sheets[0]).read_bytes()[16:20], "big")
+    assert width == 4 * 128, width
+    if world.browser is not None:
+        world.browser.open()
+        world.browser.page.click("#finetune_sheets_part > .label-wrap")
+        world.browser.page.wait_for_selector(".finetune-sheet")
+        world.browser.page.locator(".finetune-sheet").first.scroll_into_view_if_needed()
+        world.browser.page.wait_for_timeout(1000)
+        if place := world.shot("compared"):
+            world.browser.page.screenshot(path=place)
+    return f"{', '.join(job['name'] for job in jobs)}: {sheets[0]}"
 
 
 def another_checkpoint_meanwhile(world: World) -> str:
@@ -366,6 +393,7 @@ CHECKS = (
     bundled_word_works_at_once,
     pictures_during_training,
     the_api_trains_and_previews,
+    three_methods_are_compared,
     another_checkpoint_meanwhile,
     endings_give_back,
     killed_and_continued,
