@@ -22,7 +22,8 @@ from lib_finetune.errors import FinetuneError, InputError, Problem
 from lib_finetune.export.picture import write_png
 from lib_finetune.files import open_in_file_manager, safe_name
 from lib_finetune.further import further
-from lib_finetune.jobs import ACTIVE, Job, Jobs, new_folder, unfinished
+from lib_finetune.job import ACTIVE, Job
+from lib_finetune.jobs import Jobs, new_folder, unfinished
 from lib_finetune.ports import Host
 from lib_finetune.run import settings_of
 from lib_finetune.shelf import Shelf
@@ -403,7 +404,9 @@ def _figures(job: Job) -> str:
     size = sum(path.stat().st_size for path in files if path.is_file())
     amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} KB"
     peak = f", {job.record.peak / 2**30:.1f} GiB" if job.record.peak else ""
-    return f"{amount}, {(job.record.ended - job.record.started) / 60:.0f} min{peak}"
+    seconds = job.record.ended - job.record.started
+    took = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f"{amount}, {took}{peak}"
 
 
 _DESKS: dict[str, Desk] = {}

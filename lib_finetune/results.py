@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.files import write_atomically
-from lib_finetune.jobs import Job
+from lib_finetune.job import Job
 from lib_finetune.model import tensor_file
 from lib_finetune.ports import Host
 from lib_finetune.product import product_of

@@ -44,3 +44,14 @@ def test_a_sheet_has_all_pictures_and_stops_when_asked(tmp_path):
     assert told == [(n, 6) for n in range(1, 7)] and image.width == 128
     assert [request.seed for request in host.asked] == [1, 2, 3, 1, 2, 3]
     assert sheet.make(host, columns, rows, LOOK, "", lambda *_: None, lambda: len(host.asked) > 7) is None
+
+
+def test_long_labels_go_on_in_the_next_line(tmp_path):
+    from PIL import Image
+
+    from lib_finetune.export.picture import grid
+
+    rows = [[Image.new("RGB", (64, 64), "red")] * 2]
+    short, long = grid(rows, ["a", "b"], ["p"]), grid(rows, ["a", "my-cat-lora · 37.0 MB, 8 min, 3.1 GiB"], ["p"])
+    assert long.width == short.width == 128 and long.height > short.height
+    assert long.getpixel((10, long.height - 1)) == (255, 0, 0)

@@ -6,7 +6,8 @@ import pytest
 
 from lib_finetune.engine import state
 from lib_finetune.errors import HostError
-from lib_finetune.jobs import ACTIVE, Job, Jobs
+from lib_finetune.job import ACTIVE, Job
+from lib_finetune.jobs import Jobs
 from lib_finetune.ports import PreviewRow, StepReport
 from lib_finetune.run import STATE, Run
 from tests.fakes.host import FakeHost, Recorder

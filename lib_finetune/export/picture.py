@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from PIL import Image, ImageDraw
 from lib_finetune.files import write_atomically
 
 _LABEL_PX = 18
+_LINE_PX = 12
+_LETTER_PX = 7
+"""Of Pillow's own font, which every version has."""
 
 
 def write_png(path: Path, image: Image.Image) -> None:
@@ -27,18 +31,20 @@ def grid(rows: Sequence[Sequence[Image.Image]], columns: Sequence[str], names: S
     """Pictures of one size in rows, with a label above each column and, above each row, its name.
 
     Args:
-        columns: one label a column.
+        columns: one label a column; one that is too long goes on in the next line.
         names: one label a row.
     """
     width, height = rows[0][0].size
+    labels = [textwrap.wrap(label, max(8, width // _LETTER_PX)) or [""] for label in columns]
+    top = _LABEL_PX + _LINE_PX * (max(map(len, labels)) - 1)
     tall = height + _LABEL_PX
-    sheet = Image.new("RGB", (width * len(columns), _LABEL_PX + tall * len(rows)), "white")
+    sheet = Image.new("RGB", (width * len(columns), top + tall * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, label in enumerate(columns):
-        draw.text((column * width + 4, 3), label, fill="black")
+    for column, lines in enumerate(labels):
+        for number, line in enumerate(lines):
+            draw.text((column * width + 4, 3 + number * _LINE_PX), line, fill="black")
     for row, (pictures, name) in enumerate(zip(rows, names, strict=True)):
-        top = _LABEL_PX + row * tall
-        draw.text((4, top + 3), name, fill="dimgray")
+        draw.text((4, top + row * tall + 3), name, fill="dimgray")
         for column, picture in enumerate(pictures):
-            sheet.paste(picture, (column * width, top + _LABEL_PX))
+            sheet.paste(picture, (column * width, top + row * tall + _LABEL_PX))
     return sheet
