@@ -5,6 +5,7 @@
     const part = (name) => page().querySelector(`#finetune_${name}`);
     let wasRunning = false;
     let seen = false;
+    let looked = "";
 
     function write(field, text) {
         field.value = text;
@@ -130,6 +131,9 @@
             seen = true;
             part("first")?.click();
         }
+        const captioned = panel.querySelector("[data-look]")?.dataset.look || "";
+        if (captioned && captioned !== looked) part("look")?.click();
+        looked = captioned;
         markChanged();
         // While a job runs, also when another tab is looked at: its end is to be seen there.
         if (document.hidden || (panel.offsetParent === null && !running)) return;

@@ -8,14 +8,18 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.caption_file import save_caption
+from lib_finetune.data.images import load_rgb
 from lib_finetune.dataset_view import Looks, PictureView, thumbnail, view
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import safe_name, write_atomically
 from lib_finetune.ports import Host
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 _CAPTIONS = (".txt", ".caption")
@@ -89,12 +93,12 @@ class Album:
         return str(file) if file else None
 
     def write_captions(
-        self, settings: Settings, describe: Callable[[Path], str], progress: Callable[[int, int], None], stop_asked: Callable[[], bool]
+        self, settings: Settings, describe: Callable[[Image], str], progress: Callable[[int, int], None], stop_asked: Callable[[], bool]
     ) -> int:
         """Write a caption for each picture that has none; returns how many.
 
         Args:
-            describe: says what a picture shows.
+            describe: says what an RGB picture shows.
 
         Raises:
             FinetuneError: a picture could not be described, or the folder not be written; captions written before stay.
@@ -105,7 +109,7 @@ class Album:
             if stop_asked():
                 return done
             progress(done, len(without))
-            save_caption(Path(picture.path), describe(Path(picture.path)), Path(found.folder))
+            save_caption(Path(picture.path), describe(load_rgb(Path(picture.path))), Path(found.folder))
         return len(without)
 
     def _picture(self, token: str) -> tuple[PictureView, Path]:

@@ -247,6 +247,10 @@ def _results(router: APIRouter, desk: Callable[[], Desk], guard: Guard) -> None:
     def pick(name: str, step: int = Body(...), delete_others: bool = Body(False)) -> dict[str, str]:
         return desk().pick(name, step, delete_others=delete_others)
 
+    @router.post("/jobs/{name}/select", summary="Load the checkpoint that the job made", dependencies=may, status_code=201)
+    def select(name: str) -> dict[str, Any]:
+        return desk().select(name).status()
+
     @router.get("/jobs/{name}/verdict", summary="One change that answers 'too weak' or 'overdone'", dependencies=may)
     def verdict(name: str, said: str) -> dict[str, Any]:
         return dataclasses.asdict(desk().verdict(name, said))
@@ -267,6 +271,20 @@ def _pictures(router: APIRouter, desk: Callable[[], Desk], guard: Guard) -> None
     @router.put("/captions/{token}", summary="Write a picture's caption; an empty one takes it away", dependencies=may)
     def caption(token: str, text: str = Body(..., embed=True)) -> dict[str, str | None]:
         return {"file": desk().album.caption(token, text)}
+
+    @router.get("/captioners", summary="What can write captions here", dependencies=may)
+    def captioners() -> list[str]:
+        return desk().captioners()
+
+    @router.post("/captions", summary="Write a caption for each picture that has none", dependencies=may, status_code=201)
+    def write_captions(settings: dict[str, Any] = Body(...), captioner: str = Body(...)) -> dict[str, Any]:
+        return desk().write_captions(desk().settings(settings), captioner).status()
+
+    @router.post(
+        "/word", summary="Draw what the loaded model takes the trigger word for", dependencies=may, openapi_extra=_SETTINGS, status_code=201
+    )
+    def word(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
+        return desk().draw_word(desk().settings(settings)).status()
 
     @router.get(
         "/thumbnails/{token}", summary="A picture of the dataset, small, its crop framed", dependencies=may_see, response_class=Response
@@ -306,6 +324,11 @@ def _settings(router: APIRouter, desk: Callable[[], Desk], guard: Guard) -> None
     def delete(name: str) -> dict[str, bool]:
         desk().shelf.delete(name)
         return {"ok": True}
+
+    @router.post("/settings", summary="Settings of an exported file, or of a LoRA, embedding or checkpoint made here", dependencies=may)
+    def settings_in(path: str = Body(..., embed=True)) -> dict[str, Any]:
+        settings, missing = desk().settings_in(path)
+        return {"settings": to_dict(settings), "missing": missing}
 
     @router.get("/last", summary="What was trained last", dependencies=may)
     def last() -> dict[str, Any]:

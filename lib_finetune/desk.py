@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib_finetune import __version__, results, sheet, storage, verdict
 from lib_finetune.access import Folders
@@ -27,6 +27,9 @@ from lib_finetune.jobs import Jobs, new_folder, unfinished
 from lib_finetune.ports import Host
 from lib_finetune.run import settings_of
 from lib_finetune.shelf import Shelf
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PATHS = ("data.images", "data.class_images", "embedding.init", "embedding.template", "network.start")
 """Settings that name a place on this machine."""
@@ -94,6 +97,15 @@ class Desk:
         except FinetuneError as error:
             return {**found, "checkpoint": None, "vae": None, "refusals": [str(error)]}
 
+    def settings_in(self, path: str) -> tuple[Settings, list[str]]:
+        """Settings of an exported file, or of a result's metadata; and what could not be restored, in words.
+
+        Raises:
+            InputError: the file may not be named, or holds none.
+        """
+        self.folders.check(path, "path")
+        return self.shelf.from_file(Path(path), Settings())
+
     # -- before training -------------------------------------------------------------------------------------------
 
     def cards(self, settings: Settings, wish: str = "") -> dict[str, Any]:
@@ -118,6 +130,36 @@ class Desk:
         if reason := self._busy():
             raise InputError(reason)
         return self.jobs.errand("forecast", lambda errand: self.counsel.try_out(settings, self._busy, errand))
+
+    def captioners(self) -> list[str]:
+        """What can write captions here."""
+        return list(self.host.captioners())
+
+    def write_captions(self, settings: Settings, captioner: str) -> Errand:
+        """Write a caption for each picture that has none, when no training runs.
+
+        Raises:
+            InputError: there is no such captioner, the folder will not do, or every picture has its caption.
+        """
+        if captioner not in self.captioners():
+            known = ", ".join(self.captioners())
+            raise InputError(
+                [
+                    Problem(
+                        "captioner", f"There is no {captioner!r}: {known}." if known else "Captions can be written inside the WebUI only."
+                    )
+                ]
+            )
+        if all(picture["caption_file"] for picture in self.album.view(settings)["pictures"]):
+            raise InputError([Problem("data.images", "Every picture has its caption already. Delete those that are to be written anew.")])
+
+        def work(errand: Errand) -> dict[str, Any]:
+            def say(image: Image) -> str:
+                return self.host.describe(captioner, image)
+
+            return {"captions": self.album.write_captions(settings, say, errand.progress, errand.stop_asked)}
+
+        return self.jobs.errand("captions", work, settings.data.images)
 
     def _busy(self) -> str | None:
         running = [job for job in self.jobs.all() if job.state in ACTIVE]

@@ -272,6 +272,16 @@ class Host(Protocol):
     def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
         """As `picture`, of ``count`` seeds from the request's on, in one batch."""
 
+    def captioners(self) -> Sequence[str]:
+        """Names of what can say what a picture shows; empty where the host has nothing of the kind. Any thread."""
+
+    def describe(self, captioner: str, image: Image.Image) -> str:
+        """What an RGB picture shows, as one of `captioners` says it. Takes the turn itself.
+
+        Raises:
+            HostError: it cannot say so.
+        """
+
     def memory(self) -> MemoryUse:
         """Device memory now and at its peak since the last `remember`."""
 

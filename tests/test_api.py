@@ -167,6 +167,33 @@ def test_pictures_are_sent_and_trained_from(served):
     assert answer.status_code == 422 and "a.exe" in answer.text
 
 
+def test_captions_are_written_for_pictures_without_one(served, monkeypatch):
+    assert served.ask("GET", "/captioners").json() == []
+    body = {"settings": served.values(), "captioner": "BLIP"}
+    refused = served.ask("POST", "/captions", json=body)
+    assert refused.status_code == 422 and "inside the WebUI" in refused.text
+    monkeypatch.setattr(served.desk.host, "captioners", lambda: ("BLIP",))
+    monkeypatch.setattr(served.desk.host, "describe", lambda captioner, image: f"{captioner} sees {image.width} px")
+    unread = {path.stem for path in served.bench.images.glob("*.png")}
+    own = served.bench.images / f"{min(unread)}.txt"
+    own.write_text("mine", encoding="utf-8")
+    errand = served.ask("POST", "/captions", json=body).json()["id"]
+    until = time.monotonic() + 60
+    while served.ask("GET", f"/errands/{errand}").json()["state"] != "done" and time.monotonic() < until:
+        time.sleep(0.02)
+    captions = {path.stem: path.read_text(encoding="utf-8") for path in served.bench.images.glob("*.txt")}
+    assert captions.pop(own.stem) == "mine" and captions.keys() == unread - {own.stem}
+    assert all(text.startswith("BLIP sees ") for text in captions.values())
+    assert "has its caption already" in served.ask("POST", "/captions", json=body).text
+
+
+def test_settings_are_read_back_from_a_result(served):
+    file = served.settle(served.job(network__rank="3"))["file"]
+    found = served.ask("POST", "/settings", json={"path": file}).json()
+    assert found["settings"]["network"]["rank"] == 3
+    assert served.ask("POST", "/settings", json={"path": "/no/such/file.toml"}).status_code == 422
+
+
 def test_storage_is_measured_and_emptied(served):
     served.settle(served.job())
     sizes = {part["name"]: part["size"] for part in served.ask("GET", "/storage").json()}

@@ -215,6 +215,18 @@ class HeadlessHost:
             return None
         return LearnedVectors(model.text, tools.tokenizer, {name: value.to(self._device) for name, value in vectors.items()})
 
+    def captioners(self) -> tuple[str, ...]:
+        """See `Host.captioners`: none."""
+        return ()
+
+    def describe(self, captioner: str, image: Image.Image) -> str:
+        """See `Host.describe`.
+
+        Raises:
+            HostError: always.
+        """
+        raise HostError(f"There is no {captioner} here: the WebUI has interrogators.")
+
     def memory(self) -> MemoryUse:
         """See `Host.memory`."""
         return memory.use(self._device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import torch
 
 from lib_finetune.errors import CheckpointChangedError, FinetuneError, OutOfMemoryError
 from lib_finetune.export import card as cards
-from lib_finetune.host import memory, webui_borrowing, webui_files, webui_loading, webui_picture, webui_weights
+from lib_finetune.host import memory, webui_borrowing, webui_captions, webui_files, webui_loading, webui_picture, webui_weights
 from lib_finetune.host.webui_borrowing import Borrowing
 from lib_finetune.host.webui_loading import await_model, loaded_model
 from lib_finetune.host.webui_modules import webui
@@ -197,6 +197,21 @@ class WebuiHost:
         if isinstance(made, FinetuneError):
             raise made
         return made
+
+    def captioners(self) -> Sequence[str]:
+        """See `Host.captioners`."""
+        return webui_captions.captioners()
+
+    def describe(self, captioner: str, image: Image.Image) -> str:
+        """See `Host.describe`.
+
+        Raises:
+            HostError: the WebUI could not run it.
+            OutOfMemoryError: the device has no room for it.
+        """
+        await_model()
+        with self._turn.held():
+            return webui_captions.describe(captioner, image)
 
     def memory(self) -> MemoryUse:
         """See `Host.memory`."""

@@ -7,12 +7,26 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lib_finetune.ui.html import picture_url
+from lib_finetune.ui.html import button, picture_url
 
 _EMPTY = (
     '<div class="finetune-empty">Name a folder with 4 to 20 pictures, or drop them on the left. '
     "Then you see here how each is cut, and the caption that the model reads.</div>"
 )
+
+
+def captions(errand: Mapping[str, Any] | None) -> str:
+    """How far the writing of captions is; when it has ended, the page's script looks at the pictures again."""
+    if errand is None:
+        return ""
+    if errand["state"] in ("queued", "running"):
+        done = f"{errand['done']} of {errand['total']}" if errand["total"] else "waits for its turn"
+        return f"<div>Captions are being written: {done} {button('Stop', 'stop errand', errand=errand['id'])}</div>"
+    look = f'data-look="{escape(errand["id"])}"'
+    if errand["state"] == "failed":
+        return f'<div class="finetune-problems" role="alert" {look}>{escape(errand["message"])}</div>'
+    written = errand["result"].get("captions", 0)
+    return f'<div class="finetune-note" {look}>{written} caption{"s" * (written != 1)} written beside the pictures.</div>'
 
 
 def found(view: Mapping[str, Any] | None) -> str:

@@ -209,6 +209,7 @@ class Tab:
         # The script presses it when the tab is looked at for the first time: a WebUI that is opened for something else loads nothing of ours.
         first = parts["first"]
         first.click(self._unfinished, [], left, **quick)
+        first.click(self._captioners, [], [parts["captioner"], parts["write_captions"]], **quick)
         first.click(self._preset_names, [], [parts["preset"]], **quick)
         read = first.click(self._last, [], [parts["restored"]], **quick)
         # In the browser, at once: what has been typed until now stays. Gradio hands the script what the outputs hold, behind the inputs.
@@ -530,13 +531,15 @@ class Tab:
             page["job"], page["said"] = now["id"], ""
         page["running"] = now["id"] if now and active else ""
         memory = dataclasses.asdict(desk.host.memory()) if active else None
-        forecast = next((errand for errand in reversed(overview["errands"]) if errand["kind"] == "forecast"), None)
+        errands = overview["errands"]
+        forecast = next((errand for errand in reversed(errands) if errand["kind"] == "forecast"), None)
+        captions = next((errand for errand in errands[-1:] if errand["kind"] == "captions"), None)
         panels = {
-            "panel": status.render(now, memory, page_key()) + cards.forecast(forecast),
+            "panel": status.render(now, memory, page_key()) + cards.forecast(forecast) + gallery.captions(captions),
             "outcome": outcome.render(jobs.get(page.get("job", "")), page.get("said", "")),
             "queue": queue.queue(overview),
             "history": queue.history(overview),
-            "sheets": queue.sheets(desk.sheets(), overview["errands"], page_key()),
+            "sheets": queue.sheets(desk.sheets(), errands, page_key()),
         }
         state = now["state"] if now else ""
         going = active and now is not None and not now["stopping"]
@@ -550,9 +553,17 @@ class Tab:
     def _write_captions(self, kind: str, *values: Any) -> str:
         def run() -> str:
             self._desk().write_captions(self._settings(values), kind)
-            return status.note("Captions are being written beside the pictures; look at them below when it is done.")
+            return status.note("Pictures without a caption get one, beside them; edit them below when it is done.")
 
         return self._answer(run)
+
+    def _captioners(self) -> tuple[Any, Any]:
+        try:
+            names = self._desk().captioners()
+        except Exception:  # noqa: BLE001  an edge: shown or logged
+            _log.debug("Captioners cannot be listed", exc_info=True)
+            names = []
+        return gr.update(choices=names, value=names[0] if names else None, visible=bool(names)), gr.update(visible=bool(names))
 
     def _unfinished(self) -> tuple[Any, Any]:
         try:
