@@ -291,7 +291,12 @@ def restored(host: Host) -> list[Job]:
 def _ending(result: Result) -> str:
     if result.file is None:
         return "Stopped; no file was written."
-    return f"{'Done' if result.outcome == DONE else 'Stopped'}: {result.file.name}, {result.steps} steps. {result.restoration.line}"
+    said = (
+        f"Done: {result.file.name}, {result.steps} steps."
+        if result.outcome == DONE
+        else f"Stopped: {result.file.name}, {result.steps} steps."
+    )
+    return f"{said} {result.restoration.line}"
 
 
 def new_folder(host: Host, name: str) -> Path:

@@ -11,9 +11,9 @@ from lib_finetune.host.webui_modules import webui
 
 
 def folders() -> Folders:
-    """Any folder while only this machine can ask (no --listen, --share, --ngrok, --server-name); else those of --gradio-allowed-path.
+    """Any folder while only this machine can ask (no --listen, --share, --ngrok, --server-name).
 
-    Without that flag these are the WebUI's own folder of data, which it gives out by ``/file=`` too.
+    Else that of dropped pictures and those of --gradio-allowed-path.
     """
     flags = webui("shared_cmd_options").cmd_opts
     if not flags.webui_is_non_local:

@@ -21,7 +21,7 @@ def captions(errand: Mapping[str, Any] | None) -> str:
         return ""
     if errand["state"] in ("queued", "running"):
         done = f"{errand['done']} of {errand['total']}" if errand["total"] else "waits for its turn"
-        return f"<div>Captions are being written: {done} {button('Stop', 'stop errand', errand=errand['id'])}</div>"
+        return f"<div><span>Captions are being written: {done}</span> {button('Stop', 'stop errand', errand=errand['id'])}</div>"
     look = f'data-look="{escape(errand["id"])}"'
     if errand["state"] == "failed":
         return f'<div class="finetune-problems" role="alert" {look}>{escape(errand["message"])}</div>'

@@ -75,7 +75,7 @@ def sheets(names: Sequence[str], errands: Sequence[Mapping[str, Any]], key: str)
     parts = [f'<div class="finetune-problems">{escape(errand["message"])}</div>' for errand in failed]
     for errand in going:
         done = f"{errand['done']} of {errand['total']} pictures" if errand["total"] else "waits for its turn"
-        parts.append(f"<div>A sheet is being made: {done} {button('Stop', 'stop errand', errand=errand['id'])}</div>")
+        parts.append(f"<div><span>A sheet is being made: {done}</span> {button('Stop', 'stop errand', errand=errand['id'])}</div>")
     for name in names[:6]:
         address = picture_url(key, "sheets", name)
         parts.append(

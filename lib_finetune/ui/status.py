@@ -100,7 +100,7 @@ def previews(job: str, found: Sequence[Mapping[str, Any]], key: str) -> str:
             addresses = [picture_url(key, "jobs", job, "previews", *file.split("/")[1:]) for file in files]
             cells += "<td>" + "".join(f'<a href="{url}" target="_blank"><img src="{url}" alt="preview"></a>' for url in addresses) + "</td>"
         prompt = next((step["prompts"][row] for step in found if row < len(step["prompts"])), "")
-        body += f"<tr>{cells}</tr><tr><td colspan={len(found)}>{escape(str(prompt))}</td></tr>"
+        body += f"<tr>{cells}</tr><tr><td colspan={len(found)} translate='no'>{escape(str(prompt))}</td></tr>"
     return f'<div class="finetune-previews" tabindex="0" aria-label="previews"><table><tr>{head}</tr>{body}</table></div>'
 
 

@@ -1,0 +1,166 @@
+"""Every sentence that the tab can show has its entry in the Chinese table, with the same places to fill in."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lib_finetune
+from lib_finetune.config import codec
+
+PACKAGE = Path(lib_finetune.__file__).parent
+FILE = PACKAGE.parent / "localizations" / "zh_CN.json"
+TABLE: dict[str, str] = json.loads(FILE.read_text(encoding="utf-8"))
+ELSEWHERE = ("nano", "cli.py", "__main__.py", "environment.py", "standalone.py", "headless.py", "bench.py")
+"""What is said on the command line only."""
+NOT_SHOWN = {
+    *("stop errand", "group sheet", "give back", "too weak"),  # names of actions and stages
+    *("a photo of {trigger} {class}", "a photo of a house by the sea", "a bowl of fruit on a table"),  # prompts
+    *("{} for {} is no case to advise on", "crop {} is none of {}"),  # mistakes of a program, not of a person
+}
+JOINTS = (r"\s·\s", r"(?<=[.!?…])\s+(?=\S)", r":\s", r";\s", r",\s")
+"""The same as in javascript/finetune_localization.js."""
+SPEAKING = (
+    *(
+        "advice.py",
+        "class_pictures.py",
+        "counsel.py",
+        "dataset_view.py",
+        "estimates.py",
+        "fitting.py",
+        "forecast.py",
+        "jobs.py",
+        "storage.py",
+    ),
+    *("verdict.py", "data/plan.py", "data/scan.py", "evaluate/watch.py", "model/word_name.py"),
+    *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/outcome.py", "ui/queue.py", "ui/status.py"),
+)
+SAID = ("Problem", "say", "note", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
+
+
+def templates(node: ast.expr) -> list[str]:  # noqa: PLR0911  a kind of expression each
+    """The texts that an expression can become, with {} where something is filled in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)]
+    if isinstance(node, ast.IfExp):
+        return templates(node.body) + templates(node.orelse)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [text for part in node.elts for text in templates(part)]
+    if isinstance(node, ast.ListComp):
+        return templates(node.elt)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [one + other for one in templates(node.left) or ["{}"] for other in templates(node.right) or ["{}"]]
+    return []
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        if not any(part in ELSEWHERE for part in Path(name).parts):
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = node.func
+            yield (function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")), node
+
+
+def messages() -> Iterator[str]:
+    """What is said in the log, above Train and at the fields."""
+    for _, tree in modules():
+        for name, call in calls(tree):
+            if name in SAID:
+                for argument in call.args[name == "Problem" :][:1]:
+                    yield from templates(argument)
+
+
+def on_the_screen() -> Iterator[str]:
+    """Labels, buttons and the texts of the panels, without their tags."""
+    for name, tree in modules():
+        if not name.startswith("ui/"):
+            continue
+        pieces = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.JoinedStr, ast.Constant)) and node not in pieces:
+                for text in templates(node):
+                    if "<" in text and ">" in text and "=>" not in text:
+                        yield from re.sub(r"<[^>]*>", "\n", text).split("\n")
+        for called, call in calls(tree):
+            shown = [keyword.value for keyword in call.keywords if keyword.arg in ("label", "info", "help_text", "sure")]
+            if called in ("Button", "Accordion", "button"):
+                shown += call.args[:1]
+            for expression in shown:
+                yield from templates(expression)
+
+
+def sentences() -> Iterator[str]:
+    """Whatever has two words in the modules that make what the tab shows."""
+    for name, tree in modules():
+        if name not in SPEAKING:
+            continue
+        holders = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        bodies = [node.body for node in ast.walk(tree) if isinstance(node, holders)]
+        silent = {id(line.value) for body in bodies for line in body if isinstance(line, ast.Expr)}
+        silent |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        silent |= {id(part) for called, call in calls(tree) if called in ("debug", "info", "exception", "warning") for part in call.args}
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.JoinedStr, ast.Constant)) and id(node) not in silent:
+                yield from (text for text in templates(node) if re.search("[a-z,] [a-z]", text) and not re.search("[<>=]", text))
+
+
+def of_the_settings() -> Iterator[str]:
+    for leaf in codec.all_leaves().values():
+        about = leaf.about
+        yield f"{about.label} ({about.unit})" if about.unit else about.label
+        yield about.help
+
+
+def piece(text: str) -> bool:
+    """Whether the text is a part of an entry: it is put together with others before it is shown."""
+    bare = re.sub(r"\{value[^}]*\}|\{limit[^}]*\}", "{}", text).strip(" ·").removeprefix("{} ")
+    return any(bare in key for key in TABLE)
+
+
+def covered(text: str) -> bool:
+    """Whether the page's script finds the text, whole or in its parts."""
+    bare = text.strip()
+    if not re.search("[A-Za-z]", bare.replace("{}", "")) or bare in TABLE:
+        return True
+    parts = next((found for joint in JOINTS if len(found := re.split(joint, bare)) > 1), [])
+    return bool(parts) and all(covered(part) for part in parts)
+
+
+@pytest.mark.parametrize("found", [messages, on_the_screen, sentences, of_the_settings])
+def test_everything_that_is_said_has_a_translation(found):
+    texts = list(found())
+    assert len(texts) > 60
+    missing = [text for text in dict.fromkeys(texts) if not covered(text)]
+    if found is sentences:
+        missing = [text for text in missing if text not in NOT_SHOWN and not piece(text)]
+    assert missing == []
+
+
+def test_a_text_without_an_entry_is_noticed():
+    assert not covered("Nobody has translated this sentence.") and covered("Trigger word: {} is gone.")
+
+
+def test_nothing_is_filled_in_that_is_not_there():
+    for text, into in TABLE.items():
+        places = re.findall(r"\{(\d*)\}", into)
+        given = text.count("{}")
+        assert all(int(place) < given for place in places if place), text
+        assert sum(place == "" for place in places) <= given, text
+
+
+def test_every_entry_is_chinese_or_a_name():
+    english = [text for text, into in TABLE.items() if not re.search("[\u4e00-\u9fff]", into)]
+    assert set(english) <= {"LoRA", "DreamBooth", "Alpha", "Min-SNR gamma", "lora", "loha", "lokr", "unet", "★ {}"}
