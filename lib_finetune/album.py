@@ -31,7 +31,7 @@ class Album:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._looks = Looks()
+        self._looks = Looks(host.face)
         self._seen: dict[str, tuple[PictureView, Path]] = {}
 
     def keep(self, dropped: Sequence[tuple[str, bytes]], folder: str = "") -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,8 +138,13 @@ class DatasetView:
 class Looks:
     """What was seen of pictures, kept while the program runs, so that a second view of a folder is fast."""
 
-    def __init__(self) -> None:
+    def __init__(self, face: Callable[[Image.Image], tuple[float, float] | None] | None = None) -> None:
+        """
+        Args:
+            face: `ports.Host.face`; without it a crop around the face is one around what stands out.
+        """
         self.examined = Remembered(examined)
+        self.faces = Remembered(lambda path: examined(path, face))
         self.look = Remembered(look_at)
 
 
@@ -199,7 +204,7 @@ def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[
 
 
 def _readable(settings: Settings, looks: Looks) -> Dataset:
-    found = build.dataset(settings, looks.examined)
+    found = build.dataset(settings, looks.faces if settings.data.crop == "face" else looks.examined)
     build.data_plan(settings, found)  # reads the templates
     return found
 

@@ -282,6 +282,13 @@ class Host(Protocol):
             HostError: it cannot say so.
         """
 
+    def face(self, image: Image.Image) -> tuple[float, float] | None:
+        """Where the largest face of an RGB picture is, as shares 0..1 of width and height; None without a face. Any thread, no turn.
+
+        Raises:
+            InputError: there is no face finder here.
+        """
+
     def memory(self) -> MemoryUse:
         """Device memory now and at its peak since the last `remember`."""
 

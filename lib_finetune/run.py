@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings, keeps_states, teaches_word
 from lib_finetune.config.validation import validate
 from lib_finetune.data.fingerprint import fingerprint
+from lib_finetune.data.scan import examined
 from lib_finetune.engine import randomness, state
 from lib_finetune.engine.agenda import Agenda
 from lib_finetune.engine.turns import Turns
@@ -169,7 +171,8 @@ class Run:
 
         collect(lambda: validate(self._given))
         if self._given.data.images.strip():
-            found = collect(lambda: build.dataset(self._given))
+            look = partial(examined, face=self._host.face) if self._given.data.crop == "face" else examined
+            found = collect(lambda: build.dataset(self._given, look))
         if not any(problem.field == "name" for problem in problems):
             collect(self._check_output)
             if teaches_word(self._given):

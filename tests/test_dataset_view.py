@@ -39,6 +39,25 @@ def kinds(picture):
     return [flag.kind for flag in picture.flags]
 
 
+def test_a_crop_around_the_face_keeps_it(folder, tools):
+    place = {"a": (1.0, 0.5), "b": None}
+    looks = Looks(face=lambda image: place["a" if image.width > image.height else "b"])
+    crops = {}
+    for crop in ("centre", "focal", "face"):
+        found = seen(folder, tools, looks, data__trigger="zxq", data__crop=crop, data__buckets="false")
+        crops[crop] = [picture.crop for picture in found.pictures]
+    wide, tall = crops["face"]
+    assert wide[2] == 900 and wide != crops["focal"][0]
+    assert tall == crops["focal"][1], "without a face, what stands out"
+
+
+def test_a_crop_around_the_face_without_a_finder_is_refused(folder, tools, tmp_path):
+    host = FakeHost(tmp_path / "host")
+    with pytest.raises(InputError, match="inside the WebUI only") as caught:
+        seen(folder, tools, Looks(host.face), data__trigger="zxq", data__crop="face")
+    assert [problem.field for problem in caught.value.problems] == ["data.crop"]
+
+
 def test_captions_are_those_of_the_run(folder, tools):
     found = seen(folder, tools, data__trigger="zxq", data__class_word="cat")
     assert [picture.caption for picture in found.pictures] == ["zxq, a cat on a chair", "a photo of zxq cat"]

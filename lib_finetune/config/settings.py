@@ -70,7 +70,11 @@ class Data:
         True, "Aspect-ratio buckets", "Keep each picture's shape (in steps of 64 px) instead of cutting all to a square."
     )
     crop: str = setting(
-        "centre", "Crop", "Which part is kept where a picture does not fit its bucket.", choices=("centre", "random", "focal")
+        "centre",
+        "Crop",
+        "Which part is kept where a picture does not fit its bucket: focal: what stands out; face: the largest face that the WebUI's finder "
+        "sees.",
+        choices=("centre", "random", "focal", "face"),
     )
     flip: bool = setting(False, "Mirror", "Also train on mirrored pictures. Leave off for faces and anything with text.")
     max_tokens: int = setting(

@@ -13,7 +13,7 @@ from lib_finetune.data.images import leftover_px, position_around
 from lib_finetune.data.order import Order, Walk
 from lib_finetune.data.scan import Picture
 
-CROPS = ("centre", "random", "focal")
+CROPS = ("centre", "random", "focal", "face")
 _RANDOM_POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)  # few, so that the encoded pictures to be cached stay few
 
 
@@ -68,7 +68,7 @@ class Plan:
         buckets: False cuts all to the square.
         batch: pictures in a batch, class pictures not counted.
         seed: the same seed gives the same items.
-        crop: "centre", "random" (one of five places along the side that is too long) or "focal" (around `Picture.focus`).
+        crop: "centre", "random" (one of five places along the side that is too long) or "focal" or "face" (around `Picture.focus`).
         flip: mirror at random.
         trigger, class_word, template: see `captions.final_caption`.
         class_template: the same of class pictures; None takes ``template``.
@@ -226,7 +226,7 @@ class Plan:
             if self.crop == "random":
                 x, y = leftover_px(picture.width_px, picture.height_px, size)
                 position = (chance if x >= 1.0 else 0.5, chance if y >= 1.0 else 0.5)
-        if self.crop == "focal":
+        if self.crop in ("focal", "face"):
             position = position_around(picture.focus, picture.width_px, picture.height_px, size)
         return Variant(index, prior, size, (round(position[0], 4), round(position[1], 4)), flip)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lib_finetune.data.images import UnreadablePictureError, examine, focal_position
+from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position
 from lib_finetune.errors import InputError, Problem
 
 CAPTION_KINDS = (".txt", ".caption")  # the first one found wins
@@ -116,16 +116,24 @@ class Examined:
     focus: tuple[float, float]
 
 
-def examined(path: Path) -> Examined | str:
-    """What decoding the picture tells of it, or the reason why it is broken."""
+def examined(path: Path, face: Callable[[Image.Image], tuple[float, float] | None] | None = None) -> Examined | str:
+    """What decoding the picture tells of it, or the reason why it is broken.
+
+    Args:
+        face: finds a face to look at instead of what stands out.
+
+    Raises:
+        InputError: as ``face``.
+    """
     try:
         data = path.read_bytes()
         size, thumbnail = examine(data)
+        found = face(decode(data)) if face else None
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
     except UnreadablePictureError as error:
         return str(error)
-    return Examined(size, hashlib.sha256(data).hexdigest(), focal_position(thumbnail))
+    return Examined(size, hashlib.sha256(data).hexdigest(), found or focal_position(thumbnail))
 
 
 def scan(

@@ -227,6 +227,14 @@ class HeadlessHost:
         """
         raise HostError(f"There is no {captioner} here: the WebUI has interrogators.")
 
+    def face(self, image: Image.Image) -> tuple[float, float] | None:
+        """See `Host.face`.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError([Problem("data.crop", "Faces are found inside the WebUI only. Choose focal.")])
+
     def memory(self) -> MemoryUse:
         """See `Host.memory`."""
         return memory.use(self._device)

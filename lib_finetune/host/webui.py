@@ -1,6 +1,6 @@
 """The WebUI as a host: its loaded checkpoint, its queue, its folders and its own loaders.
 
-Threads: `paths`, `device`, `checkpoint`, `refusals`, `text_tools` and `memory` may be asked from any thread (`checkpoint`,
+Threads: `paths`, `device`, `checkpoint`, `refusals`, `text_tools`, `captioners`, `face` and `memory` may be asked from any thread (`checkpoint`,
 `refusals` and `text_tools` wait while the WebUI loads its first checkpoint). All else belongs to the job's thread, and
 everything but `between_turns` and `card_picture` takes the turn, so none of it may be called inside a lease.
 """
@@ -18,7 +18,7 @@ import torch
 
 from lib_finetune.errors import CheckpointChangedError, FinetuneError, OutOfMemoryError
 from lib_finetune.export import card as cards
-from lib_finetune.host import memory, webui_borrowing, webui_captions, webui_files, webui_loading, webui_picture, webui_weights
+from lib_finetune.host import memory, webui_borrowing, webui_captions, webui_faces, webui_files, webui_loading, webui_picture, webui_weights
 from lib_finetune.host.webui_borrowing import Borrowing
 from lib_finetune.host.webui_loading import await_model, loaded_model
 from lib_finetune.host.webui_modules import webui
@@ -212,6 +212,14 @@ class WebuiHost:
         await_model()
         with self._turn.held():
             return webui_captions.describe(captioner, image)
+
+    def face(self, image: Image.Image) -> tuple[float, float] | None:
+        """See `Host.face`.
+
+        Raises:
+            InputError: the WebUI's face finder cannot be used.
+        """
+        return webui_faces.face(image)
 
     def memory(self) -> MemoryUse:
         """See `Host.memory`."""
