@@ -10,6 +10,7 @@ from typing import Any
 from lib_finetune.ui.html import picture_url
 
 _WIDTH, _HEIGHT, _MARGIN = 560, 180, 34
+_SMALL, _LOW = 150, 44
 _STAGES = {
     "bind": "borrowing the model",
     "cache": "encoding pictures",
@@ -105,13 +106,22 @@ def previews(job: str, found: Sequence[Mapping[str, Any]], key: str) -> str:
 
 
 def _watch(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """The last value of each figure of the watch on side effects, with its way there."""
-    lines = [
-        f"{escape(name)}: {' → '.join(f'{value:.3g}' for _, value in points[-6:])} (step {points[-1][0]})"
-        for name, points in curves.items()
-        if points
-    ]
-    return f'<div class="finetune-figures finetune-watch">{"<br>".join(lines)}</div>' if lines else ""
+    """A small curve of each figure of the watch on side effects, from nothing at the bottom, with its last value."""
+    shown = "".join(_small_curve(name, points) for name, points in curves.items() if points)
+    return f'<div class="finetune-watch">{shown}</div>' if shown else ""
+
+
+def _small_curve(name: str, points: Sequence[tuple[int, float]]) -> str:
+    last = points[-1][0]
+    high = max(*(value for _, value in points), 1e-6)
+    places = [(_SMALL * step / max(last, 1), _LOW - (_LOW - 4) * max(value, 0.0) / high) for step, value in points]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    marks = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2"/>' for x, y in places)
+    drawn = f'<polyline class="finetune-smooth" points="{line}"/>{marks}'
+    return (
+        f'<figure><svg class="finetune-curve" viewBox="-4 0 {_SMALL + 8} {_LOW + 4}" role="img" aria-label="{escape(name)}">{drawn}</svg>'
+        f"<figcaption><span>{escape(name)}</span> <b>{points[-1][1]:.3g}</b></figcaption></figure>"
+    )
 
 
 def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]], held_out: Sequence[tuple[int, float]] = ()) -> str:

@@ -105,3 +105,11 @@ def test_only_the_newest_request_of_a_page_goes_through():
     for thread in threads:
         thread.join()
     assert done[0] == (1, True) and dict(done)[3] is True and dict(done)[2] is False
+
+
+def test_each_figure_of_the_watch_has_its_curve():
+    from lib_finetune.ui.status import _watch
+
+    drawn = _watch({"colour drift": [(100, 2.0), (200, 8.0)], "class change": [(100, 0.1)], "other change": []})
+    assert drawn.count("<svg") == 2 and "<b>8</b>" in drawn and "<b>0.1</b>" in drawn
+    assert _watch({}) == ""
