@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
 from collections.abc import Mapping
@@ -35,7 +36,17 @@ def read(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torc
 
 
 def sha256(path: Path) -> str:
-    """Of the file's bytes, lower-case hex; the WebUI's model hash is its first 10 digits."""
+    """Of the file's bytes, lower-case hex; the WebUI's model hash is its first 10 digits. Read once while the file stays as it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = path.stat()
+    return _sha256(path, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(path: Path, _state: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
