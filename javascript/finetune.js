@@ -13,14 +13,27 @@
     }
 
     // Buttons inside our HTML: what they ask for goes through a hidden field and a hidden button, so that the page's own login holds.
+    // One after the other, for all of them share the field.
+    const asked = [];
+    let asking = false;
     function ask(name, given, then) {
+        asked.push([name, given, then]);
+        if (!asking) askNext();
+    }
+    function askNext() {
         const field = part("action")?.querySelector("textarea, input");
-        if (!field) return;
+        const [name, given, then] = asked.shift() || [];
+        asking = Boolean(field && name);
+        if (!asking) return;
         // The number makes two equal wishes differ, or gradio would not notice the second one.
         write(field, JSON.stringify({do: name, given: given, at: Date.now()}));
         setTimeout(() => {
             part("act").click();
-            setTimeout(() => part(then || "refresh")?.click(), 400);
+            setTimeout(() => {
+                if (then) then();
+                else part("refresh")?.click();
+                askNext();
+            }, 400);
         }, 50);
     }
 
@@ -64,16 +77,18 @@
             choose(card.dataset.method);
         }
     });
-    // What is typed in a caption is kept here until it is sent: the pictures may be shown anew while somebody types.
+    // A caption is sent a while after the last key. The pictures are looked at again, for the text as it is read and its tokens, only
+    // when nobody is writing any more: what is shown anew would take the cursor and what was typed meanwhile.
     const typed = new Map();
     let sending = 0;
+    let stale = false;
+    const writing = () => document.activeElement?.matches(".finetune-caption");
     function sendCaptions() {
         clearTimeout(sending);
-        const [picture, text] = typed.entries().next().value || [];
-        if (picture === undefined) return;
-        typed.delete(picture);
-        ask("caption", {picture: picture, text: text}, "look");
-        if (typed.size) sending = setTimeout(sendCaptions, 1000);
+        for (const [picture, text] of typed) {
+            ask("caption", {picture: picture, text: text}, () => { stale = true; });
+        }
+        typed.clear();
     }
     function onCaption(event, wait) {
         const caption = event.target.closest?.(".finetune-caption");
@@ -84,6 +99,22 @@
     }
     document.addEventListener("input", (event) => onCaption(event, 2000));
     document.addEventListener("change", (event) => onCaption(event, 0));
+    function lookWhenWritten() {
+        if (!stale || writing() || typed.size || asking) return;
+        stale = false;
+        part("look")?.click();
+    }
+    // Where the pictures were scrolled to, for when they are shown anew.
+    let scrolled = 0;
+    document.addEventListener("scroll", (event) => {
+        if (event.target.matches?.(".finetune-tiles")) scrolled = event.target.scrollTop;
+    }, true);
+    function keepScrolled(gallery) {
+        new MutationObserver(() => {
+            const tiles = gallery.querySelector(".finetune-tiles");
+            if (tiles && tiles.scrollTop !== scrolled) tiles.scrollTop = scrolled;
+        }).observe(gallery, {childList: true, subtree: true});
+    }
 
     // Settings that differ from their defaults are marked, with a button that brings the default back.
     function markChanged() {
@@ -130,11 +161,13 @@
         if (!seen && panel.offsetParent !== null) {
             seen = true;
             part("first")?.click();
+            keepScrolled(part("gallery"));
         }
         const captioned = panel.querySelector("[data-look]")?.dataset.look || "";
         if (captioned && captioned !== looked) part("look")?.click();
         looked = captioned;
         markChanged();
+        lookWhenWritten();
         // While a job runs, also when another tab is looked at: its end is to be seen there.
         if (document.hidden || (panel.offsetParent === null && !running)) return;
         button.click();

@@ -34,7 +34,16 @@
     // Several told in one text: figures between dots, a label and what is said of it, sentence after sentence, a list.
     const JOINTS = [/(\s·\s)/, /((?<=[.!?…])\s+(?=\S))/, /(:\s)/, /(;\s)/, /(,\s)/];
 
+    const remembered = new Map();
     function translated(text) {
+        if (!remembered.has(text)) {
+            if (remembered.size > 5000) remembered.clear();
+            remembered.set(text, translate(text));
+        }
+        return remembered.get(text);
+    }
+
+    function translate(text) {
         const timed = text.match(/^(\d\d:\d\d:\d\d )(.+)$/s);  // a line of the log
         if (timed) return timed[1] + translated(timed[2]);
         const bare = text.trim();

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.files import at_home
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Folders:
         """
         if self.allowed is None or not path.strip():
             return
-        real = Path(path).expanduser().resolve()
+        real = at_home(path).resolve()
         if not any(real == folder or folder in real.parents for folder in (one.resolve() for one in self.allowed)):
             raise InputError([Problem(field_name, f"{path} lies outside the folders that may be used from other machines. {self.how}")])
 

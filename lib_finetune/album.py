@@ -34,12 +34,13 @@ class Album:
         self._looks = Looks(host.face)
         self._seen: dict[str, tuple[PictureView, Path]] = {}
 
-    def keep(self, dropped: Sequence[tuple[str, bytes]], folder: str = "") -> Path:
+    def keep(self, dropped: Sequence[tuple[str, bytes]], folder: str = "", into: str = "") -> Path:
         """Put dropped pictures and captions into a dataset folder; returns it.
 
         Args:
             dropped: (name, content).
             folder: name of the dataset folder, "" for a new one.
+            into: a folder; where it is a dataset folder of ours, they are added to it instead.
 
         Raises:
             InputError: a file is neither picture nor caption, or none was sent.
@@ -50,9 +51,12 @@ class Album:
             said = f"{', '.join(wrong)}: neither picture nor caption file." if wrong else "No pictures were sent."
             kinds = ", ".join(kind[1:] for kind in _PICTURES)
             raise InputError([Problem("data.images", f"{said} Pictures are {kinds}; captions are txt files of the same name.")])
-        place = self._host.paths.data / "datasets" / (safe_name(folder) or time.strftime("%Y%m%d-%H%M%S"))
+        ours = self._host.paths.data / "datasets"
+        place = ours / (safe_name(folder) or time.strftime("%Y%m%d-%H%M%S"))
+        if into.strip() and Path(into).resolve().parent == ours.resolve() and Path(into).is_dir():
+            place = Path(into)
         for name, content in dropped:
-            write_atomically(place / Path(name.replace("\\", "/")).name, content)
+            write_atomically(_free(place / Path(name.replace("\\", "/")).name, content), content)
         return place
 
     def view(self, settings: Settings) -> dict[str, Any]:
@@ -116,6 +120,14 @@ class Album:
         if token not in self._seen:
             raise InputError([Problem("picture", "This picture is not known any more. Look at the folder again.")])
         return self._seen[token]
+
+
+def _free(path: Path, content: bytes) -> Path:
+    """The path, or with a number behind the name where another picture has it; captions are replaced."""
+    found, number = path, 2
+    while path.suffix.lower() in _PICTURES and found.is_file() and found.read_bytes() != content:
+        found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return found
 
 
 def _changed(path: str) -> int:

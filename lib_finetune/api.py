@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Body, FastAPI, File, HTTPException, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import APIRoute
 
@@ -42,6 +43,8 @@ class _Route(APIRoute):
         async def told(request: Request) -> Response:
             try:
                 return await handle(request)
+            except RequestValidationError as error:
+                return _problems(422, [{"field": ".".join(map(str, one["loc"][1:])), "message": one["msg"]} for one in error.errors()])
             except InputError as error:
                 return _problems(422, [dataclasses.asdict(problem) for problem in error.problems])
             except FinetuneError as error:
@@ -145,7 +148,19 @@ def _job(router: APIRouter, desk: Callable[[], Desk], guard: Guard) -> None:
 
     @router.get("/jobs/{name}", summary="A job", dependencies=may)
     def job(name: str) -> dict[str, Any]:
-        return desk().job(desk().jobs.find(name))
+        return {**desk().job(desk().jobs.find(name)), "states": desk().kept_states(name)}
+
+    @router.get(
+        "/jobs/{name}/files/{kind}",
+        summary="The result itself: lora, checkpoint or embedding",
+        dependencies=may,
+        response_class=FileResponse,
+    )
+    def result_file(name: str, kind: str) -> Response:
+        found = desk().jobs.find(name).record.files.get(kind)
+        if found is None or not Path(found).is_file():
+            raise HTTPException(404, "The job has no such file.")
+        return FileResponse(found, media_type="application/octet-stream", filename=Path(found).name)
 
     @router.get("/jobs/{name}/events", summary="What was said and measured since", dependencies=may)
     def events(name: str, line: int = 0, step: int = 0) -> dict[str, Any]:

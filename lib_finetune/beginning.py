@@ -10,6 +10,7 @@ from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings, patches, teaches_word
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import bundled_word, lora_file
+from lib_finetune.files import at_home
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def file_of(settings: Settings) -> Path | None:
     """The file, where one is named and the method has patches."""
     given = settings.network.start.strip()
-    return Path(given).expanduser() if given and patches(settings) else None
+    return at_home(given) if given and patches(settings) else None
 
 
 def problems(settings: Settings) -> list[Problem]:

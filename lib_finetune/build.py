@@ -47,6 +47,7 @@ from lib_finetune.errors import InputError, Problem
 from lib_finetune.evaluate.validation import DRAWS, Validation
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
+from lib_finetune.files import at_home
 from lib_finetune.maths import rates
 from lib_finetune.maths.noise import step_seed
 from lib_finetune.methods.denoising import Denoiser, Objective, PriorPrediction
@@ -128,7 +129,7 @@ def dataset(settings: Settings, look: Callable[[Path], Examined | str] = examine
     for field, folder in (("images", settings.data.images), ("class_images", settings.data.class_images)):
         try:
             if folder:
-                found[field] = scan(Path(folder).expanduser(), field=f"data.{field}", look=look)
+                found[field] = scan(at_home(folder), field=f"data.{field}", look=look)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -163,7 +164,7 @@ def method_problems(settings: Settings) -> list[Problem]:
         if own.template:
             load_templates(own.template, "embedding.template")
         if _is_file(own.init):
-            found = len(embedding_file.read(Path(own.init).expanduser(), "embedding.init"))
+            found = len(embedding_file.read(at_home(own.init), "embedding.init"))
             if found != own.vectors:
                 problems.append(Problem("embedding.vectors", f"{own.vectors}, but {own.init} has {found}. Set it to {found}."))
     except InputError as error:
@@ -483,7 +484,7 @@ def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -
     if not _is_file(own.init):
         ids = ids_of(tools.tokenizer, own.init or settings.data.class_word)
         return first_values(table, ids, own.vectors, settings.training.seed)
-    return _of_width(embedding_file.read(Path(own.init).expanduser(), "embedding.init"), table, own.init, "embedding.init")
+    return _of_width(embedding_file.read(at_home(own.init), "embedding.init"), table, own.init, "embedding.init")
 
 
 def _of_width(stored: torch.Tensor, table: torch.Tensor, name: str, field: str) -> torch.Tensor:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_finetune import __version__, results, sheet, storage, verdict
+from lib_finetune import __version__, results, sheet, states, storage, verdict
+from lib_finetune import record as records
 from lib_finetune.access import Folders
 from lib_finetune.advice import WISHES
 from lib_finetune.album import Album
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 PATHS = ("data.images", "data.class_images", "embedding.init", "embedding.template", "network.start")
 """Settings that name a place on this machine."""
+_FOLDERS = PATHS[:2]
+"""Those that name nothing else; the others may be words too."""
 _COMPARED = {"lora": "lora", "dreambooth": "dreambooth", "textual_inversion": "ti"}
 _WEIGHTS = (0.6, 0.8, 1.0)
 _SHEET_SEEDS = (1, 2)
@@ -79,7 +84,7 @@ class Desk:
         problems: list[Problem] = []
         for path in PATHS:
             text = str(value_at(settings, path))
-            if "/" in text or "\\" in text:
+            if path in _FOLDERS or _names_a_place(text):
                 try:
                     self.folders.check(text, path)
                 except InputError as error:
@@ -180,6 +185,14 @@ class Desk:
         shown = {**job.status(), **{name: record[name] for name in kept}, "choices": made, "call": results.call(job)}
         return {**shown, "method": job.settings.method, "can_go_on": unended or (job.state == "stopped" and self._can_go_on(job))}
 
+    def kept_states(self, name: str) -> list[int]:
+        """Steps of a job whose states more steps can be trained from.
+
+        Raises:
+            InputError: there is no such job.
+        """
+        return list(states.kept(self.jobs.find(name).folder))
+
     def overview(self) -> dict[str, Any]:
         """All jobs, those that wait in their order, errands, and whether the queue is held."""
         return {
@@ -227,6 +240,7 @@ class Desk:
         """
         if not [value for value in values if value.strip()]:
             raise InputError([Problem(path, "No values were given. Write some, separated by commas: 8, 16, 32.")])
+        self._named(settings)
         leaf = path.rpartition(".")[2].replace("_", "-")
         made = []
         for value in (value.strip() for value in values if value.strip()):
@@ -240,11 +254,27 @@ class Desk:
         Raises:
             InputError: one of the jobs will not do; nothing was queued.
         """
+        self._named(settings)
         made = [dataclasses.replace(settings, method=method, name=f"{settings.name}-{end}") for method, end in _COMPARED.items()]
         return self._together(made)
 
+    @staticmethod
+    def _named(settings: Settings) -> None:
+        """
+        Raises:
+            InputError: the results' common name is empty.
+        """
+        if not settings.name.strip():
+            raise InputError([Problem("name", "is empty. Give the result a name, for example my-cat.")])
+
     def _together(self, made: Sequence[Settings]) -> list[Job]:
         problems: list[Problem] = []
+        names = Counter(settings.name for settings in made)
+        busy = {job.settings.name for job in self.jobs.all() if not job.ended}
+        problems += [
+            Problem("name", f"{name} would be made {count} times. Give each value once.") for name, count in names.items() if count > 1
+        ]
+        problems += [Problem("name", f"{name} is running or waits already. Choose another name.") for name in names if name in busy]
         for settings in made:
             try:
                 self.jobs.check(self.allowed(settings))
@@ -271,13 +301,15 @@ class Desk:
         folder = self.host.paths.data / "runs" / name
         settings = settings_of(folder)
         assert settings is not None  # unfinished() lists those whose settings can be read
-        return self.jobs.submit(settings, folder)
+        before = records.read(folder)
+        return self.jobs.submit(settings, folder, before.group if before else "")
 
-    def _can_go_on(self, job: Job) -> bool:
-        return job.folder in unfinished(self.host)
+    @staticmethod
+    def _can_go_on(job: Job) -> bool:
+        return (job.folder / states.STATE).is_file()
 
     def more(self, name: str, steps: int, step: int | None = None) -> Job:
-        """Train a job's result for more steps, from a state that was kept: the last one, or that of a step.
+        """Train a job's result for more steps, from a state that was kept: that of ``step``, else of the point that was picked, else the last.
 
         Raises:
             InputError: no such job, or no state was kept; then from its file alone, what to set is said.
@@ -285,6 +317,8 @@ class Desk:
         job = self.jobs.find(name)
         new = self.jobs.free_name(job.settings.name, job.settings.method)
         folder = new_folder(self.host, new)
+        if step is None and job.record.picked in states.kept(job.folder):
+            step = job.record.picked
         settings, folder = further(self.host, job.settings, job.folder, step, steps, new, folder)
         return self.jobs.submit(settings, folder)
 
@@ -441,6 +475,14 @@ class Desk:
         return freed
 
 
+def _names_a_place(text: str) -> bool:
+    """Whether a text means a file or folder here, rather than words."""
+    try:
+        return text.startswith(("~", ".")) or "/" in text or "\\" in text or Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _figures(job: Job) -> str:
     files = [Path(path) for path in job.record.files.values()]
     size = sum(path.stat().st_size for path in files if path.is_file())
@@ -452,10 +494,12 @@ def _figures(job: Job) -> str:
 
 
 _DESKS: dict[str, Desk] = {}
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def desk(key: str, make_host: Callable[[], Host], folders: Callable[[], Folders]) -> Desk:
     """The one desk of this process for ``key``: packages survive the WebUI's Reload UI, so jobs are found again after it."""
-    if key not in _DESKS:
-        _DESKS[key] = Desk(Jobs(make_host()), folders())
-    return _DESKS[key]
+    with _ONE_AT_A_TIME:
+        if key not in _DESKS:
+            _DESKS[key] = Desk(Jobs(make_host()), folders())
+        return _DESKS[key]

@@ -55,7 +55,7 @@ class Errand:
             self.result = self.work(self)
             self.state = STOPPED if self.stop_asked() else READY
         except InputError as error:
-            self.message, self.state = " ".join(problem.message for problem in error.problems), FAILED
+            self.message, self.state = " ".join(str(problem) for problem in error.problems), FAILED
         except FinetuneError as error:
             self.message, self.state = str(error), FAILED
         except Exception as error:  # noqa: BLE001  an edge: shown or logged

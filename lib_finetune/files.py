@@ -70,3 +70,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def at_home(text: str) -> Path:
+    """A path as a person writes it, ``~`` their home; that of a user who does not exist is taken by the letter."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

@@ -18,7 +18,7 @@ from lib_finetune import previews
 from lib_finetune.config.settings import Settings
 from lib_finetune.ports import PreviewRow, StepReport
 from lib_finetune.product import products_of
-from lib_finetune.record import Record
+from lib_finetune.record import FILE, Record
 from lib_finetune.run import PAUSED, STATE
 
 _log = logging.getLogger(__name__)
@@ -172,6 +172,9 @@ class Job:
         with self._lock:
             kinds = [product.kind for product in products_of(self.settings)]
             self.by_step = {step: dict(zip(kinds, files, strict=True)) for step, files in points}
+            self.record.points = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in self.by_step.items()}
+        if (self.folder / FILE).is_file():  # so that they are known when this program is killed
+            self.record.save(self.folder)
 
     def recall(self) -> None:
         """Find the previews and figures of an earlier session in the folder."""

@@ -104,6 +104,10 @@ class Jobs:
         """Those that wait, next first."""
         return [job for job in self.all() if job.state == QUEUED]
 
+    def ahead_of(self, job: Job) -> int:
+        """How many jobs run or wait before this one."""
+        return sum(not other.ended and other is not job and other.record.place < job.record.place for other in self.all())
+
     def errands(self) -> list[Errand]:
         """Of this session, oldest first."""
         with self._wake:
@@ -147,10 +151,13 @@ class Jobs:
         Raises:
             InputError: one of them does not wait.
         """
-        job, queue = self._waiting(name), self.queue()
-        order = [other for other in queue if other is not job]
-        order.insert(order.index(self._waiting(before)) if before else len(order), job)
         with self._wake:
+            job, queue = self._waiting(name), self.queue()
+            order = [other for other in queue if other is not job]
+            ahead = self._waiting(before) if before and before != name else None
+            if before == name:
+                return
+            order.insert(order.index(ahead) if ahead else len(order), job)
             for moved, place in zip(order, sorted(other.record.place for other in queue), strict=True):
                 moved.record.place = place
                 self._keep(moved)
@@ -231,16 +238,20 @@ class Jobs:
     def _execute(self, job: Job) -> None:
         job.record.started = time.time()
         self._keep(job)
+        run = Run(job.settings, self.host, job.folder, job, job)
         try:
             if job.stop_asked():
                 self._end(job, DISCARDED, "Stopped before it began.")
                 return
-            result: Result = Run(job.settings, self.host, job.folder, job, job).execute()
+            result: Result = run.execute()
             job.file, job.record.steps = result.file, result.steps
             job.record.files = {kind: str(path) for kind, path in result.files.items()}
             self._end(job, result.outcome, _ending(result))
         except FinetuneError as error:
             job.say(str(error))
+            if run.rescued is not None:
+                job.record.steps, files = run.rescued
+                job.record.files, job.file = {kind: str(path) for kind, path in files.items()}, next(iter(files.values()))
             self._end(job, FAILED, str(error))
         except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.exception("The job %s failed", job.folder.name)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib_finetune.errors import InputError, Problem, SaveError
+from lib_finetune.export import lora_file
 from lib_finetune.files import write_atomically
 from lib_finetune.job import Job
 from lib_finetune.model import tensor_file
 from lib_finetune.ports import Host
-from lib_finetune.product import product_of
+from lib_finetune.product import product_of, products_of
 
 _BESIDE = (".json", ".yaml", ".png", ".preview.png", ".txt", ".description.txt")
 """Files that belong to a result, by what follows its stem."""
@@ -53,16 +54,17 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
     if not job.ended or step not in made:
         known = ", ".join(str(one) for one in made) or "none"
         raise InputError([Problem("step", f"{job.settings.name} has no file of step {step}. There are: {known}.")])
-    final = {kind: Path(path) for kind, path in job.record.files.items()}
+    final = {kind: Path(path) for kind, path in job.record.files.items()} or _targets(job, host)
     others = {one: files for one, files in made.items() if one not in (step, job.record.steps)}
     if step != job.record.steps:
-        if job.record.steps in made:
+        if job.record.files and job.record.steps in made:
             others[job.record.steps] = _set_aside(final, job.record.steps)
             _remove(final, host, card_too=False)  # what the host remembers of this name is the old file
         for kind, path in made[step].items():
             _rename(path, final[kind])
         _remove(made[step], host)
         job.record.steps, job.record.picked = step, step
+    job.file, job.record.files = next(iter(final.values())), {kind: str(path) for kind, path in final.items()}
     if delete_others:
         for files in others.values():
             _remove(files, host)
@@ -71,6 +73,18 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
     job.record.points = {str(one): {kind: str(path) for kind, path in files.items()} for one, files in others.items()}
     job.record.save(job.folder)
     return final
+
+
+def _targets(job: Job, host: Host) -> dict[str, Path]:
+    """Where the result of a job that ended without one goes.
+
+    Raises:
+        InputError: a file of that name is there.
+    """
+    found = {product.kind: product.target(host.paths, job.settings, job.settings.name) for product in products_of(job.settings)}
+    for path in found.values():
+        lora_file.refuse_taken(path, overwrite=job.settings.saving.overwrite)
+    return found
 
 
 def _remove(files: Mapping[str, Path], host: Host, *, card_too: bool = True) -> None:

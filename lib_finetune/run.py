@@ -129,6 +129,8 @@ class Run:
         self._files: dict[str, Path] = {}
         self._info: CheckpointInfo | None = None
         self.restoration = Restoration()
+        self.rescued: tuple[int, dict[str, Path]] | None = None
+        """The step and the files that were written when the training failed, if any."""
 
     def execute(self) -> Result:
         """Run to the end.
@@ -484,8 +486,9 @@ class Run:
     def _with_last_good(self, settings: Settings, assembly: build.Assembly, error: DivergedError) -> FinetuneError:
         step = assembly.trainer.ledger.good_step
         if step:
-            path = _main(self._write(settings, assembly, settings.name, step, assembly.trainer.ema.applied()))
-            self._sink.say(f"{path.name} holds step {step}, the last good one.")
+            files = self._write(settings, assembly, settings.name, step, assembly.trainer.ema.applied())
+            self.rescued = (step, files)
+            self._sink.say(f"{_main(files).name} holds step {step}, the last good one.")
         return error
 
     # -- files -----------------------------------------------------------------------------------------------------

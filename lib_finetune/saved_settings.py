@@ -14,7 +14,7 @@ from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.files import write_atomically
+from lib_finetune.files import at_home, write_atomically
 from lib_finetune.model import checkpoint_file
 from lib_finetune.product import product_of
 from lib_finetune.run import SETTINGS, settings_of
@@ -217,7 +217,7 @@ def _of_run(file: Path, data: Path) -> Restored:
             f"{file.name} cannot tell its settings, and no run of this name is left in {data / 'runs'}. Only .safetensors files tell them."
         )
         raise InputError([Problem("file", said)])
-    gone = [path for path in _FOLDERS if value_at(found, path) and not Path(value_at(found, path)).expanduser().is_dir()]
+    gone = [path for path in _FOLDERS if value_at(found, path) and not at_home(value_at(found, path)).is_dir()]
     return Restored(found, tuple(f"{path}: the folder {value_at(found, path)} is gone. Choose it again." for path in gone))
 
 
@@ -234,7 +234,7 @@ def _place(data: Path, settings: Settings, path: str) -> str | None:
     """Where a folder lies, by the newest run of this result's name that had one of that folder's name and finds it still there."""
     name = value_at(settings, path)
     for given in _runs(data):
-        folder = Path(value_at(given, path)).expanduser()
+        folder = at_home(value_at(given, path))
         if given.name == settings.name and folder.name == name and folder.is_dir():
             return str(value_at(given, path))
     return None

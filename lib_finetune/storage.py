@@ -16,7 +16,7 @@ PARTS = {
     "datasets": "dropped pictures and their captions",
     "runs": "runs: logs, saved states, previews; results in the WebUI's folders stay",
     "sheets": "sheets of compared results",
-    "words": "pictures of words, drawn before training",
+    "exported": "exported settings",
 }
 
 

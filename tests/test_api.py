@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -156,6 +157,65 @@ def test_a_sweep_with_a_wrong_value_queues_nothing(served):
     assert served.ask("GET", "/jobs").json()["jobs"] == []
 
 
+def test_a_sweep_that_names_a_value_twice_or_has_no_name_queues_nothing(served):
+    for values, name in ((["2", "2", "4"], "cat"), (["2", "4"], "")):
+        answer = served.ask("POST", "/sweep", json={"settings": served.values(name=name), "path": "network.rank", "values": values})
+        assert answer.status_code == 422 and answer.json()["detail"][0]["field"] == "name"
+    assert served.ask("POST", "/compare", json=served.values(name=" ")).status_code == 422
+    assert served.ask("GET", "/jobs").json()["jobs"] == []
+
+
+def test_a_body_of_the_wrong_form_is_told_by_field(served):
+    name = served.job()
+    answer = served.ask("POST", f"/jobs/{name}/more", json={"steps": "many"})
+    assert answer.status_code == 422 and answer.json()["detail"][0]["field"] == "steps"
+    served.settle(name)
+
+
+def test_the_result_can_be_fetched(served):
+    found = served.settle(served.job())
+    answer = served.ask("GET", f"/jobs/{found['id']}/files/lora")
+    assert answer.status_code == 200 and len(answer.content) == Path(found["file"]).stat().st_size
+    assert served.ask("GET", f"/jobs/{found['id']}/files/checkpoint").status_code == 404
+
+
+def test_more_steps_go_on_from_the_point_that_was_picked(served):
+    found = served.settle(served.job(saving__every_steps="2", saving__states="all"))
+    assert found["states"] == [2, 4]
+    served.ask("POST", f"/jobs/{found['id']}/pick", json={"step": 2})
+    more = served.ask("POST", f"/jobs/{found['id']}/more", json={"steps": 1}).json()["id"]
+    assert served.settle(more)["steps"] == 3
+
+
+def test_a_job_that_failed_can_have_one_of_its_files_as_the_result(served, monkeypatch):
+    from lib_finetune.engine.loop import Trainer
+
+    real = Trainer._one_step
+
+    def fail(self, rates):
+        if self.step == 3:
+            raise RuntimeError("no")
+        return real(self, rates)
+
+    monkeypatch.setattr(Trainer, "_one_step", fail)
+    found = served.settle(served.job(saving__every_steps="2"))
+    assert found["state"] == "failed" and not found["files"] and list(found["choices"]) == ["2"]
+    answer = served.ask("POST", f"/jobs/{found['id']}/pick", json={"step": 2})
+    assert answer.status_code == 200 and answer.json()["lora"].endswith("cat.safetensors")
+    now = served.ask("GET", f"/jobs/{found['id']}").json()
+    assert now["steps"] == 2 and now["call"] == "<lora:cat:0.8> zxq cat"
+
+
+def test_pictures_of_one_name_are_both_kept_and_more_can_be_added(served):
+    red, blue = (io.BytesIO() for _ in range(2))
+    Image.new("RGB", (64, 64), "red").save(red, "PNG")
+    Image.new("RGB", (64, 64), "blue").save(blue, "PNG")
+    place = served.desk.album.keep([("a/IMG.png", red.getvalue()), ("b/IMG.png", blue.getvalue())])
+    assert {path.name for path in place.iterdir()} == {"IMG.png", "IMG-2.png"}
+    assert served.desk.album.keep([("IMG.txt", b"red")], into=str(place)) == place
+    assert served.desk.album.keep([("IMG.txt", b"red")], into=str(place.parent / "..")).parent == place.parent
+
+
 def test_pictures_are_sent_and_trained_from(served):
     files = [("files", (path.name, path.read_bytes())) for path in sorted(served.bench.images.iterdir())]
     files.append(("files", ("../../evil.txt", b"a text")))
@@ -263,6 +323,23 @@ def test_folders_elsewhere_are_refused_when_others_can_ask(tmp_path):
     for values in (served.values(), served.values(method="textual_inversion", embedding__init="/etc/secret.pt")):
         answer = served.ask("POST", "/check", json=values)
         assert answer.status_code == 422 and "outside the folders" in answer.text
+
+
+@pytest.mark.parametrize("place", ["~", ".", "..", "~nobody-of-this-name", "tests"])
+def test_a_folder_without_a_slash_is_a_folder_too(tmp_path, place):
+    served = Served(tmp_path, folders=Folders((tmp_path / "open",), "Allow it."))
+    for path in ("/dataset", "/check"):
+        answer = served.ask("POST", path, json=served.values(data__images=place))
+        assert answer.status_code == 422 and "outside the folders" in answer.text
+    assert "outside" in served.ask("POST", "/check", json=served.values(method="textual_inversion", embedding__init=place)).text or (
+        place == "~nobody-of-this-name"
+    )
+
+
+def test_words_are_not_taken_for_folders(tmp_path):
+    served = Served(tmp_path, folders=Folders((tmp_path,), "Allow it."))
+    values = served.values(method="textual_inversion", embedding__init="glass vase", name="zxqvase")
+    assert served.ask("POST", "/check", json=values).json() == {"ok": True}
 
 
 def test_no_picture_outside_its_folder_is_given_out(served):

@@ -162,3 +162,75 @@ def test_events_are_told_once(bench):
     a.say("two")
     assert [line[9:] for line in first["log"]] == ["one"]
     assert [line[9:] for line in a.since(first["line"], 0)["log"]] == ["two"]
+
+
+def test_a_job_cannot_be_moved_before_itself_into_trouble(bench):
+    jobs = Jobs(bench.host())
+    jobs.hold()
+    one, two = (jobs.submit(settings(bench.images, {"name": name})) for name in ("one", "two"))
+    jobs.move(one.folder.name, one.folder.name)
+    assert jobs.queue() == [one, two]
+
+
+def test_what_was_written_when_the_training_failed_is_known(bench, monkeypatch):
+    from lib_finetune.methods.lora import LoraMethod
+
+    real, calls = LoraMethod.loss, []
+
+    def loss(self, batch, generator):
+        calls.append(1)
+        value, report = real(self, batch, generator)
+        return (value * float("nan") if len(calls) > 12 else value), report
+
+    monkeypatch.setattr(LoraMethod, "loss", loss)
+    jobs = Jobs(bench.host())
+    job = jobs.submit(settings(bench.images, {"training.steps": "30"}))
+    settle(jobs, job)
+    assert job.state == "failed" and job.file is not None and job.file.is_file()
+    assert 1 <= job.record.steps <= 12 and job.record.files["lora"] == str(job.file)
+
+
+def test_files_of_the_way_are_known_when_the_program_is_killed(bench, monkeypatch):
+    from lib_finetune import record
+
+    jobs, seen = Jobs(bench.host()), []
+    job = jobs.submit(settings(bench.images, {"saving.every_steps": "2"}))
+    real = type(job).points
+
+    def points(self, found):
+        real(self, found)
+        seen.append(record.read(self.folder).points)
+
+    monkeypatch.setattr(type(job), "points", points)
+    settle(jobs, job)
+    assert any("2" in points for points in seen)
+
+
+def test_a_run_that_goes_on_stays_in_its_group(bench):
+    from lib_finetune.desk import Desk
+
+    desk = Desk(Jobs(bench.host()))
+    job = desk.jobs.submit(settings(bench.images, {"training.steps": "2000"}), group="g")
+    while not job.done:
+        time.sleep(0.01)
+    job.stop(keep=True)
+    settle(desk.jobs, job)
+    again = desk.go_on(job.folder.name)
+    assert again.record.group == "g"
+    again.stop(keep=False)
+    settle(desk.jobs, again)
+
+
+def test_one_desk_for_all_that_ask_at_once(bench):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from lib_finetune import desk
+    from lib_finetune.access import Folders
+
+    def make():
+        time.sleep(0.05)
+        return bench.host()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: desk.desk("together", make, Folders), range(4)))
+    assert all(one is found[0] for one in found)

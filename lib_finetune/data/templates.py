@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.files import at_home
 
 _NOUNS = (
     "a photo of {}",
@@ -49,7 +48,7 @@ def load(name: str, field: str) -> tuple[str, ...]:
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
-    path = Path(name).expanduser()
+    path = at_home(name)
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

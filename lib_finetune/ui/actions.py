@@ -79,9 +79,15 @@ def _more(desk: Any, given: Given) -> str:
     steps = str(given.get("steps") or "").strip()
     if not steps.isdigit() or not int(steps):
         raise InputError([Problem("training.steps", f"{steps!r} is not a number of steps. Write for example 200.")])
-    step = given.get("step")
-    job = desk.more(_job(desk, given).folder.name, int(steps), int(step) if step else None)
+    step = str(given.get("step") or "")
+    job = desk.more(_job(desk, given).folder.name, int(steps), int(step) if step.isdigit() else None)
     return f"{job.settings.name} waits in the queue: {steps} more steps."
+
+
+def _select(desk: Any, given: Given) -> str:
+    job = _job(desk, given)
+    desk.select(job.folder.name)
+    return f"{job.settings.name} is loaded before the next training begins."
 
 
 def _empty(desk: Any, given: Given) -> str:
@@ -103,7 +109,7 @@ _ACTIONS: dict[str, Callable[[Any, Given], str | None]] = {
     "group sheet": _group_sheet,
     "verdict": _verdict,
     "more": _more,
-    "select": lambda desk, given: desk.select(_job(desk, given).folder.name),
+    "select": _select,
     "open": lambda desk, given: desk.open_folder(_job(desk, given).folder.name),
     "stop errand": lambda desk, given: desk.errand(str(given.get("errand"))).stop(),
     "empty": _empty,

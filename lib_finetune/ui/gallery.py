@@ -79,10 +79,12 @@ def _tile(picture: Mapping[str, Any], key: str) -> str:
     origin = f"from {Path(picture['caption_file']).name}" if own else "from the caption template; type to give it one of its own"
     counted = f"{picture['tokens']} tokens" + " · another template each time" * picture["caption_varies"]
     flags = "".join(f'<span class="finetune-flag">{escape(flag["message"])}</span>' for flag in picture["flags"])
+    own_text = (picture["caption_text"] or "") if own else ""
     return (
         f'<figure class="finetune-tile"><img src="{picture_url(key, "thumbnails", picture["token"])}" alt="{name}" loading="lazy">'
         f'<figcaption><b title="{name}">{name}</b><span>{escape(" · ".join(facts))}</span>'
-        f'<textarea class="finetune-caption" rows="3" data-picture="{token}" aria-label="caption of {name}" title="{escape(origin)}">'
-        f"{escape(picture['caption'])}</textarea>"
+        f'<textarea class="finetune-caption" rows="3" data-picture="{token}" aria-label="caption of {name}" title="{escape(origin)}" '
+        f'placeholder="{"" if own else escape(origin)}">{escape(own_text)}</textarea>'
+        f'<span class="finetune-read" translate="no">{escape(picture["caption"])}</span>'
         f'<span class="{"finetune-flag" if picture["over_chunk"] else ""}">{escape(counted)}</span>{flags}</figcaption></figure>'
     )

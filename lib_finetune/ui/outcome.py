@@ -23,7 +23,9 @@ def render(job: Mapping[str, Any] | None, said: str = "") -> str:
 
 def _use(job: Mapping[str, Any]) -> str:
     call = job["call"]
-    if call:
+    if not job["files"]:
+        return "<div>It ended without a result. Make one of its files the result.</div>"
+    if job["method"] != "dreambooth":
         use = (
             f'<button type="button" class="sm primary gradio-button finetune-use"{attributes({"data-call": call})}>Use in txt2img</button>'
         )
@@ -79,4 +81,8 @@ def _judge(job: Mapping[str, Any], said: str) -> str:
 
 def _more(job: Mapping[str, Any]) -> str:
     steps = '<input class="finetune-field" data-field="steps" value="200" aria-label="more steps" size="6">'
-    return f'<div class="finetune-row finetune-asks">{button("Train more steps:", "more", job=job["id"])}{steps}</div>'
+    kept = job.get("states", ())
+    chosen = job["steps"] if job["steps"] in kept else max(kept, default=0)
+    options = "".join(f'<option value="{step}"{" selected" * (step == chosen)}>from step {step}</option>' for step in kept)
+    point = f'<select class="finetune-field" data-field="step" aria-label="from the state of">{options}</select>' if len(kept) > 1 else ""
+    return f'<div class="finetune-row finetune-asks">{button("Train more steps:", "more", job=job["id"])}{steps}{point}</div>'

@@ -184,7 +184,9 @@ class Tab:
         for name in ("kind", "drawn", "method", "wish"):
             self._then_look(parts[name].change, everything, quick)
         self._then_look(parts["look"].click, everything, quick)
-        dropped = parts["files"].upload(self._drop, [parts["files"]], [parts["images"], parts["files"], parts["message"]], **quick)
+        dropped = parts["files"].upload(
+            self._drop, [parts["files"], parts["images"]], [parts["images"], parts["files"], parts["message"]], **quick
+        )
         self._then_look(dropped.then, everything, quick)
         parts["train"].click(self._train, everything, message, **quick)
         parts["forecast"].click(self._forecast, everything, message, **quick)
@@ -199,7 +201,10 @@ class Tab:
             parts[name].click(self._control(name), [], message, **quick)
         left = [parts["left"], parts["go_on"]]
         parts["go_on"].click(self._continue, [parts["left"]], message, **quick).then(self._unfinished, [], left, **quick)
-        parts["act"].click(self._act, [parts["action"], parts["page"], *everything], [parts["message"], *everything], **quick)
+        acted = parts["act"].click(self._act, [parts["action"], parts["page"], *everything], [parts["message"], *everything], **quick)
+        fitting = acted.then(self._applying, everything, self._conditional(), **quick)
+        shown = fitting.then(self._look_if_filled, [parts["page"], *everything], self._seen(), **quick)
+        shown.then(self._cards, [parts["page"], parts["wish"], *everything], [parts["cards"]], **quick)
         parts["measure"].click(self._measure, [], [parts["storage"]], queue=False)
         parts["write_captions"].click(self._write_captions, [parts["captioner"], *everything], message, **quick)
         # javascript/finetune.js presses it. Not `every=`: gradio 3.41 never ends that stream when the page goes away, and
@@ -219,8 +224,14 @@ class Tab:
     def _then_look(self, event: Callable[..., Any], everything: list[Any], quick: dict[str, Any]) -> None:
         """The pictures first, for they are there at once; then the methods' cards, which ask the host."""
         parts = self._parts
-        seen = event(self._look, [parts["page"], *everything], [parts[name] for name in ("found", "gallery", "drawn")], **quick)
+        seen = event(self._look, [parts["page"], *everything], self._seen(), **quick)
         seen.then(self._cards, [parts["page"], parts["wish"], *everything], [parts["cards"]], **quick)
+
+    def _seen(self) -> list[Any]:
+        return [self._parts[name] for name in ("found", "gallery", "drawn")]
+
+    def _conditional(self) -> list[Any]:
+        return [self._parts["more"][path] for path in form.conditional(self._paths)]
 
     def _wire_presets(self, everything: list[Any], quick: dict[str, Any]) -> None:
         parts = self._parts
@@ -231,7 +242,7 @@ class Tab:
             parts["import"].upload(self._import, [parts["import"], *everything], [message, *everything], **quick),
         ]
         for event in filled:
-            self._then_look(event.then, everything, quick)
+            self._then_look(event.then(self._applying, everything, self._conditional(), **quick).then, everything, quick)
         parts["save_preset"].click(self._save_preset, [parts["preset_name"], *everything], names, **quick)
         parts["delete_preset"].click(self._delete_preset, [parts["preset"]], names, **quick)
         parts["export"].click(self._export, everything, [parts["exported"], message], **quick)
@@ -239,7 +250,7 @@ class Tab:
     def _wire_conditions(self, everything: list[Any], quick: dict[str, Any]) -> None:
         """What does not apply is not there: looked at whenever something changes that others depend on."""
         parts = self._parts
-        outputs = [parts["more"][path] for path in form.conditional(self._paths)]
+        outputs = self._conditional()
         for component in (parts["method"], *parts["more"].values()):
             event = component.blur if isinstance(component, gr.Textbox) else component.change
             event(self._applying, everything, outputs, **quick)
@@ -269,9 +280,18 @@ class Tab:
             job, edited = self._desk().train(self._read(values))
             if edited:
                 return status.note(f"{job.settings.name} waits with its new settings.")
-            return status.note(f"{job.settings.name} has been started; it goes on when this page is closed.")
+            return status.note(self._begun(job))
 
         return self._answer(start)
+
+    def _begun(self, job: Any) -> str:
+        """What becomes of a job that was just added."""
+        name, ahead = job.settings.name, self._desk().jobs.ahead_of(job)
+        if self._desk().jobs.held:
+            return f"{name} waits: the queue is held. Press Start the queue, below."
+        if ahead:
+            return f"{name} waits in the queue; {ahead} before it."
+        return f"{name} has been started; it goes on when this page is closed."
 
     def _forecast(self, *values: Any) -> str:
         def start() -> str:
@@ -301,12 +321,14 @@ class Tab:
 
         return self._answer(start)
 
-    def _drop(self, files: Any) -> tuple[Any, Any, str]:
+    def _drop(self, files: Any, now: str) -> tuple[Any, Any, str]:
         folder: list[str] = []
 
         def keep() -> str:
             dropped = [(getattr(file, "orig_name", None) or Path(file.name).name, Path(file.name).read_bytes()) for file in files or ()]
-            folder.append(str(self._desk().album.keep(dropped)))
+            folder.append(str(self._desk().album.keep(dropped, into=now or "")))
+            for file in files or ():  # gradio gives out its own copies to whoever asks
+                Path(file.name).unlink(missing_ok=True)
             return ""
 
         said = self._answer(keep)
@@ -348,6 +370,7 @@ class Tab:
             elif name in ("again", "edit"):
                 job = self._desk().jobs.find(str(given.get("job")))
                 kept[:] = self._filled(self._desk().again(job, edit=name == "edit"))
+                page["filled"] = True
             elif name == "caption":
                 self._desk().album.caption(str(given.get("picture")), str(given.get("text")))
             elif name == "default":
@@ -479,6 +502,10 @@ class Tab:
                 shown[0] = said  # at the field; the message above Train is that of the buttons
         return *shown, asks
 
+    def _look_if_filled(self, page: dict[str, Any], *values: Any) -> tuple[Any, ...]:
+        """After a button of the page that has put other settings into the form."""
+        return self._look(page, *values) if page.pop("filled", False) else (gr.update(), gr.update(), gr.update())
+
     def _cards(self, page: object, wish: str, *values: Any) -> Any:
         with self._methods.newest(page) as newest:
             if not newest:
@@ -534,9 +561,13 @@ class Tab:
         errands = overview["errands"]
         forecast = next((errand for errand in reversed(errands) if errand["kind"] == "forecast"), None)
         captions = next((errand for errand in errands[-1:] if errand["kind"] == "captions"), None)
+        failed = [errand["message"] for errand in errands[-1:] if errand["kind"] == "select" and errand["state"] == "failed"]
         panels = {
-            "panel": status.render(now, memory, page_key()) + cards.forecast(forecast) + gallery.captions(captions),
-            "outcome": outcome.render(jobs.get(page.get("job", "")), page.get("said", "")),
+            "panel": status.render(now, memory, page_key())
+            + cards.forecast(forecast)
+            + gallery.captions(captions)
+            + status.problems(failed),
+            "outcome": self._outcome(jobs.get(page.get("job", "")), page.get("said", "")),
             "queue": queue.queue(overview),
             "history": queue.history(overview),
             "sheets": queue.sheets(desk.sheets(), errands, page_key()),
@@ -546,6 +577,12 @@ class Tab:
         visible = dict.fromkeys((*_CONTROLS,), going) | {"load": state == "waiting"}
         visible |= {"pause": going and state == "running", "resume": going and state == "paused"}
         return panels, visible
+
+    def _outcome(self, job: dict[str, Any] | None, said: str) -> str:
+        if job is None:
+            return ""
+        ended = job["state"] in ("done", "stopped", "interrupted", "failed")
+        return outcome.render({**job, "states": self._desk().kept_states(job["id"]) if ended else ()}, said)
 
     def _measure(self) -> str:
         return self._answer(lambda: queue.storage(self._desk().storage()))

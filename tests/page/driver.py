@@ -162,13 +162,21 @@ def dropped_pictures_are_shown_as_the_model_sees_them(page: Page) -> str:
 
 
 def a_caption_is_edited(page: Page) -> str:
-    """A caption typed in a tile lies beside the picture, and the tile shows it as it will be read."""
+    """A caption typed in a tile, with a pause, lies beside the picture, and the tile shows it as it will be read."""
+    tiles = page.page.locator(".finetune-tiles")
+    tiles.evaluate("tiles => { tiles.scrollTop = 60; }")
     field = page.page.locator(".finetune-caption").first
-    field.fill("a photo of sks star on a green meadow")
+    field.click()
+    field.fill("a photo of sks star")
+    page.rest(4)  # it is sent; who writes keeps the cursor
+    page.page.keyboard.type(" on a green meadow")
+    assert field.input_value() == "a photo of sks star on a green meadow", field.input_value()
     field.blur()
     page._until(lambda: _captions(page).get("001.txt") == "a photo of sks star on a green meadow\n", "the caption is beside the picture")
     page.rest(1.5)
+    page._until(lambda: "meadow" in page.page.locator(".finetune-read").first.inner_text(), "the tile shows it as it is read")
     assert "meadow" in page.page.locator(".finetune-caption").first.input_value()
+    assert tiles.evaluate("tiles => tiles.scrollTop") == 60, "the pictures have jumped"
     return _captions(page)["001.txt"].strip()
 
 

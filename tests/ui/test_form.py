@@ -125,6 +125,47 @@ def test_actions_of_the_page_are_done_or_refused_in_words(tab):
     assert len(reset) == 1 + len(values)
 
 
+def test_train_says_what_becomes_of_the_job(tab, monkeypatch):
+    made, desk = tab
+    monkeypatch.setattr(desk.jobs, "_start", lambda: None)
+    desk.jobs.hold()
+    images = str(desk.host.paths.data.parent.parent / "pictures")
+    said = made._train(*_filled(images=images, trigger="zxq", name="one", data_resolution="64", preview_enabled=False))
+    assert "one waits: the queue is held" in said
+    desk.jobs.held = False
+    said = made._train(*_filled(images=images, trigger="zxq", name="two", data_resolution="64", preview_enabled=False))
+    assert "two waits in the queue; 1 before it" in said
+    desk.jobs.hold()
+    for job in desk.jobs.queue():
+        desk.jobs.cancel(job.folder.name)
+
+
+def test_the_checkpoint_of_a_job_is_selected_in_words(tab, monkeypatch):
+    import json
+    from types import SimpleNamespace
+
+    made, desk = tab
+    monkeypatch.setattr(
+        desk.jobs, "find", lambda name: SimpleNamespace(folder=SimpleNamespace(name=name), settings=SimpleNamespace(name="dog"))
+    )
+    monkeypatch.setattr(desk, "select", lambda name: object())
+    said = made._act(json.dumps({"do": "select", "given": {"job": "x"}}), {}, *_filled())[0]
+    assert "dog is loaded before the next training begins" in said
+
+
+def test_other_settings_in_the_form_show_their_own_pictures(tab):
+    import json
+
+    made, desk = tab
+    desk.jobs.hold()
+    job = desk.jobs.submit(settings(desk.host.paths.data.parent.parent / "pictures", {"name": "own"}))
+    page = {}
+    assert made._look_if_filled(page, *_filled())[0] == {"__type__": "generic_update"}
+    filled = made._act(json.dumps({"do": "edit", "given": {"job": job.folder.name}}), page, *_filled())[1:]
+    assert "3 pictures" in made._look_if_filled(page, *filled)[0] and "filled" not in page
+    desk.jobs.cancel(job.folder.name)
+
+
 def test_what_does_not_apply_is_hidden(tab):
     made, _ = tab
     from lib_finetune.ui import form

@@ -8,12 +8,14 @@ from lib_finetune.ui.turnstile import Turnstile
 EVIL = '"><script>alert(1)</script>'
 JOB = {
     "id": EVIL, "name": EVIL, "method": "lora", "state": "done", "message": EVIL, "created": 1.0, "started": 1.0, "ended": 61.0, "steps": 40, "group": EVIL,
-    "can_go_on": True, "call": EVIL, "choices": {"20": {"lora": "/x/a-000020.safetensors"}, "40": {"lora": "/x/a.safetensors"}},
+    "can_go_on": True,
+    "call": EVIL, "files": {"lora": "/x/a.safetensors"}, "choices": {"20": {"lora": "/x/a-000020.safetensors"}, "40": {"lora": "/x/a.safetensors"}},
 }  # fmt: skip
 OVERVIEW = {"jobs": [JOB, {**JOB, "id": "next", "state": "queued"}], "queue": ["next"], "held": True, "errands": []}
 PICTURE = {
     "name": EVIL, "token": "t", "width_px": 800, "height_px": 600, "bucket": (576, 448), "repeats": 10, "held_out": True, "crop_varies": True,
-    "caption": EVIL, "caption_varies": False, "caption_file": f"/x/{EVIL}.txt", "tokens": 80, "over_chunk": True, "flags": [{"message": EVIL}],
+    "caption": EVIL,
+    "caption_text": EVIL, "caption_varies": False, "caption_file": f"/x/{EVIL}.txt", "tokens": 80, "over_chunk": True, "flags": [{"message": EVIL}],
 }  # fmt: skip
 VIEW = {
     "pictures": [PICTURE], "broken": [(f"/x/{EVIL}", EVIL)], "unread_captions": [], "orphans": ["/x/lone.txt"], "doubles": [], "other_kinds": [],
@@ -68,6 +70,26 @@ def test_points_can_be_picked_but_not_the_result_itself():
     shown = outcome.render(JOB)
     assert shown.count("Make it the result") == 1 and "<b>the result</b>" in shown
     assert outcome.render({**JOB, "choices": {}}) == "" and outcome.render(None) == ""
+
+
+def test_a_failed_job_offers_its_files_and_no_result():
+    shown = outcome.render({**JOB, "state": "failed", "files": {}, "steps": 0, "call": ""})
+    assert shown.count("Make it the result") == 2 and "ended without a result" in shown and "Use in txt2img" not in shown
+
+
+def test_more_steps_begin_where_the_person_says():
+    shown = outcome.render({**JOB, "states": [20, 40]})
+    assert '<option value="20">from step 20' in shown and '<option value="40" selected>' in shown
+    assert "<select" not in outcome.render({**JOB, "states": [40]})
+
+
+def test_the_box_of_a_caption_holds_what_its_file_holds():
+    own, none = (
+        {**PICTURE, "caption": "zxq, on a chair", "caption_text": "on a chair", "caption_file": file} for file in ("/x/a.txt", None)
+    )
+    assert ">on a chair</textarea>" in gallery.render({**VIEW, "pictures": [own]}, "k")
+    shown = gallery.render({**VIEW, "pictures": [none]}, "k")
+    assert "></textarea>" in shown and ">zxq, on a chair</span>" in shown
 
 
 def test_previews_stand_beside_the_base():
