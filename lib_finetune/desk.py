@@ -202,13 +202,17 @@ class Desk:
             "errands": [errand.status() for errand in self.jobs.errands()],
         }
 
-    def train(self, settings: Settings) -> tuple[Job, bool]:
-        """Queue a training; where a job of this name waits already, that one gets these settings. Second: whether it did.
+    def train(self, settings: Settings, editing: str = "") -> tuple[Job, bool]:
+        """Queue a training; a job that waits, and that is being edited or has this name, gets these settings instead. Second: whether one did.
+
+        Args:
+            editing: the job whose settings the person has taken into the form to change them.
 
         Raises:
             InputError: everything that is wrong; nothing was queued or changed.
         """
-        waiting = [job for job in self.jobs.queue() if job.settings.name == settings.name]
+        queue = self.jobs.queue()
+        waiting = [job for job in queue if job.folder.name == editing] or [job for job in queue if job.settings.name == settings.name]
         if waiting:
             self.jobs.edit(waiting[0].folder.name, settings)
             return waiting[0], True

@@ -171,6 +171,10 @@ class Jobs:
         job = self._waiting(name)
         self.check(settings, job.folder)
         with self._wake:
+            if any(other is not job and other.settings.name == settings.name and not other.ended for other in self._jobs):
+                raise InputError(
+                    [Problem("name", f"A job with the name {settings.name} is running or waits already. Choose another name.")]
+                )
             if job.state != QUEUED:
                 raise InputError([Problem("id", f"{settings.name} has begun meanwhile; its settings stay.")])
             job.settings = settings

@@ -188,7 +188,7 @@ class Tab:
             self._drop, [parts["files"], parts["images"]], [parts["images"], parts["files"], parts["message"]], **quick
         )
         self._then_look(dropped.then, everything, quick)
-        parts["train"].click(self._train, everything, message, **quick)
+        parts["train"].click(self._train, [parts["page"], *everything], message, **quick)
         parts["forecast"].click(self._forecast, everything, message, **quick)
         parts["word"].click(self._word, everything, message, **quick)
         parts["compare"].click(self._compare, everything, message, **quick)
@@ -275,9 +275,10 @@ class Tab:
                 problems += error.problems
             raise InputError(list(dict.fromkeys(problems))) from unread
 
-    def _train(self, *values: Any) -> str:
+    def _train(self, page: dict[str, Any], *values: Any) -> str:
         def start() -> str:
-            job, edited = self._desk().train(self._read(values))
+            job, edited = self._desk().train(self._read(values), page.get("editing", ""))
+            page["editing"] = ""
             if edited:
                 return status.note(f"{job.settings.name} waits with its new settings.")
             return status.note(self._begun(job))
@@ -370,7 +371,7 @@ class Tab:
             elif name in ("again", "edit"):
                 job = self._desk().jobs.find(str(given.get("job")))
                 kept[:] = self._filled(self._desk().again(job, edit=name == "edit"))
-                page["filled"] = True
+                page["filled"], page["editing"] = True, job.folder.name if name == "edit" else ""
             elif name == "caption":
                 self._desk().album.caption(str(given.get("picture")), str(given.get("text")))
             elif name == "default":

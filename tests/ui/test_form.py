@@ -43,13 +43,13 @@ def test_the_defaults_of_the_form_are_the_defaults_of_the_settings():
 
 def test_wrong_input_becomes_a_message_and_nothing_starts(tab):
     made, desk = tab
-    answer = made._train(*_filled(images="/nowhere", name="a/b"))
+    answer = made._train({}, *_filled(images="/nowhere", name="a/b"))
     assert "nowhere" in answer and "path parts" in answer and not desk.jobs.all()
 
 
 def test_text_in_a_number_field_is_named(tab):
     made, desk = tab
-    answer = made._train(*_filled(images="/nowhere", name="a/b", training_steps="many"))
+    answer = made._train({}, *_filled(images="/nowhere", name="a/b", training_steps="many"))
     assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not desk.jobs.all()
 
 
@@ -61,8 +61,14 @@ def test_the_panel_is_there_when_a_library_is_missing():
 
     made = Tab(broken, lambda: ["peft is missing. Add it with: pip install --no-deps peft==0.13.2"])
     made.build()
-    assert "peft" in made._poll({})[0] and "pip install" in made._train(*_filled())
+    assert "peft" in made._poll({})[0] and "pip install" in made._train({}, *_filled())
     assert made._last() == "" and made._measure().startswith('<div class="finetune-problems"')
+
+
+def _names():
+    from lib_finetune.ui import form
+
+    return form.TOP
 
 
 def _filled(**values):
@@ -130,10 +136,10 @@ def test_train_says_what_becomes_of_the_job(tab, monkeypatch):
     monkeypatch.setattr(desk.jobs, "_start", lambda: None)
     desk.jobs.hold()
     images = str(desk.host.paths.data.parent.parent / "pictures")
-    said = made._train(*_filled(images=images, trigger="zxq", name="one", data_resolution="64", preview_enabled=False))
+    said = made._train({}, *_filled(images=images, trigger="zxq", name="one", data_resolution="64", preview_enabled=False))
     assert "one waits: the queue is held" in said
     desk.jobs.held = False
-    said = made._train(*_filled(images=images, trigger="zxq", name="two", data_resolution="64", preview_enabled=False))
+    said = made._train({}, *_filled(images=images, trigger="zxq", name="two", data_resolution="64", preview_enabled=False))
     assert "two waits in the queue; 1 before it" in said
     desk.jobs.hold()
     for job in desk.jobs.queue():
@@ -164,6 +170,24 @@ def test_other_settings_in_the_form_show_their_own_pictures(tab):
     filled = made._act(json.dumps({"do": "edit", "given": {"job": job.folder.name}}), page, *_filled())[1:]
     assert "3 pictures" in made._look_if_filled(page, *filled)[0] and "filled" not in page
     desk.jobs.cancel(job.folder.name)
+
+
+def test_a_job_that_is_edited_can_get_another_name(tab):
+    import json
+
+    made, desk = tab
+    desk.jobs.hold()
+    images = desk.host.paths.data.parent.parent / "pictures"
+    first, second = (desk.jobs.submit(settings(images, {"name": name})) for name in ("first", "second"))
+    page = {}
+    filled = made._act(json.dumps({"do": "edit", "given": {"job": first.folder.name}}), page, *_filled())[1:]
+    name = list(_names()).index("name")
+    assert "running or waits already" in made._train(page, *filled[:name], "second", *filled[name + 1 :])
+    said = made._train(page, *filled[:name], "renamed", *filled[name + 1 :])
+    assert "renamed waits with its new settings" in said and page["editing"] == ""
+    assert [job.settings.name for job in desk.jobs.queue()] == ["renamed", "second"] and desk.jobs.queue()[0] is first
+    for job in (first, second):
+        desk.jobs.cancel(job.folder.name)
 
 
 def test_what_does_not_apply_is_hidden(tab):
