@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -23,17 +23,28 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
         tensors: any dtype and shape; each is reduced where it lies.
     """
     with torch.no_grad():
-        factors: dict[torch.device, torch.Tensor] = {}
-        sums: dict[torch.device, list[torch.Tensor]] = {}
-        names: dict[torch.device, list[str]] = {}
-        for name, tensor in tensors.items():
-            place = tensor.device
-            if place not in factors:
-                factors[place] = _factors().to(place)
-            sums.setdefault(place, []).append(_reduce(tensor, factors[place]))
-            names.setdefault(place, []).append(name)
-        found = {name: value for place in sums for name, value in zip(names[place], torch.stack(sums[place]).tolist(), strict=True)}
-    return {name: int(found[name]) for name in tensors}
+        found: dict[str, int] = {}
+        for place in dict.fromkeys(tensor.device for tensor in tensors.values()):
+            found |= _on_one_device({name: tensor for name, tensor in tensors.items() if tensor.device == place}, _factors().to(place))
+    return {name: found[name] for name in tensors}
+
+
+def _on_one_device(tensors: Mapping[str, torch.Tensor], factors: torch.Tensor) -> dict[str, int]:
+    """Most tensors are a part of one row: their sums are multiplied with the row's factor together, which saves half of the operations."""
+    row = factors[0]
+    names: dict[bool, list[str]] = {True: [], False: []}
+    sums: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for name, tensor in tensors.items():
+        parts = _words(tensor.detach().contiguous().flatten())
+        short = len(parts) == 1 and parts[0].shape[0] < _ROW
+        names[short].append(name)
+        sums[short].append((parts[0] * row[: parts[0].shape[0]]).sum() if short else _reduce(parts, factors))
+    found: dict[str, int] = {}
+    for short, own in sums.items():
+        if own:
+            joined = torch.stack(own) * (factors[1, 0] if short else 1)
+            found |= zip(names[short], joined.tolist(), strict=True)
+    return found
 
 
 def _factors() -> torch.Tensor:
@@ -42,14 +53,14 @@ def _factors() -> torch.Tensor:
     return torch.randint(-(1 << 62), 1 << 62, (2, _ROW), generator=generator) * 2 + 1
 
 
-def _reduce(tensor: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+def _reduce(parts: Sequence[torch.Tensor], factors: torch.Tensor) -> torch.Tensor:
     sums = []
-    for words in _words(tensor.detach().contiguous().flatten()):
-        if len(words) < _ROW:  # most tensors are small; fewer operations for the same number
+    for words in parts:
+        if len(words) < _ROW:
             sums.append((words * factors[0, : len(words)]).sum().view(1))
             continue
         whole = len(words) // _ROW * _ROW
-        at_once = _ROWS_AT_ONCE.get(tensor.device.type, _MANY_ROWS)
+        at_once = _ROWS_AT_ONCE.get(words.device.type, _MANY_ROWS)
         sums += [(rows * factors[0]).sum(1) for rows in words[:whole].view(-1, _ROW).split(at_once)]
         sums.append((words[whole:] * factors[0, : len(words) - whole]).sum().view(1))
     joined = sums[0] if len(sums) == 1 else torch.cat(sums)
