@@ -262,7 +262,7 @@ def another_checkpoint_meanwhile(world: World) -> str:
     if world.other is None:
         raise LeftOut("needs --other")
     world.train("switched")
-    world.await_step("switched", 10)
+    world.await_step("switched", 5)
     for back in ("by hand", "by button"):
         world.webui.load(world.other)
         job = world.await_job("switched", lambda job: job["state"] == "waiting")
@@ -272,7 +272,7 @@ def another_checkpoint_meanwhile(world: World) -> str:
             world.webui.load(world.checkpoint)
         else:
             world.press("load")
-        world.await_step("switched", job["done"] + 10)
+        world.await_step("switched", job["done"] + 2)
     world.await_end("switched")
     world.same_as_undisturbed("switched")
     assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
