@@ -147,11 +147,12 @@ def refuse_wrong_input(settings: Settings, checkpoint: Path) -> None:
     Raises:
         InputError: every problem with settings, pictures and the checkpoint's path at once.
     """
-    from lib_finetune.build import dataset, method_problems
+    from lib_finetune import dataset
     from lib_finetune.config.validation import validate
+    from lib_finetune.conflicts import method_problems
 
     problems: list[Problem] = []
-    for check in (lambda: validate(settings), lambda: dataset(settings) if settings.data.images.strip() else None):
+    for check in (lambda: validate(settings), lambda: dataset.find(settings) if settings.data.images.strip() else None):
         try:
             check()
         except InputError as error:

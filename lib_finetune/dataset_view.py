@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from lib_finetune import build
+from lib_finetune import build, dataset, resolution
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import teaches_word
@@ -22,10 +22,10 @@ from lib_finetune.model.learned import count_tokens
 from lib_finetune.model.prompts import CHUNK
 
 if TYPE_CHECKING:
-    from lib_finetune.build import Dataset
     from lib_finetune.config.settings import Settings
     from lib_finetune.data.plan import Plan
     from lib_finetune.data.scan import Picture, Report
+    from lib_finetune.dataset import Dataset
     from lib_finetune.ports import TextTools
 
 THUMBNAIL_PX = 256
@@ -160,7 +160,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     """
     problems: list[Problem] = []
     found, settings = _usable(_sound(settings), looks, problems)
-    chosen = build.resolved(settings, found.views, tools.clip_skip)[0]
+    chosen = resolution.resolved(settings, found.views, tools.clip_skip)[0]
     plan = build.data_plan(chosen, found)
     held = build.plan_of_held(plan, found.held) if found.held else None
     seen = [looks.look(picture.path) for picture in found.subject.pictures]
@@ -204,7 +204,7 @@ def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[
 
 
 def _readable(settings: Settings, looks: Looks) -> Dataset:
-    found = build.dataset(settings, looks.faces if settings.data.crop == "face" else looks.examined)
+    found = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined)
     build.data_plan(settings, found)  # reads the templates
     return found
 

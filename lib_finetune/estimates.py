@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lib_finetune import build, fitting, speeds
+from lib_finetune import build, fitting, resolution, speeds
 from lib_finetune.adapters import AdapterOptions
 from lib_finetune.adapters.sizes import Shape, file_shapes
 from lib_finetune.config.codec import all_leaves
@@ -182,7 +182,7 @@ def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -
 def card(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> Card:
     """The card of the settings' method."""
     found = fit(settings, facts, machine)
-    chosen = build.resolved(found.settings, max(1, views), clip_skip=1)[0]
+    chosen = resolution.resolved(found.settings, max(1, views), clip_skip=1)[0]
     speed, steps = speed_of(chosen, facts, machine), chosen.training.steps or 0
     needed, free = disk(chosen, facts, machine.paths)
     changes = () if found.fits else levers(settings, facts, machine)
@@ -264,7 +264,7 @@ def _least(settings: Settings, device: torch.device) -> Settings:
 
 
 def _trained_bytes(settings: Settings, facts: ModelFacts) -> int:
-    named = build.resolved(settings, 1, clip_skip=1)[0].optimizer.name
+    named = resolution.resolved(settings, 1, clip_skip=1)[0].optimizer.name
     return footprint.beside(trained_weights(settings, facts), named, settings.training.ema_decay > 0)
 
 
@@ -311,8 +311,8 @@ def _changes(settings: Settings) -> Iterator[Change]:
     if whole and settings.tuning.text_encoder_until:
         yield "tuning.text_encoder_until", 0.0
     first = (settings.data.resolution - 1) // _STEP_PX * _STEP_PX
-    for resolution in range(first, _LEAST_PX - 1, -_STEP_PX):
-        yield "data.resolution", resolution
+    for side in range(first, _LEAST_PX - 1, -_STEP_PX):
+        yield "data.resolution", side
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

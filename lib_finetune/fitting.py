@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lib_finetune.build import prior_of
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import Settings, keeps_states
 from lib_finetune.engine import precision
 from lib_finetune.model import layout
 from lib_finetune.model.learned import ids_of
 from lib_finetune.optim import footprint
+from lib_finetune.resolution import prior_of
 
 if TYPE_CHECKING:
     from lib_finetune.ports import Lease

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lib_finetune import build, estimates, speeds
+from lib_finetune import build, dataset, estimates, resolution, speeds
 from lib_finetune.config.fields import replaced
 from lib_finetune.engine import randomness
 from lib_finetune.engine.turns import Turns
@@ -88,7 +88,7 @@ def probe(
     facts, machine = estimates.model_facts(host), estimates.machine_of(host)
     fit = estimates.fit(settings, facts, machine)
     tools = host.text_tools()
-    chosen = build.resolved(fit.settings, found.views, tools.clip_skip)[0]
+    chosen = resolution.resolved(fit.settings, found.views, tools.clip_skip)[0]
     largest, size = _largest(chosen, found)
     if fit.fits or settings.method != "dreambooth":  # which a run refuses to begin
         tried = _tried(_all_training(chosen), largest, host, stop_asked)
@@ -101,7 +101,7 @@ def probe(
     return _forecast(settings, chosen, fit, tried, size, facts, machine)
 
 
-def _checked(settings: Settings, host: Host) -> build.Dataset:
+def _checked(settings: Settings, host: Host) -> dataset.Dataset:
     """What `Run.check` finds, in a folder that is gone afterwards; folders that it made for results go, too."""
     with tempfile.TemporaryDirectory(prefix="finetune-") as folder, _no_new_folders(host):
         return Run(settings, host, Path(folder) / "run", Nobody(), Nobody()).check()
@@ -131,7 +131,7 @@ class _Tried:
     stopped: bool = False
 
 
-def _tried(settings: Settings, found: build.Dataset, host: Host, stop_asked: Callable[[], bool]) -> _Tried:
+def _tried(settings: Settings, found: dataset.Dataset, host: Host, stop_asked: Callable[[], bool]) -> _Tried:
     seconds, info = None, host.checkpoint()
     stopped = False
     host.remember()
@@ -149,7 +149,7 @@ def _tried(settings: Settings, found: build.Dataset, host: Host, stop_asked: Cal
 
 
 def _timed(
-    settings: Settings, found: build.Dataset, host: Host, info: CheckpointInfo, folder: Path, stop_asked: Callable[[], bool]
+    settings: Settings, found: dataset.Dataset, host: Host, info: CheckpointInfo, folder: Path, stop_asked: Callable[[], bool]
 ) -> float | None:
     """Seconds a step; None when it was stopped before the last."""
     tools = host.text_tools()
@@ -176,13 +176,13 @@ def _timed(
         model.disown()
 
 
-def _largest(settings: Settings, found: build.Dataset) -> tuple[build.Dataset, tuple[int, int]]:
+def _largest(settings: Settings, found: dataset.Dataset) -> tuple[dataset.Dataset, tuple[int, int]]:
     """Full batches of the picture with the largest size; it stands in for class pictures that are not made yet."""
     plan = build.data_plan(settings, found)
     picture, size = max(zip(plan.pictures, plan.sizes, strict=True), key=lambda entry: entry[1][0] * entry[1][1])
     subject = dataclasses.replace(found.subject, pictures=(dataclasses.replace(picture, repeats=settings.training.batch),))
-    made_later = build.prior_of(settings) == "pictures" and found.classes is None
-    return build.Dataset(subject, subject if made_later else found.classes), size
+    made_later = resolution.prior_of(settings) == "pictures" and found.classes is None
+    return dataset.Dataset(subject, subject if made_later else found.classes), size
 
 
 def _all_training(settings: Settings) -> Settings:

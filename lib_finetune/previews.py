@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from lib_finetune.build import class_caption
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.images import load_rgb
 from lib_finetune.evaluate import watch
 from lib_finetune.files import write_atomically
 from lib_finetune.ports import Host, PictureRequest, PreviewRow, ProgressSink
+from lib_finetune.resolution import class_caption
 
 if TYPE_CHECKING:
-    from lib_finetune.build import Dataset
     from lib_finetune.config.settings import Settings
+    from lib_finetune.dataset import Dataset
 
 _log = logging.getLogger(__name__)
 FOLDER, INDEX = "previews", "previews.json"

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lib_finetune import beginning, build, fitting, points, speeds, states
+from lib_finetune import beginning, build, conflicts, dataset, fitting, points, recipes, resolution, speeds, states
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
@@ -143,7 +143,7 @@ class Run:
         info = self._info = self._checkpoint()
         tools = self._host.text_tools()
         formed = [*self._form(info, found), *([] if (self._folder / STATE).exists() else beginning.notes(self._given))]
-        settings, notes = build.resolved(self._given, found.views, tools.clip_skip)
+        settings, notes = resolution.resolved(self._given, found.views, tools.clip_skip)
         self._announce(settings, found, [*formed, *notes, *fitting.identifier_notes(settings, tools.tokenizer)])
         self._host.remember()
         try:
@@ -156,14 +156,14 @@ class Run:
 
     # -- before the first step -------------------------------------------------------------------------------------
 
-    def check(self) -> build.Dataset:
+    def check(self) -> dataset.Dataset:
         """Everything that can be wrong is found here, together, before anything starts.
 
         Raises:
             InputError: with all problems.
         """
         problems: list[Problem] = []
-        found: build.Dataset | None = None
+        found: dataset.Dataset | None = None
 
         def collect(action: Callable[[], Any]) -> Any:
             try:
@@ -174,12 +174,12 @@ class Run:
         collect(lambda: validate(self._given))
         if self._given.data.images.strip():
             look = partial(examined, face=self._host.face) if self._given.data.crop == "face" else examined
-            found = collect(lambda: build.dataset(self._given, look))
+            found = collect(lambda: dataset.find(self._given, look))
         if not any(problem.field == "name" for problem in problems):
             collect(self._check_output)
             if teaches_word(self._given):
-                problems += build.word_problems(self._given, found, self._host.text_tools().tokenizer, self._host.paths)
-        problems += build.method_problems(self._given)
+                problems += conflicts.word_problems(self._given, found, self._host.text_tools().tokenizer, self._host.paths)
+        problems += conflicts.method_problems(self._given)
         problems += [Problem("", reason) for reason in self._host.refusals()]
         if problems or found is None:
             raise InputError(problems)
@@ -216,7 +216,7 @@ class Run:
             self._host.load(began)
         return began
 
-    def _form(self, info: CheckpointInfo, found: build.Dataset) -> list[str]:
+    def _form(self, info: CheckpointInfo, found: dataset.Dataset) -> list[str]:
         """Choose by the free memory: gradient checkpointing, and for DreamBooth how the weights are held. The choice stays with the run.
 
         Raises:
@@ -234,7 +234,7 @@ class Run:
         with self._host.lease(info, ("unet", "text")) as lease:
             counts = fitting.sizes(lease)
         self._given, said = fitting.formed(self._given, counts, self._host.device, self._host.memory().free)
-        self._check_disk(info, counts, fitting.states_at_once(build.resolved(self._given, found.views, 1)[0], found.views))
+        self._check_disk(info, counts, fitting.states_at_once(resolution.resolved(self._given, found.views, 1)[0], found.views))
         return [said]
 
     def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int], kept: int) -> None:
@@ -256,33 +256,33 @@ class Run:
                 )
                 raise InputError([Problem("name", said + (less if folder == self._folder else "") + ".")])
 
-    def _with_class_pictures(self, settings: Settings, found: build.Dataset, info: CheckpointInfo) -> build.Dataset | None:
+    def _with_class_pictures(self, settings: Settings, found: dataset.Dataset, info: CheckpointInfo) -> dataset.Dataset | None:
         """The pictures with those of the class, made now where they are missing; None when the person stopped it."""
-        if build.prior_of(settings) != "pictures" or found.classes:
+        if resolution.prior_of(settings) != "pictures" or found.classes:
             return found
         side = min(512, settings.data.resolution)
-        classes, count = ClassPictures(self._host, info, build.class_caption(settings), side), settings.data.class_count
+        classes, count = ClassPictures(self._host, info, resolution.class_caption(settings), side), settings.data.class_count
         self._sink.say(classes.announce(count))
         with _in_words():
             made = classes.make(
                 count, lambda done, total: self._sink.stage("class pictures", done, total), self._sink.say, self._stop_asked
             )
-        return dataclasses.replace(found, classes=build.class_report(classes.folder, count)) if made else None
+        return dataclasses.replace(found, classes=dataset.class_report(classes.folder, count)) if made else None
 
-    def _announce(self, settings: Settings, found: build.Dataset, notes: list[str]) -> None:
+    def _announce(self, settings: Settings, found: dataset.Dataset, notes: list[str]) -> None:
         write_atomically(self._folder / SETTINGS, codec.to_json(self._given).encode("utf-8"))
         for report in (found.subject, found.classes):
             for line in report.lines() if report else ():
                 self._sink.say(line)
         if found.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in found.held)}.")
-        self._sink.say(build.arithmetic(settings, found.views))
+        self._sink.say(resolution.arithmetic(settings, found.views))
         for note in notes:
             self._sink.say(note)
 
     # -- the work --------------------------------------------------------------------------------------------------
 
-    def _work(self, settings: Settings, found: build.Dataset, info: CheckpointInfo, tools: Any) -> tuple[str, Path | None, int]:
+    def _work(self, settings: Settings, found: dataset.Dataset, info: CheckpointInfo, tools: Any) -> tuple[str, Path | None, int]:
         complete = self._with_class_pictures(settings, found, info)
         if complete is None:
             self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
@@ -314,7 +314,7 @@ class Run:
             finally:
                 way.points.return_lent()
 
-    def _way(self, settings: Settings, found: build.Dataset, assembly: build.Assembly) -> _Way:
+    def _way(self, settings: Settings, found: dataset.Dataset, assembly: build.Assembly) -> _Way:
         def write(step: int) -> dict[str, Path]:
             return self._write(settings, assembly, f"{settings.name}-{step:06d}", step, assembly.trainer.ema.applied())
 
@@ -338,7 +338,7 @@ class Run:
         if not path.exists():
             return
         stored = state.load(path)
-        step, changed = stored["trainer"]["step"], build.changed_meaning(stored["run"]["settings"], settings)
+        step, changed = stored["trainer"]["step"], recipes.changed_meaning(stored["run"]["settings"], settings)
         wrong = "pictures" if stored["run"]["pictures"] != mark else f"settings {', '.join(changed)}" if changed else ""
         if wrong:
             raise InputError([Problem("", f"This run cannot go on: its {wrong} have changed since step {step}. Start a new run.")])
@@ -466,7 +466,7 @@ class Run:
 
     def _save_state(self, assembly: build.Assembly, mark: str, settings: Settings, path: Path | None = None) -> None:
         """To ``path``, or where a run that goes on looks for it. What cannot be written is said, and does not end the training."""
-        run = {"pictures": mark, "settings": build.public_settings(settings)}
+        run = {"pictures": mark, "settings": recipes.public_settings(settings)}
         try:
             kept = {"validation": assembly.validation.state()} if assembly.validation else {}
             state.save(path or self._folder / STATE, {"run": run, "trainer": assembly.trainer.state(), **kept})

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lib_finetune.build import prior_of
 from lib_finetune.files import write_atomically
+from lib_finetune.resolution import prior_of
 
 if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from lib_finetune import build
+from lib_finetune import build, resolution
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.host.headless import HeadlessHost
@@ -179,7 +179,7 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
             "preview.enabled": "false",
             "saving.overwrite": "true",
         }
-        settings = build.resolved(codec.with_values(Settings(), pairs.items()), 2, 1)[0]
+        settings = resolution.resolved(codec.with_values(Settings(), pairs.items()), 2, 1)[0]
         clocks = []
         bare: list[float] = []
         for _ in range(options.rounds):  # the second run finds latents cached and libraries imported

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lib_finetune import build
+from lib_finetune import build, resolution
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.maths import schedule
@@ -80,7 +80,7 @@ def step(
         count: steps; the second has the optimizer's state.
     """
     pairs = {"name": "x", "data.images": "x", "data.resolution": str(resolution_px), "training.steps": "2", **changes}
-    settings = build.resolved(codec.with_values(Settings(), pairs.items()), 1, 1)[0]
+    settings = resolution.resolved(codec.with_values(Settings(), pairs.items()), 1, 1)[0]
     model: Any = BorrowedModel(layout or sd15_layout())
     model.bind({seat.source: torch.empty(seat.shape, dtype=dtype, device="meta") for seat in model.seats})
     adapter = build.adapter_of(settings, model) if settings.method == "lora" else None

@@ -6,7 +6,7 @@ import time
 import pytest
 from PIL import Image
 
-from lib_finetune import build
+from lib_finetune import build, dataset
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.images import fit, load_rgb
@@ -89,7 +89,7 @@ def test_the_sentence_is_true(folder, tools):
 def test_the_crop_is_what_the_run_cuts_out(folder, tools, crop):
     changes = {"data.images": str(folder), "data.crop": crop, "data.buckets": "false"}
     settings = codec.with_values(Settings(), changes.items())
-    plan = build.data_plan(settings, build.dataset(settings))
+    plan = build.data_plan(settings, dataset.find(settings))
     item = next(item for step in range(2) for item in plan.items(step) if item.picture == 0)
     found = view(settings, tools, Looks()).pictures[0]
     assert found.bucket == item.size == (512, 512) and found.crop_varies == (crop == "random")

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from lib_finetune import build
+from lib_finetune import build, dataset, resolution
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
 from lib_finetune.export import embedding_file, lora_file
@@ -42,12 +42,12 @@ def before():
 def of(bench, *pairs):
     """Resolved settings with changes."""
     found = settings(bench.images, dict(pairs))
-    return build.resolved(found, 4, clip_skip=1)[0]
+    return resolution.resolved(found, 4, clip_skip=1)[0]
 
 
 def items(bench, chosen):
     """What the first sixteen micro steps show."""
-    plan = build.data_plan(chosen, build.dataset(chosen))
+    plan = build.data_plan(chosen, dataset.find(chosen))
     return [plan.items(step) for step in range(16)]
 
 
@@ -74,7 +74,7 @@ def beginnings(_bench, chosen):
 
 def rates(_bench, chosen):
     """Learning rates of every step."""
-    return [build.step_rates(chosen, step) for step in range(chosen.training.steps)]
+    return [resolution.step_rates(chosen, step) for step in range(chosen.training.steps)]
 
 
 class _Guess(torch.nn.Module):

@@ -17,7 +17,13 @@ from lib_finetune.export.metadata import Recipe, embedding_metadata
 from lib_finetune.files import write_atomically
 
 KEY = "emb_params"
+SUFFIXES = (".safetensors", ".pt", ".bin")
 _ANY_TOKEN = 265  # the id of "*", which the WebUI writes into every file and reads from none
+
+
+def names_file(text: str) -> bool:
+    """Whether it is the name of an embedding's file, by its ending, and not words."""
+    return Path(text).suffix in SUFFIXES
 
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib_finetune import build
+from lib_finetune import build, dataset
 from lib_finetune.errors import InputError
 from lib_finetune.evaluate.validation import DRAWS, Validation
 from tests.fakes.host import Recorder
@@ -46,7 +46,7 @@ def test_the_best_state_is_remembered_and_lent():
 
 def test_pictures_held_out_are_not_trained_on(bench):
     chosen = settings(bench.images, {"data.held_out": "1"})
-    found = build.dataset(chosen)
+    found = dataset.find(chosen)
     plan = build.data_plan(chosen, found)
     shown = {plan.pictures[item.picture].name for step in range(40) for item in plan.items(step)}
     assert len(found.held) == 1 and found.held[0].name not in shown and len(shown) == found.views == 3
@@ -108,4 +108,4 @@ def test_too_few_pictures_are_refused(bench):
         bench.run({"data.held_out": "1"})
     for name in ("1.png", "2.png"):
         (bench.images / name).unlink()
-    assert build.dataset(settings(bench.images)).views == 1  # without it, any number will do
+    assert dataset.find(settings(bench.images)).views == 1  # without it, any number will do

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lib_finetune import build, fitting
+from lib_finetune import build, fitting, resolution
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.engine import state
 from lib_finetune.errors import DivergedError, InputError, OutOfMemoryError
@@ -151,7 +151,7 @@ def test_every_form_goes_on_exactly(bench, form):
 
 def test_the_text_encoder_stops_after_its_share(bench, monkeypatch):
     seen = []
-    real = build.step_rates
+    real = resolution.step_rates
 
     def watched(chosen, step):
         found = real(chosen, step)
@@ -447,7 +447,7 @@ def test_the_proposed_identifiers_are_rare_single_tokens(bench):
 
 
 def test_ten_pictures_fit_in_twenty_minutes_at_two_steps_a_second():
-    assert build.automatic_steps(10, 1, 1, "dreambooth") / 2 <= 20 * 60
+    assert resolution.automatic_steps(10, 1, 1, "dreambooth") / 2 <= 20 * 60
 
 
 def test_an_old_card_does_not_get_bf16(monkeypatch):

@@ -183,15 +183,15 @@ def test_init_words_are_spread_over_the_vectors():
 
 
 def test_captions_get_the_name_in_front_and_templates_win(bench):
-    from lib_finetune import build
+    from lib_finetune import build, dataset, resolution
     from tests.fakes.runs import settings
 
     (bench.images / "0.txt").write_text("a red thing", encoding="utf-8")
 
     def captions(**changes):
         chosen = settings(bench.images, {**TEACH, "data.caption_dropout": "0", **{f"embedding.{k}": v for k, v in changes.items()}})
-        chosen, _ = build.resolved(chosen, 3, 1)
-        plan = build.data_plan(chosen, build.dataset(chosen))
+        chosen, _ = resolution.resolved(chosen, 3, 1)
+        plan = build.data_plan(chosen, dataset.find(chosen))
         return {item.caption for step in range(60) for item in plan.items(step)}
 
     plain = captions()
