@@ -21,8 +21,9 @@ from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Picture
 from lib_finetune.dataset import Dataset, templates
-from lib_finetune.engine import precision
+from lib_finetune.engine import precision, randomness
 from lib_finetune.engine.ema import Ema
+from lib_finetune.engine.exchange import Exchange
 from lib_finetune.engine.ledger import Ledger
 from lib_finetune.engine.loop import Plan, Trainer
 from lib_finetune.engine.method import Method
@@ -48,14 +49,15 @@ from lib_finetune.model.sampling import encode
 from lib_finetune.optim import OPTIMIZERS
 from lib_finetune.optim.per_parameter import PerParameter
 from lib_finetune.recipes import recipe
-from lib_finetune.resolution import class_caption, prior_of, step_rates
+from lib_finetune.resolution import class_caption, needed_parts, prior_of, step_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch.optim import Optimizer
 
-    from lib_finetune.ports import CheckpointInfo, Lease, StepReport, TextTools
+    from lib_finetune.errors import CheckpointChangedError
+    from lib_finetune.ports import CheckpointInfo, Host, Lease, StepReport, TextTools
 
 _TEXTS_KEPT = 512
 _VALIDATION = 3
@@ -74,6 +76,8 @@ class Assembly:
     recipe: Recipe
     needs: tuple[str, ...]
     """Parts of the model that training steps use."""
+    exchange: Exchange | None = None
+    """Where what is trained and the host's model change places."""
     validation: Validation | None = None
     held: Batches | None = None
     """The pictures held out; a micro step each."""
@@ -86,6 +90,41 @@ def borrowed(lease: Lease, tools: TextTools) -> BorrowedModel:
         CheckpointError: another family of models.
     """
     return BorrowedModel(layout.infer(lease.tensors, tools.heads, tools.activation))
+
+
+def bind(
+    settings: Settings,
+    found: Dataset,
+    host: Host,
+    info: CheckpointInfo,
+    cache_folder: Path,
+    on_changed: Callable[[CheckpointChangedError], None],
+    report: Callable[[StepReport], None],
+) -> Assembly:
+    """Borrow the model for as long as it takes to make the objects of a run from resolved settings.
+
+    Args:
+        on_changed: see `Turns`.
+
+    Raises:
+        InputError: a library is missing or a precision cannot be had.
+        FinetuneError: as `Host.lease`.
+    """
+    tools = host.text_tools()
+    exchanged = settings.method == "dreambooth" and settings.tuning.host_weights == "exchange"
+    with host.lease(info, needed_parts(settings) if exchanged else layout.PREFIXES, alone=exchanged) as lease:
+        model = borrowed(lease, tools)
+        turns = Turns(host, info, model, on_changed)
+        try:
+            with randomness.kept(), model.bound(lease.tensors):
+                made = assemble(settings, found, model, lease, tools, info, cache_folder, turns, report)
+            if exchanged:
+                made.exchange = Exchange(made.trainer.held)
+                made.exchange.leave()
+        except BaseException:
+            model.disown()  # the host's weights need the room
+            raise
+    return made
 
 
 def assemble(
@@ -113,7 +152,7 @@ def assemble(
     batches = _batches(settings, plan, model, cache)
     trainer = _trainer(settings, method, batches, compute, turns, report)
     told = recipe(settings, found, plan, network_module, info)
-    made = Assembly(model, trainer, plan, batches, text, told, ("unet", "text"))
+    made = Assembly(model, trainer, plan, batches, text, told, needed_parts(settings))
     if found.held:
         held = _batches(settings, plan_of_held(plan, found.held), model, cache)
         made = dataclasses.replace(made, held=held, validation=_validation(settings, trainer, held, len(found.held)))
@@ -154,7 +193,7 @@ def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: 
 
 def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
     parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
-    weights = model.own(parts, precision.DTYPES[settings.tuning.weights])
+    weights = model.own(parts, precision.DTYPES[settings.tuning.weights], denoiser.device)
     text = _text_encoder(settings, model, tools, kept=0 if "text" in parts else _TEXTS_KEPT)
     return DreamBoothMethod(weights, text, denoiser, _prior(settings, model.as_lent)), text, ""
 

@@ -18,7 +18,6 @@ from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import METHODS, Settings, bundles_word, patches, teaches_word
 from lib_finetune.config.validation import validate
-from lib_finetune.engine import precision
 from lib_finetune.errors import InputError
 from lib_finetune.export import bundled_word, checkpoint_file, embedding_file
 from lib_finetune.model import layout, tensor_file
@@ -41,7 +40,8 @@ _FILE_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 _FILE_WORD = 4  # vectors are stored as float32
 _STEP_PX = 64
 _LEAST_PX = 256
-_OPEN = ("tuning.weights", "tuning.in_backward", "optimizer.name")
+_CLASS_PICTURES = 200
+_OPEN = ("tuning.host_weights", "tuning.weights", "tuning.in_backward", "optimizer.name")
 Change = tuple[str, Any]
 
 
@@ -51,15 +51,20 @@ class ModelFacts:
 
     Attributes:
         view: without weights.
-        counts: weights of "unet" and "text".
+        weights: its parts.
         held: bytes of the model in memory.
         stored: bytes of "unet", "text" and "rest" in a checkpoint file made of it, as they are in the base.
     """
 
     view: BorrowedModel
-    counts: Mapping[str, int]
+    weights: fitting.Weights
     held: int
     stored: Mapping[str, int]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Weights of "unet" and "text"."""
+        return self.weights.counts
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Machine:
         device: of the host.
         name: of the device.
         total, free: bytes of its memory; ``free`` beside the host's model, 0 where the system does not tell.
+        ram: bytes of main memory that are free, 0 likewise.
         paths: of the host.
     """
 
@@ -77,6 +83,7 @@ class Machine:
     name: str
     total: int
     free: int
+    ram: int
     paths: Paths
 
 
@@ -139,10 +146,10 @@ def model_facts(host: Host) -> ModelFacts:
     """
     info, tools = host.checkpoint(), host.text_tools()
     with host.lease(info, ()) as lease:
-        view, counts = build.borrowed(lease, tools), fitting.sizes(lease)
+        view, weights = build.borrowed(lease, tools), fitting.weights_of(lease)
         held = sum(tensor.numel() * tensor.element_size() for tensor in lease.tensors.values())
         stored = _stored(info.path, lease)
-    return ModelFacts(view, counts, held, stored)
+    return ModelFacts(view, weights, held, stored)
 
 
 def _stored(base: Path | None, lease: Lease) -> dict[str, int]:
@@ -163,7 +170,7 @@ def _by_part(entries: Mapping[str, Entry]) -> dict[str, int]:
 def machine_of(host: Host) -> Machine:
     """The host's machine, now."""
     memory = host.memory()
-    return Machine(host.device, speeds.device_name(host.device), memory.total, memory.free, host.paths)
+    return Machine(host.device, speeds.device_name(host.device), memory.total, memory.free, memory.ram, host.paths)
 
 
 def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> tuple[Card, ...]:
@@ -244,23 +251,11 @@ def fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
 
 def _whole_fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
     try:
-        chosen, said = fitting.formed(settings, facts.counts, machine.device, machine.free)
+        chosen, said = fitting.formed(settings, facts.weights, machine.device, machine.free, machine.ram)
     except InputError:
-        least = fitting.formed(_least(settings, machine.device), facts.counts, machine.device, 0)[0]
-        return Fit(False, fitting.whole_bytes(least, facts.counts, machine.device), least)
-    return Fit(True, fitting.whole_bytes(chosen, facts.counts, machine.device), chosen, said)
-
-
-def _least(settings: Settings, device: torch.device) -> Settings:
-    """The smallest form that the settings leave open."""
-    small = precision.computes_bf16(device) and settings.training.precision != "fp16"
-    forms: dict[str, str] = {"optimizer.name": "adafactor", **({"tuning.weights": "bf16"} if small else {})}
-    if small and settings.training.accumulation == 1:
-        forms["tuning.in_backward"] = "on"
-    for path, value in forms.items():
-        if value_at(settings, path) == "auto":
-            settings = replaced(settings, path, value)
-    return replaced(settings, "training.gradient_checkpointing", True)
+        least = fitting.least(settings, machine.device, facts.counts)
+        return Fit(False, fitting.beside_host(least, facts.weights, machine.device), least)
+    return Fit(True, fitting.beside_host(chosen, facts.weights, machine.device), chosen, said)
 
 
 def _trained_bytes(settings: Settings, facts: ModelFacts) -> int:
@@ -308,6 +303,8 @@ def _changes(settings: Settings) -> Iterator[Change]:
         yield "training.batch", 1
     if whole and settings.training.ema_decay:
         yield "training.ema_decay", 0.0
+    if whole and resolution.prior_of(settings) == "prediction" and settings.objective.prior == "auto":
+        yield "data.class_count", _CLASS_PICTURES  # the base's own predictions need its weights on the card
     if whole and settings.tuning.text_encoder_until:
         yield "tuning.text_encoder_until", 0.0
     first = (settings.data.resolution - 1) // _STEP_PX * _STEP_PX

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,19 +14,44 @@ from lib_finetune.engine import precision
 from lib_finetune.model import layout
 from lib_finetune.model.learned import ids_of
 from lib_finetune.optim import footprint
-from lib_finetune.resolution import prior_of
+from lib_finetune.resolution import needed_parts, prior_of
 
 if TYPE_CHECKING:
     from lib_finetune.ports import Lease
 
 
-def sizes(lease: Lease) -> dict[str, int]:
-    """How many weights the parts have that DreamBooth trains: "unet", "text"."""
-    prefixes = {"unet": layout.UNET, "text": layout.TEXT}
-    return {part: sum(t.numel() for name, t in lease.tensors.items() if name.startswith(prefix)) for part, prefix in prefixes.items()}
+@dataclass(frozen=True)
+class Weights:
+    """The host's model, as far as memory hangs on it.
+
+    Attributes:
+        counts: weights of "unet" and "text".
+        here, elsewhere: bytes of each part that lie on the device, and that do not.
+    """
+
+    counts: Mapping[str, int]
+    here: Mapping[str, int]
+    elsewhere: Mapping[str, int]
 
 
-LEVERS = ("tuning.weights", "tuning.in_backward", "optimizer.name", "training.gradient_checkpointing")
+def weights_of(lease: Lease) -> Weights:
+    """Look at the leased weights where they are."""
+    counts, here, elsewhere = (dict.fromkeys(layout.PREFIXES, 0) for _ in range(3))
+    for part, prefix in layout.PREFIXES.items():
+        for tensor in (tensor for name, tensor in lease.tensors.items() if name.startswith(prefix)):
+            counts[part] += tensor.numel()
+            (here if tensor.device.type == lease.device.type else elsewhere)[part] += tensor.numel() * tensor.element_size()
+    return Weights({part: counts[part] for part in ("unet", "text")}, here, elsewhere)
+
+
+LEVERS = (
+    "tuning.weights",
+    "tuning.in_backward",
+    "optimizer.name",
+    "training.gradient_checkpointing",
+    "training.precision",
+    "tuning.host_weights",
+)
 """What `sparing` and `formed` choose."""
 
 
@@ -54,37 +80,70 @@ def _sixteen_bit(settings: Settings, device: torch.device) -> bool:
     return device.type == "cuda" and settings.training.precision != "fp32"
 
 
-def formed(settings: Settings, counts: Mapping[str, int], device: torch.device, free: int) -> tuple[Settings, str]:
+def formed(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> tuple[Settings, str]:
     """DreamBooth's settings with the form of its weights chosen by the free memory, and a sentence on it.
 
     Args:
-        counts: from `sizes`.
-        free: bytes; see `footprint.choose`.
+        free: bytes of the device beside the host's model; 0 where the system does not tell.
+        ram: bytes of main memory; 0 likewise.
 
     Raises:
         InputError: nothing fits; with the figures.
     """
-    work = _work(settings, counts, device)
-    wish = _wish(settings, device)
-    form = footprint.choose(wish, work, free)
-    chosen = (form.weights, "on" if form.in_backward else "off", form.optimizer, form.checkpointing)
-    for path, value in zip(LEVERS, chosen, strict=True):
-        settings = replaced(settings, path, value)
+    work, room = _work(settings, weights.counts, device), _room(settings, weights, device, free, ram)
+    form = footprint.choose(_wish(settings, device), work, room)
     place = "on the card" if device.type == "cuda" else "of memory"
     said = (
-        f"{work.weights / 1e6:.0f} million weights are trained: {form}. That takes about {form.need(work) / footprint.GIB:.1f} GiB {place}"
+        f"{work.weights / 1e6:.0f} million weights are trained: {form}. That takes about {_gib(form.need(work) + room.guests)} GiB {place}"
     )
-    said += f"; {free / footprint.GIB:.1f} are free." if free else "."
+    said += f"; {_gib(free)} are free." if free else "."
+    if form.exchanged:
+        said += (
+            f" While it trains, {_gib(room.away)} GiB of the WebUI's model lie in main memory; for each picture they come back and the "
+            f"{_gib(form.rest(work))} GiB that are trained go there. The seconds that this takes are told when it happens first."
+        )
     if form.in_backward and settings.optimizer.clip_norm:
         said += " Gradients are clipped layer by layer."
-    return settings, said
+    return with_form(settings, form), said
 
 
-def whole_bytes(settings: Settings, counts: Mapping[str, int], device: torch.device) -> int:
-    """What a step of DreamBooth holds beside the host's model, its form chosen (`formed`)."""
-    tuning = settings.tuning
-    form = footprint.Form(tuning.weights, settings.optimizer.name, tuning.in_backward == "on", settings.training.gradient_checkpointing)
-    return form.need(_work(settings, counts, device))
+def with_form(settings: Settings, form: footprint.Form) -> Settings:
+    """The settings with a form written into them."""
+    on = "on" if form.in_backward else "off"
+    computed = "fp32" if form.single else settings.training.precision
+    placed = "exchange" if form.exchanged else "beside"
+    chosen = (form.weights, on, form.optimizer, form.checkpointing, computed, placed)
+    for path, value in zip(LEVERS, chosen, strict=True):
+        settings = replaced(settings, path, value)
+    return settings
+
+
+def least(settings: Settings, device: torch.device, counts: Mapping[str, int]) -> Settings:
+    """The settings in the smallest form that they leave open."""
+    return with_form(settings, footprint.least(_wish(settings, device), _work(settings, counts, device)))
+
+
+def beside_host(settings: Settings, weights: Weights, device: torch.device) -> int:
+    """Bytes of a step of DreamBooth beside the host's model, its form chosen (`formed`); what the host's model gives up is taken off."""
+    tuning, training = settings.tuning, settings.training
+    exchanged = tuning.host_weights == "exchange"
+    single = training.precision == "fp32"
+    form = footprint.Form(
+        tuning.weights, settings.optimizer.name, tuning.in_backward == "on", training.gradient_checkpointing, single, exchanged
+    )
+    room = _room(settings, weights, device, 0, 0)
+    return form.need(_work(settings, weights.counts, device)) + room.guests - (room.away if exchanged else 0)
+
+
+def _room(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> footprint.Room:
+    needed = needed_parts(settings)
+    guests = sum(weights.elsewhere[part] for part in needed)
+    away = sum(size for part, size in weights.here.items() if part not in needed)
+    return footprint.Room(free, ram, guests, away, footprint.PICTURE if device.type == "cuda" else 0)
+
+
+def _gib(size: int) -> str:
+    return f"{size / footprint.GIB:.1f}"
 
 
 def _work(settings: Settings, counts: Mapping[str, int], device: torch.device) -> footprint.Work:
@@ -122,16 +181,17 @@ def states_at_once(settings: Settings, views: int) -> int:
 
 def _wish(settings: Settings, device: torch.device) -> footprint.Wish:
     tuning, training = settings.tuning, settings.training
-    open_backward = None if tuning.in_backward == "auto" else tuning.in_backward == "on"
-    bf16 = precision.computes_bf16(device) and training.precision != "fp16"
-    if open_backward is None and (training.accumulation > 1 or not bf16):
-        open_backward = False  # summed gradients and loss scaling need them all at the end
+    place = tuning.host_weights
     return footprint.Wish(
         weights="fp32" if tuning.weights == "auto" and training.ema_decay else None if tuning.weights == "auto" else tuning.weights,
         optimizer=None if settings.optimizer.name == "auto" else settings.optimizer.name,
-        in_backward=open_backward,
+        in_backward=None if tuning.in_backward == "auto" else tuning.in_backward == "on",
         checkpointing=training.gradient_checkpointing,
-        bf16=bf16,
+        bf16=precision.computes_bf16(device) and training.precision != "fp16",
+        summed=training.accumulation > 1,
+        single=training.precision == "auto",
+        # On the CPU both models lie in main memory in any case.
+        exchanged=place == "exchange" if place != "auto" or device.type == "cpu" else None,
     )
 
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib_finetune import build, dataset, estimates, resolution, speeds
 from lib_finetune.config.fields import replaced
-from lib_finetune.engine import randomness
-from lib_finetune.engine.turns import Turns
 from lib_finetune.errors import InputError, OutOfMemoryError, SaveError
 from lib_finetune.nobody import Nobody
 from lib_finetune.run import Run, is_out_of_memory
@@ -152,13 +150,8 @@ def _timed(
     settings: Settings, found: dataset.Dataset, host: Host, info: CheckpointInfo, folder: Path, stop_asked: Callable[[], bool]
 ) -> float | None:
     """Seconds a step; None when it was stopped before the last."""
-    tools = host.text_tools()
-    with host.lease(info) as lease:
-        model = build.borrowed(lease, tools)
-        turns = Turns(host, info, model, _give_up)
-        with randomness.kept(), model.bound(lease.tensors):
-            made = build.assemble(settings, found, model, lease, tools, info, folder, turns, _unheard)
-    del lease
+    made = build.bind(settings, found, host, info, folder, _give_up, _unheard)
+    turns = made.trainer.turns
     try:
         steps = _WARM_UP + _TIMED
         turns.use(("vae",))
@@ -167,13 +160,13 @@ def _timed(
                 return None
             with turns.step():
                 made.batches.encode_variant(variant)
-        turns.use(made.needs)
+        turns.use(made.needs, made.exchange)
         times: dict[int, float] = {}
         made.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), lambda step: times.update({step: time.monotonic()}))
         return (times[steps] - times[_WARM_UP]) / _TIMED if steps in times else None
     finally:
         turns.close()
-        model.disown()
+        made.model.disown()
 
 
 def _largest(settings: Settings, found: dataset.Dataset) -> tuple[dataset.Dataset, tuple[int, int]]:

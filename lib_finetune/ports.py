@@ -96,12 +96,14 @@ class Lease:
         alphas_cumprod: [1000] float32, the undistorted schedule of the model, on `device`.
         scale_factor: latents = scale_factor × posterior sample (0.18215).
         device: where the host computes.
+        moved_s: seconds that it took to bring parts to the device and to send others away.
     """
 
     tensors: Mapping[str, torch.Tensor]
     alphas_cumprod: torch.Tensor
     scale_factor: float
     device: torch.device
+    moved_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -225,17 +227,23 @@ class Host(Protocol):
     def text_tools(self) -> TextTools:
         """Tokenizer and options of the loaded text encoder."""
 
-    def lease(self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae")) -> AbstractContextManager[Lease]:
+    def lease(
+        self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
+    ) -> AbstractContextManager[Lease]:
         """Take the host's turn: blocks until it is ours, cleans the weights, brings ``parts`` to the device; gives all back on leaving.
 
         Args:
             wanted: the checkpoint that training began on; None for whatever is loaded.
             parts: which of "unet", "text", "vae" are needed on the device.
+            alone: the other parts lie in main memory meanwhile.
 
         Raises:
             CheckpointChangedError: another checkpoint or VAE is loaded. The turn is not taken.
             HostError: the model cannot be borrowed.
         """
+
+    def waiting(self) -> bool:
+        """Whether somebody waits for the turn; asked inside a lease. True where the host cannot tell."""
 
     def between_turns(self) -> None:
         """Called with no lease held: returns when requests that wait for the turn have had theirs (never blocks more than seconds)."""
@@ -302,6 +310,8 @@ class MemoryUse:
     total: int
     free: int = 0
     """What can still be had; 0 where the system does not tell."""
+    ram: int = 0
+    """The same of main memory, which on the CPU is the device's."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def changed_meaning(stored: str, settings: Settings) -> list[str]:
 
 def _free(settings: Settings) -> tuple[str, ...]:
     """What may be another when a run goes on from a saved state."""
-    found = ["name", "training.steps", "saving.", "preview."]
+    found = ["name", "training.steps", "saving.", "preview.", "tuning.host_weights"]
     if teaches_word(settings):
         found.append("data.trigger")  # it follows the name
     if not (teaches_word(settings) and settings.embedding.keep_norm):

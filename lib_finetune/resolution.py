@@ -32,6 +32,13 @@ def prior_of(settings: Settings) -> str:
     return chosen
 
 
+def needed_parts(settings: Settings) -> tuple[str, ...]:
+    """Parts of the host's model that training steps compute with."""
+    if settings.method != "dreambooth" or prior_of(settings) == "prediction":
+        return ("unet", "text")
+    return () if settings.tuning.text_encoder_until else ("text",)
+
+
 def class_caption(settings: Settings) -> str:
     """The caption of a class picture without a text file."""
     return template_caption(class_template(settings), "", settings.data.class_word)

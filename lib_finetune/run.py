@@ -25,8 +25,9 @@ from lib_finetune.config.settings import Settings, keeps_states, teaches_word
 from lib_finetune.config.validation import validate
 from lib_finetune.data.fingerprint import fingerprint
 from lib_finetune.data.scan import examined
-from lib_finetune.engine import randomness, state
+from lib_finetune.engine import state
 from lib_finetune.engine.agenda import Agenda
+from lib_finetune.engine.exchange import Exchange
 from lib_finetune.engine.turns import Turns
 from lib_finetune.errors import (
     CheckpointChangedError,
@@ -147,7 +148,7 @@ class Run:
         self._announce(settings, found, [*formed, *notes, *fitting.identifier_notes(settings, tools.tokenizer)])
         self._host.remember()
         try:
-            outcome, file, steps = self._work(settings, found, info, tools)
+            outcome, file, steps = self._work(settings, found, info)
         finally:
             self._give_back()
         if file and settings.method == "dreambooth" and settings.tuning.select:
@@ -231,10 +232,10 @@ class Run:
         if self._given.method != "dreambooth":
             self._given, notes = fitting.sparing(self._given, self._host.device, self._host.memory().free)
             return notes
-        with self._host.lease(info, ("unet", "text")) as lease:
-            counts = fitting.sizes(lease)
-        self._given, said = fitting.formed(self._given, counts, self._host.device, self._host.memory().free)
-        self._check_disk(info, counts, fitting.states_at_once(resolution.resolved(self._given, found.views, 1)[0], found.views))
+        with self._host.lease(info, ()) as lease:
+            weights, memory = fitting.weights_of(lease), self._host.memory()
+        self._given, said = fitting.formed(self._given, weights, self._host.device, memory.free, memory.ram)
+        self._check_disk(info, weights.counts, fitting.states_at_once(resolution.resolved(self._given, found.views, 1)[0], found.views))
         return [said]
 
     def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int], kept: int) -> None:
@@ -282,7 +283,7 @@ class Run:
 
     # -- the work --------------------------------------------------------------------------------------------------
 
-    def _work(self, settings: Settings, found: dataset.Dataset, info: CheckpointInfo, tools: Any) -> tuple[str, Path | None, int]:
+    def _work(self, settings: Settings, found: dataset.Dataset, info: CheckpointInfo) -> tuple[str, Path | None, int]:
         complete = self._with_class_pictures(settings, found, info)
         if complete is None:
             self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
@@ -291,13 +292,10 @@ class Run:
         self._sink.stage("bind")
         with _in_words():
             clock = speeds.Clock(self._report, settings.training.accumulation)
-            with self._host.lease(info) as lease:
-                model, counts = build.borrowed(lease, tools), fitting.sizes(lease)
-                turns = Turns(self._host, info, model, self._wait)
-                with randomness.kept(), model.bound(lease.tensors):
-                    cache = self._host.paths.data / "cache" / "latents"
-                    assembly = build.assemble(settings, found, model, lease, tools, info, cache, turns, clock.steps)
-            del lease  # the host's tensors are let go of
+            cache = self._host.paths.data / "cache" / "latents"
+            assembly = build.bind(settings, found, self._host, info, cache, self._wait, clock.steps)
+            if assembly.exchange:
+                assembly.exchange.told = self._tell_exchange
             for line in assembly.plan.lines():
                 self._sink.say(line)
             self._warn_of_long_captions(settings, assembly)
@@ -305,14 +303,22 @@ class Run:
             self._continue(assembly, mark, settings)
             way = self._way(settings, found, assembly)
             try:
-                with contextlib.suppress(StoppedWhileWaiting), _closing(turns):
+                with contextlib.suppress(StoppedWhileWaiting), _closing(assembly.trainer.turns):
                     self._cache(assembly)
                     self._show_base(settings, way)
                     self._train(settings, assembly, mark, way)
-                    self._remember_speed(settings, counts["unet"], clock.seconds)
+                    self._remember_speed(settings, assembly.model.count("unet"), clock.seconds)
                 return self._finish(settings, assembly, info, way)
             finally:
                 way.points.return_lent()
+                if assembly.exchange and assembly.exchange.count:
+                    self._sink.say(
+                        f"The two models changed places {assembly.exchange.count} times, {assembly.exchange.total:.1f} s in all."
+                    )
+
+    def _tell_exchange(self, exchange: Exchange) -> None:
+        if exchange.count == 1:
+            self._sink.say(f"The WebUI's model and the trained one changed places: {exchange.seconds:.1f} s there and back.")
 
     def _way(self, settings: Settings, found: dataset.Dataset, assembly: build.Assembly) -> _Way:
         def write(step: int) -> dict[str, Path]:
@@ -344,7 +350,10 @@ class Run:
             raise InputError([Problem("", f"This run cannot go on: its {wrong} have changed since step {step}. Start a new run.")])
         if step > assembly.trainer.plan.steps:
             raise InputError([Problem("training.steps", f"is {settings.training.steps}, but step {step} is done already. Set it to more.")])
-        assembly.trainer.load_state(stored["trainer"])
+        if assembly.exchange:  # an optimizer puts its state where its weights lie: on the device
+            assembly.trainer.turns.use(assembly.needs, assembly.exchange)
+        with assembly.trainer.turns.step() if assembly.exchange else contextlib.nullcontext():
+            assembly.trainer.load_state(stored["trainer"])
         if assembly.validation:
             assembly.validation.load_state(stored["validation"])
             for step, loss in assembly.validation.curve:
@@ -367,7 +376,7 @@ class Run:
             self._sink.stage("cache", done, len(missing))
             with trainer.turns.step():
                 source.encode_variant(variant)
-        trainer.turns.use(assembly.needs)
+        trainer.turns.use(assembly.needs, assembly.exchange)
 
     def _train(self, settings: Settings, assembly: build.Assembly, mark: str, way: _Way) -> None:
         trainer = assembly.trainer
@@ -478,7 +487,7 @@ class Run:
         if isinstance(assembly.trainer.optimizer, PerParameter) and assembly.trainer.optimizer.torn:
             self._sink.say("The step that failed had moved a part of the weights; the last saved state is kept.")
             return
-        finite = all(bool(torch.isfinite(parameter).all()) for parameter in assembly.trainer.parameters())
+        finite = all(parameter.numel() > 0 and bool(torch.isfinite(parameter).all()) for parameter in assembly.trainer.parameters())
         if assembly.trainer.step and finite:
             _log.info("Keeping step %d after %r", assembly.trainer.step, error)
             self._save_state(assembly, mark, settings)

@@ -108,7 +108,7 @@ def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]
                 adapter = build.adapter_of(settings, model)
                 parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
             elif settings.method == "dreambooth":
-                parameters = list(model.own(("unet",), torch.float32)["unet"].values())
+                parameters = list(model.own(("unet",), torch.float32, lease.device)["unet"].values())
             else:
                 parameters = [torch.nn.Parameter(torch.randn(settings.embedding.vectors, host._layout.text["hidden_size"]) / 50)]
             optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)

@@ -95,7 +95,10 @@ def step(
         build._prepare_modes(settings, model)
         lent = {id(seat): seat.module._parameters[seat.leaf] for seat in model.seats}  # stays on the card beside the copies
         if own:
-            weights = [value for part in model.own(parts, held_as).values() for value in part.values()]
+            weights = [value for part in model.own(parts, held_as, torch.device("cpu")).values() for value in part.values()]
+            if settings.tuning.host_weights == "exchange":  # the host's model lies in main memory
+                lent.clear()
+                model.vae.to("meta")
             optimizer: Any = build._optimizer(settings, {"unet": weights})
             parameters = weights
         elif adapter is None:

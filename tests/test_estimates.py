@@ -11,6 +11,7 @@ from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import InputError
 from lib_finetune.estimates import Machine, ModelFacts, cards, file_bytes, fit, levers, machine_of, model_facts
+from lib_finetune.fitting import Weights
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.random_weights import sd15_layout
 from lib_finetune.optim.footprint import GIB
@@ -22,9 +23,9 @@ UNET, TEXT = 859_520_964, 123_060_480
 
 @pytest.fixture(scope="module")
 def sd15():
-    return ModelFacts(
-        BorrowedModel(sd15_layout()), {"unet": UNET, "text": TEXT}, 2 * GIB, {"unet": 2 * UNET, "text": 2 * TEXT, "rest": 167_000_000}
-    )
+    here = {"unet": 2 * UNET, "text": 2 * TEXT, "vae": 167_000_000}
+    weights = Weights({"unet": UNET, "text": TEXT}, here, dict.fromkeys(here, 0))
+    return ModelFacts(BorrowedModel(sd15_layout()), weights, 2 * GIB, {"unet": 2 * UNET, "text": 2 * TEXT, "rest": 167_000_000})
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def machine(tmp_path, monkeypatch):
     """A card of so many free GiB."""
     monkeypatch.setattr("lib_finetune.engine.precision.computes_bf16", lambda _: True)
     paths = FakeHost(tmp_path).paths
-    return lambda free: Machine(torch.device("cuda"), "Card", 12 * GIB, int(free * GIB), paths)
+    return lambda free: Machine(torch.device("cuda"), "Card", 12 * GIB, int(free * GIB), 16 * GIB, paths)
 
 
 def of(method="lora", **changes):
@@ -57,8 +58,10 @@ def test_gradient_checkpointing_that_a_run_switches_on_by_itself_is_said(sd15, m
         ("lora", {"training__batch": 4}, 1.5, {"training.batch": 1}),
         ("lora", {"data__resolution": 1024}, 1.5, {"data.resolution": 704}),
         ("textual_inversion", {"training__batch": 2, "data__resolution": 1024}, 1.0, {"training.batch": 1, "data.resolution": 640}),
-        ("dreambooth", {"tuning__weights": "fp32"}, 6.0, {"tuning.weights": "auto"}),
-        ("dreambooth", {"data__resolution": 768}, 2.6, {"tuning.text_encoder_until": 0.0, "data.resolution": 576}),
+        ("dreambooth", {"tuning__weights": "fp32"}, 4.0, {"tuning.weights": "auto"}),
+        ("dreambooth", {"tuning__host_weights": "beside"}, 2.0, {"tuning.host_weights": "auto"}),
+        ("dreambooth", {"data__resolution": 768}, 0.8, {"data.resolution": 576}),
+        ("dreambooth", {"data__class_word": "dog"}, 1.5, {"data.class_count": 200}),
     ],
 )  # fmt: skip
 def test_the_lever_makes_it_fit_and_without_it_it_does_not(sd15, machine, method, changes, free, wanted):
@@ -79,7 +82,7 @@ def test_the_first_resolution_that_fits_is_proposed(sd15, machine):
 
 
 def test_what_no_setting_makes_fit_says_so(sd15, machine):
-    found = estimates.card(of("dreambooth"), 10, sd15, machine(1.0))
+    found = estimates.card(of("dreambooth"), 10, sd15, machine(0.01))
     assert not found.fits and found.levers == () and "No setting" in found.message
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib_finetune import forecast, speeds
+from lib_finetune import forecast, resolution, speeds
 from lib_finetune.errors import CheckpointChangedError, InputError
 from lib_finetune.model.digest import digest
 from lib_finetune.run import Run
@@ -75,9 +75,9 @@ def test_it_runs_at_the_largest_size_with_full_batches_and_class_pictures(bench,
 
 def test_everything_that_will_train_trains_in_it(bench):
     chosen = settings(bench.images, METHODS["pivotal_tuning"])
-    few = forecast._all_training(forecast.build.resolved(chosen, 3, 1)[0])
+    few = forecast._all_training(resolution.resolved(chosen, 3, 1)[0])
     for step in range(few.training.steps):
-        assert all(rate > 0 for rate in forecast.build.step_rates(few, step).values())
+        assert all(rate > 0 for rate in resolution.step_rates(few, step).values())
 
 
 def test_it_is_refused_while_a_job_runs(bench):
@@ -125,10 +125,10 @@ def test_another_checkpoint_ends_it(bench, monkeypatch):
     host = bench.host()
     real = host.lease
 
-    def lease(wanted=None, parts=()):
+    def lease(wanted=None, parts=(), **how):
         if wanted and host.turns == 2:
             host.load_other("other")
-        return real(wanted, parts)
+        return real(wanted, parts, **how)
 
     monkeypatch.setattr(host, "lease", lease)
     with pytest.raises(CheckpointChangedError):

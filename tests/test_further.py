@@ -238,7 +238,7 @@ def test_a_whole_models_states_must_fit_on_the_disk(bench, monkeypatch):
 
     changes = {**WHOLE, "tuning.weights": "fp32", "tuning.in_backward": "off", "optimizer.name": "adamw", "saving.every_steps": "1"}
     with bench.host().lease() as lease:
-        three = 3 * fitting.state_bytes(settings(bench.images, changes), fitting.sizes(lease))
+        three = 3 * fitting.state_bytes(settings(bench.images, changes), fitting.weights_of(lease).counts)
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda place: real(place)._replace(free=three if place.name == "run" else 10**15))
     assert bench.run(changes)[0].outcome == "done"

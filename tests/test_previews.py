@@ -200,7 +200,7 @@ def test_the_disk_must_hold_a_previews_checkpoint_too(bench, monkeypatch):
 
     changes = {**WHOLE, "preview.watch": "off", "tuning.weights": "fp32", "tuning.in_backward": "off", "optimizer.name": "adamw"}
     with bench.host().lease() as lease:
-        states = 2 * fitting.state_bytes(settings(bench.images, changes), fitting.sizes(lease))
+        states = 2 * fitting.state_bytes(settings(bench.images, changes), fitting.weights_of(lease).counts)
     real = shutil.disk_usage
     monkeypatch.setattr(
         shutil, "disk_usage", lambda folder: real(folder)._replace(free=10**15 if folder.name == "Stable-diffusion" else states)

@@ -139,6 +139,12 @@ def whole(bench, chosen):
     return [path.name for path in files], [value.tolist() for name, value in made.items() if name.endswith(ends)], host.checkpoint().name
 
 
+def placed(bench, chosen):
+    """Whether the host's model and the trained one have changed places."""
+    _, recorder = _run(bench, chosen)
+    return any("changed places" in line for line in recorder.lines)
+
+
 def cached(bench, chosen):
     """Whether encoded pictures lie on disk."""
     host, _ = _run(bench, chosen)
@@ -260,6 +266,7 @@ WALK = {
     "network.start": (beginnings, "before.safetensors"),
     "tuning.weights": (whole, "bf16", *WHOLE),
     "tuning.in_backward": (whole, "on", *WHOLE),
+    "tuning.host_weights": (placed, "exchange", *WHOLE),
     "tuning.text_encoder_until": (whole, "0", *WHOLE),
     "tuning.format": (whole, "ckpt", *WHOLE),
     "tuning.lora_rank": (whole, "2", *WHOLE),

@@ -184,6 +184,14 @@ class Tuning:
         choices=("auto", "on", "off"),
         when=_tunes_all,
     )
+    host_weights: str = setting(
+        "auto",
+        "The WebUI's own model",
+        "beside: stays on the card, and pictures during training come at once; exchange: lies in main memory meanwhile, "
+        "which frees 2 GB, and changes places with what is trained for each picture, some seconds. Automatic: exchange where it must be.",
+        choices=("auto", "beside", "exchange"),
+        when=_tunes_all,
+    )
     text_encoder_until: float = setting(
         0.5,
         "Text encoder until",

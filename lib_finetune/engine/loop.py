@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,17 @@ class Trainer:
         """All that trains."""
         return [parameter for group in self.method.parameters().values() for parameter in group.values()]
 
+    def held(self) -> Iterator[torch.Tensor]:
+        """All that is kept from step to step on the device: weights, gradients that are being summed, the optimizer's state, the average."""
+        for parameter in self.parameters():
+            yield parameter
+            if parameter.grad is not None:
+                yield parameter.grad
+        yield from self.ema.average.values()
+        optimizers = self.optimizer.optimizers if isinstance(self.optimizer, PerParameter) else [self.optimizer]
+        for optimizer in optimizers:
+            yield from _tensors(optimizer.state)
+
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to go on exactly; with random states and data order this is all, for those follow from the step."""
         trained = {name: parameter for group in self.method.parameters().values() for name, parameter in group.items()}
@@ -122,3 +133,15 @@ class Trainer:
         for name, value in state["ema"].items():
             self.ema.average[name].copy_(value)
         self.step = state["step"]
+
+
+def _tensors(state: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in a nest of mappings and lists."""
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for value in state.values():
+            yield from _tensors(value)
+    elif isinstance(state, list | tuple):
+        for value in state:
+            yield from _tensors(value)

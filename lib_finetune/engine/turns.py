@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from lib_finetune.engine import randomness
+from lib_finetune.engine.exchange import Exchange
 from lib_finetune.errors import CheckpointChangedError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports import CheckpointInfo, Host, Lease
@@ -41,17 +42,26 @@ class Turns:
         self._stack: ExitStack | None = None
         self._ends = 0.0
         self._closing: list[Callable[[], None]] = []
+        self._exchange: Exchange | None = None
         self.parts: tuple[str, ...] = ("unet", "text", "vae")
         self.count = 0
+        self._moved_s = 0.0
 
     def before_close(self, action: Callable[[], None]) -> None:
         """Have ``action`` run at the end of every turn while it still holds (a place to read scalars off the device)."""
         self._closing.append(action)
 
-    def use(self, parts: Iterable[str]) -> None:
-        """Which parts of the model the next turns need on the device."""
+    def use(self, parts: Iterable[str], exchange: Exchange | None = None) -> None:
+        """Which parts of the model the next turns need on the device.
+
+        Args:
+            exchange: what is trained comes to the device with each turn and leaves it with its end, and the host's other
+                parts the other way about. A turn then lasts until somebody waits for the host, and at least as long as
+                the last exchange took.
+        """
         self.close()
         self.parts = tuple(parts)
+        self._exchange = exchange
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -63,7 +73,12 @@ class Turns:
         except BaseException:
             self._leave()
             raise
-        if time.monotonic() >= self._ends:
+        if time.monotonic() < self._ends:
+            return
+        if self._exchange and not self._host.waiting():
+            self._act()
+            self._ends = time.monotonic() + self._turn_s
+        else:
             self.close()
 
     def close(self) -> None:
@@ -71,29 +86,45 @@ class Turns:
         if self._stack is None:
             return
         try:
-            for action in self._closing:
-                action()
+            self._act()
         finally:
             self._leave()
         self._host.between_turns()
+
+    def _act(self) -> None:
+        for action in self._closing:
+            action()
 
     def _open(self) -> None:
         while True:
             stack = ExitStack()
             try:
-                lease: Lease = stack.enter_context(self._host.lease(self._wanted, self.parts))
+                lease: Lease = stack.enter_context(self._host.lease(self._wanted, self.parts, alone=self._exchange is not None))
             except CheckpointChangedError as changed:
                 self._on_changed(changed)
                 continue
             with stack:
                 stack.enter_context(randomness.kept())
+                self._come(lease.moved_s, stack)
                 stack.enter_context(self._model.bound(lease.tensors))
                 self._stack = stack.pop_all()
-            self._ends = time.monotonic() + self._turn_s
+            self._ends = time.monotonic() + max(self._turn_s, self._exchange.seconds if self._exchange else 0.0)
             self.count += 1
             return
 
+    def _come(self, moved_s: float, stack: ExitStack) -> None:
+        if self._exchange is None:
+            return
+        start = time.monotonic()
+        stack.callback(self._exchange.leave)
+        self._exchange.come()
+        self._moved_s = moved_s + time.monotonic() - start
+
     def _leave(self) -> None:
         stack, self._stack = self._stack, None
-        if stack is not None:
-            stack.close()
+        if stack is None:
+            return
+        start = time.monotonic()
+        stack.close()
+        if self._exchange:
+            self._exchange.took(self._moved_s + time.monotonic() - start)

@@ -5,6 +5,7 @@ Reference: ``sd_models.py`` of the WebUI (what it accepts); ``sd15_checkpoint_ke
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from lib_finetune import __version__
-from lib_finetune.errors import SaveError
+from lib_finetune.errors import CheckpointError, Problem, SaveError
 from lib_finetune.export.metadata import Recipe
 from lib_finetune.files import replacing
 from lib_finetune.model import tensor_file
@@ -66,17 +67,34 @@ def opened(path: Path) -> Iterator[dict[str, Entry]]:
     """The tensors of a checkpoint file as entries that are read when they are written; without the average ``model_ema``.
 
     A ``.ckpt`` is mapped into memory where its form allows it, and read as a whole otherwise.
+
+    Raises:
+        CheckpointError: it is missing or broken.
     """
     if path.suffix.lower() == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(str(path), framework="pt") as file:
+        with _safetensors(path) as file:
             names = [name for name in file.keys() if not name.startswith(_AVERAGE)]  # noqa: SIM118  not a dict
             yield {name: _from_slice(file, name) for name in names}
         return
-    content: Any = _mapped(path)
+    try:
+        content: Any = _mapped(path)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise _unreadable(path, error) from error
     tensors = {name: value for name, value in content.get("state_dict", content).items() if isinstance(value, torch.Tensor)}
     yield {name: tensor_file.entry(value) for name, value in tensors.items() if not name.startswith(_AVERAGE)}
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(str(path), framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError([Problem("checkpoint", f"{path.name} cannot be read ({error}).")])
 
 
 def _from_slice(file: Any, name: str) -> Entry:

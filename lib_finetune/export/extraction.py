@@ -26,14 +26,15 @@ def extract(trained: Mapping[str, torch.Tensor], base: Mapping[str, torch.Tensor
     """Best approximation of each layer's difference by matrices of a rank; biases and norms are left out, and counted in the error.
 
     Args:
-        trained: LDM name → weight.
-        base: LDM name → weight of the base, of the same number of elements.
+        trained: LDM name → weight, on any device.
+        base: LDM name → weight of the base, of the same number of elements; it is computed where these are.
         modules: LDM name of a linear layer's or convolution's weight → its name in the file ("lora_unet_…").
     """
     tensors: dict[str, torch.Tensor] = {}
     whole = lost = 0.0
     for name, value in trained.items():
-        delta = value.detach().float() - base[name].detach().float().reshape(value.shape)
+        own = base[name].detach().float().reshape(value.shape)
+        delta = value.detach().to(own.device, torch.float32) - own
         square = float(delta.square().sum())
         whole += square
         if square == 0.0:

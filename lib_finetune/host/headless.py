@@ -23,6 +23,7 @@ from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
 from lib_finetune.model.learned import LearnedVectors
 from lib_finetune.model.names import kohya_module
+from lib_finetune.model.parking import Parking
 from lib_finetune.model.prompts import TextEncoder
 from lib_finetune.model.sampling import sample
 from lib_finetune.ports import Card, CheckpointInfo, Lease, MemoryUse, Paths, PictureRequest, Restoration, TextTools, Verification
@@ -97,12 +98,24 @@ class HeadlessHost:
         return TextTools(self._tokenizer, self._layout.text["num_attention_heads"], clip_skip=1)
 
     @contextmanager
-    def lease(self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae")) -> Iterator[Lease]:
+    def lease(
+        self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
+    ) -> Iterator[Lease]:
         """See `Host.lease`; everything lies on the device already."""
         if wanted is not None and wanted.identity != self._info.identity:
             raise CheckpointChangedError(str(wanted), str(self._info))
-        tensors = {name: tensor.detach() for name, tensor in self._tensors.items()}
-        yield Lease(tensors, self._alphas, SCALE_FACTOR, self._device)
+        parking, start, needed = Parking(), time.monotonic(), tuple(layout.PREFIXES[part] for part in parts)
+        try:
+            if alone:
+                parking.send(tensor for name, tensor in self._tensors.items() if not name.startswith(needed))
+            tensors = {name: tensor.detach() for name, tensor in self._tensors.items()}
+            yield Lease(tensors, self._alphas, SCALE_FACTOR, self._device, time.monotonic() - start)
+        finally:
+            parking.bring()
+
+    def waiting(self) -> bool:
+        """Nobody but us uses the model."""
+        return False
 
     def between_turns(self) -> None:
         """Nobody waits."""

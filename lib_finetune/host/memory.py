@@ -15,8 +15,9 @@ def use(device: torch.device) -> MemoryUse:
         unasked, total = torch.cuda.mem_get_info(device)
         reserved = torch.cuda.memory_reserved(device)
         free = unasked + reserved - torch.cuda.memory_allocated(device)
-        return MemoryUse(reserved, torch.cuda.max_memory_reserved(device), total, free)
-    return MemoryUse(_status("VmRSS"), _status("VmHWM"), _meminfo("MemTotal"), _meminfo("MemAvailable"))
+        return MemoryUse(reserved, torch.cuda.max_memory_reserved(device), total, free, _available())
+    available = _available()
+    return MemoryUse(_status("VmRSS"), _status("VmHWM"), _meminfo("MemTotal"), available, available)
 
 
 def reset_peak(device: torch.device) -> None:
@@ -32,6 +33,18 @@ def _status(field: str) -> int:
     except OSError:
         return _psutil()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
+
+
+def _available() -> int:
+    """Main memory that can be had without swapping."""
+    found = _meminfo("MemAvailable")
+    if found:
+        return found
+    try:
+        import psutil
+    except ImportError:
+        return 0
+    return int(psutil.virtual_memory().available)
 
 
 def _psutil() -> int:

@@ -77,7 +77,9 @@ class WebuiHost:
         return webui_loading.text_tools()
 
     @contextmanager
-    def lease(self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = webui_weights.PARTS) -> Iterator[Lease]:
+    def lease(
+        self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = webui_weights.PARTS, *, alone: bool = False
+    ) -> Iterator[Lease]:
         """See `Host.lease`. Random states are as they were when it is left.
 
         Raises:
@@ -91,12 +93,16 @@ class WebuiHost:
                 _check(wanted)
             borrowing = Borrowing(self._watch)
             try:
-                taken = _take(borrowing, tuple(parts), self.device)
+                taken = _take(borrowing, tuple(parts), self.device, alone)
                 if isinstance(taken, FinetuneError):
                     raise taken
                 yield taken
             finally:
                 borrowing.give_back()
+
+    def waiting(self) -> bool:
+        """See `Host.waiting`."""
+        return self._turn.waited_for()
 
     def between_turns(self) -> None:
         """See `Host.between_turns`: those that waited at the end of the lease have been handed the turn already."""
@@ -235,9 +241,9 @@ def _check(wanted: CheckpointInfo) -> None:
 # The two below return an error and do not raise it: its frames would hold the model, and a job keeps its errors to show them.
 
 
-def _take(borrowing: Borrowing, parts: Iterable[str], device: torch.device) -> Lease | FinetuneError:
+def _take(borrowing: Borrowing, parts: Iterable[str], device: torch.device, alone: bool) -> Lease | FinetuneError:
     try:
-        return borrowing.take(loaded_model(), parts, device)
+        return borrowing.take(loaded_model(), parts, device, alone)
     except torch.cuda.OutOfMemoryError as error:
         return OutOfMemoryError(f"The device has no room for {', '.join(parts)} beside what it holds: {str(error).split('. ')[0]}.")
     except FinetuneError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -30,20 +31,27 @@ class Borrowing:
         self._after = ExitStack()
         self._tensors: dict[str, torch.Tensor] = {}
 
-    def take(self, model: Any, parts: Iterable[str], device: torch.device) -> Lease:
+    def take(self, model: Any, parts: Iterable[str], device: torch.device, alone: bool = False) -> Lease:
         """Clean the weights, bring them to the device and collect them. Call under the turn; `give_back` is due even if it raises.
+
+        Args:
+            alone: the other parts go to main memory.
 
         Raises:
             HostError: the weights are not there.
         """
         self._after.callback(around(model, self._watch))
         webui_weights.clean(model)
+        start, parts = time.monotonic(), tuple(parts)
+        if alone:
+            webui_weights.send_away(model, [part for part in webui_weights.PARTS if part not in parts], device, self._after)
         webui_weights.bring(model, parts, device, self._after)
+        moved = time.monotonic() - start
         self._watch_weights(model)
         self._tensors.update(webui_weights.collect(model))
         self._after.callback(self._tensors.clear)
         alphas = getattr(model, "alphas_cumprod_original", model.alphas_cumprod)
-        return Lease(self._tensors, alphas.detach().to(device, torch.float32, copy=True), float(model.scale_factor), device)
+        return Lease(self._tensors, alphas.detach().to(device, torch.float32, copy=True), float(model.scale_factor), device, moved)
 
     def give_back(self) -> None:
         """Undo all that `take` did, last first, and let go of the model."""

@@ -42,6 +42,11 @@ class Turn:
             self._owner = None
             self._handed_over = self._release()
 
+    def waited_for(self) -> bool:
+        """Whether a thread waits; True for a lock of another make, which does not tell."""
+        members = self._members()
+        return members is None or bool(members[2])
+
     def pause(self) -> None:
         """Let a request that came just now get its turn; returns at once when `held` ended with a hand-over."""
         if not self._handed_over:

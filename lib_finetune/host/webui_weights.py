@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import gc
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import torch
 from torch import nn
 
 from lib_finetune.errors import HostError
+from lib_finetune.export.checkpoint_file import opened
+from lib_finetune.host import memory
 from lib_finetune.host.webui_modules import lora_extension, webui
 from lib_finetune.model import checkpoint_file
+from lib_finetune.model.parking import Parking
+from lib_finetune.optim import footprint
 
 PARTS = ("unet", "text", "vae")
 _PREFIXES = ("model.diffusion_model.", "cond_stage_model.", "first_stage_model.")
@@ -47,7 +52,7 @@ def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str
 def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
     """Inside, the UNet and the text encoder hold a file's weights; outside they point to their own storage again, which nothing wrote to.
 
-    Call under the turn, with clean weights.
+    Where a card cannot hold both, their own lie in main memory meanwhile, and come back the same bit for bit. Call under the turn, with clean weights.
 
     Raises:
         CheckpointError: the file cannot be read, or is of another family.
@@ -57,18 +62,29 @@ def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
     for prefix, module in walk(model):
         if prefix.startswith(("model.diffusion_model.", "cond_stage_model.")):
             places |= {prefix + name: parameter for name, parameter in module._parameters.items() if parameter is not None}
-    stored = checkpoint_file.read(path, torch.float32, torch.device("cpu"))
-    own = {name: parameter.data for name, parameter in places.items()}
+    parking, own, devices = Parking(), {}, {name: parameter.device for name, parameter in places.items()}
     try:
-        for name, parameter in places.items():
-            if name in stored:
-                parameter.data = stored.pop(name).reshape(parameter.shape).to(parameter.device, parameter.dtype)
-        stored.clear()
+        if _short_of_room(places):
+            parking.send(places.values())
+        own.update({name: parameter.data for name, parameter in places.items()})
+        with opened(path) as entries:
+            found = {checkpoint_file.ldm_name(name): entry for name, entry in entries.items()}
+            for name, parameter in places.items():
+                value = found[name].value().reshape(parameter.shape) if name in found else parameter.data
+                parameter.data = value.to(devices[name], parameter.dtype)
         yield
     finally:
         settle(model)
-        for name, parameter in places.items():
-            parameter.data = own[name]
+        for name, data in own.items():
+            places[name].data = data
+        _bring_back(parking)
+
+
+def _short_of_room(places: Mapping[str, nn.Parameter]) -> bool:
+    """Whether the card cannot hold these weights twice and make a picture beside them."""
+    device = next(iter(places.values())).device
+    size = sum(parameter.numel() * parameter.element_size() for parameter in places.values())
+    return device.type == "cuda" and memory.use(device).free < size + footprint.PICTURE
 
 
 def clean(model: nn.Module) -> None:
@@ -129,6 +145,49 @@ def bring(model: Any, parts: Iterable[str], device: torch.device, back: ExitStac
         if not same_place(found, device):
             back.callback(module.to, found)
             module.to(device)
+
+
+def send_away(model: Any, parts: Iterable[str], device: torch.device, back: ExitStack) -> None:
+    """Send parts of the model from the device to main memory; ``back`` learns how to bring them to where they were, bit for bit.
+
+    The WebUI's own `send_model_to_cpu` would do it for the whole model only, and with --medvram by other rules.
+
+    Raises:
+        RuntimeError: main memory has no room; what was sent is brought back by ``back``.
+    """
+    if getattr(model, "lowvram", False):
+        webui("lowvram").send_everything_to_cpu()
+        return
+    parking = Parking()
+    back.callback(_bring_back, parking)
+    for part in parts:
+        module = module_of(model, part)
+        parking.send(tensor for tensor in [*module.parameters(), *module.buffers()] if same_place(tensor.device, device))
+
+
+def _bring_back(parking: Parking) -> None:
+    """Bring the host's weights back; where the device seems to be full, rubbish that still holds memory is collected first.
+
+    Raises:
+        HostError: another program has taken the room.
+    """
+    try:
+        parking.bring()
+    except torch.cuda.OutOfMemoryError:
+        full = True
+    else:
+        full = False
+    if not full:
+        return
+    gc.collect()
+    webui("devices").torch_gc()
+    try:
+        parking.bring()
+    except torch.cuda.OutOfMemoryError as error:
+        raise HostError(
+            f"The card has no room for the WebUI's own model any more; part of it lies in main memory ({str(error).split('. ')[0]}). "
+            "Close other programs that use the card, then choose the checkpoint again at the top left."
+        ) from None
 
 
 def same_place(one: torch.device, other: torch.device) -> bool:

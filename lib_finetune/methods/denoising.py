@@ -105,6 +105,11 @@ class Denoiser:
         self._prediction = prediction
         self._objective = objective
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._alphas_cumprod.device
+
     def losses(
         self,
         mean: torch.Tensor,
@@ -122,11 +127,10 @@ class Denoiser:
             teacher: gives the last samples' targets.
         """
         aim = self._objective
-        device = self._alphas_cumprod.device
         latents = (mean + std * noise.gaussian(tuple(mean.shape), 0.0, generator)) * self._scale_factor
         drawn = noise.gaussian(tuple(mean.shape), aim.noise_offset, generator)
         timesteps = noise.timesteps(len(mean), aim.timestep_min, aim.timestep_max, generator)
-        latents, drawn, timesteps = (value.to(device, non_blocking=True) for value in (latents, drawn, timesteps))
+        latents, drawn, timesteps = (value.to(self.device, non_blocking=True) for value in (latents, drawn, timesteps))
         noisy = schedule.add_noise(latents, drawn, timesteps, self._alphas_cumprod)
         target = self._target(latents, drawn, timesteps)
         if teacher:

@@ -12,7 +12,7 @@ from torch import nn
 
 from lib_finetune.errors import CheckpointError, Problem
 from lib_finetune.model import names
-from lib_finetune.model.layout import Layout
+from lib_finetune.model.layout import PREFIXES, Layout
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,16 @@ class BorrowedModel:
         for seat in self.seats:
             seat.module._parameters[seat.leaf] = self._own.get(seat.source, seat.empty)
 
-    def own(self, parts: Iterable[str], dtype: torch.dtype) -> dict[str, dict[str, nn.Parameter]]:
+    def count(self, part: str) -> int:
+        """How many weights a part ("unet", "text", "vae") has."""
+        return sum(_size(seat.shape) for seat in self.seats if seat.source.startswith(PREFIXES[part]))
+
+    def own(self, parts: Iterable[str], dtype: torch.dtype, device: torch.device) -> dict[str, dict[str, nn.Parameter]]:
         """Give parts copies of the weights that are bound now, to be trained; the host's stay untouched.
 
         Args:
             parts: of "unet" and "text".
+            device: where the copies are to lie.
 
         Returns:
             Part → LDM name → parameter.
@@ -101,10 +106,10 @@ class BorrowedModel:
         for part in parts:
             inside = set(map(id, getattr(self, part).modules()))
             seats = [seat for seat in self.seats if id(seat.module) in inside]
-            found[part] = {seat.source: nn.Parameter(seat.module._parameters[seat.leaf].detach().to(dtype, copy=True)) for seat in seats}
-            for seat in seats:
-                seat.module._parameters[seat.leaf] = found[part][seat.source]
-            self._own |= found[part]
+            found[part] = {}
+            for seat in seats:  # one by one, so that `disown` drops what there is when the memory ends half-way
+                own = nn.Parameter(seat.module._parameters[seat.leaf].detach().to(device, dtype, copy=True))
+                self._own[seat.source] = found[part][seat.source] = seat.module._parameters[seat.leaf] = own
         return found
 
     def disown(self) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 TEXT = "cond_stage_model.transformer."
+PREFIXES = {"unet": UNET, "text": TEXT, "vae": VAE}
+"""Part → how its tensors' names begin."""
 _CLIP = TEXT + "text_model."
 _BLOCKS = "input_blocks"
 UNET_HEADS = 8  # SD1.x fixes the number of heads, not their width

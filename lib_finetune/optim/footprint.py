@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
 from dataclasses import dataclass
 
 from lib_finetune.errors import InputError, Problem
@@ -15,6 +15,8 @@ _ACTIVATIONS = {False: 0.86, True: 0.14}
 _WORK = 0.45
 """GiB of a 512 px picture's passing tensors and of the largest layer's gradient with its float32 stand-in."""
 _SPARE = 0.95
+PICTURE = int(1.2 * GIB)
+"""Bytes beside the model that a txt2img of 512 px takes on a card, the autoencoder's last layers at most."""
 CONTEXT = GIB // 2
 """Bytes that a CUDA context takes beside the allocator."""
 _PIXELS = 512 * 512
@@ -47,21 +49,29 @@ class Form:
         optimizer: its name.
         in_backward: each weight moves as soon as its gradient is there.
         checkpointing: of gradients.
+        single: computed in fp32 where 16 bits would be fp16 with loss scaling, which needs all gradients at once.
+        exchanged: the host's model lies in main memory while it trains, and what is trained while the host works.
     """
 
     weights: str
     optimizer: str
     in_backward: bool
     checkpointing: bool
+    single: bool = False
+    exchanged: bool = False
 
     def need(self, work: Work) -> int:
-        """Bytes beside the host's own."""
+        """Bytes of a step, beside the host's own."""
         held = {"fp32": 4, "bf16": 2}[self.weights]
+        sixteen_bit = work.sixteen_bit and not self.single
         gradients = 0 if self.in_backward else held
-        cast = 2 if self.weights == "fp32" and work.sixteen_bit else 0  # autocast keeps a 16-bit copy of each weight for the step
-        average = held if work.average else 0
-        per_weight = held + gradients + cast + average + _STATES[self.optimizer]
-        return int(work.weights * per_weight) + passing(work.pixels, work.sixteen_bit, self.checkpointing)
+        cast = 2 if self.weights == "fp32" and sixteen_bit else 0  # autocast keeps a 16-bit copy of each weight for the step
+        return self.rest(work) + int(work.weights * (gradients + cast)) + passing(work.pixels, sixteen_bit, self.checkpointing)
+
+    def rest(self, work: Work) -> int:
+        """Bytes that are held between steps."""
+        held = {"fp32": 4, "bf16": 2}[self.weights]
+        return int(work.weights * (held + (held if work.average else 0) + _STATES[self.optimizer]))
 
     @property
     def bytes_kept(self) -> int:
@@ -71,6 +81,7 @@ class Form:
     def __str__(self) -> str:
         parts = [f"{self.weights} weights", self.optimizer]
         parts += ["stepping in the backward pass"] * self.in_backward + ["gradient checkpointing"] * self.checkpointing
+        parts += ["computed in fp32"] * self.single + ["changing places with the WebUI's model"] * self.exchanged
         return ", ".join(parts)
 
 
@@ -92,6 +103,38 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Room:
+    """Where it is to fit, in bytes.
+
+    Attributes:
+        free: on the device beside the host's model; 0 where the system does not tell.
+        ram: in main memory; 0 likewise.
+        guests: of the host's parts that a step needs and that are not on the device yet.
+        away: of the host's parts on the device that a step does not need.
+        picture: that the host needs for a picture between turns.
+    """
+
+    free: int
+    ram: int = 0
+    guests: int = 0
+    away: int = 0
+    picture: int = 0
+
+    def holds(self, form: Form, work: Work) -> bool:
+        """Whether training and the host's pictures find room."""
+        if not self.free:
+            return True
+        device, step = self.free * _SPARE, form.need(work) + self.guests
+        if form.exchanged:
+            return step <= device + self.away and (not self.ram or self.parked(form, work) <= self.ram * _SPARE)
+        return max(step, form.rest(work) + self.picture) <= device
+
+    def parked(self, form: Form, work: Work) -> int:
+        """Bytes in main memory at the moment of an exchange: both models."""
+        return form.rest(work) + self.away
+
+
+@dataclass(frozen=True)
 class Wish:
     """What the settings fix of the form; None leaves it open. Gradient checkpointing can be asked for, and is added where needed."""
 
@@ -101,59 +144,83 @@ class Wish:
     checkpointing: bool = False
     bf16: bool = True
     """Whether the device computes bf16."""
+    summed: bool = False
+    """Gradients of several batches are summed, so that they are all needed at the end."""
+    single: bool | None = False
+    """Whether it may be computed in fp32 where 16 bits are usual."""
+    exchanged: bool | None = False
 
 
 _ORDER = (
     Form("fp32", "adamw", False, False),
     Form("fp32", "adamw", False, True),
     Form("fp32", "adamw", True, True),
+    Form("fp32", "adamw", True, True, single=True),
     Form("bf16", "adamw", True, False),
     Form("bf16", "adamw", True, True),
     Form("bf16", "adafactor", True, False),
     Form("bf16", "adafactor", True, True),
+    Form("fp32", "adafactor", False, True),
+    Form("fp32", "adafactor", True, True, single=True),
 )
 
 
-def choose(wish: Wish, work: Work, free: int) -> Form:
-    """The first form, from exact to small, that keeps to the wish and fits.
-
-    Args:
-        free: bytes that can be had; 0 where the system does not tell.
+def choose(wish: Wish, work: Work, room: Room) -> Form:
+    """The first form, from exact to small, that keeps to the wish and fits; an exchange comes last, for it makes pictures wait.
 
     Raises:
         InputError: none fits, with the figures and what to change.
     """
-    forms = list(_candidates(wish))
-    if not free:
-        return forms[0]
-    fitting = [form for form in forms if form.need(work) <= free * _SPARE]
-    if fitting:
-        return fitting[0]
+    forms = candidates(wish, work)
+    fitting = next((form for form in forms if room.holds(form, work)), None)
+    if fitting is None:
+        raise InputError([Problem("tuning.weights", _refusal(wish, forms, work, room))])
+    return fitting
+
+
+def least(wish: Wish, work: Work) -> Form:
+    """The form that keeps to the wish and takes least of the device."""
+    return min(candidates(wish, work), key=lambda form: (form.need(work), not form.exchanged))
+
+
+def candidates(wish: Wish, work: Work) -> list[Form]:
+    """All forms that keep to the wish, in the order of `choose`."""
+    places = (False, True) if wish.exchanged is None else (wish.exchanged,)
+    found: dict[Form, None] = {}
+    for exchanged in places:
+        for form in _ORDER:
+            if form.weights == "bf16" and not wish.bf16 and wish.weights is None:
+                continue
+            if form.single and (wish.bf16 or not wish.single):
+                continue
+            wished = Form(
+                wish.weights or form.weights,
+                wish.optimizer or form.optimizer,
+                form.in_backward if wish.in_backward is None else wish.in_backward,
+                form.checkpointing or wish.checkpointing,
+                form.single,
+                exchanged,
+            )
+            scaled = work.sixteen_bit and not wish.bf16 and not form.single
+            if wish.in_backward is None and wished.in_backward and (wish.summed or scaled):
+                wished = dataclasses.replace(wished, in_backward=False)
+            found[wished] = None
+    return list(found)
+
+
+def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room) -> str:
     smallest = min(forms, key=lambda form: form.need(work))
-    raise InputError([Problem("tuning.weights", _refusal(wish, smallest, work, free))])
-
-
-def _candidates(wish: Wish) -> Iterator[Form]:
-    found = []
-    for form in _ORDER:
-        if form.weights == "bf16" and not wish.bf16 and wish.weights is None:
-            continue
-        wished = Form(
-            wish.weights or form.weights,
-            wish.optimizer or form.optimizer,
-            form.in_backward if wish.in_backward is None else wish.in_backward,
-            form.checkpointing or wish.checkpointing,
-        )
-        if wished not in found:
-            found.append(wished)
-    yield from found
-
-
-def _refusal(wish: Wish, smallest: Form, work: Work, free: int) -> str:
-    said = f"{smallest} needs {smallest.need(work) / GIB:.1f} GiB, and {free / GIB:.1f} are free."
+    exchanged = [form for form in forms if form.exchanged]
+    said = f"{dataclasses.replace(smallest, exchanged=False)} needs {(smallest.need(work) + room.guests) / GIB:.1f} GiB, and {room.free / GIB:.1f} are free"
+    if exchanged and room.away:
+        said += f", {(room.free + room.away) / GIB:.1f} with the WebUI's model in main memory"
+        light = min(exchanged, key=lambda form: room.parked(form, work))
+        if room.ram and room.parked(light, work) > room.ram * _SPARE:
+            said += f" (which needs {room.parked(light, work) / GIB:.1f} GiB to change places in, and has {room.ram / GIB:.1f})"
+    said += "."
     if not wish.bf16 and wish.weights is None:
         said += " This card does not compute bf16, which the small forms need."
     least = Form("bf16", "adafactor", True, True)
-    if smallest != least and wish.bf16:
+    if dataclasses.replace(smallest, exchanged=False) != least and wish.bf16:
         said += f" {least} would need {least.need(work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
     return said + " Lower data.resolution or training.batch, close other programs that use the card, or train a LoRA."

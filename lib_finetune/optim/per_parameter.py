@@ -56,6 +56,11 @@ class PerParameter:
         return norm.detach()
 
     @property
+    def optimizers(self) -> list[Optimizer]:
+        """One for each parameter."""
+        return [seat.optimizer for seat in self._seats]
+
+    @property
     def torn(self) -> bool:
         """Whether some parameters have moved in a step that is not finished."""
         return self._squares is not None

@@ -79,9 +79,11 @@ class FakeHost(HeadlessHost):
         return _TOOLS[0]
 
     @contextmanager
-    def lease(self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae")) -> Iterator[Lease]:
+    def lease(
+        self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
+    ) -> Iterator[Lease]:
         self._fault("lease")
-        with self.lock, super().lease(wanted, parts) as lease:
+        with self.lock, super().lease(wanted, parts, alone=alone) as lease:
             self.turns += 1
             yield lease
 

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from stub_webui import Model, StubWebui
 
-from lib_finetune.errors import CheckpointChangedError, HostError
+from lib_finetune.errors import CheckpointChangedError, CheckpointError, HostError
 from lib_finetune.export import lora_file
 from lib_finetune.host.webui import WebuiHost
 from lib_finetune.ports import Card, PictureRequest
@@ -178,8 +178,13 @@ def test_class_pictures_come_in_one_batch(host: WebuiHost, webui: StubWebui) -> 
     assert (webui.made[0].batch_size, webui.made[0].seed) == (3, 5) and len(webui.made) == 1
 
 
+@pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_checkpoint_file_stands_in_for_one_picture(host: WebuiHost, webui: StubWebui, tmp_path: Path, fails: bool) -> None:
+def test_a_checkpoint_file_stands_in_for_one_picture(
+    host: WebuiHost, webui: StubWebui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool, short: bool
+) -> None:
+    """Where a card is short of room, the host's own weights make way for it."""
+    monkeypatch.setattr("lib_finetune.host.webui_weights._short_of_room", lambda _: short)
     model = webui.model
     name = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
     weight = model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn1.to_q.weight
@@ -199,7 +204,8 @@ def test_a_checkpoint_file_stands_in_for_one_picture(host: WebuiHost, webui: Stu
             host.picture(PictureRequest("a cat", checkpoint=stored))
     else:
         host.picture(PictureRequest("a cat", checkpoint=stored))
-    assert torch.equal(seen[0], torch.full((8, 8), 0.25)) and weight.data_ptr() == place and torch.equal(weight, before)
+    assert torch.equal(seen[0], torch.full((8, 8), 0.25)) and torch.equal(weight, before)
+    assert short or weight.data_ptr() == place
     assert host.restoration().differences == ()
 
 
@@ -262,3 +268,11 @@ def test_without_the_lora_extension_a_file_that_is_gone_is_no_trouble(
     monkeypatch.setattr("lib_finetune.host.webui_files.lora_extension", lambda: None)
     host.artifact_removed("lora", host.paths.lora / "gone.safetensors")
     assert webui.page.lister.resets == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_stands_in_for_nothing(host: WebuiHost, webui: StubWebui, tmp_path: Path) -> None:
+    before, broken = [tensor.detach().clone() for tensor in webui.model.parameters()], tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match=r"broken\.safetensors cannot be read"):
+        host.picture(PictureRequest("a cat", checkpoint=broken))
+    assert all(torch.equal(one, other) for one, other in zip(before, webui.model.parameters()))

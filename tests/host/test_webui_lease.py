@@ -16,6 +16,7 @@ from stub_webui import Model, StubWebui
 from lib_finetune.errors import CheckpointChangedError, HostError
 from lib_finetune.host import webui_weights
 from lib_finetune.host.webui import WebuiHost
+from lib_finetune.model.parking import Parking
 
 
 def checkpoint_name(name: str) -> str:
@@ -222,3 +223,88 @@ def test_status_is_answered_while_a_lease_is_held(host: WebuiHost) -> None:
         thread.start()
         thread.join(60)
     assert len(answers) == 1
+
+
+# -- alone: the host's model in main memory ------------------------------------------------------------------------------
+
+
+def parts_that_moved(webui: StubWebui, places: dict[str, int]) -> set[str]:
+    found = {name.split(".")[0] for name, tensor in webui.model.named_parameters() if tensor.data_ptr() != places[name]}
+    return {{"model": "unet", "cond_stage_model": "text", "first_stage_model": "vae"}[name] for name in found}
+
+
+@pytest.mark.parametrize(("parts", "moved"), [((), {"unet", "text", "vae"}), (("unet", "text"), {"vae"}), (("text",), {"unet", "vae"})])
+def test_the_other_parts_lie_elsewhere_and_come_back_bit_for_bit(host: WebuiHost, webui: StubWebui, parts, moved) -> None:
+    kept = dict(webui.model.named_parameters())
+    before = {name: tensor.detach().clone() for name, tensor in kept.items()}
+    places = {name: tensor.data_ptr() for name, tensor in kept.items()}
+    host.remember()
+    with host.lease(parts=parts, alone=True) as lease:
+        assert parts_that_moved(webui, places) == moved and lease.moved_s >= 0
+    after = dict(webui.model.named_parameters())
+    assert all(after[name] is tensor and torch.equal(tensor, before[name]) for name, tensor in kept.items())
+    webui.generate(lora="cat")
+    found = host.restoration()
+    assert found.differences == () and found.tensors > 0
+
+
+def test_an_error_inside_brings_the_model_back_too(host: WebuiHost, webui: StubWebui) -> None:
+    before = [tensor.detach().clone() for tensor in webui.model.parameters()]
+    host.remember()
+    with pytest.raises(ValueError), host.lease(parts=(), alone=True):
+        raise ValueError
+    assert all(torch.equal(one, other) for one, other in zip(before, webui.model.parameters()))
+    assert host.restoration().differences == () and webui.lock.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_device_that_is_full_on_the_way_back(host: WebuiHost, webui: StubWebui, monkeypatch: pytest.MonkeyPatch, lasting: bool) -> None:
+    """First what nobody holds any more is collected; when another program has taken the room, the person is told."""
+    real, calls = Parking.bring, []
+
+    def bring(self: Parking) -> None:
+        calls.append(1)
+        if len(calls) == 1 or lasting:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB. More words")
+        real(self)
+
+    monkeypatch.setattr(Parking, "bring", bring)
+    collected = []
+    webui.devices.torch_gc = lambda: collected.append(1)
+    before = [tensor.detach().clone() for tensor in webui.model.parameters()]
+    if lasting:
+        with pytest.raises(HostError, match="choose the checkpoint again"), host.lease(parts=(), alone=True):
+            pass
+    else:
+        with host.lease(parts=(), alone=True):
+            pass
+    assert collected == [1] and webui.lock.acquire(blocking=False)
+    assert all(torch.equal(one, other) for one, other in zip(before, webui.model.parameters()))
+
+
+def test_with_medvram_the_webui_sends_its_model_away_itself(host: WebuiHost, webui: StubWebui) -> None:
+    webui.model.lowvram = True
+    sent = []
+    webui.lowvram.send_everything_to_cpu = lambda: sent.append(1)
+    with host.lease(parts=(), alone=True):
+        assert sent
+    assert webui.lowvram.module_in_gpu is None
+
+
+def test_whether_somebody_waits_is_told(host: WebuiHost, webui: StubWebui) -> None:
+    with host.lease():
+        assert not host.waiting()
+
+        def picture() -> None:
+            with webui.lock:
+                webui.generate()
+
+        thread = threading.Thread(target=picture)
+        thread.start()
+        for _ in range(500):
+            if host.waiting():
+                break
+            threading.Event().wait(0.01)
+        assert host.waiting()
+    thread.join()
+    assert not host.waiting()

@@ -149,6 +149,130 @@ def test_every_form_goes_on_exactly(bench, form):
     assert held == {torch.float32}
 
 
+class Visited(FakeHost):
+    """Somebody wants a picture after every step; what lies where in that moment is looked at."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.assembly, self.seen = None, []
+
+    def waiting(self):
+        return True
+
+    def between_turns(self):
+        assembly = self.assembly
+        if assembly is None:
+            return
+        away = {id(tensor) for tensor, _ in assembly.exchange._parking._away}
+        held = list(assembly.trainer.held())
+        self.seen.append((len(held), all(id(tensor) in away for tensor in held)))
+
+
+def visited(bench, monkeypatch, where):
+    """A host that sees the assembly of its run; turns end with each step."""
+    monkeypatch.setattr("lib_finetune.engine.turns.Turns.__init__.__defaults__", (0.0,))
+    host, real = Visited(bench.root / where), build.bind
+
+    def bind(*args):
+        host.assembly = real(*args)
+        return host.assembly
+
+    monkeypatch.setattr(build, "bind", bind)
+    return host
+
+
+EXCHANGED = {"tuning.host_weights": "exchange"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_models_that_change_places_learn_the_same(bench, monkeypatch, form):
+    changes = WHOLE | RARE | FORMS[form] | {"saving.precision": "fp32"}
+    whole, _, _ = bench.run(changes | {"tuning.host_weights": "beside"})
+    host = visited(bench, monkeypatch, "other")
+    before, steps = {name: tensor.clone() for name, tensor in host._tensors.items()}, int(WHOLE["training.steps"])
+    result, recorder, _ = bench.run(changes | EXCHANGED, host=host, folder="other")
+    assert same(tensors(whole.file), tensors(result.file)) and same(before, host._tensors)
+    assert result.restoration.differences == ()
+    assert len(host.seen) >= steps and all(parked for _, parked in host.seen)
+    assert host.seen[-1][0] > host.seen[0][0]  # the optimizer's state has come to it
+    assert sum("changed places: " in line for line in recorder.lines) == 1
+    assert any(f"changed places {steps} times" in line for line in recorder.lines)
+
+
+def test_only_the_parts_that_a_step_needs_stay_on_the_device(bench, monkeypatch):
+    from lib_finetune.model.parking import Parking
+
+    def away(changes, where):
+        host, sent = visited(bench, monkeypatch, where), set()
+        names = {id(tensor): name for name, tensor in host._tensors.items()}
+        real = Parking.send
+
+        def send(self, moved):
+            moved = list(moved)
+            sent.update(names[id(tensor)] for tensor in moved if id(tensor) in names)
+            real(self, moved)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Parking, "send", send)
+            bench.run(WHOLE | RARE | EXCHANGED | changes, host=host, folder=where)
+        return {part for part, prefix in layout.PREFIXES.items() if any(name.startswith(prefix) for name in sent)}
+
+    assert away({"objective.prior": "off"}, "all") == {"unet", "text", "vae"}
+    assert away({"objective.prior": "off", "tuning.text_encoder_until": "0"}, "text") == {"unet", "vae"}
+    assert away({"objective.prior": "prediction"}, "prior") == {"vae"}
+
+
+def test_an_exchanged_run_goes_on_exactly_and_all_of_it_moves(bench, monkeypatch):
+    changes = WHOLE | RARE | {"training.steps": "2", "saving.precision": "fp32", "training.ema_decay": "0.9"}
+    whole, _, _ = bench.run(changes, folder="whole")
+    other = visited(bench, monkeypatch, "stopped")
+    bench.run(changes | EXCHANGED, host=other, folder="halves", recorder=Recorder(stop_at=1))
+    for path in other.paths.checkpoints.iterdir():
+        path.unlink()
+    other.seen.clear()
+    again, _, _ = bench.run(changes | EXCHANGED, host=other, folder="halves")
+    assert same(tensors(whole.file), tensors(again.file))
+    assert other.seen and all(parked for _, parked in other.seen)  # the state that was read, too
+
+
+def test_a_run_that_goes_on_may_change_the_place_of_the_hosts_model(bench):
+    changes = WHOLE | RARE | {"training.steps": "2"}
+    host = bench.host()
+    bench.run(changes, host=host, recorder=Recorder(stop_at=1))
+    for path in host.paths.checkpoints.iterdir():
+        path.unlink()
+    _, recorder, _ = bench.run(changes | EXCHANGED, host=host)
+    assert any("Going on at step 1" in line for line in recorder.lines) and any("changed places" in line for line in recorder.lines)
+
+
+def test_while_nobody_waits_nothing_moves_and_progress_is_told(bench, monkeypatch):
+    monkeypatch.setattr("lib_finetune.engine.turns.Turns.__init__.__defaults__", (0.0,))
+    _, recorder, _ = bench.run(WHOLE | RARE | EXCHANGED)
+    assert any("changed places 1 times" in line for line in recorder.lines)
+    assert [len(report.losses) for report in recorder.reports] == [1, 1, 1]
+
+
+def test_a_main_memory_that_fills_up_gives_the_host_back_and_keeps_the_last_state(bench, monkeypatch):
+    from lib_finetune.model.parking import Parking
+
+    host = visited(bench, monkeypatch, "host")
+    before, real, ours = {name: tensor.clone() for name, tensor in host._tensors.items()}, Parking.send, []
+
+    def send(self, moved):
+        moved = list(moved)
+        if any(isinstance(tensor, torch.nn.Parameter) for tensor in moved):
+            ours.append(1)
+            if len(ours) == 3:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        real(self, moved)
+
+    monkeypatch.setattr(Parking, "send", send)
+    with pytest.raises(OutOfMemoryError, match="Main memory has no room"):
+        bench.run(WHOLE | RARE | EXCHANGED | {"saving.state_every": "1"}, host=host)
+    assert same(before, host._tensors) and not host.lock.locked()
+    assert state.load(host.paths.data / "runs" / "run" / STATE)["trainer"]["step"] == 1
+
+
 def test_the_text_encoder_stops_after_its_share(bench, monkeypatch):
     seen = []
     real = resolution.step_rates
@@ -346,6 +470,7 @@ def test_out_of_memory_within_a_step_keeps_the_last_whole_state(bench, monkeypat
 
 # -- the form ---------------------------------------------------------------------------------------------------------
 
+SMALLEST = "bf16 weights, adafactor, stepping in the backward pass, gradient checkpointing"
 FULL = footprint.Work(860_000_000 + 123_000_000, 512 * 512, True)
 
 
@@ -359,7 +484,59 @@ FULL = footprint.Work(860_000_000 + 123_000_000, 512 * 512, True)
     ],
 )
 def test_the_form_follows_the_free_memory(free, form):
-    assert str(footprint.choose(footprint.Wish(), FULL, int(free * footprint.GIB))) == form
+    assert str(footprint.choose(footprint.Wish(), FULL, footprint.Room(int(free * footprint.GIB)))) == form
+
+
+@pytest.mark.parametrize(
+    ("free", "away", "ram", "form"),
+    [
+        (3.3, 1.9, 16, SMALLEST),
+        (1.0, 1.9, 16, SMALLEST + ", changing places with the WebUI's model"),
+        (2.8, 1.9, 16, "bf16 weights, adafactor, stepping in the backward pass, changing places with the WebUI's model"),
+        (2.8, 1.9, 0, "bf16 weights, adafactor, stepping in the backward pass, changing places with the WebUI's model"),
+    ],
+)
+def test_the_models_change_places_where_they_do_not_fit_together(free, away, ram, form):
+    sizes = [int(value * footprint.GIB) for value in (free, ram, 0, away)]
+    room = footprint.Room(*sizes, picture=footprint.PICTURE)
+    assert str(footprint.choose(footprint.Wish(exchanged=None), FULL, room)) == form
+
+
+def test_an_exchange_that_main_memory_cannot_hold_is_refused_with_the_figures():
+    room = footprint.Room(int(1.5 * footprint.GIB), int(3 * footprint.GIB), 0, int(1.9 * footprint.GIB), footprint.PICTURE)
+    with pytest.raises(
+        InputError, match=r"1\.5 are free, 3\.4 with the WebUI's model in main memory \(which needs 3\.8 GiB .*, and has 3\.0\)"
+    ):
+        footprint.choose(footprint.Wish(exchanged=None), FULL, room)
+
+
+@pytest.mark.parametrize(
+    ("free", "form"),
+    [
+        (20, "fp32 weights, adamw"),
+        (14, "fp32 weights, adamw, stepping in the backward pass, gradient checkpointing, computed in fp32"),
+        (5.5, "fp32 weights, adafactor, stepping in the backward pass, gradient checkpointing, computed in fp32"),
+    ],
+)
+def test_cards_without_bf16_get_forms_that_work(free, form):
+    """fp16 scales losses, for which all gradients must be there; fp32 takes less, then, but for the passing tensors."""
+    assert str(footprint.choose(footprint.Wish(bf16=False, single=True), FULL, footprint.Room(int(free * footprint.GIB)))) == form
+
+
+def test_an_eight_gigabyte_card_without_bf16_trains(bench, monkeypatch):
+    """A GTX 1070 or RTX 2070: 8 GiB, less half a GiB of context, a quarter for the screen, and the WebUI's model."""
+    monkeypatch.setattr("lib_finetune.engine.precision.computes_bf16", lambda _: False)
+    sizes = {"unet": 1_719_041_928, "text": 246_120_960, "vae": 167_000_000}
+    weights = fitting.Weights({"unet": 859_520_964, "text": 123_060_480}, sizes, dict.fromkeys(sizes, 0))
+    free = 8 * footprint.GIB - footprint.GIB // 2 - footprint.GIB // 4 - sum(sizes.values())
+    chosen, said = fitting.formed(
+        settings(bench.images, WHOLE | RARE | {"data.resolution": "512", "objective.prior": "off"}),
+        weights,
+        torch.device("cuda"),
+        free,
+        16 * footprint.GIB,
+    )
+    assert "computed in fp32" in said and chosen.training.precision == "fp32" and chosen.tuning.in_backward == "on"
 
 
 def test_the_small_form_fits_six_gigabytes_beside_the_host():
@@ -370,12 +547,12 @@ def test_the_small_form_fits_six_gigabytes_beside_the_host():
 
 def test_too_little_memory_is_refused_with_the_figures(bench):
     with pytest.raises(InputError, match=r"needs 2\.\d GiB, and 1\.0 are free") as refused:
-        footprint.choose(footprint.Wish(), FULL, footprint.GIB)
+        footprint.choose(footprint.Wish(), FULL, footprint.Room(footprint.GIB))
     assert "Lower data.resolution" in str(refused.value)
     with pytest.raises(InputError, match="does not compute bf16"):
-        footprint.choose(footprint.Wish(bf16=False), FULL, 6 * footprint.GIB)
+        footprint.choose(footprint.Wish(bf16=False), FULL, footprint.Room(6 * footprint.GIB))
     with pytest.raises(InputError, match="would need"):
-        footprint.choose(footprint.Wish(weights="fp32"), FULL, 6 * footprint.GIB)
+        footprint.choose(footprint.Wish(weights="fp32"), FULL, footprint.Room(6 * footprint.GIB))
 
 
 def test_the_form_is_said_and_kept_with_the_run(bench):
