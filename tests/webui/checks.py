@@ -163,6 +163,24 @@ def checkpoint_works_at_once(world: World) -> str:
     return f"{file.stat().st_size / 1e6:.0f} MB; the preview equals the picture of the loaded file"
 
 
+def models_change_places(world: World) -> str:
+    """DreamBooth with the WebUI's model in main memory: pictures meanwhile are the host's own, and what is learned is the same."""
+    whole = {"method": "dreambooth", "optimizer_unet_rate": "1e-3", "trigger": "sks", "objective_prior": "off", "preview_every": "10"}
+    found = {}
+    for name, place in (("beside", "beside"), ("exchanged", "exchange")):
+        world.train(name, **whole, tuning_host_weights=place)
+        for step in (2, 15, 30):
+            world.await_step(name, step)
+            for prompt, noted in ((PROMPT, "plain"), (f"{PROMPT} <lora:quiet:0.8>", "with lora")):
+                assert world.webui.picture(prompt) == world.notes[noted], f"{name}: a picture made meanwhile ({noted}) is another one"
+        log = "\n".join(world.await_end(name)["log"])
+        assert "exactly as it was" in log, log
+        found[name] = tensors(world.webui.data / "models" / "Stable-diffusion" / f"{name}.safetensors")[1]
+    assert found["beside"] == found["exchanged"], "the models learned different things"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    return next(line for line in log.split("\n") if "The two models changed places" in line)
+
+
 def bundled_word_works_at_once(world: World) -> str:
     """A word inside a LoRA file works while the file is named, means there what it meant in training, and is gone without it."""
     from urllib.parse import urlencode
@@ -390,6 +408,7 @@ CHECKS = (
     file_works_at_once,
     embedding_works_at_once,
     checkpoint_works_at_once,
+    models_change_places,
     bundled_word_works_at_once,
     pictures_during_training,
     the_api_trains_and_previews,
