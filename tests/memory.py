@@ -87,7 +87,7 @@ def step(
     held_as = _DTYPES.get(settings.tuning.weights, torch.float32)
     own = settings.method == "dreambooth"
     parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
-    cast = own and held_as == torch.float32
+    cast = own and held_as == torch.float32 and settings.training.precision != "fp32"
     batch, side = settings.training.batch, resolution_px // 8
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         for root in (model.unet, model.text, model.vae):
@@ -98,7 +98,9 @@ def step(
             weights = [value for part in model.own(parts, held_as, torch.device("cpu")).values() for value in part.values()]
             if settings.tuning.host_weights == "exchange":  # the host's model lies in main memory
                 lent.clear()
-                model.vae.to("meta")
+                for module in model.vae.modules():
+                    module._parameters.clear()
+                live.peak = live.now  # which it was before the copies were made
             optimizer: Any = build._optimizer(settings, {"unet": weights})
             parameters = weights
         elif adapter is None:
@@ -132,6 +134,8 @@ def step(
 
 
 _WHOLE = {"method": "dreambooth", "tuning.weights": "bf16", "tuning.in_backward": "on"}
+_SINGLE = {"tuning.weights": "fp32", "training.precision": "fp32"}
+_EXCHANGED = {"tuning.host_weights": "exchange"}
 
 
 def _fake(root: torch.nn.Module) -> None:
@@ -164,6 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "DreamBooth, bf16, AdamW in the backward pass": {**_WHOLE, "optimizer.name": "adamw"},
         "DreamBooth, bf16, Adafactor in the backward pass": {**_WHOLE, "optimizer.name": "adafactor"},
         "the same, UNet alone": {**_WHOLE, "optimizer.name": "adafactor", "tuning.text_encoder_until": "0"},
+        "the same, UNet and text encoder, the WebUI's model in main memory": {**_WHOLE, "optimizer.name": "adafactor", **_EXCHANGED},
+        "DreamBooth, all fp32, Adafactor in the backward pass": {**_WHOLE, "optimizer.name": "adafactor", **_SINGLE},
+        "the same, the WebUI's model in main memory": {**_WHOLE, "optimizer.name": "adafactor", **_SINGLE, **_EXCHANGED},
     }
     for title, method in methods.items():
         for checkpointing in ("false", "true"):

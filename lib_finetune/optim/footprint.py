@@ -14,6 +14,8 @@ _ACTIVATIONS = {False: 0.86, True: 0.14}
 """GiB that the UNet saves for the backward pass, a 512 px picture in 16 bit, without and with gradient checkpointing."""
 _WORK = 0.45
 """GiB of a 512 px picture's passing tensors and of the largest layer's gradient with its float32 stand-in."""
+_ROUNDING = int(0.12 * GIB)
+"""Bytes that bf16 weights take besides: the largest layer in float32 with random bits of its size, by ``tests/memory.py``."""
 _SPARE = 0.95
 PICTURE = int(1.2 * GIB)
 """Bytes beside the model that a txt2img of 512 px takes on a card, the autoencoder's last layers at most."""
@@ -66,7 +68,8 @@ class Form:
         sixteen_bit = work.sixteen_bit and not self.single
         gradients = 0 if self.in_backward else held
         cast = 2 if self.weights == "fp32" and sixteen_bit else 0  # autocast keeps a 16-bit copy of each weight for the step
-        return self.rest(work) + int(work.weights * (gradients + cast)) + passing(work.pixels, sixteen_bit, self.checkpointing)
+        moving = int(work.weights * (gradients + cast)) + (_ROUNDING if self.weights == "bf16" else 0)
+        return self.rest(work) + moving + passing(work.pixels, sixteen_bit, self.checkpointing)
 
     def rest(self, work: Work) -> int:
         """Bytes that are held between steps."""
