@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -121,8 +122,9 @@ def bind(
             if exchanged:
                 made.exchange = Exchange(made.trainer.held)
                 made.exchange.leave()
-        except BaseException:
-            model.disown()  # the host's weights need the room
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # tensors that they hold, too: the host's weights need the room
+            model.disown()
             raise
     return made
 

@@ -88,3 +88,32 @@ def test_what_could_not_come_comes_when_asked_again(monkeypatch):
     assert len(parking._away) == 2
     parking.bring()
     assert parking._away == [] and [float(tensor[0]) for tensor in tensors] == [0.0, 1.0, 2.0]
+
+
+def test_an_error_lets_go_of_tensors_before_the_hosts_model_comes_back(tmp_path):
+    """An exception keeps the frames that it passed; what they hold may be all the room there was."""
+    import weakref
+
+    from lib_finetune.engine.turns import Turns
+    from lib_finetune.model.borrowed import BorrowedModel
+    from lib_finetune.model.random_weights import small_layout
+    from tests.fakes.host import FakeHost
+
+    watched = []
+
+    class Looking(Exchange):
+        def leave(self):
+            self.alive = [ref() is not None for ref in watched]
+            super().leave()
+
+    def step():
+        activations = torch.zeros(8).numpy()  # weak references to torch's own storages crash torch 2.1
+        watched.append(weakref.ref(activations))
+        raise RuntimeError("CUDA out of memory")
+
+    host, exchange = FakeHost(tmp_path), Looking(lambda: [torch.ones(1)])
+    turns = Turns(host, host.checkpoint(), BorrowedModel(small_layout()), lambda _: None)
+    turns.use((), exchange)
+    with pytest.raises(RuntimeError, match="out of memory"), turns.step():
+        step()
+    assert exchange.alive == [False] and not host.lock.locked()

@@ -24,7 +24,7 @@ def test_the_judge_sees_every_attribute_of_held_out_drawings(drawings):
 @pytest.mark.skipif(not checkpoint.FILE.is_file(), reason="the nano checkpoint is not trained yet")
 def test_the_judge_sees_what_went_through_the_autoencoder(drawings):
     """As many pictures as a test can wait for; `nano.train judge-exam` looks at 600."""
-    pictures, scenes = (part[:40] for part in drawings)
+    pictures, scenes = (part[:20] for part in drawings)
     through = autoencoder.rebuilt(checkpoint.load()[1], pictures)
     shares = judge.accuracy(judge.load(), through, scenes)
     assert min(shares.values()) >= 0.95, shares
