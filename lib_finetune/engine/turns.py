@@ -88,15 +88,18 @@ class Turns:
         """End the turn, if one is open, and let those that wait have theirs."""
         if self._stack is None:
             return
-        try:
-            self._act()
-        finally:
-            self._leave()
+        self._act()
+        self._leave()
         self._host.between_turns()
 
     def _act(self) -> None:
-        for action in self._closing:
-            action()
+        """What is due at the end of a turn, or of a second in a long one; an error ends the turn."""
+        try:
+            for action in self._closing:
+                action()
+        except BaseException:
+            self._leave()
+            raise
 
     def _open(self) -> None:
         while True:

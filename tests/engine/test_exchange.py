@@ -117,3 +117,22 @@ def test_an_error_lets_go_of_tensors_before_the_hosts_model_comes_back(tmp_path)
     with pytest.raises(RuntimeError, match="out of memory"), turns.step():
         step()
     assert exchange.alive == [False] and not host.lock.locked()
+
+
+def test_a_fault_that_is_found_in_a_long_turn_ends_it(tmp_path):
+    from lib_finetune.engine.turns import Turns
+    from lib_finetune.errors import DivergedError
+    from lib_finetune.model.borrowed import BorrowedModel
+    from lib_finetune.model.random_weights import small_layout
+    from tests.fakes.host import FakeHost
+
+    def fetch():
+        raise DivergedError(3, 1e-3)
+
+    host = FakeHost(tmp_path)
+    turns = Turns(host, host.checkpoint(), BorrowedModel(small_layout()), lambda _: None, turn_s=0.0)
+    turns.before_close(fetch)
+    turns.use((), Exchange(lambda: [torch.ones(1)]))
+    with pytest.raises(DivergedError), turns.step():
+        pass
+    assert not host.lock.locked()
