@@ -83,6 +83,10 @@ class Assembly:
     held: Batches | None = None
     """The pictures held out; a micro step each."""
 
+    def best(self) -> AbstractContextManager[None]:
+        """Inside, the parameters are those of the result."""
+        return self.validation.applied() if self.validation and self.validation.best else self.trainer.ema.applied()
+
 
 def borrowed(lease: Lease, tools: TextTools) -> BorrowedModel:
     """A view that fits the leased weights, not bound.

@@ -8,8 +8,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lib_finetune import beginning, build, conflicts, dataset, fitting, points, recipes, resolution, speeds, states
+from lib_finetune import beginning, build, conflicts, dataset, fitting, output, points, recipes, resolution, speeds, states
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
@@ -33,23 +33,20 @@ from lib_finetune.errors import (
     CheckpointChangedError,
     DivergedError,
     FinetuneError,
-    HostError,
     InputError,
     OutOfMemoryError,
     Problem,
     SaveError,
 )
-from lib_finetune.export import checkpoint_file as base_file
-from lib_finetune.export import extraction, lora_file
-from lib_finetune.export.metadata import lora_metadata
+from lib_finetune.export import lora_file
 from lib_finetune.files import write_atomically
-from lib_finetune.model import checkpoint_file, tensor_file
-from lib_finetune.model.tensor_file import Entry
+from lib_finetune.model import checkpoint_file
 from lib_finetune.optim.per_parameter import PerParameter
+from lib_finetune.output import Output
 from lib_finetune.points import Points
-from lib_finetune.ports import Card, CheckpointInfo, Host, ProgressSink, Restoration, StepReport
+from lib_finetune.ports import CheckpointInfo, Host, ProgressSink, Restoration, StepReport
 from lib_finetune.previews import Previews
-from lib_finetune.product import product_of, products_of
+from lib_finetune.product import product_of
 
 _log = logging.getLogger(__name__)
 STATE = states.STATE
@@ -106,6 +103,7 @@ class Result:
 class _Way:
     """What a run shows and keeps while it is under way."""
 
+    output: Output
     points: Points
     previews: Previews
 
@@ -187,7 +185,7 @@ class Run:
         return found
 
     def _check_output(self) -> None:
-        targets = self._targets(self._given.name).values()
+        targets = output.targets(self._given, self._host.paths, self._given.name).values()
         if not (self._folder / STATE).exists():
             for target in targets:
                 lora_file.refuse_taken(target, self._given.saving.overwrite)
@@ -243,7 +241,7 @@ class Run:
         state = fitting.state_bytes(self._given, counts)
         shows = self._given.preview.enabled and self._given.preview.every != 0
         for folder, need, what in (
-            (_main(self._targets("x")).parent, base, "the checkpoint"),
+            (output.main(output.targets(self._given, self._host.paths, "x")).parent, base, "the checkpoint"),
             (self._folder, kept * state + base * shows, "the saved states" + " with a preview's checkpoint" * shows),
         ):
             folder.mkdir(parents=True, exist_ok=True)
@@ -301,14 +299,14 @@ class Run:
             self._warn_of_long_captions(settings, assembly)
             mark = fingerprint(found.subject.pictures, found.classes.pictures if found.classes else ())
             self._continue(assembly, mark, settings)
-            way = self._way(settings, found, assembly)
+            way = self._way(settings, found, assembly, info)
             try:
                 with contextlib.suppress(StoppedWhileWaiting), _closing(assembly.trainer.turns):
                     self._cache(assembly)
                     self._show_base(settings, way)
                     self._train(settings, assembly, mark, way)
                     self._remember_speed(settings, assembly.model.count("unet"), clock.seconds)
-                return self._finish(settings, assembly, info, way)
+                return self._finish(settings, assembly, way)
             finally:
                 way.points.return_lent()
                 if assembly.exchange and assembly.exchange.count:
@@ -320,12 +318,14 @@ class Run:
         if exchange.count == 1:
             self._sink.say(f"The WebUI's model and the trained one changed places: {exchange.seconds:.1f} s there and back.")
 
-    def _way(self, settings: Settings, found: dataset.Dataset, assembly: build.Assembly) -> _Way:
-        def write(step: int) -> dict[str, Path]:
-            return self._write(settings, assembly, f"{settings.name}-{step:06d}", step, assembly.trainer.ema.applied())
+    def _way(self, settings: Settings, found: dataset.Dataset, assembly: build.Assembly, info: CheckpointInfo) -> _Way:
+        made = Output(settings, assembly, info, self._host, self._sink)
 
-        points = Points(self._folder, self._host, self._sink, write, lambda files: self._verify(settings, files), settings.saving.keep)
-        return _Way(points, Previews(settings, self._host, self._folder, self._sink, found))
+        def write(step: int) -> dict[str, Path]:
+            return made.write(f"{settings.name}-{step:06d}", step, assembly.trainer.ema.applied())
+
+        points = Points(self._folder, self._host, self._sink, write, made.verify, settings.saving.keep)
+        return _Way(made, points, Previews(settings, self._host, self._folder, self._sink, found))
 
     def _report(self, report: StepReport) -> None:
         """Tell of steps, with the memory they take."""
@@ -385,7 +385,7 @@ class Run:
         try:
             trainer.train(self._control.stop_asked, agenda.due, agenda.act)
         except DivergedError as error:
-            raise self._with_last_good(settings, assembly, error) from error
+            raise self._with_last_good(assembly, way, error) from error
         except BaseException as error:
             self._rescue(assembly, mark, settings, error)
             raise
@@ -492,69 +492,15 @@ class Run:
             _log.info("Keeping step %d after %r", assembly.trainer.step, error)
             self._save_state(assembly, mark, settings)
 
-    def _with_last_good(self, settings: Settings, assembly: build.Assembly, error: DivergedError) -> FinetuneError:
+    def _with_last_good(self, assembly: build.Assembly, way: _Way, error: DivergedError) -> FinetuneError:
         step = assembly.trainer.ledger.good_step
         if step:
-            files = self._write(settings, assembly, settings.name, step, assembly.trainer.ema.applied())
+            files = way.output.write_result(step, assembly.trainer.ema.applied())
             self.rescued = (step, files)
-            self._sink.say(f"{_main(files).name} holds step {step}, the last good one.")
+            self._sink.say(f"{output.main(files).name} holds step {step}, the last good one.")
         return error
 
     # -- files -----------------------------------------------------------------------------------------------------
-
-    def _targets(self, name: str) -> dict[str, Path]:
-        """Kind → where the files of a result of this name go, the main one first."""
-        return {product.kind: product.target(self._host.paths, self._given, name) for product in products_of(self._given)}
-
-    def _free(self, name: str, files: Callable[[str], Iterable[Path]]) -> str:
-        """``name``, or with a number behind it when one of its files was taken meanwhile and may not be replaced."""
-        number = 2
-        free = name
-        while any(path.exists() for path in files(free)) and not self._given.saving.overwrite:
-            free = f"{name}-{number}"
-            number += 1
-        return free
-
-    def _write(
-        self, settings: Settings, assembly: build.Assembly, name: str, step: int, state: AbstractContextManager[None]
-    ) -> dict[str, Path]:
-        """Write the files of a result under a free name; kind → file. Inside ``state`` the parameters are those to be saved."""
-        free = self._free(name, lambda found: self._targets(found).values())
-        files = self._targets(free)
-        self._fill(files, settings, assembly, free, step, state)
-        config = self._info.path.with_suffix(".yaml") if self._info and self._info.path else None
-        if config and config.is_file() and "checkpoint" in files:
-            write_atomically(files["checkpoint"].with_suffix(".yaml"), config.read_bytes())  # the WebUI looks for it beside the file
-        return files
-
-    def _fill(
-        self,
-        files: Mapping[str, Path],
-        settings: Settings,
-        assembly: build.Assembly,
-        name: str,
-        step: int,
-        state: AbstractContextManager[None],
-    ) -> None:
-        """Write what the parameters hold inside ``state`` to files of every kind; ``name`` and ``step`` are told in them."""
-        recipe = dataclasses.replace(assembly.recipe, name=name, steps=step)
-        with state:
-            artifact = assembly.trainer.method.artifact()
-            for product in products_of(settings):
-                product.write(files[product.kind], artifact, recipe, settings, self._base)
-
-    @contextmanager
-    def _base(self) -> Iterator[Mapping[str, Entry]]:
-        """The tensors of the base checkpoint: from its file while that is what the run began on, else from the host's memory."""
-        info = self._info
-        assert info is not None
-        if info.path and base_file.usable(info.path, info.sha256):
-            with base_file.opened(info.path) as entries:
-                yield entries
-            return
-        self._sink.say(f"The file of {info.name} is gone or has changed: what was not trained is written from memory.")
-        with self._host.lease(info) as lease:
-            yield {name: tensor_file.entry(tensor) for name, tensor in lease.tensors.items()}
 
     def _keep_point(self, settings: Settings, assembly: build.Assembly, mark: str, way: _Way, step: int, why: str) -> None:
         """The file as trained so far, and the state beside it where that is wished; with a file that is dropped its state goes."""
@@ -575,20 +521,20 @@ class Run:
             self._sink.say(f"The file of step {step} was not saved. {error}")
         self._sink.stage("train", step, assembly.trainer.plan.steps)
 
-    def _finish(self, settings: Settings, assembly: build.Assembly, info: CheckpointInfo, way: _Way) -> tuple[str, Path | None, int]:
+    def _finish(self, settings: Settings, assembly: build.Assembly, way: _Way) -> tuple[str, Path | None, int]:
         step, total = assembly.trainer.step, assembly.trainer.plan.steps
         if step < total and (self._control.discard_asked() or step == 0):
             self._sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
             return "discarded", None, step
         self._sink.stage("save")
         saved = self._best_step(assembly)
-        files = self._files = self._write(settings, assembly, settings.name, saved, _best(assembly))
-        path = _main(files)
+        files = self._files = way.output.write_result(saved, assembly.best())
+        path = output.main(files)
         if path.stem != settings.name:
             self._sink.say(f"{settings.name} was taken meanwhile; the result is called {path.stem}.")
-        self._verify(settings, files)
+        way.output.verify(files)
         if settings.method == "dreambooth":
-            self._save_small(settings, assembly, info, path)
+            way.output.write_small(path)
             assembly.model.disown()  # the preview needs the room
         if settings.preview.enabled:
             self._last_preview(settings, way, saved, files)
@@ -604,46 +550,6 @@ class Run:
         if best and best.step != step:
             self._sink.say(f"The result holds step {best.step}, which did best on the pictures held out (loss {best.loss:.4f}).")
         return best.step if best else step
-
-    def _verify(self, settings: Settings, files: Mapping[str, Path]) -> None:
-        self._sink.stage("verify")
-        for kind, path in files.items():
-            verification = self._host.artifact_saved(kind, path, self._card(settings, settings.preview.weight))
-            self._sink.say(verification.message)
-            if not verification.passed:
-                raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
-
-    def _card(self, settings: Settings, weight: float) -> Card:
-        words = " ".join(word for word in (settings.data.trigger, settings.data.class_word) if word)
-        return Card(words, weight, f"Made with Finetune from {Path(settings.data.images).name}.")
-
-    def _save_small(self, settings: Settings, assembly: build.Assembly, info: CheckpointInfo, path: Path) -> None:
-        """The difference to the base as a LoRA; a failure is said, the checkpoint is good without it."""
-        if not settings.tuning.lora_rank:
-            return
-        folder = self._host.paths.lora
-        stem = self._free(path.stem, lambda name: [folder / f"{name}.safetensors"])
-        target = folder / f"{stem}.safetensors"
-        try:
-            with self._host.lease(info, ("unet", "text")) as lease, _best(assembly):
-                found = extraction.extract(
-                    assembly.trainer.method.artifact(), lease.tensors, build.lora_names(assembly.model), settings.tuning.lora_rank
-                )
-            recipe = dataclasses.replace(
-                assembly.recipe,
-                name=target.stem,
-                rank=settings.tuning.lora_rank,
-                alpha=float(settings.tuning.lora_rank),
-                network_module="networks.lora",
-            )
-            lora_file.write(target, found.tensors, lora_metadata(recipe), settings.saving.precision)
-            self._host.artifact_saved("lora", target, self._card(settings, 1.0))
-            self._sink.say(
-                f"{target.name} holds the difference as a LoRA of rank {settings.tuning.lora_rank}; {found.error:.0%} of it is lost."
-            )
-        except (FinetuneError, RuntimeError) as error:
-            _log.warning("No LoRA was extracted", exc_info=True)
-            self._sink.say(f"The difference could not be saved as a LoRA: {error}")
 
     # -- previews --------------------------------------------------------------------------------------------------
 
@@ -670,7 +576,7 @@ class Run:
             return
         path = self._folder / LENT_CHECKPOINT
         try:
-            self._fill({"checkpoint": path}, settings, assembly, settings.name, step, assembly.trainer.ema.applied())
+            way.output.fill({"checkpoint": path}, settings.name, step, assembly.trainer.ema.applied())
             yield {"checkpoint": path}
         finally:
             path.unlink(missing_ok=True)
@@ -727,16 +633,6 @@ def _closing(turns: Turns) -> Iterator[None]:
     except StoppedWhileWaiting:
         turns.close()
         raise
-
-
-def _best(assembly: build.Assembly) -> AbstractContextManager[None]:
-    """Inside, the parameters are those of the result."""
-    validation = assembly.validation
-    return validation.applied() if validation and validation.best else assembly.trainer.ema.applied()
-
-
-def _main(files: dict[str, Path]) -> Path:
-    return next(iter(files.values()))
 
 
 @contextmanager
