@@ -29,6 +29,8 @@ class Parking:
             place = tensor.device
             tensor.data = tensor.data.to(RAM, copy=True)
             self._away.append((tensor, place))
+        if any(place.type == "cuda" for _, place in self._away):
+            torch.cuda.empty_cache()  # else what comes in their place would lie in gaps of other sizes
 
     def bring(self) -> None:
         """Move all of them back. After an error it may be called again.
