@@ -83,6 +83,11 @@ class Assembly:
     held: Batches | None = None
     """The pictures held out; a micro step each."""
 
+    def close(self) -> None:
+        """Let go of what was trained beside the host's model; its files are written."""
+        self.trainer.close()
+        self.model.disown()
+
     def best(self) -> AbstractContextManager[None]:
         """Inside, the parameters are those of the result."""
         return self.validation.applied() if self.validation and self.validation.best else self.trainer.ema.applied()
@@ -117,7 +122,7 @@ def bind(
     """
     tools = host.text_tools()
     exchanged = settings.method == "dreambooth" and settings.tuning.host_weights == "exchange"
-    with host.lease(info, needed_parts(settings) if exchanged else layout.PREFIXES, alone=exchanged) as lease:
+    with host.lease(info, needed_parts(settings), alone=exchanged) as lease:
         model = borrowed(lease, tools)
         turns = Turns(host, info, model, on_changed)
         try:

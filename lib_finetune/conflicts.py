@@ -13,7 +13,7 @@ from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import embedding_file
 from lib_finetune.files import at_home
 from lib_finetune.model import word_name
-from lib_finetune.resolution import prior_of
+from lib_finetune.resolution import WHOLE_GRADIENT, prior_of
 
 if TYPE_CHECKING:
     from lib_finetune.ports import Paths
@@ -67,6 +67,12 @@ def _tuning_problems(settings: Settings) -> list[Problem]:
     if tuning.weights == "bf16" and training.ema_decay:
         said = "An average in bf16 would not move: set tuning.weights to fp32, or training.ema_decay to 0."
         problems.append(Problem("training.ema_decay", said))
+    if tuning.weights == "bf16" and training.precision in ("fp16", "fp32"):
+        said = f"bf16 weights are computed in bf16, not in {training.precision}: set training.precision to auto, or tuning.weights to fp32."
+        problems.append(Problem("tuning.weights", said))
+    if settings.optimizer.name in WHOLE_GRADIENT and (tuning.in_backward == "on" or tuning.weights == "bf16"):
+        said = f"{settings.optimizer.name} finds one learning rate for all weights together: set tuning.weights and tuning.in_backward to auto."
+        problems.append(Problem("optimizer.name", said))
     if tuning.in_backward == "on" and training.precision == "fp16":
         said = "The loss scaling that fp16 needs looks at all gradients together: choose bf16, or set tuning.in_backward to off."
         problems.append(Problem("tuning.in_backward", said))

@@ -148,11 +148,12 @@ def model_facts(host: Host) -> ModelFacts:
     with host.lease(info, ()) as lease:
         view, weights = build.borrowed(lease, tools), fitting.weights_of(lease)
         held = sum(tensor.numel() * tensor.element_size() for tensor in lease.tensors.values())
-        stored = _stored(info.path, lease)
-    return ModelFacts(view, weights, held, stored)
+        parts = stored(info.path, lease)
+    return ModelFacts(view, weights, held, parts)
 
 
-def _stored(base: Path | None, lease: Lease) -> dict[str, int]:
+def stored(base: Path | None, lease: Lease) -> dict[str, int]:
+    """Bytes of "unet", "text" and "rest" in a checkpoint file made of the base: by its file, or by the leased weights without one."""
     if base and base.is_file():
         with checkpoint_file.opened(base) as entries:
             return _by_part(entries)
@@ -318,7 +319,7 @@ def _changes(settings: Settings) -> Iterator[Change]:
 def file_bytes(settings: Settings, facts: ModelFacts) -> int:
     """Size of the result without its metadata; both files' where there are two."""
     if settings.method == "dreambooth":
-        return _checkpoint_bytes(settings, facts)
+        return checkpoint_bytes(settings, facts.counts, facts.stored)
     each = _FILE_BYTES[settings.saving.precision]
     tensors = {name: (shape, each) for name, shape in _patch_shapes(settings, facts).items()}
     word = (_word_shape(settings, facts), _FILE_WORD)
@@ -328,11 +329,11 @@ def file_bytes(settings: Settings, facts: ModelFacts) -> int:
     return apart + (_safetensors_bytes(tensors) if tensors else 0)
 
 
-def _checkpoint_bytes(settings: Settings, facts: ModelFacts) -> int:
+def checkpoint_bytes(settings: Settings, counts: Mapping[str, int], stored: Mapping[str, int]) -> int:
     """What is trained in the precision of the file, all else as in the base."""
     parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
-    trained = sum(facts.counts[part] for part in parts) * _FILE_BYTES[settings.saving.precision]
-    return trained + sum(size for part, size in facts.stored.items() if part not in parts)
+    trained = sum(counts[part] for part in parts) * _FILE_BYTES[settings.saving.precision]
+    return trained + sum(size for part, size in stored.items() if part not in parts)
 
 
 def _safetensors_bytes(tensors: Mapping[str, tuple[Shape, int]]) -> int:
@@ -366,12 +367,10 @@ def disk(settings: Settings, facts: ModelFacts, paths: Paths) -> tuple[int, int]
     Args:
         settings: resolved, in their form.
     """
-    size, saving, steps = file_bytes(settings, facts), settings.saving, settings.training.steps or 0
-    between = (steps - 1) // saving.every_steps if saving.every_steps else 0
-    files = 1 + (min(between, saving.keep) if saving.keep else between)
+    files = fitting.files_at_once(settings, views=0) * file_bytes(settings, facts)
     at_once = fitting.states_at_once(settings, views=0)
     states = at_once * fitting.state_bytes(settings, facts.counts) if settings.method == "dreambooth" else 0
-    return size * files + states, free_disk(products_of(settings)[0].folder(paths))
+    return files + states, free_disk(products_of(settings)[0].folder(paths))
 
 
 def free_disk(folder: Path) -> int:

@@ -14,7 +14,7 @@ from lib_finetune.engine import precision
 from lib_finetune.model import layout
 from lib_finetune.model.learned import ids_of
 from lib_finetune.optim import footprint
-from lib_finetune.resolution import needed_parts, prior_of
+from lib_finetune.resolution import WHOLE_GRADIENT, needed_parts, prior_of
 
 if TYPE_CHECKING:
     from lib_finetune.ports import Lease
@@ -91,7 +91,7 @@ def formed(settings: Settings, weights: Weights, device: torch.device, free: int
         InputError: nothing fits; with the figures.
     """
     work, room = _work(settings, weights.counts, device), _room(settings, weights, device, free, ram)
-    form = footprint.choose(_wish(settings, device), work, room)
+    form = footprint.choose(_wish(settings, device), work, room, _advice(settings, device))
     place = "on the card" if device.type == "cuda" else "of memory"
     said = (
         f"{work.weights / 1e6:.0f} million weights are trained: {form}. That takes about {_gib(form.need(work) + room.guests)} GiB {place}"
@@ -105,6 +105,24 @@ def formed(settings: Settings, weights: Weights, device: torch.device, free: int
     if form.in_backward and settings.optimizer.clip_norm:
         said += " Gradients are clipped layer by layer."
     return with_form(settings, form), said
+
+
+def placed(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> Settings:
+    """Settings whose form stands, because a run goes on with it, with the place of the host's model chosen anew where it is open."""
+    if settings.tuning.host_weights != "auto":
+        return settings
+    room = _room(settings, weights, device, free, ram)
+    fits = device.type == "cpu" or room.holds(_form(settings), _work(settings, weights.counts, device))
+    return replaced(settings, "tuning.host_weights", "beside" if fits else "exchange")
+
+
+def _advice(settings: Settings, device: torch.device) -> str:
+    said = ""
+    if settings.tuning.host_weights == "beside":
+        said += "Set tuning.host_weights to auto. "
+    if prior_of(settings) == "prediction" and device.type == "cuda":
+        said += "Set data.class_count to 200: with class pictures, a step does not need the WebUI's model. "
+    return said.strip()
 
 
 def with_form(settings: Settings, form: footprint.Form) -> Settings:
@@ -125,21 +143,26 @@ def least(settings: Settings, device: torch.device, counts: Mapping[str, int]) -
 
 def beside_host(settings: Settings, weights: Weights, device: torch.device) -> int:
     """Bytes of a step of DreamBooth beside the host's model, its form chosen (`formed`); what the host's model gives up is taken off."""
+    form = _form(settings)
+    room = _room(settings, weights, device, 0, 0)
+    return form.need(_work(settings, weights.counts, device)) + room.guests - (room.away if form.exchanged else 0)
+
+
+def _form(settings: Settings) -> footprint.Form:
+    """The form that stands in settings."""
     tuning, training = settings.tuning, settings.training
-    exchanged = tuning.host_weights == "exchange"
-    single = training.precision == "fp32"
-    form = footprint.Form(
+    single, exchanged = training.precision == "fp32", tuning.host_weights == "exchange"
+    return footprint.Form(
         tuning.weights, settings.optimizer.name, tuning.in_backward == "on", training.gradient_checkpointing, single, exchanged
     )
-    room = _room(settings, weights, device, 0, 0)
-    return form.need(_work(settings, weights.counts, device)) + room.guests - (room.away if exchanged else 0)
 
 
 def _room(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> footprint.Room:
     needed = needed_parts(settings)
     guests = sum(weights.elsewhere[part] for part in needed)
     away = sum(size for part, size in weights.here.items() if part not in needed)
-    return footprint.Room(free, ram, guests, away, footprint.PICTURE if device.type == "cuda" else 0)
+    picture = footprint.PICTURE + weights.elsewhere["unet"] if device.type == "cuda" else 0
+    return footprint.Room(free, ram, guests, away, picture)
 
 
 def _gib(size: int) -> str:
@@ -150,14 +173,16 @@ def _work(settings: Settings, counts: Mapping[str, int], device: torch.device) -
     training = settings.training
     trained = counts["unet"] + (counts["text"] if settings.tuning.text_encoder_until else 0)
     pictures = training.batch * (1 if prior_of(settings) == "off" else 2)
-    return footprint.Work(trained, settings.data.resolution**2 * pictures, _sixteen_bit(settings, device), training.ema_decay > 0)
+    return footprint.Work(
+        trained, settings.data.resolution**2 * pictures, _sixteen_bit(settings, device), training.ema_decay > 0, settings.data.held_out > 0
+    )
 
 
 def state_bytes(settings: Settings, counts: Mapping[str, int]) -> int:
     """Of a saved state of DreamBooth, its form chosen."""
     trained = counts["unet"] + (counts["text"] if settings.tuning.text_encoder_until else 0)
-    form = footprint.Form(settings.tuning.weights, settings.optimizer.name, True, True)
-    return trained * form.bytes_kept * (2 if settings.training.ema_decay else 1)
+    copies = 1 + (settings.training.ema_decay > 0) + (settings.data.held_out > 0)
+    return int(trained * _form(settings).bytes_kept(copies))
 
 
 FEWEST_STATES = 2
@@ -171,25 +196,32 @@ def states_at_once(settings: Settings, views: int) -> int:
         settings: resolved.
         views: pictures an epoch shows.
     """
+    return FEWEST_STATES + (_points_at_once(settings, views) if keeps_states(settings) == "all" else 0)
+
+
+def files_at_once(settings: Settings, views: int) -> int:
+    """How many files of the result lie on the disk at most; arguments as of `states_at_once`."""
+    return 1 + _points_at_once(settings, views)
+
+
+def _points_at_once(settings: Settings, views: int) -> int:
     saving, training, steps = settings.saving, settings.training, settings.training.steps or 0
-    if keeps_states(settings) != "all":
-        return FEWEST_STATES
     epoch = saving.every_epochs * views / (training.batch * training.accumulation)
     between = sum((steps - 1) // every for every in (saving.every_steps, epoch) if every)
-    return FEWEST_STATES + int(min(between, saving.keep) if saving.keep else between)
+    return int(min(between, saving.keep) if saving.keep else between)
 
 
 def _wish(settings: Settings, device: torch.device) -> footprint.Wish:
     tuning, training = settings.tuning, settings.training
-    place = tuning.host_weights
+    place, whole_gradient = tuning.host_weights, settings.optimizer.name in WHOLE_GRADIENT
     return footprint.Wish(
-        weights="fp32" if tuning.weights == "auto" and training.ema_decay else None if tuning.weights == "auto" else tuning.weights,
+        weights=tuning.weights if tuning.weights != "auto" else "fp32" if training.ema_decay or whole_gradient else None,
         optimizer=None if settings.optimizer.name == "auto" else settings.optimizer.name,
         in_backward=None if tuning.in_backward == "auto" else tuning.in_backward == "on",
         checkpointing=training.gradient_checkpointing,
-        bf16=precision.computes_bf16(device) and training.precision != "fp16",
-        summed=training.accumulation > 1,
-        single=training.precision == "auto",
+        bf16=precision.computes_bf16(device) and training.precision in ("auto", "bf16"),
+        summed=training.accumulation > 1 or whole_gradient,
+        single=training.precision in ("auto", "fp32"),
         # On the CPU both models lie in main memory in any case.
         exchanged=place == "exchange" if place != "auto" or device.type == "cpu" else None,
     )
@@ -204,6 +236,8 @@ def identifier_notes(settings: Settings, tokenizer: Any) -> list[str]:
     better = " Better a rare one that is one token: " + ", ".join(_RARE) + "."
     if len(ids) == 1 and ids[0] - _WHOLE_WORDS < _COMMON:
         return [f"{word!r} is a word that the model knows well; its meaning will be lost or get in the way." + better]
+    if " " in word and any(identifier_notes(replaced(settings, "data.trigger", part), tokenizer) for part in word.split() if len(part) > 1):
+        return [f"{word!r} is made of words that the model knows well; their meaning will be lost or get in the way." + better]
     if len(ids) > _MANY_TOKENS:
         return [f"{word!r} is split into {len(ids)} tokens, which learn more slowly and may bring meanings of their own." + better]
     return []

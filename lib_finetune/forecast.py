@@ -162,11 +162,16 @@ def _timed(
                 made.batches.encode_variant(variant)
         turns.use(made.needs, made.exchange)
         times: dict[int, float] = {}
-        made.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), lambda step: times.update({step: time.monotonic()}))
+
+        def stamp(step: int) -> None:
+            """Without the time in which the two models changed places, which a run does seldom."""
+            times[step] = time.monotonic() - (made.exchange.total if made.exchange else 0.0)
+
+        made.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), stamp)
         return (times[steps] - times[_WARM_UP]) / _TIMED if steps in times else None
     finally:
         turns.close()
-        made.model.disown()
+        made.close()
 
 
 def _largest(settings: Settings, found: dataset.Dataset) -> tuple[dataset.Dataset, tuple[int, int]]:

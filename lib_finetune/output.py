@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_finetune import build
-from lib_finetune.errors import FinetuneError, HostError
+from lib_finetune.errors import CheckpointError, FinetuneError, HostError
 from lib_finetune.export import checkpoint_file as base_file
 from lib_finetune.export import extraction, lora_file
 from lib_finetune.export.metadata import lora_metadata
@@ -139,10 +139,16 @@ class Output:
     def _base(self) -> Iterator[Mapping[str, Entry]]:
         """The tensors of the base checkpoint: from its file while that is what the run began on, else from the host's memory."""
         info = self._info
-        if info.path and base_file.usable(info.path, info.sha256):
-            with base_file.opened(info.path) as entries:
-                yield entries
-            return
-        self._sink.say(f"The file of {info.name} is gone or has changed: what was not trained is written from memory.")
-        with self._host.lease(info) as lease:
-            yield {name: tensor_file.entry(tensor) for name, tensor in lease.tensors.items()}
+        with ExitStack() as stack:
+            entries: Mapping[str, Entry] | None = None
+            if info.path and base_file.usable(info.path, info.sha256):
+                try:
+                    entries = stack.enter_context(base_file.opened(info.path))
+                except CheckpointError as error:
+                    self._sink.say(f"What was not trained is written from memory: {error}")
+            else:
+                self._sink.say(f"The file of {info.name} is gone or has changed: what was not trained is written from memory.")
+            if entries is None:
+                lease = stack.enter_context(self._host.lease(info))
+                entries = {name: tensor_file.entry(tensor) for name, tensor in lease.tensors.items()}
+            yield entries

@@ -16,6 +16,8 @@ _EMBEDDING_RATE = 50
 """An embedding's learning rate against that of a patch with alpha = rank: 5e-3 with AdamW."""
 _PIVOT_RATE = 5
 """The same where patches help the embedding: 5e-4."""
+WHOLE_GRADIENT = ("prodigy",)
+"""Optimizers that find one learning rate for all weights together, so that none can be moved by itself."""
 _PREVIEWS = 4
 """In a run, where the person sets no number of steps: the base, three points of the way and the result stand side by side."""
 

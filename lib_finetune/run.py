@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from lib_finetune import beginning, build, conflicts, dataset, fitting, output, points, recipes, resolution, speeds, states
+from lib_finetune import beginning, build, conflicts, dataset, estimates, fitting, output, points, recipes, resolution, speeds, states
 from lib_finetune.class_pictures import ClassPictures
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
@@ -108,6 +108,9 @@ class _Way:
     previews: Previews
 
 
+_Made = TypeVar("_Made")
+
+
 class StoppedWhileWaiting(FinetuneError):  # noqa: N818  not a fault: the person's wish
     """The person chose to stop while the run waited for its checkpoint."""
 
@@ -150,7 +153,10 @@ class Run:
         finally:
             self._give_back()
         if file and settings.method == "dreambooth" and settings.tuning.select:
-            self._host.load(CheckpointInfo(file.stem, file, None, None, info.vae, info.prediction))
+            try:
+                self._host.load(CheckpointInfo(file.stem, file, None, None, info.vae, info.prediction))
+            except FinetuneError as error:
+                self._sink.say(f"{file.name} is ready, but the WebUI could not load it now: {error}")
         return Result(outcome, file, steps, self.restoration, self._files)
 
     # -- before the first step -------------------------------------------------------------------------------------
@@ -224,36 +230,49 @@ class Run:
         stored = settings_of(self._folder) if (self._folder / STATE).exists() else None
         if stored is not None:  # a run that goes on keeps its form, whatever is free now
             for path in fitting.LEVERS:
-                if value_at(self._given, path) in ("auto", False):
+                if value_at(self._given, path) in ("auto", False) and path != "tuning.host_weights":
                     self._given = replaced(self._given, path, value_at(stored, path))
+            if self._given.method == "dreambooth":
+                with self._host.lease(info, ()) as lease:
+                    weights, memory = fitting.weights_of(lease), self._host.memory()
+                self._given = fitting.placed(self._given, weights, self._host.device, memory.free, memory.ram)
             return []
         if self._given.method != "dreambooth":
             self._given, notes = fitting.sparing(self._given, self._host.device, self._host.memory().free)
             return notes
         with self._host.lease(info, ()) as lease:
             weights, memory = fitting.weights_of(lease), self._host.memory()
+            parts = estimates.stored(info.path, lease)
         self._given, said = fitting.formed(self._given, weights, self._host.device, memory.free, memory.ram)
-        self._check_disk(info, weights.counts, fitting.states_at_once(resolution.resolved(self._given, found.views, 1)[0], found.views))
+        self._check_disk(resolution.resolved(self._given, found.views, 1)[0], found.views, weights.counts, parts)
         return [said]
 
-    def _check_disk(self, info: CheckpointInfo, counts: Mapping[str, int], kept: int) -> None:
-        base = info.path.stat().st_size if info.path and info.path.is_file() else 2 * sum(counts.values())
-        state = fitting.state_bytes(self._given, counts)
-        shows = self._given.preview.enabled and self._given.preview.every != 0
+    def _check_disk(self, settings: Settings, views: int, counts: Mapping[str, int], parts: Mapping[str, int]) -> None:
+        """Files and states must find room together where they go to one disk.
+
+        Raises:
+            InputError: they do not, with the figures.
+        """
+        file, kept = estimates.checkpoint_bytes(settings, counts, parts), fitting.states_at_once(settings, views)
+        shows = settings.preview.enabled and settings.preview.every != 0
+        target = output.main(output.targets(settings, self._host.paths, "x")).parent
+        disks: dict[int, list[tuple[Path, int, str]]] = {}
         for folder, need, what in (
-            (output.main(output.targets(self._given, self._host.paths, "x")).parent, base, "the checkpoint"),
-            (self._folder, kept * state + base * shows, "the saved states" + " with a preview's checkpoint" * shows),
+            (target, fitting.files_at_once(settings, views) * file, "the checkpoint"),
+            (self._folder, kept * fitting.state_bytes(settings, counts), "the saved states"),
+            (self._folder, file * shows, "a preview's checkpoint"),
         ):
             folder.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(folder).free
+            if need:
+                disks.setdefault(folder.stat().st_dev, []).append((folder, need, what))
+        for wanted in disks.values():
+            place, free, need = wanted[0][0], shutil.disk_usage(wanted[0][0]).free, sum(need for _, need, _ in wanted)
             if free < need:
-                said = f"{what} needs {need / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} are free. Free some space"
-                less = (
-                    ", set tuning.weights to bf16"
-                    + ", or preview.every to 0" * shows
-                    + ", or saving.states to last" * (kept > fitting.FEWEST_STATES)
-                )
-                raise InputError([Problem("name", said + (less if folder == self._folder else "") + ".")])
+                listed = ", ".join(f"{what} {size / 1e9:.1f} GB" for _, size, what in wanted)
+                said = f"Too little disk: {need / 1e9:.1f} GB are needed on the disk of {place} ({listed}), {free / 1e9:.1f} are free. "
+                said += "Free some space, or set tuning.weights to bf16"
+                said += ", or preview.every to 0" * shows + ", or saving.states to last" * (kept > fitting.FEWEST_STATES)
+                raise InputError([Problem("name", said + ".")])
 
     def _with_class_pictures(self, settings: Settings, found: dataset.Dataset, info: CheckpointInfo) -> dataset.Dataset | None:
         """The pictures with those of the class, made now where they are missing; None when the person stopped it."""
@@ -282,31 +301,59 @@ class Run:
     # -- the work --------------------------------------------------------------------------------------------------
 
     def _work(self, settings: Settings, found: dataset.Dataset, info: CheckpointInfo) -> tuple[str, Path | None, int]:
-        complete = self._with_class_pictures(settings, found, info)
-        if complete is None:
-            self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
-            return "discarded", None, 0
-        found = complete
-        self._sink.stage("bind")
-        with _in_words():
+        try:
+            complete = self._patiently(lambda: self._with_class_pictures(settings, found, info))
+            if complete is None:
+                self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
+                return "discarded", None, 0
             clock = speeds.Clock(self._report, settings.training.accumulation)
-            cache = self._host.paths.data / "cache" / "latents"
-            assembly = build.bind(settings, found, self._host, info, cache, self._wait, clock.steps)
-            if assembly.exchange:
-                assembly.exchange.told = self._tell_exchange
+            self._sink.stage("bind")
+            with _in_words():
+                assembly = self._patiently(lambda: self._bound(settings, complete, info, clock))
+        except StoppedWhileWaiting:
+            self._sink.say("Stopped before the first step; there is nothing to write.")
+            return "discarded", None, 0
+        try:
+            return self._trained(settings, complete, assembly, info, clock)
+        finally:
+            assembly.close()
+
+    def _patiently(self, action: Callable[[], _Made]) -> _Made:
+        """The outcome of what needs the run's checkpoint; while another one is loaded it waits and begins anew.
+
+        Raises:
+            StoppedWhileWaiting: the person did not want to wait.
+        """
+        while True:
+            try:
+                return action()
+            except CheckpointChangedError as changed:
+                self._wait(changed)
+
+    def _bound(self, settings: Settings, found: dataset.Dataset, info: CheckpointInfo, clock: speeds.Clock) -> build.Assembly:
+        cache = self._host.paths.data / "cache" / "latents"
+        assembly = build.bind(settings, found, self._host, info, cache, self._wait, clock.steps)
+        if assembly.exchange:
+            assembly.exchange.told = self._tell_exchange
+        return assembly
+
+    def _trained(
+        self, settings: Settings, found: dataset.Dataset, assembly: build.Assembly, info: CheckpointInfo, clock: speeds.Clock
+    ) -> tuple[str, Path | None, int]:
+        with _in_words():
             for line in assembly.plan.lines():
                 self._sink.say(line)
             self._warn_of_long_captions(settings, assembly)
             mark = fingerprint(found.subject.pictures, found.classes.pictures if found.classes else ())
-            self._continue(assembly, mark, settings)
             way = self._way(settings, found, assembly, info)
             try:
                 with contextlib.suppress(StoppedWhileWaiting), _closing(assembly.trainer.turns):
+                    self._continue(assembly, mark, settings)
                     self._cache(assembly)
                     self._show_base(settings, way)
                     self._train(settings, assembly, mark, way)
                     self._remember_speed(settings, assembly.model.count("unet"), clock.seconds)
-                return self._finish(settings, assembly, way)
+                return self._finish(settings, assembly, mark, way)
             finally:
                 way.points.return_lent()
                 if assembly.exchange and assembly.exchange.count:
@@ -521,21 +568,25 @@ class Run:
             self._sink.say(f"The file of step {step} was not saved. {error}")
         self._sink.stage("train", step, assembly.trainer.plan.steps)
 
-    def _finish(self, settings: Settings, assembly: build.Assembly, way: _Way) -> tuple[str, Path | None, int]:
+    def _finish(self, settings: Settings, assembly: build.Assembly, mark: str, way: _Way) -> tuple[str, Path | None, int]:
         step, total = assembly.trainer.step, assembly.trainer.plan.steps
         if step < total and (self._control.discard_asked() or step == 0):
             self._sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
             return "discarded", None, step
         self._sink.stage("save")
         saved = self._best_step(assembly)
-        files = self._files = way.output.write_result(saved, assembly.best())
+        try:
+            files = self._files = way.output.write_result(saved, assembly.best())
+        except BaseException as error:  # a full disk, say: what was trained must not go with it
+            self._rescue(assembly, mark, settings, error)
+            raise
         path = output.main(files)
         if path.stem != settings.name:
             self._sink.say(f"{settings.name} was taken meanwhile; the result is called {path.stem}.")
         way.output.verify(files)
         if settings.method == "dreambooth":
             way.output.write_small(path)
-            assembly.model.disown()  # the preview needs the room
+            assembly.close()  # the preview needs the room
         if settings.preview.enabled:
             self._last_preview(settings, way, saved, files)
         outcome = "done" if step >= total else "stopped"

@@ -60,7 +60,7 @@ def test_gradient_checkpointing_that_a_run_switches_on_by_itself_is_said(sd15, m
         ("textual_inversion", {"training__batch": 2, "data__resolution": 1024}, 1.0, {"training.batch": 1, "data.resolution": 640}),
         ("dreambooth", {"tuning__weights": "fp32"}, 4.0, {"tuning.weights": "auto"}),
         ("dreambooth", {"tuning__host_weights": "beside"}, 2.0, {"tuning.host_weights": "auto"}),
-        ("dreambooth", {"data__resolution": 768}, 0.8, {"data.resolution": 576}),
+        ("dreambooth", {"data__resolution": 768}, 0.8, {"tuning.text_encoder_until": 0.0, "data.resolution": 576}),
         ("dreambooth", {"data__class_word": "dog"}, 1.5, {"data.class_count": 200}),
     ],
 )  # fmt: skip

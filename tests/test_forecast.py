@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -134,3 +135,19 @@ def test_another_checkpoint_ends_it(bench, monkeypatch):
     with pytest.raises(CheckpointChangedError):
         forecast.probe(settings(bench.images), host, free)
     assert not host.lock.locked()
+
+
+def test_the_time_of_an_exchange_is_no_time_of_a_step(bench, monkeypatch):
+    """A run changes places only when a picture is asked for; a trial does it in between."""
+    from lib_finetune.engine.exchange import Exchange
+
+    real = Exchange.come
+
+    def come(self):
+        time.sleep(1.0)
+        real(self)
+
+    monkeypatch.setattr(Exchange, "come", come)
+    whole = {"method": "dreambooth", "data.trigger": "sks", "tuning.host_weights": "exchange"}
+    found = forecast.probe(settings(bench.images, whole), bench.host(), free)
+    assert found.seconds_per_step < 0.5

@@ -234,13 +234,15 @@ def test_so_many_states_lie_on_the_disk_at_once(bench, changes, count):
 
 
 def test_a_whole_models_states_must_fit_on_the_disk(bench, monkeypatch):
-    from lib_finetune import fitting
+    from lib_finetune import estimates, fitting
 
     changes = {**WHOLE, "tuning.weights": "fp32", "tuning.in_backward": "off", "optimizer.name": "adamw", "saving.every_steps": "1"}
     with bench.host().lease() as lease:
-        three = 3 * fitting.state_bytes(settings(bench.images, changes), fitting.weights_of(lease).counts)
+        chosen, counts = settings(bench.images, changes), fitting.weights_of(lease).counts
+        files = 4 * estimates.checkpoint_bytes(chosen, counts, estimates.stored(None, lease))
+        room = files + 3 * fitting.state_bytes(chosen, counts)
     real = shutil.disk_usage
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: real(place)._replace(free=three if place.name == "run" else 10**15))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: real(place)._replace(free=room))
     assert bench.run(changes)[0].outcome == "done"
     with pytest.raises(InputError, match=r"the saved states .*saving\.states to last"):
         bench.run({**changes, "saving.states": "all"}, host=bench.host("full"))

@@ -196,15 +196,15 @@ def test_the_first_picture_of_the_last_row_is_the_cards(bench):
 def test_the_disk_must_hold_a_previews_checkpoint_too(bench, monkeypatch):
     import shutil
 
-    from lib_finetune import fitting
+    from lib_finetune import estimates, fitting
 
     changes = {**WHOLE, "preview.watch": "off", "tuning.weights": "fp32", "tuning.in_backward": "off", "optimizer.name": "adamw"}
     with bench.host().lease() as lease:
-        states = 2 * fitting.state_bytes(settings(bench.images, changes), fitting.weights_of(lease).counts)
+        chosen, counts = settings(bench.images, changes), fitting.weights_of(lease).counts
+        file = estimates.checkpoint_bytes(chosen, counts, estimates.stored(None, lease))
+        room = file + 2 * fitting.state_bytes(chosen, counts)
     real = shutil.disk_usage
-    monkeypatch.setattr(
-        shutil, "disk_usage", lambda folder: real(folder)._replace(free=10**15 if folder.name == "Stable-diffusion" else states)
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: real(folder)._replace(free=room))
     assert bench.run({**changes, "preview.every": "0"})[0].outcome == "done"
-    with pytest.raises(InputError, match=r"with a preview's checkpoint .* or preview\.every to 0"):
+    with pytest.raises(InputError, match=r"a preview's checkpoint .* or preview\.every to 0"):
         bench.run(changes, host=bench.host("full"))

@@ -521,7 +521,9 @@ class Preview:
         choices=WATCHES,
         when=_shows,
     )
-    weight: float = setting(0.8, "Preferred weight", "Weight on the card and in the preview.", low=0.05, high=2.0)
+    weight: float = setting(
+        0.8, "Preferred weight", "Weight on the card and in the preview.", low=0.05, high=2.0, when=lambda s: s.method != "dreambooth"
+    )
     steps: int = setting(20, "Preview steps", "Sampling steps.", unit="steps", low=1, high=150, when=lambda s: s.preview.enabled)
 
 

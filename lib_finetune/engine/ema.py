@@ -34,12 +34,17 @@ class Ema:
         if not self.average:
             yield
             return
-        own = {name: value.detach().clone() for name, value in self._parameters.items()}
-        assign(self._parameters, self.average)
+        self._swap()
         try:
             yield
         finally:
-            assign(self._parameters, own)
+            self._swap()
+
+    def _swap(self) -> None:
+        """Each gets the other's storage, so that no third copy of a whole model is needed."""
+        for name, parameter in self._parameters.items():
+            average = self.average[name]
+            parameter.data, average.data = average.data, parameter.data
 
 
 @torch.no_grad()

@@ -66,7 +66,11 @@ class Trainer:
         while self.step < self.plan.steps and not stop_asked():
             rates = self.plan.rates(self.step)
             with self.turns.step():
-                loss, norm = self._one_step(rates)
+                try:
+                    loss, norm = self._one_step(rates)
+                except BaseException:
+                    self.optimizer.zero_grad(set_to_none=True)  # of a step that will not be
+                    raise
                 self.step += 1
                 self.ledger.note(loss, norm, rates)
             if due(self.step):
@@ -100,6 +104,15 @@ class Trainer:
     def parameters(self) -> list[torch.nn.Parameter]:
         """All that trains."""
         return [parameter for group in self.method.parameters().values() for parameter in group.values()]
+
+    def close(self) -> None:
+        """Let go of what the optimizer and the average hold; training is over."""
+        if isinstance(self.optimizer, PerParameter):
+            self.optimizer.close()
+        else:
+            self.optimizer.state.clear()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.average.clear()
 
     def held(self) -> Iterator[torch.Tensor]:
         """All that is kept from step to step on the device: weights, gradients that are being summed, the optimizer's state, the average."""

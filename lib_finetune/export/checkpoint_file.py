@@ -5,7 +5,6 @@ Reference: ``sd_models.py`` of the WebUI (what it accepts); ``sd15_checkpoint_ke
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from lib_finetune import __version__
 from lib_finetune.errors import CheckpointError, Problem, SaveError
 from lib_finetune.export.metadata import Recipe
 from lib_finetune.files import replacing
-from lib_finetune.model import tensor_file
+from lib_finetune.model import pickled, tensor_file
 from lib_finetune.model.checkpoint_file import ldm_name, sha256
 from lib_finetune.model.tensor_file import Entry
 
@@ -77,8 +76,8 @@ def opened(path: Path) -> Iterator[dict[str, Entry]]:
             yield {name: _from_slice(file, name) for name in names}
         return
     try:
-        content: Any = _mapped(path)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        content: Any = pickled.load(path)
+    except pickled.ERRORS as error:
         raise _unreadable(path, error) from error
     tensors = {name: value for name, value in content.get("state_dict", content).items() if isinstance(value, torch.Tensor)}
     yield {name: tensor_file.entry(value) for name, value in tensors.items() if not name.startswith(_AVERAGE)}
@@ -104,13 +103,6 @@ def _from_slice(file: Any, name: str) -> Entry:
 
 def _dtype(name: str) -> torch.dtype:
     return next(dtype for dtype, known in tensor_file.NAMES.items() if known == name)
-
-
-def _mapped(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, ValueError):  # the older serialisation cannot be mapped
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def usable(path: Path | None, digits: str | None) -> bool:

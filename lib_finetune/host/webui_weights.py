@@ -186,7 +186,7 @@ def _bring_back(parking: Parking) -> None:
     except torch.cuda.OutOfMemoryError as error:
         raise HostError(
             f"The card has no room for the WebUI's own model any more; part of it lies in main memory ({str(error).split('. ')[0]}). "
-            "Close other programs that use the card, then choose the checkpoint again at the top left."
+            "Close other programs that use the card, then choose another checkpoint at the top left, and this one again."
         ) from None
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from lib_finetune.errors import CheckpointError, Problem
+from lib_finetune.model import pickled
 from lib_finetune.model.layout import TEXT, UNET, VAE
 
 _PARTS = (UNET, VAE, TEXT)
@@ -78,10 +78,8 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refused(f"{path.name} holds more than weights and is not opened for safety. Convert it to .safetensors.") from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        content = pickled.load(path)
+    except pickled.ERRORS as error:
         raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}

@@ -10,10 +10,16 @@ from lib_finetune.errors import InputError, Problem
 GIB = 1 << 30
 _STATES = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.05, "lion": 4.0, "prodigy": 16.0}
 """Bytes of optimizer state a parameter; adafactor's factors of SD1.5's matrices together, rounded up."""
+_UNFLATTENED = 1.9
+"""Adafactor's where convolutions keep their four dimensions, of which it factors the last two: those of SD1.5, counted."""
 _ACTIVATIONS = {False: 0.86, True: 0.14}
 """GiB that the UNet saves for the backward pass, a 512 px picture in 16 bit, without and with gradient checkpointing."""
 _WORK = 0.45
-"""GiB of a 512 px picture's passing tensors and of the largest layer's gradient with its float32 stand-in."""
+"""GiB of a 512 px picture's passing tensors."""
+_SAVED = {False: 0.89, True: 0.23}
+"""GiB a 512 px picture takes in all when the whole model is trained, without and with gradient checkpointing."""
+_LAYER = 0.36
+"""GiB of the largest layer's gradient with its float32 stand-in, however many pictures there are. Both by ``tests/memory.py``."""
 _ROUNDING = int(0.12 * GIB)
 """Bytes that bf16 weights take besides: the largest layer in float32 with random bits of its size, by ``tests/memory.py``."""
 _SPARE = 0.95
@@ -69,17 +75,28 @@ class Form:
         gradients = 0 if self.in_backward else held
         cast = 2 if self.weights == "fp32" and sixteen_bit else 0  # autocast keeps a 16-bit copy of each weight for the step
         moving = int(work.weights * (gradients + cast)) + (_ROUNDING if self.weights == "bf16" else 0)
-        return self.rest(work) + moving + passing(work.pixels, sixteen_bit, self.checkpointing)
+        pictures = work.pixels / _PIXELS
+        saved = _SAVED[self.checkpointing] * pictures * (1 if sixteen_bit else 2)
+        return self.rest(work) + moving + int((saved + _LAYER * min(1.0, pictures)) * GIB)
 
     def rest(self, work: Work) -> int:
         """Bytes that are held between steps."""
         held = {"fp32": 4, "bf16": 2}[self.weights]
-        return int(work.weights * (held + (held if work.average else 0) + _STATES[self.optimizer]))
+        return int(work.weights * (held + (held if work.average else 0) + self._state))
 
     @property
-    def bytes_kept(self) -> int:
-        """Bytes a weight in a saved state."""
-        return int({"fp32": 4, "bf16": 2}[self.weights] + _STATES[self.optimizer] + 1)
+    def _state(self) -> float:
+        """Bytes of optimizer state a weight."""
+        alone = self.in_backward or self.weights == "bf16"
+        return _UNFLATTENED if self.optimizer == "adafactor" and not alone else _STATES[self.optimizer]
+
+    def bytes_kept(self, copies: int) -> float:
+        """Bytes a weight in a saved state.
+
+        Args:
+            copies: of the weights: themselves, their average, the best ones.
+        """
+        return {"fp32": 4, "bf16": 2}[self.weights] * copies + self._state + 1
 
     def __str__(self) -> str:
         parts = [f"{self.weights} weights", self.optimizer]
@@ -97,12 +114,14 @@ class Work:
         pixels: of all pictures of a batch, class pictures counted.
         sixteen_bit: whether it is computed in 16 bit.
         average: whether an EMA is kept.
+        validated: whether the best state is kept too, in main memory.
     """
 
     weights: int
     pixels: int
     sixteen_bit: bool
     average: bool = False
+    validated: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,14 +146,17 @@ class Room:
         """Whether training and the host's pictures find room."""
         if not self.free:
             return True
-        device, step = self.free * _SPARE, form.need(work) + self.guests
-        if form.exchanged:
-            return step <= device + self.away and (not self.ram or self.parked(form, work) <= self.ram * _SPARE)
-        return max(step, form.rest(work) + self.picture) <= device
+        return self.wanted(form, work) <= self.free and (not form.exchanged or not self.ram or self.parked(form, work) <= self.ram * _SPARE)
+
+    def wanted(self, form: Form, work: Work) -> int:
+        """Bytes that must be free on the device: for a step with a reserve of a twentieth, and for the host's pictures."""
+        step = int((form.need(work) + self.guests) / _SPARE)
+        return max(0, step - self.away) if form.exchanged else max(step, form.rest(work) + self.picture)
 
     def parked(self, form: Form, work: Work) -> int:
-        """Bytes in main memory at the moment of an exchange: both models."""
-        return form.rest(work) + self.away
+        """Bytes in main memory at the moment of an exchange: both models, and the best state with what stands aside for it."""
+        held = {"fp32": 4, "bf16": 2}[form.weights]
+        return form.rest(work) + self.away + (2 * held * work.weights if work.validated else 0)
 
 
 @dataclass(frozen=True)
@@ -168,8 +190,11 @@ _ORDER = (
 )
 
 
-def choose(wish: Wish, work: Work, room: Room) -> Form:
+def choose(wish: Wish, work: Work, room: Room, advice: str = "") -> Form:
     """The first form, from exact to small, that keeps to the wish and fits; an exchange comes last, for it makes pictures wait.
+
+    Args:
+        advice: what else would help, said when nothing fits.
 
     Raises:
         InputError: none fits, with the figures and what to change.
@@ -177,7 +202,7 @@ def choose(wish: Wish, work: Work, room: Room) -> Form:
     forms = candidates(wish, work)
     fitting = next((form for form in forms if room.holds(form, work)), None)
     if fitting is None:
-        raise InputError([Problem("tuning.weights", _refusal(wish, forms, work, room))])
+        raise InputError([Problem("tuning.weights", _refusal(wish, forms, work, room, advice))])
     return fitting
 
 
@@ -211,19 +236,19 @@ def candidates(wish: Wish, work: Work) -> list[Form]:
     return list(found)
 
 
-def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room) -> str:
-    smallest = min(forms, key=lambda form: form.need(work))
-    exchanged = [form for form in forms if form.exchanged]
-    said = f"{dataclasses.replace(smallest, exchanged=False)} needs {(smallest.need(work) + room.guests) / GIB:.1f} GiB, and {room.free / GIB:.1f} are free"
-    if exchanged and room.away:
-        said += f", {(room.free + room.away) / GIB:.1f} with the WebUI's model in main memory"
-        light = min(exchanged, key=lambda form: room.parked(form, work))
-        if room.ram and room.parked(light, work) > room.ram * _SPARE:
-            said += f" (which needs {room.parked(light, work) / GIB:.1f} GiB to change places in, and has {room.ram / GIB:.1f})"
-    said += "."
+def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str) -> str:
+    smallest = min(forms, key=lambda form: (room.wanted(form, work), form.exchanged))
+    said = f"{smallest} needs {room.wanted(smallest, work) / GIB:.1f} GiB free, and {room.free / GIB:.1f} are."
+    if room.wanted(smallest, work) <= room.free:
+        parked = room.parked(smallest, work) / _SPARE
+        said = f"{smallest} needs {parked / GIB:.1f} GiB of main memory to change places in, and {room.ram / GIB:.1f} are free."
     if not wish.bf16 and wish.weights is None:
-        said += " This card does not compute bf16, which the small forms need."
+        said += " The small forms need bf16, which this card or training.precision rules out."
     least = Form("bf16", "adafactor", True, True)
     if dataclasses.replace(smallest, exchanged=False) != least and wish.bf16:
-        said += f" {least} would need {least.need(work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
-    return said + " Lower data.resolution or training.batch, close other programs that use the card, or train a LoRA."
+        said += (
+            f" {least} would need {room.wanted(least, work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
+        )
+    return f"{said} {advice} Lower data.resolution or training.batch, close other programs that use the card, or train a LoRA.".replace(
+        "  ", " "
+    )

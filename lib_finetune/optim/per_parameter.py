@@ -6,6 +6,7 @@ gradients of the whole model are never held together. (LOMO, Lv et al., arXiv 23
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,15 +35,23 @@ class PerParameter:
         self._seats = [_Seat(parameter, group, build) for group in self.param_groups for parameter in group["params"]]
         self._squares: torch.Tensor | None = None
         if in_backward:
-            for seat in self._seats:
-                seat.parameter.register_post_accumulate_grad_hook(lambda _, seat=seat: self._at_once(seat))
+            # A hook lies where Python's collector of cycles does not see it: a strong reference from it would never be let go of.
+            own = weakref.ref(self)
+            for place, seat in enumerate(self._seats):
+                seat.parameter.register_post_accumulate_grad_hook(lambda _, place=place: _moved_at_once(own, place))
 
-    def _at_once(self, seat: _Seat) -> None:
+    def _at_once(self, place: int) -> None:
+        seat = self._seats[place]
         norm = torch.linalg.vector_norm(seat.gradient(), dtype=torch.float32)
         self._squares = norm.square() if self._squares is None else self._squares + norm.square()
         if self._clip_norm:
             seat.gradient().mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
         seat.move()
+
+    def close(self) -> None:
+        """Let go of all states; training is over."""
+        for seat in self._seats:
+            seat.optimizer.state.clear()
 
     def finish(self) -> torch.Tensor:
         """End a step: move what has not moved yet. Returns the norm of the whole gradient before clipping, on the device."""
@@ -78,6 +87,12 @@ class PerParameter:
         """The inverse of `state_dict`."""
         for seat, own in zip(self._seats, state["each"], strict=True):
             seat.optimizer.load_state_dict(own)
+
+
+def _moved_at_once(optimizer: weakref.ref[PerParameter], place: int) -> None:
+    found = optimizer()
+    if found is not None:
+        found._at_once(place)
 
 
 class _Seat:
