@@ -171,7 +171,7 @@ class Wish:
     """Whether the device computes bf16."""
     summed: bool = False
     """Gradients of several batches are summed, so that they are all needed at the end."""
-    single: bool | None = False
+    single: bool = False
     """Whether it may be computed in fp32 where 16 bits are usual."""
     exchanged: bool | None = False
 
