@@ -273,7 +273,7 @@ def test_a_device_that_is_full_on_the_way_back(host: WebuiHost, webui: StubWebui
     webui.devices.torch_gc = lambda: collected.append(1)
     before = [tensor.detach().clone() for tensor in webui.model.parameters()]
     if lasting:
-        with pytest.raises(HostError, match="choose the checkpoint again"), host.lease(parts=(), alone=True):
+        with pytest.raises(HostError, match="choose another checkpoint"), host.lease(parts=(), alone=True):
             pass
     else:
         with host.lease(parts=(), alone=True):
