@@ -75,7 +75,7 @@ def style_scenes(style: str, *, count: int = 10, seed: int = 0) -> list[Scene]:
 
 
 def write_class(folder: Path, shape: str, *, count: int = 100, seed: int = 0) -> list[Scene]:
-    """Write ordinary pictures of a class for prior preservation, captioned in full.
+    """Write ordinary pictures of a class for prior preservation, captioned by the class alone, as Ruiz et al. (DreamBooth) prompt theirs.
 
     Raises:
         InputError: there is no such shape.
@@ -84,7 +84,7 @@ def write_class(folder: Path, shape: str, *, count: int = 100, seed: int = 0) ->
         raise InputError([Problem("class", f"{shape!r} is not in the drawn world; there are {', '.join(SHAPES)}.")])
     rng = np.random.default_rng((seed, 12))
     scenes = [random_scene(rng, shape=shape) for _ in range(count)]
-    _write(folder, scenes, [full_caption(scene) for scene in scenes])
+    _write(folder, scenes, [f"a photo of {article(shape)}"] * count)
     return scenes
 
 
