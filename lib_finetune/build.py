@@ -19,6 +19,7 @@ from lib_finetune.adapters.targets import text_targets, unet_targets
 from lib_finetune.config.settings import Network, Settings, caption_template, class_template
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
+from lib_finetune.data.captions import class_version
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Picture
 from lib_finetune.dataset import Dataset, templates
@@ -212,7 +213,10 @@ def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, deno
 def _prior(settings: Settings, base: Callable[[], AbstractContextManager[None]]) -> PriorPrediction | None:
     if prior_of(settings) != "prediction":
         return None
-    return PriorPrediction(class_caption(settings), settings.objective.prior_weight, base)
+    data, bare = settings.data, class_caption(settings)
+    return PriorPrediction(
+        lambda caption: class_version(caption, data.trigger, data.class_word, bare), settings.objective.prior_weight, base
+    )
 
 
 def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import METHODS, Settings, bundles_word, patches, teaches_word
 from lib_finetune.config.validation import validate
-from lib_finetune.errors import InputError
+from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.export import bundled_word, checkpoint_file, embedding_file
 from lib_finetune.model import layout, tensor_file
 from lib_finetune.model.checkpoint_file import ldm_name
@@ -153,9 +154,9 @@ def model_facts(host: Host) -> ModelFacts:
 
 
 def stored(base: Path | None, lease: Lease) -> dict[str, int]:
-    """Bytes of "unet", "text" and "rest" in a checkpoint file made of the base: by its file, or by the leased weights without one."""
+    """Bytes of "unet", "text" and "rest" in a checkpoint file made of the base: by its file, or by the leased weights where none can be read."""
     if base and base.is_file():
-        with checkpoint_file.opened(base) as entries:
+        with suppress(CheckpointError), checkpoint_file.opened(base) as entries:
             return _by_part(entries)
     return _by_part({name: tensor_file.entry(tensor) for name, tensor in lease.tensors.items()})
 
@@ -367,10 +368,24 @@ def disk(settings: Settings, facts: ModelFacts, paths: Paths) -> tuple[int, int]
     Args:
         settings: resolved, in their form.
     """
-    files = fitting.files_at_once(settings, views=0) * file_bytes(settings, facts)
-    at_once = fitting.states_at_once(settings, views=0)
-    states = at_once * fitting.state_bytes(settings, facts.counts) if settings.method == "dreambooth" else 0
-    return files + states, free_disk(products_of(settings)[0].folder(paths))
+    needed = sum(disk_wants(settings, file_bytes(settings, facts), facts.counts, views=0))
+    return needed, free_disk(products_of(settings)[0].folder(paths))
+
+
+def disk_wants(settings: Settings, file: int, counts: Mapping[str, int], views: int) -> tuple[int, int, int]:
+    """Bytes of the files of the result, of saved states, and of the file that a preview is made from (both where they count).
+
+    Args:
+        settings: resolved, in their form.
+        file: bytes of one file.
+        counts: weights of "unet" and "text".
+        views: pictures an epoch shows.
+    """
+    files = fitting.files_at_once(settings, views) * file
+    if settings.method != "dreambooth":
+        return files, 0, 0
+    shows = settings.preview.enabled and settings.preview.every != 0
+    return files, fitting.states_at_once(settings, views) * fitting.state_bytes(settings, counts), file * shows
 
 
 def free_disk(folder: Path) -> int:

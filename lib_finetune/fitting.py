@@ -234,13 +234,19 @@ def identifier_notes(settings: Settings, tokenizer: Any) -> list[str]:
         return []
     ids = ids_of(tokenizer, word)
     better = " Better a rare one that is one token: " + ", ".join(_RARE) + "."
-    if len(ids) == 1 and ids[0] - _WHOLE_WORDS < _COMMON:
-        return [f"{word!r} is a word that the model knows well; its meaning will be lost or get in the way." + better]
-    if " " in word and any(identifier_notes(replaced(settings, "data.trigger", part), tokenizer) for part in word.split() if len(part) > 1):
+    parts = word.split()
+    if len(parts) > 1 and any(_is_common(part, tokenizer) for part in parts):
         return [f"{word!r} is made of words that the model knows well; their meaning will be lost or get in the way." + better]
+    if _is_common(word, tokenizer):
+        return [f"{word!r} is a word that the model knows well; its meaning will be lost or get in the way." + better]
     if len(ids) > _MANY_TOKENS:
         return [f"{word!r} is split into {len(ids)} tokens, which learn more slowly and may bring meanings of their own." + better]
     return []
+
+
+def _is_common(word: str, tokenizer: Any) -> bool:
+    ids = ids_of(tokenizer, word)
+    return len(ids) == 1 and ids[0] - _WHOLE_WORDS < _COMMON
 
 
 _RARE = ("ohwx", "sks", "hta")

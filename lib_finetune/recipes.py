@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings, teaches_word
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.dataset import Dataset
+from lib_finetune.errors import CheckpointError
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
 from lib_finetune.model import checkpoint_file
@@ -58,7 +60,10 @@ def recipe(settings: Settings, found: Dataset, plan: DataPlan, network_module: s
 
 
 def _inherited(base: Path | None) -> dict[str, str]:
-    known = checkpoint_file.metadata(base) if base and base.is_file() else {}
+    known: Mapping[str, str] = {}
+    if base and base.is_file():
+        with suppress(CheckpointError):  # what a broken file told cannot be handed on
+            known = checkpoint_file.metadata(base)
     return {name: known[name] for name in ("text_encoder_heads",) if name in known}
 
 

@@ -228,21 +228,21 @@ class Run:
             InputError: memory or disk do not suffice for DreamBooth, with the figures.
         """
         stored = settings_of(self._folder) if (self._folder / STATE).exists() else None
-        if stored is not None:  # a run that goes on keeps its form, whatever is free now
+        if stored is not None:  # a run that goes on keeps its form, whatever is free now; only the place is chosen anew
             for path in fitting.LEVERS:
                 if value_at(self._given, path) in ("auto", False) and path != "tuning.host_weights":
                     self._given = replaced(self._given, path, value_at(stored, path))
-            if self._given.method == "dreambooth":
-                with self._host.lease(info, ()) as lease:
-                    weights, memory = fitting.weights_of(lease), self._host.memory()
-                self._given = fitting.placed(self._given, weights, self._host.device, memory.free, memory.ram)
-            return []
         if self._given.method != "dreambooth":
+            if stored is not None:
+                return []
             self._given, notes = fitting.sparing(self._given, self._host.device, self._host.memory().free)
             return notes
         with self._host.lease(info, ()) as lease:
             weights, memory = fitting.weights_of(lease), self._host.memory()
             parts = estimates.stored(info.path, lease)
+        if stored is not None:
+            self._given = fitting.placed(self._given, weights, self._host.device, memory.free, memory.ram)
+            return []
         self._given, said = fitting.formed(self._given, weights, self._host.device, memory.free, memory.ram)
         self._check_disk(resolution.resolved(self._given, found.views, 1)[0], found.views, weights.counts, parts)
         return [said]
@@ -254,14 +254,11 @@ class Run:
             InputError: they do not, with the figures.
         """
         file, kept = estimates.checkpoint_bytes(settings, counts, parts), fitting.states_at_once(settings, views)
-        shows = settings.preview.enabled and settings.preview.every != 0
+        wants = estimates.disk_wants(settings, file, counts, views)
         target = output.main(output.targets(settings, self._host.paths, "x")).parent
         disks: dict[int, list[tuple[Path, int, str]]] = {}
-        for folder, need, what in (
-            (target, fitting.files_at_once(settings, views) * file, "the checkpoint"),
-            (self._folder, kept * fitting.state_bytes(settings, counts), "the saved states"),
-            (self._folder, file * shows, "a preview's checkpoint"),
-        ):
+        names = ("the checkpoint", "the saved states", "a preview's checkpoint")
+        for folder, need, what in zip((target, self._folder, self._folder), wants, names, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             if need:
                 disks.setdefault(folder.stat().st_dev, []).append((folder, need, what))
@@ -271,7 +268,7 @@ class Run:
                 listed = ", ".join(f"{what} {size / 1e9:.1f} GB" for _, size, what in wanted)
                 said = f"Too little disk: {need / 1e9:.1f} GB are needed on the disk of {place} ({listed}), {free / 1e9:.1f} are free. "
                 said += "Free some space, or set tuning.weights to bf16"
-                said += ", or preview.every to 0" * shows + ", or saving.states to last" * (kept > fitting.FEWEST_STATES)
+                said += ", or preview.every to 0" * bool(wants[-1]) + ", or saving.states to last" * (kept > fitting.FEWEST_STATES)
                 raise InputError([Problem("name", said + ".")])
 
     def _with_class_pictures(self, settings: Settings, found: dataset.Dataset, info: CheckpointInfo) -> dataset.Dataset | None:

@@ -13,7 +13,7 @@ from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import CheckpointError, InputError, Problem
 from lib_finetune.files import at_home, write_atomically
 from lib_finetune.model import checkpoint_file
 from lib_finetune.product import product_of
@@ -178,12 +178,10 @@ def of_result(file: Path, data: Path) -> Restored:
 def _told(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError([Problem("file", f"{file} does not exist.")])
-    from safetensors import SafetensorError
-
     try:
         text = checkpoint_file.metadata(file).get(METADATA_KEY)
-    except (OSError, SafetensorError) as error:
-        raise InputError([Problem("file", f"{file.name} cannot be read: {error}")]) from error
+    except CheckpointError as error:
+        raise InputError([Problem("file", problem.message) for problem in error.problems]) from error
     if text is None:
         raise InputError([Problem("file", f"{file.name} tells no settings of Finetune.")])
     try:

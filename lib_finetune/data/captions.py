@@ -59,8 +59,7 @@ def compose(
 
 def contains_word(text: str, word: str) -> bool:
     """Whether a word (or words) stands in a text as a whole; letter case and the width of spaces do not matter, as with CLIP."""
-    pattern = r"\s+".join(re.escape(part) for part in word.split())
-    return bool(pattern) and re.search(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE) is not None
+    return bool(word.strip()) and _word(word).search(text) is not None
 
 
 def template_caption(template: str, trigger: str, class_word: str) -> str:
@@ -95,6 +94,23 @@ def with_trigger(caption: str, trigger: str) -> str:
     if not trigger or contains_word(caption, trigger):
         return caption
     return f"{trigger}, {caption}" if caption else trigger
+
+
+def class_version(caption: str, trigger: str, class_word: str, otherwise: str) -> str:
+    """What a caption says of the class: without its trigger, which gives its place to the class word where that is missing.
+
+    Args:
+        otherwise: for a caption without the trigger.
+    """
+    if not trigger or not contains_word(caption, trigger):
+        return otherwise
+    instead = "" if contains_word(caption, class_word) else class_word
+    return ", ".join(_tags(_word(trigger).sub(lambda _: instead, caption))) or otherwise
+
+
+def _word(word: str) -> re.Pattern[str]:
+    pattern = r"\s+".join(re.escape(part) for part in word.split())
+    return re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE)
 
 
 def _tags(text: str) -> list[str]:

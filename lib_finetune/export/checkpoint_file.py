@@ -76,10 +76,9 @@ def opened(path: Path) -> Iterator[dict[str, Entry]]:
             yield {name: _from_slice(file, name) for name in names}
         return
     try:
-        content: Any = pickled.load(path)
+        tensors = pickled.tensors(path)
     except pickled.ERRORS as error:
         raise _unreadable(path, error) from error
-    tensors = {name: value for name, value in content.get("state_dict", content).items() if isinstance(value, torch.Tensor)}
     yield {name: tensor_file.entry(value) for name, value in tensors.items() if not name.startswith(_AVERAGE)}
 
 

@@ -58,18 +58,19 @@ class Teacher:
 
 @dataclass(frozen=True)
 class PriorPrediction:
-    """Prior preservation without class pictures: at the class caption the model is to predict what the base predicts.
+    """Prior preservation without class pictures: without its identifier, a caption is to mean what it means to the base.
 
     The noised latents are the subject's own: what is kept is the meaning of the words, for which the base model itself
     is the best witness. Knowledge distillation in place of drawn class pictures (OneTrainer's "prior prediction").
 
     Attributes:
-        caption: of the class ("a photo of dog").
+        caption: of a picture → what it says of the class ("a photo of sks dog on a beach" → "a photo of dog on a beach").
+            Were only the bare class held, the subject would leak into it wherever the captions' other words stand.
         weight: λ of Ruiz et al., equation 2.
         base: as `Teacher.at_work`.
     """
 
-    caption: str
+    caption: Callable[[str], str]
     weight: float
     base: Callable[[], AbstractContextManager[None]]
 
@@ -81,7 +82,7 @@ def batch_loss(
     if prior is None:
         return weighted(denoiser.losses(batch.mean, batch.std, text.encode(batch.captions), generator), batch)
     count = len(batch.captions)
-    captions = [prior.caption] * count
+    captions = [prior.caption(caption) for caption in batch.captions]
     teacher = Teacher(count, prior.base, lambda: text.encode(captions))
     mean, std = torch.cat([batch.mean] * 2), torch.cat([batch.std] * 2)
     values = denoiser.losses(mean, std, text.encode([*batch.captions, *captions]), generator, teacher)

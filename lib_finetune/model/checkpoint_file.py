@@ -55,13 +55,20 @@ def _sha256(path: Path, _state: tuple[int, ...]) -> str:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """Metadata of a .safetensors file; empty for others."""
+    """Metadata of a .safetensors file; empty for others.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     if path.suffix.lower() != ".safetensors":
         return {}
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(str(path), framework="pt") as file:
-        return dict(file.metadata() or {})
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -78,11 +85,9 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
-        content = pickled.load(path)
+        tensors = pickled.tensors(path)
     except pickled.ERRORS as error:
         raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     kept = {ldm_name(name): value for name, value in tensors.items() if ldm_name(name).startswith(_PARTS)}
     return _with_strangers(kept, tensors)
 

@@ -7,6 +7,7 @@ reads them with a list of what it trusts (its ``modules/safe.py``); torch's own 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,6 +66,17 @@ def _load(file: Any, **how: Any) -> Any:
 ERRORS = (OSError, EOFError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, pickle.UnpicklingError)
 """What reading a broken or foreign file can raise."""
 _READER = SimpleNamespace(__name__="lib_finetune.model.pickled", Unpickler=_Unpickler, load=_load)
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint by their names, whether they lie under "state_dict" or at the top; on the CPU.
+
+    Raises:
+        ERRORS: it cannot be read.
+    """
+    content = load(path)
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def load(path: Path) -> Any:

@@ -244,10 +244,10 @@ def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str)
         said = f"{smallest} needs {parked / GIB:.1f} GiB of main memory to change places in, and {room.ram / GIB:.1f} are free."
     if not wish.bf16 and wish.weights is None:
         said += " The small forms need bf16, which this card or training.precision rules out."
-    least = Form("bf16", "adafactor", True, True)
-    if dataclasses.replace(smallest, exchanged=False) != least and wish.bf16:
+    tiny = Form("bf16", "adafactor", True, True)
+    if dataclasses.replace(smallest, exchanged=False) != tiny and wish.bf16:
         said += (
-            f" {least} would need {room.wanted(least, work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
+            f" {tiny} would need {room.wanted(tiny, work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
         )
     return f"{said} {advice} Lower data.resolution or training.batch, close other programs that use the card, or train a LoRA.".replace(
         "  ", " "

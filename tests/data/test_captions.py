@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from lib_finetune.data.captions import compose, contains_word, final_caption, template_caption, with_trigger
+from lib_finetune.data.captions import class_version, compose, contains_word, final_caption, template_caption, with_trigger
 
 TAGS = "one, two, three zxq here, four, five, six"
 
@@ -119,3 +119,22 @@ def test_a_trigger_inside_another_word_does_not_count():
 
 def test_no_trigger_changes_nothing():
     assert with_trigger("a dog", "") == "a dog"
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("a photo of sks dog", "a photo of dog"),
+        ("a photo of SKS dog on a beach, sunny", "a photo of dog on a beach, sunny"),
+        ("sks, dog, on a beach", "dog, on a beach"),
+        ("sks on a beach", "dog on a beach"),
+        ("a photo of sksy dog", "a photo of a dog"),  # another word
+        ("", "a photo of a dog"),
+    ],
+)
+def test_a_caption_says_of_the_class_what_it_says_without_the_identifier(caption, expected):
+    assert class_version(caption, "sks", "dog", "a photo of a dog") == expected
+
+
+def test_an_identifier_alone_leaves_the_class():
+    assert class_version("sks", "sks", "", "a photo") == "a photo" and class_version("my sks dog", "", "dog", "dog") == "dog"
