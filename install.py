@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from lib_finetune import requirements
+from lib_finetune.installation import requirements
 
 INSTALL_TIMEOUT_S = 300
 

@@ -14,7 +14,7 @@ if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
         % (sys.version_info[0], sys.version_info[1], sys.executable)
     )
 
-from lib_finetune.environment import main
+from lib_finetune.installation.environment import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -59,9 +59,9 @@ def quickstart(options: argparse.Namespace) -> int:
     """Train a LoRA on the sample pictures and show base and result side by side."""
     import torch
 
+    from bench.nano.folders import write_subject
+    from bench.nano.presets import preset
     from lib_finetune.export.picture import write_png
-    from lib_finetune.nano.folders import write_subject
-    from lib_finetune.nano.presets import preset
 
     start = time.monotonic()
     torch.set_num_threads(1)  # nano's layers are so small that threads would only wait for one another
@@ -82,9 +82,9 @@ def quickstart(options: argparse.Namespace) -> int:
 
 def page(options: argparse.Namespace) -> int:
     """Serve the tab without the WebUI."""
-    from lib_finetune.desk import Desk
-    from lib_finetune.jobs import Jobs
-    from lib_finetune.requirements import problems
+    from lib_finetune.app.trainings import Desk
+    from lib_finetune.installation.requirements import problems
+    from lib_finetune.jobs.queue import Jobs
     from lib_finetune.standalone import serve
 
     root = options.output_root.resolve()
@@ -97,15 +97,15 @@ def page(options: argparse.Namespace) -> int:
 
 def _sample_checkpoint(root: Path) -> Path:
     """The nano checkpoint, or random weights of the same layout while it is not there."""
-    from lib_finetune.nano import checkpoint
+    from bench.nano import checkpoint
 
     if checkpoint.FILE.is_file():
         return checkpoint.FILE
     from safetensors.torch import save
 
+    from bench.nano import layout
+    from bench.random_weights import random_checkpoint, sd15_layout
     from lib_finetune.files import write_atomically
-    from lib_finetune.model.random_weights import random_checkpoint, sd15_layout
-    from lib_finetune.nano import layout
 
     widths = tuple(layout.UNET_WIDTH * level for level in layout.UNET_LEVELS)
     vae = tuple(layout.VAE_WIDTH * level for level in layout.VAE_LEVELS)
@@ -118,7 +118,7 @@ def _sample_checkpoint(root: Path) -> Path:
 
 def _before_and_after(host: Any, lora: Path) -> Any:
     from lib_finetune.export.picture import grid
-    from lib_finetune.ports import PictureRequest
+    from lib_finetune.ports.pictures import PictureRequest
 
     def picture(seed: int, ground: str, weight: float) -> Any:
         loras = ((lora, weight),) if weight else ()
@@ -132,7 +132,7 @@ def _before_and_after(host: Any, lora: Path) -> Any:
 def main(arguments: list[str]) -> int:
     """The whole command line."""
     if arguments[:1] == ["nano"]:
-        from lib_finetune.nano import __main__ as nano
+        from bench.nano import __main__ as nano
 
         return nano.main(arguments[1:], train_file)
     return cli.main(arguments, open_host, {"quickstart": quickstart, "ui": page})

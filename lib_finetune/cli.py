@@ -147,9 +147,9 @@ def refuse_wrong_input(settings: Settings, checkpoint: Path) -> None:
     Raises:
         InputError: every problem with settings, pictures and the checkpoint's path at once.
     """
-    from lib_finetune import dataset
+    from lib_finetune.assembly import dataset
     from lib_finetune.config.validation import validate
-    from lib_finetune.conflicts import method_problems
+    from lib_finetune.preflight.conflicts import method_problems
 
     problems: list[Problem] = []
     for check in (lambda: validate(settings), lambda: dataset.find(settings) if settings.data.images.strip() else None):
@@ -170,9 +170,9 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
     Args:
         resume: go on from the state that a run of the same name left behind.
     """
-    from lib_finetune.jobs import new_folder, unfinished
-    from lib_finetune.nobody import Nobody
-    from lib_finetune.run import Run
+    from lib_finetune.jobs.queue import new_folder, unfinished
+    from lib_finetune.ports.null import Nobody
+    from lib_finetune.runs.runner import Run
 
     left = unfinished(host, settings.name) if resume else []
     if resume and not left:
@@ -183,7 +183,7 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
 
 def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
     from lib_finetune.export.picture import write_png
-    from lib_finetune.ports import PictureRequest
+    from lib_finetune.ports.pictures import PictureRequest
 
     width, height = _size(options.size)
     loras = [_lora(text) for text in options.lora]

@@ -11,23 +11,23 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 def _desk():
-    from lib_finetune.desk import desk
-    from lib_finetune.host.webui import WebuiHost
-    from lib_finetune.host.webui_access import folders
+    from lib_finetune.app.trainings import desk
+    from lib_finetune.host.webui.access import folders
+    from lib_finetune.host.webui.host import WebuiHost
 
     return desk("webui", WebuiHost, folders)
 
 
 def _tab():
-    from lib_finetune.requirements import problems
+    from lib_finetune.installation.requirements import problems
     from lib_finetune.ui.tab import ELEMENT, Tab
 
     return [(Tab(_desk, problems).build(), "Finetune", ELEMENT)]
 
 
 def _routes(_page, app):
-    from lib_finetune.api import mount
-    from lib_finetune.host.webui_access import guard
+    from lib_finetune.api.routes import mount
+    from lib_finetune.host.webui.access import guard
 
     mount(app, _desk, guard(app))
 

@@ -23,14 +23,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from lib_finetune import build, resolution
+from bench.random_weights import random_checkpoint, sd15_layout, tiny_layout
+from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.host.headless import HeadlessHost
 from lib_finetune.model.borrowed import BorrowedModel
-from lib_finetune.model.random_weights import random_checkpoint, sd15_layout, tiny_layout
-from lib_finetune.ports import CheckpointInfo, StepReport
-from lib_finetune.run import Run
+from lib_finetune.ports.checkpoint import CheckpointInfo
+from lib_finetune.ports.events import StepReport
+from lib_finetune.runs.runner import Run
 from tests.fakes.pictures import draw
 
 GFLOP_256 = {"lora": 361.0, "dreambooth": 537.0}  # a step of SD1.5 at 256 px, one picture: measuring.md
@@ -105,7 +106,7 @@ def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]
         model: Any = BorrowedModel(host._layout)
         with model.bound(lease.tensors):
             if settings.method == "lora":
-                adapter = build.adapter_of(settings, model)
+                adapter = builder.adapter_of(settings, model)
                 parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
             elif settings.method == "dreambooth":
                 parameters = list(model.own(("unet",), torch.float32, lease.device)["unet"].values())
@@ -179,7 +180,7 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
             "preview.enabled": "false",
             "saving.overwrite": "true",
         }
-        settings = resolution.resolved(codec.with_values(Settings(), pairs.items()), 2, 1)[0]
+        settings = automatic_settings.resolved(codec.with_values(Settings(), pairs.items()), 2, 1)[0]
         clocks = []
         bare: list[float] = []
         for _ in range(options.rounds):  # the second run finds latents cached and libraries imported

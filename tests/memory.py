@@ -20,21 +20,21 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lib_finetune import build, resolution
+from bench.random_weights import sd15_layout
+from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
-from lib_finetune.maths import schedule
-from lib_finetune.methods.denoising import Denoiser
+from lib_finetune.estimates import memory_model
+from lib_finetune.model import noise_schedule
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import Layout
-from lib_finetune.model.learned import LearnedVectors
-from lib_finetune.model.random_weights import sd15_layout
-from lib_finetune.optim import footprint
-from lib_finetune.optim.per_parameter import PerParameter
+from lib_finetune.text.learned import LearnedVectors
+from lib_finetune.training.methods.denoising import Denoiser
+from lib_finetune.training.optim.per_parameter import PerParameter
 
 _BLOCK = 512
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-CONTEXT_GIB = footprint.CONTEXT / footprint.GIB
+CONTEXT_GIB = memory_model.CONTEXT / memory_model.GIB
 
 
 class LiveBytes(TorchDispatchMode):
@@ -80,10 +80,10 @@ def step(
         count: steps; the second has the optimizer's state.
     """
     pairs = {"name": "x", "data.images": "x", "data.resolution": str(resolution_px), "training.steps": "2", **changes}
-    settings = resolution.resolved(codec.with_values(Settings(), pairs.items()), 1, 1)[0]
+    settings = automatic_settings.resolved(codec.with_values(Settings(), pairs.items()), 1, 1)[0]
     model: Any = BorrowedModel(layout or sd15_layout())
     model.bind({seat.source: torch.empty(seat.shape, dtype=dtype, device="meta") for seat in model.seats})
-    adapter = build.adapter_of(settings, model) if settings.method == "lora" else None
+    adapter = builder.adapter_of(settings, model) if settings.method == "lora" else None
     held_as = _DTYPES.get(settings.tuning.weights, torch.float32)
     own = settings.method == "dreambooth"
     parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
@@ -92,7 +92,7 @@ def step(
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         for root in (model.unet, model.text, model.vae):
             _fake(root)
-        build._prepare_modes(settings, model)
+        builder._prepare_modes(settings, model)
         lent = {id(seat): seat.module._parameters[seat.leaf] for seat in model.seats}  # stays on the card beside the copies
         if own:
             weights = [value for part in model.own(parts, held_as, torch.device("cpu")).values() for value in part.values()]
@@ -101,7 +101,7 @@ def step(
                 for module in model.vae.modules():
                     module._parameters.clear()
                 live.peak = live.now  # which it was before the copies were made
-            optimizer: Any = build._optimizer(settings, {"unet": weights})
+            optimizer: Any = builder._optimizer(settings, {"unet": weights})
             parameters = weights
         elif adapter is None:
             vectors = torch.nn.Parameter(torch.empty(settings.embedding.vectors, model.unet.config.cross_attention_dim))
@@ -113,7 +113,7 @@ def step(
         held = live.now
         if not own:
             optimizer = torch.optim.AdamW(parameters, fused=True)
-        denoiser = Denoiser(model.unet, schedule.scaled_linear(), 0.18215, "epsilon", build.objective(settings))
+        denoiser = Denoiser(model.unet, noise_schedule.scaled_linear(), 0.18215, "epsilon", builder.objective(settings))
         latents = torch.empty(batch, 4, side, side)
         for _ in range(count):
             with torch.autocast("cpu", torch.bfloat16) if cast else nullcontext():

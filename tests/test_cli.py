@@ -79,9 +79,9 @@ def test_a_ckpt_trains_as_a_safetensors_does(tmp_path, more):
     """Whatever else the program that trained it has put into the file."""
     draw(tmp_path / "pictures")
     torch.save({"state_dict": tiny_tensors(), **more}, tmp_path / "tiny.ckpt")
-    from lib_finetune.model import checkpoint_file
+    from lib_finetune.model import checkpoint_reader
 
-    read = checkpoint_file.read(tmp_path / "tiny.ckpt", torch.float32, torch.device("cpu"))
+    read = checkpoint_reader.read(tmp_path / "tiny.ckpt", torch.float32, torch.device("cpu"))
     assert all(torch.equal(value, read[name]) for name, value in tiny_tensors().items())
 
 

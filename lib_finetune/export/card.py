@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.files import write_atomically
-from lib_finetune.ports import Card
+from lib_finetune.ports.files import Card
 
 if TYPE_CHECKING:
     from PIL import Image

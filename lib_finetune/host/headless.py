@@ -12,21 +12,26 @@ from typing import Any
 import torch
 from PIL import Image
 
-from lib_finetune.adapters.merge import by_module, merged
 from lib_finetune.errors import CheckpointChangedError, HostError, InputError, Problem
 from lib_finetune.export import bundled_word, embedding_file
 from lib_finetune.export import card as cards
 from lib_finetune.host import memory
-from lib_finetune.maths.schedule import scaled_linear
-from lib_finetune.model import checkpoint_file, layout, tokenizer
+from lib_finetune.model import checkpoint_reader, layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
-from lib_finetune.model.learned import LearnedVectors
+from lib_finetune.model.lora_merge import by_module, merged
 from lib_finetune.model.names import kohya_module
+from lib_finetune.model.noise_schedule import scaled_linear
 from lib_finetune.model.parking import Parking
-from lib_finetune.model.prompts import TextEncoder
 from lib_finetune.model.sampling import sample
-from lib_finetune.ports import Card, CheckpointInfo, Lease, MemoryUse, Paths, PictureRequest, Restoration, TextTools, Verification
+from lib_finetune.ports.checkpoint import CheckpointInfo
+from lib_finetune.ports.files import Card, Paths, Verification
+from lib_finetune.ports.host import MemoryUse, Restoration
+from lib_finetune.ports.lease import Lease, TextTools
+from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.text import tokenizer
+from lib_finetune.text.learned import LearnedVectors
+from lib_finetune.text.prompts import TextEncoder
 
 SCALE_FACTOR = 0.18215
 
@@ -65,10 +70,10 @@ class HeadlessHost:
         """
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         wanted = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
-        tensors = checkpoint_file.read(checkpoint, wanted, place)
+        tensors = checkpoint_reader.read(checkpoint, wanted, place)
         layout.refuse_other_families(tensors)
-        heads = checkpoint_file.metadata(checkpoint).get("text_encoder_heads")
-        digits = checkpoint_file.sha256(checkpoint)
+        heads = checkpoint_reader.metadata(checkpoint).get("text_encoder_heads")
+        digits = checkpoint_reader.sha256(checkpoint)
         info = CheckpointInfo(checkpoint.stem, checkpoint.resolve(), digits, digits[:10], None)
         return cls(tensors, info, root, int(heads) if heads else None)
 
@@ -166,7 +171,7 @@ class HeadlessHost:
         """Files are read when they are asked for: nothing is remembered."""
 
     def _checkpoint_saved(self, path: Path) -> Verification:
-        found = checkpoint_file.read(path, torch.float32, torch.device("cpu"))
+        found = checkpoint_reader.read(path, torch.float32, torch.device("cpu"))
         wanted = {name: tensor.numel() for name, tensor in self._tensors.items() if not name.endswith("position_ids")}
         matched = sum(name in found and found[name].numel() == size for name, size in wanted.items())
         return Verification(matched, len(wanted), f"{matched} of {len(wanted)} weights of the model are in {path.name}.")
@@ -213,7 +218,7 @@ class HeadlessHost:
 
     def _standing_in(self, path: Path) -> dict[str, torch.Tensor]:
         dtype = next(iter(self._tensors.values())).dtype
-        return checkpoint_file.read(path, dtype, self._device)
+        return checkpoint_reader.read(path, dtype, self._device)
 
     def _learned(self, model: BorrowedModel, tools: TextTools, vectors: Mapping[str, torch.Tensor]) -> LearnedVectors | None:
         width = self._layout.text["hidden_size"]

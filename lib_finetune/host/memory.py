@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lib_finetune.ports import MemoryUse
+from lib_finetune.ports.host import MemoryUse
 
 
 def use(device: torch.device) -> MemoryUse:

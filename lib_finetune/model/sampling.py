@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from lib_finetune.model.borrowed import BorrowedModel
-from lib_finetune.model.prompts import TextEncoder
+from lib_finetune.text.prompts import TextEncoder
 
 
 @torch.no_grad()

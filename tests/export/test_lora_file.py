@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench.random_weights import small_layout
 from lib_finetune.export import lora_file
 from lib_finetune.model.borrowed import BorrowedModel
-from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 from tests.fakes.runs import Bench, metadata
 
@@ -59,7 +59,7 @@ def test_diffusers_gives_the_effect_that_we_give(made):
     from diffusers import DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from lib_finetune.adapters.merge import merged
+    from lib_finetune.model.lora_merge import merged
     from tests.fakes.host import FakeHost
 
     tensors = tiny_tensors()
@@ -87,7 +87,7 @@ def test_diffusers_gives_the_effect_that_we_give(made):
 def test_lycoris_reads_every_key_and_gives_the_effect_that_we_give(tmp_path, kind):
     from lycoris.modules import get_module, make_module
 
-    from lib_finetune.adapters.merge import merged
+    from lib_finetune.model.lora_merge import merged
 
     # Alpha equals rank: lycoris 4.1.3 multiplies LoHa and LoKr by alpha / rank twice when it merges (get_weight and get_diff_weight).
     changes = {"network.adapter": kind, "network.factor": "4", "network.alpha": "2", "training.steps": "2"}

@@ -12,10 +12,15 @@ from typing import Any
 import torch
 from PIL import Image
 
+from bench.random_weights import random_checkpoint, small_layout
 from lib_finetune.host.headless import HeadlessHost
 from lib_finetune.model import borrowed
-from lib_finetune.model.random_weights import random_checkpoint, small_layout
-from lib_finetune.ports import Card, CheckpointInfo, Lease, PictureRequest, PreviewRow, Restoration, TextTools, Verification
+from lib_finetune.ports.checkpoint import CheckpointInfo
+from lib_finetune.ports.events import PreviewRow
+from lib_finetune.ports.files import Card, Verification
+from lib_finetune.ports.host import Restoration
+from lib_finetune.ports.lease import Lease, TextTools
+from lib_finetune.ports.pictures import PictureRequest
 
 
 def _leave_meta_alone() -> None:

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
-from lib_finetune.run import Result, Run
+from lib_finetune.runs.runner import Result, Run
 from tests.fakes.host import FakeHost, Recorder
 from tests.fakes.pictures import draw
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from lib_finetune.adapters.targets import text_targets, unet_targets
+from bench.random_weights import random_checkpoint, sd15_layout, small_layout, tiny_layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import infer
-from lib_finetune.model.random_weights import random_checkpoint, sd15_layout, small_layout, tiny_layout
+from lib_finetune.training.adapters.targets import text_targets, unet_targets
 
 
 @pytest.fixture(scope="module")

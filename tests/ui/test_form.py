@@ -12,8 +12,8 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reas
 
 @pytest.fixture
 def tab(tmp_path):
-    from lib_finetune.desk import Desk
-    from lib_finetune.jobs import Jobs
+    from lib_finetune.app.trainings import Desk
+    from lib_finetune.jobs.queue import Jobs
     from lib_finetune.ui.tab import Tab
 
     desk = Desk(Jobs(Bench(tmp_path).host()))

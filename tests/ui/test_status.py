@@ -5,9 +5,9 @@ import time
 import pytest
 
 from lib_finetune.errors import InputError
-from lib_finetune.job import Job
-from lib_finetune.jobs import Jobs, unfinished
-from lib_finetune.ports import StepReport
+from lib_finetune.jobs.job import Job
+from lib_finetune.jobs.queue import Jobs, unfinished
+from lib_finetune.ports.events import StepReport
 from lib_finetune.ui import pictures, status
 from tests.fakes.runs import Bench, settings
 

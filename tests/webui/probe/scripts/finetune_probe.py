@@ -20,7 +20,7 @@ def imported() -> list:
 
 def jobs() -> list:
     """Status of every job of this session, oldest first."""
-    module = sys.modules.get("lib_finetune.desk")
+    module = sys.modules.get("lib_finetune.app.trainings")
     desk = module and module._DESKS.get("webui")
     return [job.status() for job in desk.jobs.all() if not job.old] if desk else []
 
@@ -54,7 +54,7 @@ def model() -> dict:
 
 def break_step(kind: str = "error", after: int = 5) -> bool:
     """Make the loss of the step after the next ``after`` raise, once."""
-    from lib_finetune.methods.lora import LoraMethod
+    from lib_finetune.training.methods.lora import LoraMethod
 
     honest, left = LoraMethod.loss, [after]
 
@@ -75,12 +75,12 @@ def conditioning(prompt: str, file: str) -> dict:
 
     from safetensors.torch import load_file
 
-    from lib_finetune import build
-    from lib_finetune.adapters.merge import merged
+    from lib_finetune.assembly import builder
     from lib_finetune.export import bundled_word, embedding_file
-    from lib_finetune.host.webui import WebuiHost
-    from lib_finetune.model.learned import LearnedVectors
-    from lib_finetune.model.prompts import TextEncoder
+    from lib_finetune.host.webui.host import WebuiHost
+    from lib_finetune.model.lora_merge import merged
+    from lib_finetune.text.learned import LearnedVectors
+    from lib_finetune.text.prompts import TextEncoder
 
     patches, words = bundled_word.parted(load_file(file))
     if not words:
@@ -94,7 +94,7 @@ def conditioning(prompt: str, file: str) -> dict:
     host = WebuiHost()
     tools = host.text_tools()
     with host.lease() as lease, torch.no_grad():
-        model = build.borrowed(lease, tools)
+        model = builder.borrowed(lease, tools)
         with model.bound(merged(lease.tensors, model, patches, 1.0)):
             plain = TextEncoder(model.text, tools.tokenizer, tools.clip_skip).encode([prompt]).float()
             learned = LearnedVectors(model.text, tools.tokenizer, {word: value.to(plain.device) for word, value in words.items()})

@@ -1,0 +1,1 @@
+"""Measurements and the drawn world; never imported by the extension."""

@@ -1,0 +1,1 @@
+"""The HTTP API under /finetune/v1/, one file per resource."""

@@ -1,0 +1,122 @@
+"""Results: the files that a job made, on the way and at the end, and what a person does with them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from lib_finetune.assembly.artifact_kinds import product_of, products_of
+from lib_finetune.errors import InputError, Problem, SaveError
+from lib_finetune.export import lora_file
+from lib_finetune.files import write_atomically
+from lib_finetune.jobs.job import Job
+from lib_finetune.model import tensor_file
+from lib_finetune.ports.host import Host
+
+_BESIDE = (".json", ".yaml", ".png", ".preview.png", ".txt", ".description.txt")
+"""Files that belong to a result, by what follows its stem."""
+_NAMES = ("ss_output_name", "modelspec.title", "name")
+"""Metadata that holds the file's own name."""
+
+
+def choices(job: Job) -> dict[int, dict[str, Path]]:
+    """Step → kind → file of everything that the job made and that is still there; the result itself is that of ``record.steps``."""
+    found = {step: files for step, files in sorted(job.by_step.items()) if all(path.is_file() for path in files.values())}
+    final = {kind: Path(path) for kind, path in job.record.files.items()}
+    if final and all(path.is_file() for path in final.values()):
+        found[job.record.steps] = final
+    return dict(sorted(found.items()))
+
+
+def call(job: Job) -> str:
+    """What is written in a prompt to use the job's result; for a checkpoint "", because it is chosen from the list."""
+    if job.file is None or job.settings.method == "dreambooth":
+        return ""
+    if job.settings.method == "textual_inversion":
+        return job.file.stem
+    words = product_of(job.settings).call(job.file.stem, job.settings)
+    trigger = " ".join(word for word in (job.settings.data.trigger, job.settings.data.class_word) if word)
+    return words if job.settings.method == "pivotal_tuning" else f"{words} {trigger}".strip()
+
+
+def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, Path]:
+    """Make the files of a step the result: they get the result's name, with its card and picture; the old result gets the step's name.
+
+    Returns:
+        kind → file of the result now.
+
+    Raises:
+        InputError: the job has not ended, or made no file at this step.
+        SaveError: a file could not be moved; nothing is lost.
+    """
+    made = choices(job)
+    if not job.ended or step not in made:
+        known = ", ".join(str(one) for one in made) or "none"
+        raise InputError([Problem("step", f"{job.settings.name} has no file of step {step}. There are: {known}.")])
+    final = {kind: Path(path) for kind, path in job.record.files.items()} or _targets(job, host)
+    others = {one: files for one, files in made.items() if one not in (step, job.record.steps)}
+    if step != job.record.steps:
+        if job.record.files and job.record.steps in made:
+            others[job.record.steps] = _set_aside(final, job.record.steps)
+            _remove(final, host, card_too=False)  # what the host remembers of this name is the old file
+        for kind, path in made[step].items():
+            _rename(path, final[kind])
+        _remove(made[step], host)
+        job.record.steps, job.record.picked = step, step
+    job.file, job.record.files = next(iter(final.values())), {kind: str(path) for kind, path in final.items()}
+    if delete_others:
+        for files in others.values():
+            _remove(files, host)
+        others = {}
+    job.by_step = others
+    job.record.points = {str(one): {kind: str(path) for kind, path in files.items()} for one, files in others.items()}
+    job.record.save(job.folder)
+    return final
+
+
+def _targets(job: Job, host: Host) -> dict[str, Path]:
+    """Where the result of a job that ended without one goes.
+
+    Raises:
+        InputError: a file of that name is there.
+    """
+    found = {product.kind: product.target(host.paths, job.settings, job.settings.name) for product in products_of(job.settings)}
+    for path in found.values():
+        lora_file.refuse_taken(path, overwrite=job.settings.saving.overwrite)
+    return found
+
+
+def _remove(files: Mapping[str, Path], host: Host, *, card_too: bool = True) -> None:
+    """Delete files and have the host read its lists again."""
+    for kind, path in files.items():
+        for one in (path, *(_beside(path) if card_too else ())):
+            one.unlink(missing_ok=True)
+        host.artifact_removed(kind, path)
+
+
+def _set_aside(final: Mapping[str, Path], step: int) -> dict[str, Path]:
+    """Give the files of the result the name of their step."""
+    aside = {kind: path.with_name(f"{path.stem}-{step:06d}{path.suffix}") for kind, path in final.items()}
+    for kind, path in final.items():
+        _rename(path, aside[kind])
+        for end in (".json", ".yaml"):
+            if path.with_suffix(end).is_file():
+                write_atomically(aside[kind].with_suffix(end), path.with_suffix(end).read_bytes())
+    return aside
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Give a file another name, inside it too: the WebUI calls a LoRA by the name in its metadata as well."""
+    if target.suffix == ".safetensors":
+        tensor_file.renamed(source, target, dict.fromkeys(_NAMES, target.stem))
+        return
+    try:
+        shutil.copyfile(source, target.with_suffix(".part"))
+        target.with_suffix(".part").replace(target)
+    except OSError as error:
+        raise SaveError(f"{source} could not be copied to {target}: {error.strerror or error}. Both are as they were.") from error
+
+
+def _beside(path: Path) -> list[Path]:
+    return [path.with_name(path.stem + end) for end in _BESIDE if path.with_name(path.stem + end).is_file()]

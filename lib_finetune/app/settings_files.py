@@ -1,0 +1,238 @@
+"""Settings that outlive a session: presets of the person's own, the last ones used, and those that a result was made with."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib_finetune.assembly.artifact_kinds import product_of
+from lib_finetune.config import codec
+from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.config.settings import Settings
+from lib_finetune.config.validation import name_faults
+from lib_finetune.errors import CheckpointError, InputError, Problem
+from lib_finetune.files import at_home, write_atomically
+from lib_finetune.model import checkpoint_reader
+from lib_finetune.runs.runner import SETTINGS, settings_of
+
+_log = logging.getLogger(__name__)
+_FIELD = "preset"
+_LAST = "last.json"
+METADATA_KEY = "finetune_settings"
+SUBJECT = ("name", "data.images", "data.class_images", "data.trigger", "data.class_word")
+"""What is about this subject alone, and is no part of a preset."""
+_FOLDERS = ("data.images", "data.class_images")
+
+
+# -- presets of the person's own ---------------------------------------------------------------------------------------
+
+
+def preset_names(data: Path) -> list[str]:
+    """Names of the presets in Finetune's folder, sorted."""
+    folder = _folder(data)
+    return sorted((path.stem for path in folder.glob("*.json")), key=str.casefold) if folder.is_dir() else []
+
+
+def save_preset(data: Path, name: str, settings: Settings) -> Path:
+    """Keep the settings under a name, replacing those that it had; what is about the subject alone is left out.
+
+    Raises:
+        InputError: the name cannot be a file's.
+        SaveError: as `files.write_atomically`.
+    """
+    path = _file(data, name)
+    write_atomically(path, exported(settings).encode("utf-8"))
+    return path
+
+
+def load_preset(data: Path, name: str, settings: Settings) -> Settings:
+    """The settings of a preset; what is about the subject alone stays as in ``settings``.
+
+    Raises:
+        InputError: there is no such preset, or it cannot be read.
+    """
+    return imported(_existing(data, name), settings)
+
+
+def delete_preset(data: Path, name: str) -> None:
+    """Delete a preset.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    _existing(data, name).unlink()
+
+
+def exported(settings: Settings) -> str:
+    """The settings as the text of a preset's file, which `imported` and the command line's ``--config`` read."""
+    values = codec.to_dict(settings)
+    for path in SUBJECT:
+        *sections, last = path.split(".")
+        place = values
+        for section in sections:
+            place = place[section]
+        del place[last]
+    return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def imported(path: Path, settings: Settings) -> Settings:
+    """Settings from a file that somebody exported; what is about the subject alone stays as in ``settings``.
+
+    Raises:
+        InputError: the file cannot be read, or names settings that there are not.
+    """
+    base = Settings()
+    for kept in SUBJECT:
+        base = replaced(base, kept, value_at(settings, kept))
+    found = codec.load(path, base)
+    for kept in SUBJECT:
+        found = replaced(found, kept, value_at(settings, kept))
+    return found
+
+
+def _folder(data: Path) -> Path:
+    return data / "presets"
+
+
+def _file(data: Path, name: str) -> Path:
+    faults = name_faults(name) or (["begins with a dot, as hidden files do."] if name.startswith(".") else [])
+    if faults:
+        raise InputError([Problem(_FIELD, fault) for fault in faults])
+    return _folder(data) / f"{name}.json"
+
+
+def _existing(data: Path, name: str) -> Path:
+    path = _file(data, name)
+    if not path.is_file():
+        known = ", ".join(preset_names(data)) or "none"
+        raise InputError([Problem(_FIELD, f"there is no preset {name!r}; there are: {known}.")])
+    return path
+
+
+# -- the last ones -----------------------------------------------------------------------------------------------------
+
+
+def keep_last(data: Path, settings: Settings) -> None:
+    """Store the settings as those used last.
+
+    Raises:
+        SaveError: as `files.write_atomically`.
+    """
+    write_atomically(data / _LAST, codec.to_json(settings).encode("utf-8"))
+
+
+def last(data: Path) -> Settings | None:
+    """The settings used last, or None when there are none that can be read."""
+    path = data / _LAST
+    try:
+        return codec.load(path) if path.is_file() else None
+    except InputError as error:
+        _log.warning("The last settings are not used: %s", error)
+        return None
+
+
+# -- those of a result -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Settings of an earlier result.
+
+    Attributes:
+        settings: with the values that the run worked with; what was automatic then is a number now.
+        missing: a sentence for each thing that could not be restored.
+    """
+
+    settings: Settings
+    missing: tuple[str, ...] = ()
+
+
+def of_result(file: Path, data: Path) -> Restored:
+    """Read the settings that a LoRA, embedding or checkpoint of ours was made with from its metadata.
+
+    Folders stand there without their place; they are looked for among the runs in Finetune's folder. A ``.ckpt`` or ``.pt`` has no
+    metadata; of such a file the run is looked for as a whole, and automatic values stay automatic.
+
+    Raises:
+        InputError: the file is missing or broken, or tells no settings of ours.
+    """
+    if file.is_file() and file.suffix != ".safetensors":
+        return _of_run(file, data)
+    values = _told(file)
+    missing = [f"{path} is no setting of this version; it is left out." for path in _drop_unknown(values)]
+    settings = codec.from_dict(values)
+    for path in _FOLDERS:
+        name = value_at(settings, path)
+        if name and (found := _place(data, settings, path)) is None:
+            missing.append(f"{path}: the folder {name!r} was not found. Choose it again.")
+            settings = replaced(settings, path, "")
+        elif name:
+            settings = replaced(settings, path, found)
+    return Restored(settings, tuple(missing))
+
+
+def _told(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise InputError([Problem("file", f"{file} does not exist.")])
+    try:
+        text = checkpoint_reader.metadata(file).get(METADATA_KEY)
+    except CheckpointError as error:
+        raise InputError([Problem("file", problem.message) for problem in error.problems]) from error
+    if text is None:
+        raise InputError([Problem("file", f"{file.name} tells no settings of Finetune.")])
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InputError([Problem("file", f"The settings in {file.name} are damaged: {error}")]) from error
+    if not isinstance(values, dict):
+        raise InputError([Problem("file", f"The settings in {file.name} are damaged: they are no table.")])
+    return values
+
+
+def _drop_unknown(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Take out what this version does not know; returns the dotted names."""
+    known = codec.all_leaves()
+    dropped = []
+    for key in list(values):
+        path = f"{prefix}{key}"
+        if isinstance(values[key], Mapping) and any(leaf.startswith(path + ".") for leaf in known):
+            dropped += _drop_unknown(values[key], path + ".")
+        elif path not in known and path != "version":
+            del values[key]
+            dropped.append(path)
+    return dropped
+
+
+def _of_run(file: Path, data: Path) -> Restored:
+    """The settings of the newest run that made a file of this name."""
+    found = next((given for given in _runs(data) if f"{given.name}{product_of(given).suffix(given)}" == file.name), None)
+    if found is None:
+        said = (
+            f"{file.name} cannot tell its settings, and no run of this name is left in {data / 'runs'}. Only .safetensors files tell them."
+        )
+        raise InputError([Problem("file", said)])
+    gone = [path for path in _FOLDERS if value_at(found, path) and not at_home(value_at(found, path)).is_dir()]
+    return Restored(found, tuple(f"{path}: the folder {value_at(found, path)} is gone. Choose it again." for path in gone))
+
+
+def _runs(data: Path) -> Iterator[Settings]:
+    """Settings of the runs whose folders are left, the newest first."""
+    runs = data / "runs"
+    for run in sorted(runs.iterdir(), reverse=True) if runs.is_dir() else ():
+        given = settings_of(run) if (run / SETTINGS).is_file() else None
+        if given is not None:
+            yield given
+
+
+def _place(data: Path, settings: Settings, path: str) -> str | None:
+    """Where a folder lies, by the newest run of this result's name that had one of that folder's name and finds it still there."""
+    name = value_at(settings, path)
+    for given in _runs(data):
+        folder = at_home(value_at(given, path))
+        if given.name == settings.name and folder.name == name and folder.is_dir():
+            return str(value_at(given, path))
+    return None

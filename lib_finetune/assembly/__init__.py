@@ -1,0 +1,1 @@
+"""Settings become objects: the model view, batches, method, optimizer, and what the file will tell."""

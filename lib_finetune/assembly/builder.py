@@ -1,0 +1,387 @@
+"""Settings to objects: models, methods, optimizers, data and the trainer that holds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import traceback
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lib_finetune import randomness
+from lib_finetune.assembly import initial_weights
+from lib_finetune.assembly.automatic_settings import class_caption, needed_parts, prior_of, step_rates
+from lib_finetune.assembly.dataset import Dataset, templates
+from lib_finetune.assembly.provenance import recipe
+from lib_finetune.config.settings import Network, Settings, caption_template, class_template
+from lib_finetune.data.batches import Batches
+from lib_finetune.data.cache import LatentCache
+from lib_finetune.data.captions import class_version
+from lib_finetune.data.plan import Plan as DataPlan
+from lib_finetune.data.scan import Picture
+from lib_finetune.errors import InputError, Problem
+from lib_finetune.evaluation.validation import DRAWS, Validation
+from lib_finetune.export import embedding_file
+from lib_finetune.export.metadata import Recipe
+from lib_finetune.files import at_home
+from lib_finetune.model import layout
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.digest import digest
+from lib_finetune.model.names import kohya_module
+from lib_finetune.model.sampling import encode
+from lib_finetune.randomness import step_seed
+from lib_finetune.text.learned import LearnedVectors, first_values, ids_of
+from lib_finetune.text.prompts import TextEncoder
+from lib_finetune.training import precision
+from lib_finetune.training.adapters import ADAPTERS, Adapter, AdapterOptions, Target
+from lib_finetune.training.adapters.targets import text_targets, unet_targets
+from lib_finetune.training.ema import Ema
+from lib_finetune.training.loop import Plan, Trainer
+from lib_finetune.training.loss_log import Ledger
+from lib_finetune.training.method import Method
+from lib_finetune.training.methods.denoising import Denoiser, Objective, PriorPrediction
+from lib_finetune.training.methods.dreambooth import DreamBoothMethod
+from lib_finetune.training.methods.lora import LoraMethod
+from lib_finetune.training.methods.pivotal_tuning import PivotalTuningMethod
+from lib_finetune.training.methods.textual_inversion import TextualInversionMethod
+from lib_finetune.training.model_swap import Exchange
+from lib_finetune.training.optim import OPTIMIZERS
+from lib_finetune.training.optim.per_parameter import PerParameter
+from lib_finetune.training.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.optim import Optimizer
+
+    from lib_finetune.errors import CheckpointChangedError
+    from lib_finetune.ports.checkpoint import CheckpointInfo
+    from lib_finetune.ports.events import StepReport
+    from lib_finetune.ports.host import Host
+    from lib_finetune.ports.lease import Lease, TextTools
+
+_TEXTS_KEPT = 512
+_VALIDATION = 3
+"""The stream of random numbers of validation; 1 and 2 are those of a step."""
+
+
+@dataclass
+class Assembly:
+    """Everything a run works with, made while the view was bound."""
+
+    model: BorrowedModel
+    trainer: Trainer
+    plan: DataPlan
+    batches: Batches
+    text: TextEncoder
+    recipe: Recipe
+    needs: tuple[str, ...]
+    """Parts of the model that training steps use."""
+    exchange: Exchange | None = None
+    """Where what is trained and the host's model change places."""
+    validation: Validation | None = None
+    held: Batches | None = None
+    """The pictures held out; a micro step each."""
+
+    def close(self) -> None:
+        """Let go of what was trained beside the host's model; its files are written."""
+        self.trainer.close()
+        self.model.disown()
+
+    def best(self) -> AbstractContextManager[None]:
+        """Inside, the parameters are those of the result."""
+        return self.validation.applied() if self.validation and self.validation.best else self.trainer.ema.applied()
+
+
+def borrowed(lease: Lease, tools: TextTools) -> BorrowedModel:
+    """A view that fits the leased weights, not bound.
+
+    Raises:
+        CheckpointError: another family of models.
+    """
+    return BorrowedModel(layout.infer(lease.tensors, tools.heads, tools.activation))
+
+
+def bind(
+    settings: Settings,
+    found: Dataset,
+    host: Host,
+    info: CheckpointInfo,
+    cache_folder: Path,
+    on_changed: Callable[[CheckpointChangedError], None],
+    report: Callable[[StepReport], None],
+) -> Assembly:
+    """Borrow the model for as long as it takes to make the objects of a run from resolved settings.
+
+    Args:
+        on_changed: see `Turns`.
+
+    Raises:
+        InputError: a library is missing or a precision cannot be had.
+        FinetuneError: as `Host.lease`.
+    """
+    tools = host.text_tools()
+    exchanged = settings.method == "dreambooth" and settings.tuning.host_weights == "exchange"
+    with host.lease(info, needed_parts(settings), alone=exchanged) as lease:
+        model = borrowed(lease, tools)
+        turns = Turns(host, info, model, on_changed)
+        try:
+            with randomness.kept(), model.bound(lease.tensors):
+                made = assemble(settings, found, model, lease, tools, info, cache_folder, turns, report)
+            if exchanged:
+                made.exchange = Exchange(made.trainer.held)
+                made.exchange.leave()
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # tensors that they hold, too: the host's weights need the room
+            model.disown()
+            raise
+    return made
+
+
+def assemble(
+    settings: Settings,
+    found: Dataset,
+    model: BorrowedModel,
+    lease: Lease,
+    tools: TextTools,
+    info: CheckpointInfo,
+    cache_folder: Path,
+    turns: Turns,
+    report: Callable[[StepReport], None],
+) -> Assembly:
+    """Make the objects of a run from resolved settings; ``model`` is bound.
+
+    Raises:
+        InputError: a library is missing or a precision cannot be had.
+    """
+    denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
+    method, text, network_module = _METHODS[settings.method](settings, model, tools, denoiser)
+    compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
+    _prepare_modes(settings, model)
+    plan = data_plan(settings, found)
+    cache = _cache(settings, model, lease, cache_folder)
+    batches = _batches(settings, plan, model, cache)
+    trainer = _trainer(settings, method, batches, compute, turns, report)
+    told = recipe(settings, found, plan, network_module, info)
+    made = Assembly(model, trainer, plan, batches, text, told, needed_parts(settings))
+    if found.held:
+        held = _batches(settings, plan_of_held(plan, found.held), model, cache)
+        made = dataclasses.replace(made, held=held, validation=_validation(settings, trainer, held, len(found.held)))
+    return made
+
+
+def plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
+    """Each picture once an epoch, in the same way every time."""
+    once = [dataclasses.replace(picture, repeats=1) for picture in held]
+    crop = "centre" if plan.crop == "random" else plan.crop
+    return dataclasses.replace(
+        plan, pictures=once, class_pictures=(), batch=1, crop=crop, flip=False, shuffle_tags=False, tag_dropout=0.0, caption_dropout=0.0
+    )
+
+
+def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int) -> Validation:
+    method, seed = trainer.method, settings.training.seed
+
+    def loss(picture: int, draw: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(step_seed(seed, picture * DRAWS + draw, _VALIDATION))
+        method.train(False)
+        try:
+            with trainer.precision.context():
+                return method.loss(held.batch(picture), generator)[0]
+        finally:
+            method.train(True)
+
+    named = {name: parameter for group in method.parameters().values() for name, parameter in group.items()}
+    return Validation(count, loss, named, settings.training.validate_every)
+
+
+def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+    adapter = adapter_of(settings, model)
+    adapter.train(True)
+    text = _text_encoder(settings, model, tools, kept=0 if adapter.parameters("text") else _TEXTS_KEPT)
+    return LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), text, adapter.network_module
+
+
+def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+    parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
+    weights = model.own(parts, precision.DTYPES[settings.tuning.weights], denoiser.device)
+    text = _text_encoder(settings, model, tools, kept=0 if "text" in parts else _TEXTS_KEPT)
+    return DreamBoothMethod(weights, text, denoiser, _prior(settings, model.as_lent)), text, ""
+
+
+def _prior(settings: Settings, base: Callable[[], AbstractContextManager[None]]) -> PriorPrediction | None:
+    if prior_of(settings) != "prediction":
+        return None
+    data, bare = settings.data, class_caption(settings)
+    return PriorPrediction(
+        lambda caption: class_version(caption, data.trigger, data.class_word, bare), settings.objective.prior_weight, base
+    )
+
+
+def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+    vectors, learned = _word(settings, model, tools)
+    text = _text_encoder(settings, model, tools, learned=learned)
+    return TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser), text, ""
+
+
+def _pivotal_tuning(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+    vectors, learned = _word(settings, model, tools)
+    adapter = adapter_of(settings, model)
+    adapter.train(True)
+    text = _text_encoder(settings, model, tools, learned=learned)
+    word = TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser)
+    method = PivotalTuningMethod(LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), word)
+    return method, text, adapter.network_module
+
+
+def _word(settings: Settings, model: BorrowedModel, tools: TextTools) -> tuple[torch.nn.Parameter, LearnedVectors]:
+    vectors = torch.nn.Parameter(_first_vectors(settings, model, tools))
+    return vectors, LearnedVectors(model.text, tools.tokenizer, {settings.name: vectors})
+
+
+_METHODS = {"lora": _lora, "dreambooth": _dreambooth, "textual_inversion": _textual_inversion, "pivotal_tuning": _pivotal_tuning}
+
+
+def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -> torch.Tensor:
+    own, table = settings.embedding, model.text.embeddings.token_embedding.weight
+    if (begins := initial_weights.vectors(settings)) is not None:
+        return _of_width(begins, table, settings.network.start, "network.start")
+    if not embedding_file.names_file(own.init):
+        ids = ids_of(tools.tokenizer, own.init or settings.data.class_word)
+        return first_values(table, ids, own.vectors, settings.training.seed)
+    return _of_width(embedding_file.read(at_home(own.init), "embedding.init"), table, own.init, "embedding.init")
+
+
+def _of_width(stored: torch.Tensor, table: torch.Tensor, name: str, field: str) -> torch.Tensor:
+    if stored.shape[1] != table.shape[1]:
+        said = (
+            f"{name} is {stored.shape[1]} wide, the loaded model's text encoder {table.shape[1]}: it belongs to another family of models."
+        )
+        raise InputError([Problem(field, said)])
+    return stored.to(table.device)
+
+
+def _text_encoder(settings: Settings, model: BorrowedModel, tools: TextTools, **how: Any) -> TextEncoder:
+    return TextEncoder(model.text, tools.tokenizer, settings.training.clip_skip or 1, settings.data.max_tokens, **how)
+
+
+def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
+    """The adapter, attached to a view that is bound.
+
+    Raises:
+        InputError: the file that it begins with does not fit.
+    """
+    network = settings.network
+    # Adapters draw their first values from the global state, which the turn gives back afterwards.
+    torch.manual_seed(settings.training.seed)
+    options = AdapterOptions(network.dropout, network.factor)
+    adapter = ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
+    initial_weights.put(settings, adapter)
+    return adapter
+
+
+def patch_targets(network: Network, model: BorrowedModel) -> list[Target]:
+    """The modules that get a patch."""
+    targets = unet_targets(model.unet, network.targets, network.rank, network.alpha, network.conv_rank, network.conv_alpha)
+    return targets + (text_targets(model.text, network.rank, network.alpha) if network.text_encoder else [])
+
+
+def _prepare_modes(settings: Settings, model: BorrowedModel) -> None:
+    if settings.training.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+        model.unet.train()  # diffusers checkpoints in training mode only; SD1.5's UNet has no dropout of its own
+
+
+def objective(settings: Settings) -> Objective:
+    """The objective's fields, by name."""
+    return Objective(**{field.name: getattr(settings.objective, field.name) for field in dataclasses.fields(Objective)})
+
+
+def data_plan(settings: Settings, found: Dataset) -> DataPlan:
+    """Order, crops and captions of a run."""
+    data = settings.data
+    return DataPlan(
+        found.pictures,
+        found.classes.pictures if found.classes and prior_of(settings) == "pictures" else (),
+        resolution=data.resolution,
+        buckets=data.buckets,
+        batch=settings.training.batch,
+        seed=settings.training.seed,
+        crop=data.crop,
+        flip=data.flip,
+        trigger=data.trigger,
+        class_word=data.class_word,
+        template=caption_template(settings),
+        class_template=class_template(settings),
+        templates=templates(settings),
+        templates_win=bool(settings.embedding.template),
+        shuffle_tags=data.shuffle_tags,
+        keep_tags=data.keep_tags,
+        tag_dropout=data.tag_dropout,
+        caption_dropout=data.caption_dropout,
+    )
+
+
+def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path) -> LatentCache:
+    vae = digest({name: tensor for name, tensor in lease.tensors.items() if name.startswith(layout.VAE)})
+    precise = str(model.vae.quant_conv.weight.dtype)
+    vae_key = hashlib.sha256(repr((sorted(vae.items()), precise)).encode()).hexdigest()
+    return LatentCache(folder if settings.data.disk_cache else None, vae_key=vae_key)
+
+
+def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, cache: LatentCache) -> Batches:
+    return Batches(plan, cache, lambda pixels: encode(model, pixels), settings.objective.prior_weight)
+
+
+def _trainer(
+    settings: Settings,
+    method: Method,
+    batches: Batches,
+    compute: precision.Precision,
+    turns: Turns,
+    report: Callable[[StepReport], None],
+) -> Trainer:
+    chosen, training = settings.optimizer, settings.training
+    steps = training.steps or 0
+    groups = method.parameters()
+    named = {name: parameter for group in groups.values() for name, parameter in group.items()}
+    ledger = Ledger(named, steps, not compute.scales, report, keeps=settings.method != "dreambooth")
+    turns.before_close(ledger.fetch)
+    return Trainer(
+        method=method,
+        batches=batches.batch,
+        optimizer=_optimizer(settings, {group: list(values.values()) for group, values in groups.items()}),
+        precision=compute,
+        ema=Ema(named, training.ema_decay),
+        ledger=ledger,
+        turns=turns,
+        plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step)),
+    )
+
+
+def _optimizer(settings: Settings, groups: dict[str, list[torch.nn.Parameter]]) -> Optimizer | PerParameter:
+    chosen = settings.optimizer
+    build = OPTIMIZERS[chosen.name].build
+    whole = settings.method == "dreambooth"
+    if whole and (settings.tuning.in_backward == "on" or settings.tuning.weights == "bf16"):
+        in_backward = settings.tuning.in_backward == "on"
+        return PerParameter(groups, lambda own: build(own, chosen.weight_decay), in_backward=in_backward, clip_norm=chosen.clip_norm)
+    return build(groups, chosen.weight_decay)
+
+
+def lora_names(model: BorrowedModel) -> dict[str, str]:
+    """LDM name of each linear layer's and convolution's weight in UNet and text encoder → the module's name in a LoRA file."""
+    found = {}
+    for view, source in model.sources().items():
+        part, _, name = view.partition(".")
+        module, _, leaf = name.rpartition(".")
+        if part in ("unet", "text") and leaf == "weight":
+            kind = getattr(model, part).get_submodule(module)
+            if isinstance(kind, torch.nn.Linear | torch.nn.Conv2d):
+                found[source] = kohya_module(part, module)
+    return found

@@ -1,0 +1,119 @@
+"""What a file tells of its training, and which settings a run may change when it goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_finetune.assembly.automatic_settings import group_rates
+from lib_finetune.assembly.dataset import Dataset
+from lib_finetune.config.codec import to_dict
+from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.config.settings import Settings, teaches_word
+from lib_finetune.data.plan import Plan as DataPlan
+from lib_finetune.errors import CheckpointError
+from lib_finetune.export import embedding_file
+from lib_finetune.export.metadata import Recipe
+from lib_finetune.model import checkpoint_reader
+
+if TYPE_CHECKING:
+    from lib_finetune.ports.checkpoint import CheckpointInfo
+
+
+def recipe(settings: Settings, found: Dataset, plan: DataPlan, network_module: str, info: CheckpointInfo) -> Recipe:
+    """What a file of this run tells of its training; name and steps are those of the end until told otherwise."""
+    data, network, training = settings.data, settings.network, settings.training
+    pictures = found.pictures
+    steps = training.steps or 0
+    return Recipe(
+        name=settings.name,
+        network_module=network_module,
+        rank=network.rank,
+        alpha=network.alpha,
+        network_args=_network_args(settings),
+        checkpoint=info.name,
+        checkpoint_sha256=info.sha256,
+        checkpoint_short_hash=info.short_hash,
+        vae=info.vae,
+        prediction=info.prediction,
+        clip_skip=training.clip_skip or 1,
+        resolution=data.resolution,
+        steps=steps,
+        epochs=-(-steps * training.accumulation // max(1, plan.epoch_steps)),
+        rates=group_rates(settings),
+        optimizer=settings.optimizer.name,
+        schedule=settings.optimizer.schedule,
+        seed=training.seed,
+        started_at=time.time(),
+        settings=public_settings(settings),
+        trigger=data.trigger,
+        buckets=plan.bucket_counts(),
+        folders=Counter(picture.path.parent.name for picture in pictures),
+        captions=plan.captions,
+        inherited=_inherited(info.path),
+    )
+
+
+def _inherited(base: Path | None) -> dict[str, str]:
+    known: Mapping[str, str] = {}
+    if base and base.is_file():
+        with suppress(CheckpointError):  # what a broken file told cannot be handed on
+            known = checkpoint_reader.metadata(base)
+    return {name: known[name] for name in ("text_encoder_heads",) if name in known}
+
+
+def _network_args(settings: Settings) -> Mapping[str, str]:
+    network = settings.network
+    found: dict[str, str] = {}
+    if network.adapter != "lora":
+        found["algo"] = network.adapter
+    if network.adapter == "lokr":
+        found["factor"] = str(network.factor)
+    if network.conv_rank:
+        found |= {"conv_dim": str(network.conv_rank), "conv_alpha": str(network.conv_alpha)}
+    if network.dropout:
+        found["dropout"] = str(network.dropout)
+    return found
+
+
+def public_settings(settings: Settings) -> str:
+    """The settings as JSON for a file that others may get: folders and files are named without their path."""
+    files = ("embedding.init",) if embedding_file.names_file(settings.embedding.init) else ()
+    for path in ("data.images", "data.class_images", "network.start", *files):
+        given = value_at(settings, path)
+        settings = replaced(settings, path, Path(given).name if given else "")
+    return json.dumps(to_dict(settings), ensure_ascii=False)
+
+
+def changed_meaning(stored: str, settings: Settings) -> list[str]:
+    """Dotted paths of settings that differ and on which the meaning of a saved state hangs.
+
+    Args:
+        stored: `public_settings` of the run that wrote the state.
+        settings: resolved, of the run that is to go on from it.
+    """
+    now, then = _flat(json.loads(public_settings(settings))), _flat(json.loads(stored))
+    free = _free(settings)
+    return sorted(path for path in now.keys() | then.keys() if now.get(path) != then.get(path) and not path.startswith(free))
+
+
+def _free(settings: Settings) -> tuple[str, ...]:
+    """What may be another when a run goes on from a saved state."""
+    found = ["name", "training.steps", "saving.", "preview.", "tuning.host_weights"]
+    if teaches_word(settings):
+        found.append("data.trigger")  # it follows the name
+    if not (teaches_word(settings) and settings.embedding.keep_norm):
+        found.append("network.start")  # the state holds what came of it; but a length that is kept is that of the beginning
+    return tuple(found)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found

@@ -1,0 +1,1 @@
+"""What a training will cost in memory, time and disk, and which form fits."""

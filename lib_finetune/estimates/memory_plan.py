@@ -1,0 +1,255 @@
+"""What a run takes and what it begins with: memory, disk and the words that stand for the subject, looked at before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lib_finetune.assembly.automatic_settings import WHOLE_GRADIENT, needed_parts, prior_of
+from lib_finetune.config.fields import replaced
+from lib_finetune.config.settings import Settings, keeps_states
+from lib_finetune.estimates import memory_model
+from lib_finetune.model import layout
+from lib_finetune.text.learned import ids_of
+from lib_finetune.training import precision
+
+if TYPE_CHECKING:
+    from lib_finetune.ports.lease import Lease
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The host's model, as far as memory hangs on it.
+
+    Attributes:
+        counts: weights of "unet" and "text".
+        here, elsewhere: bytes of each part that lie on the device, and that do not.
+    """
+
+    counts: Mapping[str, int]
+    here: Mapping[str, int]
+    elsewhere: Mapping[str, int]
+
+
+def weights_of(lease: Lease) -> Weights:
+    """Look at the leased weights where they are."""
+    counts, here, elsewhere = (dict.fromkeys(layout.PREFIXES, 0) for _ in range(3))
+    for part, prefix in layout.PREFIXES.items():
+        for tensor in (tensor for name, tensor in lease.tensors.items() if name.startswith(prefix)):
+            counts[part] += tensor.numel()
+            (here if tensor.device.type == lease.device.type else elsewhere)[part] += tensor.numel() * tensor.element_size()
+    return Weights({part: counts[part] for part in ("unet", "text")}, here, elsewhere)
+
+
+LEVERS = (
+    "tuning.weights",
+    "tuning.in_backward",
+    "optimizer.name",
+    "training.gradient_checkpointing",
+    "training.precision",
+    "tuning.host_weights",
+)
+"""What `sparing` and `formed` choose."""
+
+
+def sparing(settings: Settings, device: torch.device, free: int) -> tuple[Settings, list[str]]:
+    """The settings with gradient checkpointing switched on where the memory is too short without it, and what is to be said about it.
+
+    Args:
+        free: bytes beside the host's model; 0 where the system does not tell.
+    """
+    training = settings.training
+    need = passing(replaced(settings, "training.gradient_checkpointing", False), device)
+    if training.gradient_checkpointing or not free or free >= need:
+        return settings, []
+    said = f"Gradient checkpointing is on: a step needs about {need / memory_model.GIB:.1f} GiB without it, and {free / memory_model.GIB:.1f} are free."
+    return replaced(settings, "training.gradient_checkpointing", True), [said]
+
+
+def passing(settings: Settings, device: torch.device) -> int:
+    """Bytes that a step of patches or of an embedding holds besides what it trains; class pictures count, too."""
+    training = settings.training
+    pictures = training.batch * (2 if prior_of(settings) == "pictures" else 1)
+    return memory_model.passing(settings.data.resolution**2 * pictures, _sixteen_bit(settings, device), training.gradient_checkpointing)
+
+
+def _sixteen_bit(settings: Settings, device: torch.device) -> bool:
+    return device.type == "cuda" and settings.training.precision != "fp32"
+
+
+def formed(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> tuple[Settings, str]:
+    """DreamBooth's settings with the form of its weights chosen by the free memory, and a sentence on it.
+
+    Args:
+        free: bytes of the device beside the host's model; 0 where the system does not tell.
+        ram: bytes of main memory; 0 likewise.
+
+    Raises:
+        InputError: nothing fits; with the figures.
+    """
+    work, room = _work(settings, weights.counts, device), _room(settings, weights, device, free, ram)
+    form = memory_model.choose(_wish(settings, device), work, room, _advice(settings, device))
+    place = "on the card" if device.type == "cuda" else "of memory"
+    said = (
+        f"{work.weights / 1e6:.0f} million weights are trained: {form}. That takes about {_gib(form.need(work) + room.guests)} GiB {place}"
+    )
+    said += f"; {_gib(free)} are free." if free else "."
+    if form.exchanged:
+        said += (
+            f" While it trains, {_gib(room.away)} GiB of the WebUI's model lie in main memory; for each picture they come back and the "
+            f"{_gib(form.rest(work))} GiB that are trained go there. The seconds that this takes are told when it happens first."
+        )
+    if form.in_backward and settings.optimizer.clip_norm:
+        said += " Gradients are clipped layer by layer."
+    return with_form(settings, form), said
+
+
+def placed(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> Settings:
+    """Settings whose form stands, because a run goes on with it, with the place of the host's model chosen anew where it is open."""
+    if settings.tuning.host_weights != "auto":
+        return settings
+    room = _room(settings, weights, device, free, ram)
+    fits = device.type == "cpu" or room.holds(_form(settings), _work(settings, weights.counts, device))
+    return replaced(settings, "tuning.host_weights", "beside" if fits else "exchange")
+
+
+def _advice(settings: Settings, device: torch.device) -> str:
+    said = ""
+    if settings.tuning.host_weights == "beside":
+        said += "Set tuning.host_weights to auto. "
+    if prior_of(settings) == "prediction" and device.type == "cuda":
+        said += "Set data.class_count to 200: with class pictures, a step does not need the WebUI's model. "
+    return said.strip()
+
+
+def with_form(settings: Settings, form: memory_model.Form) -> Settings:
+    """The settings with a form written into them."""
+    on = "on" if form.in_backward else "off"
+    computed = "fp32" if form.single else settings.training.precision
+    placed = "exchange" if form.exchanged else "beside"
+    chosen = (form.weights, on, form.optimizer, form.checkpointing, computed, placed)
+    for path, value in zip(LEVERS, chosen, strict=True):
+        settings = replaced(settings, path, value)
+    return settings
+
+
+def least(settings: Settings, device: torch.device, counts: Mapping[str, int]) -> Settings:
+    """The settings in the smallest form that they leave open."""
+    return with_form(settings, memory_model.least(_wish(settings, device), _work(settings, counts, device)))
+
+
+def beside_host(settings: Settings, weights: Weights, device: torch.device) -> int:
+    """Bytes of a step of DreamBooth beside the host's model, its form chosen (`formed`); what the host's model gives up is taken off."""
+    form = _form(settings)
+    room = _room(settings, weights, device, 0, 0)
+    return form.need(_work(settings, weights.counts, device)) + room.guests - (room.away if form.exchanged else 0)
+
+
+def _form(settings: Settings) -> memory_model.Form:
+    """The form that stands in settings."""
+    tuning, training = settings.tuning, settings.training
+    single, exchanged = training.precision == "fp32", tuning.host_weights == "exchange"
+    return memory_model.Form(
+        tuning.weights, settings.optimizer.name, tuning.in_backward == "on", training.gradient_checkpointing, single, exchanged
+    )
+
+
+def _room(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> memory_model.Room:
+    needed = needed_parts(settings)
+    guests = sum(weights.elsewhere[part] for part in needed)
+    away = sum(size for part, size in weights.here.items() if part not in needed)
+    picture = memory_model.PICTURE + weights.elsewhere["unet"] if device.type == "cuda" else 0
+    return memory_model.Room(free, ram, guests, away, picture)
+
+
+def _gib(size: int) -> str:
+    return f"{size / memory_model.GIB:.1f}"
+
+
+def _work(settings: Settings, counts: Mapping[str, int], device: torch.device) -> memory_model.Work:
+    training = settings.training
+    trained = counts["unet"] + (counts["text"] if settings.tuning.text_encoder_until else 0)
+    pictures = training.batch * (1 if prior_of(settings) == "off" else 2)
+    return memory_model.Work(
+        trained, settings.data.resolution**2 * pictures, _sixteen_bit(settings, device), training.ema_decay > 0, settings.data.held_out > 0
+    )
+
+
+def state_bytes(settings: Settings, counts: Mapping[str, int]) -> int:
+    """Of a saved state of DreamBooth, its form chosen."""
+    trained = counts["unet"] + (counts["text"] if settings.tuning.text_encoder_until else 0)
+    copies = 1 + (settings.training.ema_decay > 0) + (settings.data.held_out > 0)
+    return int(trained * _form(settings).bytes_kept(copies))
+
+
+FEWEST_STATES = 2
+"""An older state stays until the next one is whole."""
+
+
+def states_at_once(settings: Settings, views: int) -> int:
+    """How many saved states lie on the disk at most.
+
+    Args:
+        settings: resolved.
+        views: pictures an epoch shows.
+    """
+    return FEWEST_STATES + (_points_at_once(settings, views) if keeps_states(settings) == "all" else 0)
+
+
+def files_at_once(settings: Settings, views: int) -> int:
+    """How many files of the result lie on the disk at most; arguments as of `states_at_once`."""
+    return 1 + _points_at_once(settings, views)
+
+
+def _points_at_once(settings: Settings, views: int) -> int:
+    saving, training, steps = settings.saving, settings.training, settings.training.steps or 0
+    epoch = saving.every_epochs * views / (training.batch * training.accumulation)
+    between = sum((steps - 1) // every for every in (saving.every_steps, epoch) if every)
+    return int(min(between, saving.keep) if saving.keep else between)
+
+
+def _wish(settings: Settings, device: torch.device) -> memory_model.Wish:
+    tuning, training = settings.tuning, settings.training
+    place, whole_gradient = tuning.host_weights, settings.optimizer.name in WHOLE_GRADIENT
+    return memory_model.Wish(
+        weights=tuning.weights if tuning.weights != "auto" else "fp32" if training.ema_decay or whole_gradient else None,
+        optimizer=None if settings.optimizer.name == "auto" else settings.optimizer.name,
+        in_backward=None if tuning.in_backward == "auto" else tuning.in_backward == "on",
+        checkpointing=training.gradient_checkpointing,
+        bf16=precision.computes_bf16(device) and training.precision in ("auto", "bf16"),
+        summed=training.accumulation > 1 or whole_gradient,
+        single=training.precision in ("auto", "fp32"),
+        # On the CPU both models lie in main memory in any case.
+        exchanged=place == "exchange" if place != "auto" or device.type == "cpu" else None,
+    )
+
+
+def identifier_notes(settings: Settings, tokenizer: Any) -> list[str]:
+    """Warnings about DreamBooth's identifier: one that is split into many tokens, or a word that the model knows."""
+    word = settings.data.trigger.strip()
+    if settings.method != "dreambooth" or not word:
+        return []
+    ids = ids_of(tokenizer, word)
+    better = " Better a rare one that is one token: " + ", ".join(_RARE) + "."
+    parts = word.split()
+    if len(parts) > 1 and any(_is_common(part, tokenizer) for part in parts):
+        return [f"{word!r} is made of words that the model knows well; their meaning will be lost or get in the way." + better]
+    if _is_common(word, tokenizer):
+        return [f"{word!r} is a word that the model knows well; its meaning will be lost or get in the way." + better]
+    if len(ids) > _MANY_TOKENS:
+        return [f"{word!r} is split into {len(ids)} tokens, which learn more slowly and may bring meanings of their own." + better]
+    return []
+
+
+def _is_common(word: str, tokenizer: Any) -> bool:
+    ids = ids_of(tokenizer, word)
+    return len(ids) == 1 and ids[0] - _WHOLE_WORDS < _COMMON
+
+
+_RARE = ("ohwx", "sks", "hta")
+_WHOLE_WORDS = 512  # rows of single letters come first in CLIP's vocabulary; its words follow, the most frequent first
+_COMMON = 30_000
+_MANY_TOKENS = 3

@@ -1,0 +1,396 @@
+"""Estimates: what each method would take and give for these pictures on this machine, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lib_finetune.assembly import automatic_settings, builder
+from lib_finetune.assembly.artifact_kinds import products_of
+from lib_finetune.config.codec import all_leaves
+from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.config.settings import METHODS, Settings, bundles_word, patches, teaches_word
+from lib_finetune.config.validation import validate
+from lib_finetune.errors import CheckpointError, InputError
+from lib_finetune.estimates import memory_model, memory_plan, speed_history
+from lib_finetune.export import bundled_word, checkpoint_writer, embedding_file
+from lib_finetune.model import layout, tensor_file
+from lib_finetune.model.checkpoint_reader import ldm_name
+from lib_finetune.training.adapters import AdapterOptions
+from lib_finetune.training.adapters.sizes import Shape, file_shapes
+
+if TYPE_CHECKING:
+    from lib_finetune.model.borrowed import BorrowedModel
+    from lib_finetune.model.tensor_file import Entry
+    from lib_finetune.ports.files import Paths
+    from lib_finetune.ports.host import Host
+    from lib_finetune.ports.lease import Lease
+
+LIKENESS = {
+    "lora": "About 95 % of DreamBooth's likeness; its strength is set in the prompt.",
+    "dreambooth": "The best likeness and detail; a checkpoint of its own.",
+    "textual_inversion": "Good for realistic faces and small things; no exact copy, and nothing of the model changes.",
+    "pivotal_tuning": "As a LoRA, with a word that was learned too.",
+}
+_FILE_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+_FILE_WORD = 4  # vectors are stored as float32
+_STEP_PX = 64
+_LEAST_PX = 256
+_CLASS_PICTURES = 200
+_OPEN = ("tuning.host_weights", "tuning.weights", "tuning.in_backward", "optimizer.name")
+Change = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The loaded checkpoint, as far as sizes depend on it.
+
+    Attributes:
+        view: without weights.
+        weights: its parts.
+        held: bytes of the model in memory.
+        stored: bytes of "unet", "text" and "rest" in a checkpoint file made of it, as they are in the base.
+    """
+
+    view: BorrowedModel
+    weights: memory_plan.Weights
+    held: int
+    stored: Mapping[str, int]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Weights of "unet" and "text"."""
+        return self.weights.counts
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it would be trained.
+
+    Attributes:
+        device: of the host.
+        name: of the device.
+        total, free: bytes of its memory; ``free`` beside the host's model, 0 where the system does not tell.
+        ram: bytes of main memory that are free, 0 likewise.
+        paths: of the host.
+    """
+
+    device: torch.device
+    name: str
+    total: int
+    free: int
+    ram: int
+    paths: Paths
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether it fits in memory.
+
+    Attributes:
+        fits: or the system does not tell.
+        need: bytes beside the host's model.
+        settings: with what a run would choose by itself.
+        note: what it would choose, or "".
+    """
+
+    fits: bool
+    need: int
+    settings: Settings
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A method, for these pictures on this machine.
+
+    Attributes:
+        method: which.
+        likeness: what is to be expected, in a line.
+        file_bytes: of the result, without its metadata (some KB).
+        steps: of the run.
+        seconds: of all steps; None where nothing is known of this machine.
+        seconds_from: "measured", "scaled" (from other work), "guessed" (by the card's memory), or "".
+        memory_bytes: on the device in all, the host's model included.
+        free_bytes: beside the host's model; 0 where the system does not tell.
+        disk_bytes, disk_free: what files and saved states take, and what is free where they go.
+        fits: in memory and on the disk.
+        levers: settings and values that make it fit, or empty.
+        message: "" or what is chosen by itself, or why it does not fit and what to set.
+    """
+
+    method: str
+    likeness: str
+    file_bytes: int
+    steps: int
+    seconds: float | None
+    seconds_from: str
+    memory_bytes: int
+    free_bytes: int
+    disk_bytes: int
+    disk_free: int
+    fits: bool
+    levers: tuple[Change, ...]
+    message: str
+
+
+def model_facts(host: Host) -> ModelFacts:
+    """Read the facts off the host; takes its turn for a moment. They hold as long as its checkpoint's `identity` does.
+
+    Raises:
+        HostError, CheckpointError: as `Host.lease`; another family of models.
+    """
+    info, tools = host.checkpoint(), host.text_tools()
+    with host.lease(info, ()) as lease:
+        view, weights = builder.borrowed(lease, tools), memory_plan.weights_of(lease)
+        held = sum(tensor.numel() * tensor.element_size() for tensor in lease.tensors.values())
+        parts = stored(info.path, lease)
+    return ModelFacts(view, weights, held, parts)
+
+
+def stored(base: Path | None, lease: Lease) -> dict[str, int]:
+    """Bytes of "unet", "text" and "rest" in a checkpoint file made of the base: by its file, or by the leased weights where none can be read."""
+    if base and base.is_file():
+        with suppress(CheckpointError), checkpoint_writer.opened(base) as entries:
+            return _by_part(entries)
+    return _by_part({name: tensor_file.entry(tensor) for name, tensor in lease.tensors.items()})
+
+
+def _by_part(entries: Mapping[str, Entry]) -> dict[str, int]:
+    found = {"unet": 0, "text": 0, "rest": 0}
+    for name, entry in entries.items():
+        known = ldm_name(name)
+        found["unet" if known.startswith(layout.UNET) else "text" if known.startswith(layout.TEXT) else "rest"] += entry.size
+    return found
+
+
+def machine_of(host: Host) -> Machine:
+    """The host's machine, now."""
+    memory = host.memory()
+    return Machine(host.device, speed_history.device_name(host.device), memory.total, memory.free, memory.ram, host.paths)
+
+
+def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> tuple[Card, ...]:
+    """A card for each method; the settings apart from the method are as they are.
+
+    Args:
+        views: pictures an epoch shows (`DatasetView.views`).
+
+    Raises:
+        InputError: settings that cannot be; name and pictures need not be there yet.
+    """
+    validate(settings, but=("name", "data.images"))
+    return tuple(card(replaced(settings, "method", method), views, facts, machine) for method in METHODS)
+
+
+def card(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> Card:
+    """The card of the settings' method."""
+    found = fit(settings, facts, machine)
+    chosen = automatic_settings.resolved(found.settings, max(1, views), clip_skip=1)[0]
+    speed, steps = speed_of(chosen, facts, machine), chosen.training.steps or 0
+    needed, free = disk(chosen, facts, machine.paths)
+    changes = () if found.fits else levers(settings, facts, machine)
+    context = memory_model.CONTEXT if machine.device.type == "cuda" else 0
+    return Card(
+        method=settings.method,
+        likeness=LIKENESS[settings.method],
+        file_bytes=file_bytes(chosen, facts),
+        steps=steps,
+        seconds=steps * settings.training.accumulation * speed.seconds if speed else None,
+        seconds_from=speed.origin if speed else "",
+        memory_bytes=facts.held + context + found.need,
+        free_bytes=machine.free,
+        disk_bytes=needed,
+        disk_free=free,
+        fits=found.fits and needed <= free,
+        levers=changes,
+        message=_message(found, changes, machine, needed, free),
+    )
+
+
+def speed_of(settings: Settings, facts: ModelFacts, machine: Machine) -> speed_history.Speed | None:
+    """How long a batch of settings in their form will take."""
+    work = speed_history.work_of(settings, machine.name, facts.counts["unet"])
+    return speed_history.estimate(machine.paths.data, work, machine.total if machine.device.type == "cuda" else 0)
+
+
+def _message(found: Fit, changes: tuple[Change, ...], machine: Machine, needed: int, free: int) -> str:
+    if not found.fits:
+        return unfit(found.need, machine.free, changes)
+    if needed > free:
+        return f"Does not fit on the disk: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free. Free some space."
+    return found.note
+
+
+def unfit(need: int, free: int, changes: tuple[Change, ...]) -> str:
+    """Why it does not fit in memory, and what to set."""
+    said = f"Does not fit: {need / memory_model.GIB:.1f} GiB are needed beside the model, {free / memory_model.GIB:.1f} are free."
+    if not changes:
+        return said + " No setting makes it fit: close other programs, or choose another method."
+    return said + " Set " + " and ".join(f"{path} to {_shown(value)}" for path, value in changes) + "."
+
+
+def _shown(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
+    """Whether a run would fit in memory, in the form that it would choose."""
+    if settings.method == "dreambooth":
+        return _whole_fit(settings, facts, machine)
+    chosen, notes = memory_plan.sparing(settings, machine.device, machine.free)
+    need = memory_plan.passing(chosen, machine.device) + _trained_bytes(chosen, facts)
+    return Fit(not machine.free or need <= machine.free, need, chosen, " ".join(notes))
+
+
+def _whole_fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
+    try:
+        chosen, said = memory_plan.formed(settings, facts.weights, machine.device, machine.free, machine.ram)
+    except InputError:
+        least = memory_plan.least(settings, machine.device, facts.counts)
+        return Fit(False, memory_plan.beside_host(least, facts.weights, machine.device), least)
+    return Fit(True, memory_plan.beside_host(chosen, facts.weights, machine.device), chosen, said)
+
+
+def _trained_bytes(settings: Settings, facts: ModelFacts) -> int:
+    named = automatic_settings.resolved(settings, 1, clip_skip=1)[0].optimizer.name
+    return memory_model.beside(trained_weights(settings, facts), named, settings.training.ema_decay > 0)
+
+
+def trained_weights(settings: Settings, facts: ModelFacts) -> int:
+    """How many weights patches and word have."""
+    found = sum(_numel(shape) for name, shape in _patch_shapes(settings, facts).items() if not name.endswith(".alpha"))
+    return found + (_numel(_word_shape(settings, facts)) if teaches_word(settings) else 0)
+
+
+def levers(settings: Settings, facts: ModelFacts, machine: Machine) -> tuple[Change, ...]:
+    """The mildest changes of the settings with which they fit in memory, found by computing each; none where nothing helps."""
+
+    def fits(changes: Mapping[str, Any]) -> bool:
+        changed = settings
+        for path, value in changes.items():
+            changed = replaced(changed, path, value)
+        return fit(changed, facts, machine).fits
+
+    taken: dict[str, Any] = {}
+    for path, value in _changes(settings):
+        taken[path] = value
+        if fits(taken):
+            break
+    else:
+        return ()
+    for path in list(taken)[:-1]:  # what the later ones have made needless
+        without = {other: value for other, value in taken.items() if other != path}
+        taken = without if fits(without) else taken
+    return tuple(taken.items())
+
+
+def _changes(settings: Settings) -> Iterator[Change]:
+    """What may be changed, the mildest first."""
+    whole = settings.method == "dreambooth"
+    for path in _OPEN if whole else ():
+        if value_at(settings, path) != all_leaves()[path].default:
+            yield path, all_leaves()[path].default
+    if not settings.training.gradient_checkpointing:
+        yield "training.gradient_checkpointing", True
+    if settings.training.batch > 1:
+        yield "training.batch", 1
+    if whole and settings.training.ema_decay:
+        yield "training.ema_decay", 0.0
+    if whole and automatic_settings.prior_of(settings) == "prediction" and settings.objective.prior == "auto":
+        yield "data.class_count", _CLASS_PICTURES  # the base's own predictions need its weights on the card
+    if whole and settings.tuning.text_encoder_until:
+        yield "tuning.text_encoder_until", 0.0
+    first = (settings.data.resolution - 1) // _STEP_PX * _STEP_PX
+    for side in range(first, _LEAST_PX - 1, -_STEP_PX):
+        yield "data.resolution", side
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def file_bytes(settings: Settings, facts: ModelFacts) -> int:
+    """Size of the result without its metadata; both files' where there are two."""
+    if settings.method == "dreambooth":
+        return checkpoint_bytes(settings, facts.counts, facts.stored)
+    each = _FILE_BYTES[settings.saving.precision]
+    tensors = {name: (shape, each) for name, shape in _patch_shapes(settings, facts).items()}
+    word = (_word_shape(settings, facts), _FILE_WORD)
+    if bundles_word(settings):
+        return _safetensors_bytes({**tensors, bundled_word.key(settings.name): word})
+    apart = _safetensors_bytes({embedding_file.KEY: word}) if teaches_word(settings) else 0
+    return apart + (_safetensors_bytes(tensors) if tensors else 0)
+
+
+def checkpoint_bytes(settings: Settings, counts: Mapping[str, int], stored: Mapping[str, int]) -> int:
+    """What is trained in the precision of the file, all else as in the base."""
+    parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
+    trained = sum(counts[part] for part in parts) * _FILE_BYTES[settings.saving.precision]
+    return trained + sum(size for part, size in stored.items() if part not in parts)
+
+
+def _safetensors_bytes(tensors: Mapping[str, tuple[Shape, int]]) -> int:
+    """Header and contents of a file with these (shape, bytes a number)."""
+    header, end = {}, 0
+    for name, (shape, each) in tensors.items():
+        begin, end = end, end + _numel(shape) * each
+        header[name] = {"dtype": "F16" if each == _FILE_BYTES["fp16"] else "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    return 8 + -(-len(json.dumps(header, separators=(",", ":"))) // 8) * 8 + end
+
+
+def _patch_shapes(settings: Settings, facts: ModelFacts) -> dict[str, Shape]:
+    if not patches(settings):
+        return {}
+    network, view = settings.network, facts.view
+    options = AdapterOptions(network.dropout, network.factor)
+    return file_shapes(network.adapter, {"unet": view.unet, "text": view.text}, builder.patch_targets(network, view), options)
+
+
+def _word_shape(settings: Settings, facts: ModelFacts) -> Shape:
+    return settings.embedding.vectors, int(facts.view.unet.config.cross_attention_dim)
+
+
+def _numel(shape: Shape) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def disk(settings: Settings, facts: ModelFacts, paths: Paths) -> tuple[int, int]:
+    """Bytes that files and saved states will take, and what is free where the result goes.
+
+    Args:
+        settings: resolved, in their form.
+    """
+    needed = sum(disk_wants(settings, file_bytes(settings, facts), facts.counts, views=0))
+    return needed, free_disk(products_of(settings)[0].folder(paths))
+
+
+def disk_wants(settings: Settings, file: int, counts: Mapping[str, int], views: int) -> tuple[int, int, int]:
+    """Bytes of the files of the result, of saved states, and of the file that a preview is made from (both where they count).
+
+    Args:
+        settings: resolved, in their form.
+        file: bytes of one file.
+        counts: weights of "unet" and "text".
+        views: pictures an epoch shows.
+    """
+    files = memory_plan.files_at_once(settings, views) * file
+    if settings.method != "dreambooth":
+        return files, 0, 0
+    shows = settings.preview.enabled and settings.preview.every != 0
+    return files, memory_plan.states_at_once(settings, views) * memory_plan.state_bytes(settings, counts), file * shows
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that are free where a folder is, or will be."""
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(place).free

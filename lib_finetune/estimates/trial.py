@@ -1,0 +1,246 @@
+"""A forecast by trying: a few real steps at the largest size, of which nothing stays but the speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.config.fields import replaced
+from lib_finetune.errors import InputError, OutOfMemoryError, SaveError
+from lib_finetune.estimates import method_costs, speed_history
+from lib_finetune.ports.null import Nobody
+from lib_finetune.runs.runner import Run, is_out_of_memory
+
+if TYPE_CHECKING:
+    from lib_finetune.config.settings import Settings
+    from lib_finetune.errors import CheckpointChangedError
+    from lib_finetune.ports.checkpoint import CheckpointInfo
+    from lib_finetune.ports.events import StepReport
+    from lib_finetune.ports.host import Host
+
+_log = logging.getLogger(__name__)
+_WARM_UP = 1
+_TIMED = 2
+_EVERYTHING = {"optimizer.schedule": "constant", "optimizer.warmup": 0.0, "network.begin": 0.0}
+"""So that in each of the few steps all that will ever train does."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take.
+
+    Attributes:
+        seconds_per_step: of an optimizer step at the largest size; None where not even one fitted.
+        steps: of the run.
+        minutes: of all steps; pictures are encoded once before, and files written after.
+        size: (width, height) in px of the largest size.
+        peak_bytes: of the device; on the CPU of the whole process since it began.
+        total_bytes, free_bytes: of the device before; ``free_bytes`` beside the host's model, 0 where the system does not tell.
+        disk_bytes, disk_free: what files and saved states take, and what is free.
+        fits: in memory and on the disk.
+        levers: settings and values that would make it fit.
+        message: "" or why it does not fit, or what the run will choose by itself.
+        restoration: the host before and after, in a line; "" where nothing was tried.
+    """
+
+    seconds_per_step: float | None
+    steps: int
+    minutes: float | None
+    size: tuple[int, int]
+    peak_bytes: int
+    total_bytes: int
+    free_bytes: int
+    disk_bytes: int
+    disk_free: int
+    fits: bool
+    levers: tuple[method_costs.Change, ...]
+    message: str
+    restoration: str
+
+
+def probe(
+    settings: Settings, host: Host, busy: Callable[[], str | None], stop_asked: Callable[[], bool] = lambda: False
+) -> Forecast | None:
+    """Try a run: check it as a run does, train one step to warm up and two for the clock, and give everything back.
+
+    Args:
+        busy: tells why it cannot be tried now (a job runs); None or "" when it can.
+        stop_asked: looked at before every step and every picture.
+
+    Returns:
+        None when it was stopped.
+
+    Raises:
+        InputError: something runs, or what `Run.check` finds.
+        CheckpointChangedError: another checkpoint was loaded meanwhile.
+        FinetuneError: as a run.
+    """
+    if reason := busy():
+        raise InputError(reason)
+    found = _checked(settings, host)
+    facts, machine = method_costs.model_facts(host), method_costs.machine_of(host)
+    fit = method_costs.fit(settings, facts, machine)
+    tools = host.text_tools()
+    chosen = automatic_settings.resolved(fit.settings, found.views, tools.clip_skip)[0]
+    largest, size = _largest(chosen, found)
+    if fit.fits or settings.method != "dreambooth":  # which a run refuses to begin
+        tried = _tried(_all_training(chosen), largest, host, stop_asked)
+    else:
+        tried = _Tried(None, 0, "")
+    if tried.stopped:
+        return None
+    if tried.seconds is not None:
+        _remember(speed_history.work_of(chosen, machine.name, facts.counts["unet"]), tried.seconds / chosen.training.accumulation, host)
+    return _forecast(settings, chosen, fit, tried, size, facts, machine)
+
+
+def _checked(settings: Settings, host: Host) -> dataset.Dataset:
+    """What `Run.check` finds, in a folder that is gone afterwards; folders that it made for results go, too."""
+    with tempfile.TemporaryDirectory(prefix="finetune-") as folder, _no_new_folders(host):
+        return Run(settings, host, Path(folder) / "run", Nobody(), Nobody()).check()
+
+
+@contextmanager
+def _no_new_folders(host: Host) -> Iterator[None]:
+    """Folders for results that a check makes are taken away again."""
+    paths = host.paths
+    missing = {place for folder in (paths.lora, paths.checkpoints, paths.embeddings) for place in (folder, *folder.parents)}
+    missing = {place for place in missing if not place.exists()}
+    try:
+        yield
+    finally:
+        for place in sorted(missing, key=lambda place: -len(place.parts)):
+            with suppress(OSError):  # something else has been put there
+                place.rmdir()
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Seconds a step or None, the peak of memory, the host's restoration, and whether it was stopped."""
+
+    seconds: float | None
+    peak: int
+    restoration: str
+    stopped: bool = False
+
+
+def _tried(settings: Settings, found: dataset.Dataset, host: Host, stop_asked: Callable[[], bool]) -> _Tried:
+    seconds, info = None, host.checkpoint()
+    stopped = False
+    host.remember()
+    try:
+        with tempfile.TemporaryDirectory(prefix="finetune-") as folder:
+            seconds = _timed(settings, found, host, info, Path(folder), stop_asked)
+        stopped = seconds is None
+    except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+        if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
+            raise
+        _log.info("The forecast ran out of memory: %s", error)
+    finally:
+        peak, restoration = host.memory().peak, host.restoration()
+    return _Tried(seconds, peak, restoration.line, stopped)
+
+
+def _timed(
+    settings: Settings, found: dataset.Dataset, host: Host, info: CheckpointInfo, folder: Path, stop_asked: Callable[[], bool]
+) -> float | None:
+    """Seconds a step; None when it was stopped before the last."""
+    made = builder.bind(settings, found, host, info, folder, _give_up, _unheard)
+    turns = made.trainer.turns
+    try:
+        steps = _WARM_UP + _TIMED
+        turns.use(("vae",))
+        for variant in made.batches.missing(0, steps * settings.training.accumulation):
+            if stop_asked():
+                return None
+            with turns.step():
+                made.batches.encode_variant(variant)
+        turns.use(made.needs, made.exchange)
+        times: dict[int, float] = {}
+
+        def stamp(step: int) -> None:
+            """Without the time in which the two models changed places, which a run does seldom."""
+            times[step] = time.monotonic() - (made.exchange.total if made.exchange else 0.0)
+
+        made.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), stamp)
+        return (times[steps] - times[_WARM_UP]) / _TIMED if steps in times else None
+    finally:
+        turns.close()
+        made.close()
+
+
+def _largest(settings: Settings, found: dataset.Dataset) -> tuple[dataset.Dataset, tuple[int, int]]:
+    """Full batches of the picture with the largest size; it stands in for class pictures that are not made yet."""
+    plan = builder.data_plan(settings, found)
+    picture, size = max(zip(plan.pictures, plan.sizes, strict=True), key=lambda entry: entry[1][0] * entry[1][1])
+    subject = dataclasses.replace(found.subject, pictures=(dataclasses.replace(picture, repeats=settings.training.batch),))
+    made_later = automatic_settings.prior_of(settings) == "pictures" and found.classes is None
+    return dataset.Dataset(subject, subject if made_later else found.classes), size
+
+
+def _all_training(settings: Settings) -> Settings:
+    values: dict[str, Any] = {**_EVERYTHING, "training.steps": _WARM_UP + _TIMED, "data.disk_cache": False}
+    if settings.tuning.text_encoder_until:
+        values["tuning.text_encoder_until"] = 1.0
+    if settings.embedding.until:
+        values["embedding.until"] = 1.0
+    for path, value in values.items():
+        settings = replaced(settings, path, value)
+    return settings
+
+
+def _remember(work: speed_history.Work, seconds: float, host: Host) -> None:
+    try:
+        speed_history.remember(host.paths.data, work, seconds)
+    except SaveError as error:
+        _log.warning("The speed was not stored: %s", error)
+
+
+def _forecast(
+    given: Settings,
+    chosen: Settings,
+    fit: method_costs.Fit,
+    tried: _Tried,
+    size: tuple[int, int],
+    facts: method_costs.ModelFacts,
+    machine: method_costs.Machine,
+) -> Forecast:
+    needed, free = method_costs.disk(chosen, facts, machine.paths)
+    changes = method_costs.levers(given, facts, machine) if tried.seconds is None else ()
+    message = fit.note
+    if tried.seconds is None:
+        message = method_costs.unfit(fit.need, machine.free, changes)
+    elif needed > free:
+        message = f"Does not fit on the disk: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free. Free some space."
+    steps = chosen.training.steps or 0
+    return Forecast(
+        seconds_per_step=tried.seconds,
+        steps=steps,
+        minutes=tried.seconds * steps / 60 if tried.seconds is not None else None,
+        size=size,
+        peak_bytes=tried.peak,
+        total_bytes=machine.total,
+        free_bytes=machine.free,
+        disk_bytes=needed,
+        disk_free=free,
+        fits=tried.seconds is not None and needed <= free,
+        levers=changes,
+        message=message,
+        restoration=tried.restoration,
+    )
+
+
+def _give_up(changed: CheckpointChangedError) -> NoReturn:
+    raise changed
+
+
+def _unheard(_: StepReport) -> None:
+    """The steps of a trial are shown to nobody."""

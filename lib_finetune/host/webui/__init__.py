@@ -1,0 +1,1 @@
+"""The door to the WebUI 1.10.1."""

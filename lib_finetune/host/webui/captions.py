@@ -1,0 +1,74 @@
+"""What a picture shows, said by the interrogators that come with the WebUI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lib_finetune.errors import HostError, OutOfMemoryError
+from lib_finetune.host.webui.modules import webui
+
+_ESCAPED = re.compile(r"\\([\\()])")
+
+
+def captioners() -> tuple[str, ...]:
+    """Names of the interrogators; the WebUI downloads the model of one when it is used for the first time."""
+    return tuple(_SAY)
+
+
+def describe(captioner: str, image: Image.Image) -> str:
+    """What the picture shows. Call under the turn; the interrogator leaves the device afterwards, unless the WebUI's settings keep it.
+
+    Raises:
+        HostError: there is no such interrogator, or the WebUI could not run it (most often: its model could not be downloaded).
+        OutOfMemoryError: the device has no room for it.
+    """
+    if captioner not in _SAY:
+        raise HostError(f"The WebUI has no interrogator {captioner!r}: it has {', '.join(_SAY)}.")
+    try:
+        webui("lowvram").send_everything_to_cpu()  # as the WebUI does before it interrogates, under --medvram
+        said = _SAY[captioner](image)
+    except torch.cuda.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"The device has no room for {captioner}: write the captions by hand, or close what else uses it."
+        ) from error
+    except Exception as error:  # the WebUI raises whatever it likes: an IndexError where a download has failed
+        reason = "its model is not there and could not be downloaded" if isinstance(error, IndexError) else repr(error)
+        raise HostError(
+            f"{captioner} could not describe the pictures: {reason}. Try Interrogate in img2img; the WebUI's console has the details."
+        ) from error
+    return said
+
+
+def _deepbooru(image: Image.Image) -> str:
+    tagger = webui("deepbooru").model
+    tagger.start()
+    try:
+        tags = str(tagger.tag_multi(image, force_disable_ranks=True))
+    finally:
+        tagger.stop()
+    # It writes for prompts, where brackets have a meaning; captions are read as they stand.
+    return _ESCAPED.sub(r"\1", tags)
+
+
+def _blip(image: Image.Image) -> str:
+    """The sentence alone: what `interrogate` adds to it by CLIP (artists, flavours) describes prompts, not pictures."""
+    shared, devices = webui("shared"), webui("devices")
+    interrogator: Any = shared.interrogator
+    if interrogator.blip_model is None:
+        model = interrogator.load_blip_model()
+        halved = not shared.cmd_opts.no_half and not interrogator.running_on_cpu
+        interrogator.blip_model = model.half() if halved else model
+    interrogator.blip_model = interrogator.blip_model.to(devices.device_interrogate)
+    interrogator.dtype = next(interrogator.blip_model.parameters()).dtype
+    try:
+        return str(interrogator.generate_caption(image))
+    finally:
+        interrogator.send_blip_to_ram()
+
+
+_SAY: Mapping[str, Callable[[Image.Image], str]] = {"BLIP": _blip, "deepbooru": _deepbooru}

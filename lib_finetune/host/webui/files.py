@@ -1,0 +1,146 @@
+"""A saved file in the WebUI: its lists are refreshed and its own loader judges it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lib_finetune.export import bundled_word
+from lib_finetune.host.webui import weights
+from lib_finetune.host.webui.modules import lora_extension, webui
+from lib_finetune.ports.files import Verification
+
+_PAGES = {"lora": "lora", "embedding": "textual inversion", "checkpoint": "checkpoints"}
+
+
+def announce(kind: str, path: Path, model: Any) -> Verification:
+    """Pass a file through the WebUI's loader and refresh its lists. Call under the turn.
+
+    Args:
+        kind: "lora", "checkpoint" or "embedding".
+        model: the model that is loaded.
+    """
+    judged = _lora(path, model) if kind == "lora" else {"checkpoint": _checkpoint, "embedding": _embedding}[kind](path)
+    forget_prompts()
+    _reset_page(kind)
+    return judged
+
+
+def withdraw(kind: str, path: Path, model: Any) -> None:
+    """Take a file that is gone out of the WebUI's lists and memory. Call under the turn.
+
+    Args:
+        kind: "lora", "checkpoint" or "embedding".
+        model: the model that is loaded.
+    """
+    networks = lora_extension()
+    if kind == "lora" and networks is not None:
+        weights.clean(model)  # it may be in the person's last prompt, whose patches would stay
+        _forget_network(networks, path, model)
+        networks.list_available_networks()
+    elif kind == "checkpoint":
+        webui("sd_models").list_models()
+    elif kind == "embedding":
+        webui("sd_hijack").model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    forget_prompts()
+    _reset_page(kind)
+
+
+def _reset_page(kind: str) -> None:
+    for page in webui("ui_extra_networks").extra_pages:
+        if page.name == _PAGES[kind]:
+            page.lister.reset()
+
+
+def forget_prompts() -> None:
+    """Empty the WebUI's cache of encoded prompts: its key knows a network's name, not what is in the file."""
+    processing = webui("processing")
+    base, txt2img = processing.StableDiffusionProcessing, processing.StableDiffusionProcessingTxt2Img
+    base.cached_c, base.cached_uc = [None, None], [None, None]
+    txt2img.cached_hr_c, txt2img.cached_hr_uc = [None, None], [None, None]
+
+
+def lora_entry(path: Path) -> Any | None:
+    """What the Lora extension's list says of this very file, or None (another file of the same name hides it, or it lies elsewhere)."""
+    networks = lora_extension()
+    entries = () if networks is None else list(networks.available_networks.values())
+    return next((entry for entry in entries if same_file(entry.filename, path)), None)
+
+
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Equal paths after links are followed."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _lora(path: Path, model: Any) -> Verification:
+    networks = lora_extension()
+    total, words = _parts_in(path)
+    if networks is None:
+        return Verification(
+            0, len(total), "The WebUI's Lora extension is switched off, so nobody could check the file: enable it in the tab Extensions."
+        )
+    networks.list_available_networks()
+    entry = lora_entry(path)
+    if entry is None:
+        return Verification(
+            0,
+            len(total),
+            f"The WebUI does not list {path.name}: it lies outside {webui('shared').cmd_opts.lora_dir}, or its name is taken.",
+        )
+    weights.clean(model)
+    _forget_network(networks, path, model)
+    try:
+        network = networks.load_network(entry.name, entry)
+    except (AssertionError, KeyError, ValueError, RuntimeError, OSError) as error:
+        return Verification(0, len(total), f"The WebUI's Lora loader refused {path.name}: {error}")
+    matched = {module.network_key.partition(".")[0] for module in network.modules.values()} & total
+    read = words & set(getattr(network, "bundle_embeddings", {}))
+    missing = sorted(total - matched) + sorted(f"the word {word}" for word in words - read)
+    said = f"The WebUI's Lora loader matched {len(matched)} of {len(total)} modules of {path.name}"
+    said += f" and read the word {', '.join(sorted(read))}" if read else ""
+    return Verification(len(matched) + len(read), len(total) + len(words), said + (f"; not {missing[0]}." if missing else "."))
+
+
+def forget_words(networks: Iterable[Any], model: Any) -> None:
+    """Take the words that these LoRA files bring out of the WebUI's table, as its `load_networks` does before each picture.
+
+    One that stayed would work in prompts without its file, and a newer state of it would give way to it.
+    """
+    for network in networks:
+        for word, embedding in getattr(network, "bundle_embeddings", {}).items():
+            if embedding.loaded:
+                webui("sd_hijack").model_hijack.embedding_db.register_embedding_by_name(None, model, word)
+
+
+def _forget_network(networks: Any, path: Path, model: Any) -> None:
+    """Drop what the extension remembers of an overwritten file, so that the next picture reads it anew."""
+    forget_words([network for network in networks.loaded_networks if same_file(network.network_on_disk.filename, path)], model)
+    for name, network in list(networks.networks_in_memory.items()):
+        if same_file(network.network_on_disk.filename, path):
+            networks.networks_in_memory.pop(name)
+    networks.loaded_networks[:] = [network for network in networks.loaded_networks if not same_file(network.network_on_disk.filename, path)]
+
+
+def _parts_in(path: Path) -> tuple[set[str], set[str]]:
+    """(modules, bundled words) of a LoRA file."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        keys = list(file.keys())
+    return {key.partition(".")[0] for key in keys} - {"bundle_emb"}, bundled_word.names(keys)
+
+
+def _checkpoint(path: Path) -> Verification:
+    models = webui("sd_models")
+    models.list_models()
+    listed = any(same_file(info.filename, path) for info in models.checkpoints_list.values())
+    return Verification(int(listed), 1, f"The WebUI {'lists' if listed else 'does not list'} the checkpoint {path.name}.")
+
+
+def _embedding(path: Path) -> Verification:
+    database = webui("sd_hijack").model_hijack.embedding_db
+    database.load_textual_inversion_embeddings(force_reload=True)
+    loaded = any(same_file(embedding.filename, path) for embedding in database.word_embeddings.values() if embedding.filename)
+    return Verification(int(loaded), 1, f"The WebUI {'has loaded' if loaded else 'did not load'} the embedding {path.name}.")

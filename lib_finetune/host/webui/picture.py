@@ -1,0 +1,134 @@
+"""A preview: the WebUI's own txt2img, with the person's progress bar, prompt history and networks left as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lib_finetune.errors import HostError, OutOfMemoryError
+from lib_finetune.host.webui import files, weights
+from lib_finetune.host.webui.modules import lora_extension, webui
+from lib_finetune.ports.pictures import PictureRequest
+
+_JOB = (
+    "job", "job_no", "job_count", "job_timestamp", "processing_has_refined_job_count", "sampling_step", "sampling_steps", "current_latent",
+    "current_image", "current_image_sampling_step", "id_live_preview", "skipped", "interrupted", "stopping_generation", "textinfo", "time_start",
+)  # fmt: skip
+
+
+def make(request: PictureRequest, count: int, model: Any) -> list[Image.Image]:
+    """Make pictures of ``count`` seeds. Call under the turn; random states are the caller's to keep.
+
+    Raises:
+        CheckpointError: the file that is to stand in cannot be read.
+        HostError: a LoRA is not in the WebUI's list, or the WebUI could not make the picture.
+        OutOfMemoryError: the device has no room for it.
+    """
+    prompt = request.prompt + "".join(f"<lora:{_name(path)}:{weight:g}>" for path, weight in request.loras)
+    with ExitStack() as kept:
+        for part in (_job_kept(), _history_kept(), _networks_kept(model)):
+            kept.enter_context(part)
+        if request.checkpoint:
+            kept.enter_context(weights.standing_in(model, request.checkpoint))
+        p = kept.enter_context(closing(_processing(request, prompt, count, model)))
+        try:
+            images = webui("processing").process_images(p).images
+        except torch.cuda.OutOfMemoryError as error:
+            raise OutOfMemoryError("No room on the device for a preview picture: choose a smaller one or switch previews off.") from error
+        except Exception as error:  # the WebUI and its extensions raise whatever they like
+            raise HostError(f"The WebUI could not make the preview picture: {error}") from error
+    if len(images) < count:
+        raise HostError("The WebUI made no preview picture: it was interrupted.")
+    assert all(isinstance(image, Image.Image) for image in images)
+    return list(images[-count:])
+
+
+def _name(path: Any) -> str:
+    networks, entry = lora_extension(), files.lora_entry(path)
+    if networks is None or entry is None:
+        raise HostError(
+            f"The WebUI does not list the LoRA {path}; it must lie in {webui('shared').cmd_opts.lora_dir}, with the Lora extension on."
+        )
+    by_file_name = networks.available_network_aliases.get(entry.name) is entry
+    return str(entry.name if by_file_name or entry.alias.lower() in networks.forbidden_network_aliases else entry.alias)
+
+
+def _processing(request: PictureRequest, prompt: str, count: int, model: Any) -> Any:
+    p = webui("processing").StableDiffusionProcessingTxt2Img(
+        sd_model=model,
+        prompt=prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.seed,
+        sampler_name="DPM++ 2M",
+        scheduler="Karras",
+        steps=request.steps,
+        cfg_scale=request.guidance,
+        width=request.width_px,
+        height=request.height_px,
+        batch_size=count,
+        n_iter=1,
+        do_not_save_samples=True,
+        do_not_save_grid=True,
+        override_settings=_same_checkpoint(model),
+    )
+    # Of its own: the shared cache would answer with what an earlier state of the file had made of the prompt.
+    p.cached_c, p.cached_uc = [None, None], [None, None]
+    return p
+
+
+def _same_checkpoint(model: Any) -> dict[str, str]:
+    """process_images loads what the settings name: hold it to what is loaded when a switch is asked for and still waits."""
+    if files.same_file(webui("sd_models").select_checkpoint().filename, model.sd_checkpoint_info.filename):
+        return {}
+    return {"sd_model_checkpoint": model.sd_checkpoint_info.title}
+
+
+@contextmanager
+def _job_kept() -> Iterator[None]:
+    state = webui("shared").state
+    before = {name: getattr(state, name) for name in _JOB if hasattr(state, name)}
+    state.begin(job="Finetune preview")
+    try:
+        yield
+    finally:
+        state.end()
+        for name, value in before.items():
+            setattr(state, name, value)
+
+
+@contextmanager
+def _history_kept() -> Iterator[None]:
+    """The button that brings back the last prompt must not bring ours."""
+    flags = webui("shared").cmd_opts
+    before = flags.no_prompt_history
+    flags.no_prompt_history = True
+    try:
+        yield
+    finally:
+        flags.no_prompt_history = before
+
+
+@contextmanager
+def _networks_kept(model: Any) -> Iterator[None]:
+    """Clean weights and the person's own list of active networks again afterwards."""
+    networks, hijack = lora_extension(), webui("sd_hijack").model_hijack
+    active = [] if networks is None else list(networks.loaded_networks)
+    strengths = [(net.te_multiplier, net.unet_multiplier, net.dyn_dim) for net in active]
+    circular = hijack.circular_enabled
+    weights.clean(model)
+    try:
+        yield
+    finally:
+        hijack.apply_circular(circular)
+        weights.clean(model)
+        for net, strength in zip(
+            active, strengths, strict=True
+        ):  # a network of theirs that the preview used has the preview's strength now
+            net.te_multiplier, net.unet_multiplier, net.dyn_dim = strength
+        if networks is not None:
+            files.forget_words([net for net in networks.loaded_networks if net not in active], model)
+            networks.loaded_networks[:] = active

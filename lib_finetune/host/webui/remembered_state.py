@@ -1,0 +1,171 @@
+"""The picture of the host: what is around its weights and what state they are in, comparable before and after a turn."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from lib_finetune.host.webui import weights
+from lib_finetune.host.webui.modules import lora_extension, webui
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+)
+
+
+class Mark(NamedTuple):
+    """The state of one tensor without the tensor, so that nothing is kept alive.
+
+    Attributes:
+        pointer: address of its first element.
+        version: torch's count of the writes to it.
+        patchable: the Lora extension holds a backup of it, so writes between turns are its own and were taken back.
+    """
+
+    pointer: int
+    version: int
+    requires_grad: bool
+    dtype: torch.dtype
+    patchable: bool
+
+    def differs(self, other: Mark) -> str | None:
+        """What happened to the tensor between two looks at it, or None."""
+        if self.dtype != other.dtype:
+            return f"is {other.dtype}, was {self.dtype}"
+        if self.requires_grad != other.requires_grad:
+            return f"has requires_grad {other.requires_grad}, had {self.requires_grad}"
+        if self.version != other.version:
+            return "was written to"
+        return "lies elsewhere in memory" if self.pointer != other.pointer else None
+
+
+def marks(model: nn.Module) -> dict[str, Mark]:
+    """Checkpoint name → mark, for every parameter and buffer."""
+    found = {}
+    for prefix, module in weights.walk(model):
+        patchable = module.__dict__.get("network_weights_backup") is not None
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    found[prefix + name] = Mark(tensor.data_ptr(), tensor._version, tensor.requires_grad, tensor.dtype, patchable)
+    return found
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """All that is not a weight: sentence subject → a value that can be compared.
+
+    Attributes:
+        modules: name → training flag, hooks and replaced forward of each module.
+        values: all else.
+    """
+
+    values: Mapping[str, Any]
+    modules: Mapping[str, Any] = field(default_factory=dict)
+
+    def differences(self, after: Surroundings) -> dict[str, str]:
+        """Subject → "is …, was …" for what is not as it was."""
+        found = {}
+        for subject in {**self.values, **after.values}:
+            is_now, was = after.values.get(subject), self.values.get(subject)
+            if not _equal(is_now, was):
+                found[subject] = f"is {_shown(is_now)}, was {_shown(was)}"
+        if self.modules != after.modules:
+            for name in {**self.modules, **after.modules}:
+                is_now, was = after.modules.get(name), self.modules.get(name)
+                if is_now != was:
+                    found[f"the module {name.rstrip('.') or 'model'}"] = f"is {_shown(is_now)}, was {_shown(was)}"
+        return found
+
+
+def surroundings(model: nn.Module) -> Surroundings:
+    """Look at training flags, hooks, replaced forwards, torch's flags, the attention optimisation, active networks, and places."""
+    modules: dict[str, Any] = {}
+    classes: dict[Any, None] = {}
+    for prefix, module in weights.walk(model):
+        own = module.__dict__
+        hooks = [id(hook) for table in _HOOKS if own.get(table) for hook in own[table].values()]
+        name = prefix if prefix not in modules else f"{prefix}wrapped."
+        modules[name] = (own.get("training"), tuple(hooks), id(own["forward"]) if "forward" in own else None)
+        classes[type(module)] = None
+    values: dict[str, Any] = {f"the class {kind.__module__}.{kind.__qualname__}": id(kind.forward) for kind in classes}
+    values.update({f"torch's {name}": value for name, value in _torch_flags().items()})
+    values["the attention optimisation"] = _attention()
+    values["the list of active networks"] = _networks()
+    if not getattr(model, "lowvram", False):  # with --medvram the modules wander by the host's own rules
+        values.update({f"the place of the {part}": str(weights.place_of(weights.module_of(model, part))) for part in weights.PARTS})
+    return Surroundings(values, modules)
+
+
+def random_states() -> Surroundings:
+    """Subject → the state of every global source of random numbers."""
+    states: dict[str, Any] = {
+        "Python's random state": random.getstate(),
+        "numpy's random state": np.random.get_state(),
+        "torch's random state": torch.get_rng_state(),
+    }
+    if torch.cuda.is_initialized():
+        for number, state in enumerate(torch.cuda.get_rng_state_all()):
+            states[f"the random state of CUDA device {number}"] = state
+    return Surroundings(states)
+
+
+def options() -> dict[str, Any]:
+    """The WebUI's settings as they are now."""
+    return dict(webui("shared").opts.data)
+
+
+def _torch_flags() -> dict[str, Any]:
+    cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "autocast": (torch.is_autocast_enabled(), torch.is_autocast_cpu_enabled()),
+        "default dtype": torch.get_default_dtype(),
+        "number of threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "cudnn.enabled": cudnn.enabled,
+        "cudnn.benchmark": cudnn.benchmark,
+        "cudnn.deterministic": cudnn.deterministic,
+        "cudnn.allow_tf32": cudnn.allow_tf32,
+        "matmul.allow_tf32": cuda.matmul.allow_tf32,
+        "matmul.allow_fp16_reduced_precision_reduction": cuda.matmul.allow_fp16_reduced_precision_reduction,
+        "attention kernels": (cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled()),
+    }
+
+
+def _attention() -> tuple[Any, ...]:
+    hijack = webui("sd_hijack")
+    return (getattr(hijack.current_optimizer, "name", None), hijack.model_hijack.optimization_method)
+
+
+def _networks() -> tuple[Any, ...]:
+    networks = lora_extension()
+    return () if networks is None else tuple((net.name, net.te_multiplier, net.unet_multiplier) for net in networks.loaded_networks)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+def _shown(value: Any) -> str:
+    text = f"a tensor of {value.numel()}" if isinstance(value, torch.Tensor) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,222 @@
+"""The host's weights: where they are, clean of LoRA patches, on the device, and given back."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lib_finetune.errors import HostError
+from lib_finetune.estimates import memory_model
+from lib_finetune.export.checkpoint_writer import opened
+from lib_finetune.host import memory
+from lib_finetune.host.webui.modules import lora_extension, webui
+from lib_finetune.model import checkpoint_reader
+from lib_finetune.model.parking import Parking
+
+PARTS = ("unet", "text", "vae")
+_PREFIXES = ("model.diffusion_model.", "cond_stage_model.", "first_stage_model.")
+
+
+def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every module with its name as in the original checkpoint: the wrappers that the WebUI puts around parts add nothing to it.
+
+    A list made in one loop, because it is made several times in each turn.
+    """
+    found = [("", model)]
+    for prefix, module in found:
+        found += [
+            (prefix if name == "wrapped" else f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None
+        ]
+    return found
+
+
+def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str, torch.Tensor]:
+    """Checkpoint name → detached tensor on the host's own storage; never a Parameter of the host."""
+    found = {}
+    for prefix, module in walk(model):
+        if prefix.startswith(prefixes):
+            for table in (module._parameters, module._buffers):
+                for name, tensor in table.items():
+                    if tensor is not None:
+                        found[prefix + name] = tensor.detach()
+    return found
+
+
+@contextmanager
+def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
+    """Inside, the UNet and the text encoder hold a file's weights; outside they point to their own storage again, which nothing wrote to.
+
+    Where a card cannot hold both, their own lie in main memory meanwhile, and come back the same bit for bit. Call under the turn, with clean weights.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is of another family.
+    """
+    settle(model)
+    places: dict[str, nn.Parameter] = {}
+    for prefix, module in walk(model):
+        if prefix.startswith(("model.diffusion_model.", "cond_stage_model.")):
+            places |= {prefix + name: parameter for name, parameter in module._parameters.items() if parameter is not None}
+    parking, own, devices = Parking(), {}, {name: parameter.device for name, parameter in places.items()}
+    try:
+        if _short_of_room(places):
+            parking.send(places.values())
+        own.update({name: parameter.data for name, parameter in places.items()})
+        with opened(path) as entries:
+            found = {checkpoint_reader.ldm_name(name): entry for name, entry in entries.items()}
+            for name, parameter in places.items():
+                value = found[name].value().reshape(parameter.shape) if name in found else parameter.data
+                parameter.data = value.to(devices[name], parameter.dtype)
+        yield
+    finally:
+        settle(model)
+        for name, data in own.items():
+            places[name].data = data
+        _bring_back(parking)
+
+
+def _short_of_room(places: Mapping[str, nn.Parameter]) -> bool:
+    """Whether the card cannot hold these weights twice and make a picture beside them."""
+    device = next(iter(places.values())).device
+    size = sum(parameter.numel() * parameter.element_size() for parameter in places.values())
+    return device.type == "cuda" and memory.use(device).free < size + memory_model.PICTURE
+
+
+def clean(model: nn.Module) -> None:
+    """Take the Lora extension's patches out of the weights, by its own means.
+
+    The list of active networks is the person's and stays: their next picture patches the weights again by itself.
+    """
+    networks = lora_extension()
+    if networks is None:
+        return
+    patched = [module for _, module in walk(model) if module.__dict__.get("network_current_names", ())]
+    if not patched:
+        return
+    active = list(networks.loaded_networks)
+    networks.loaded_networks.clear()
+    try:
+        with torch.no_grad():
+            for module in patched:
+                networks.network_apply_weights(module)
+    finally:
+        networks.loaded_networks[:] = active
+
+
+def module_of(model: Any, part: str) -> nn.Module:
+    """The module that the WebUI moves between devices as one: "unet", "text" or "vae"."""
+    if part == "unet":
+        found = model.model
+    elif part == "vae":
+        found = model.first_stage_model
+    else:
+        found = getattr(model.cond_stage_model, "wrapped", model.cond_stage_model)
+    assert isinstance(found, nn.Module)
+    return found
+
+
+def place_of(module: nn.Module) -> torch.device:
+    """The device of a module's first parameter."""
+    return next(module.parameters()).device
+
+
+def bring(model: Any, parts: Iterable[str], device: torch.device, back: ExitStack) -> None:
+    """Bring parts of the model to the device; ``back`` learns how to put them where they were.
+
+    With --medvram the hooks of the WebUI are passed by: they would throw one part out while another is in use.
+
+    Raises:
+        HostError: the WebUI has thrown the weights away.
+    """
+    modules = {part: module_of(model, part) for part in parts}
+    for module in modules.values():
+        if place_of(module).type == "meta":
+            raise HostError("The WebUI has unloaded the checkpoint. Choose it again at the top left, then go on.")
+    if getattr(model, "lowvram", False):
+        _bring_medvram(modules, device, back)
+        return
+    for module in modules.values():
+        found = place_of(module)
+        if not same_place(found, device):
+            back.callback(module.to, found)
+            module.to(device)
+
+
+def send_away(model: Any, parts: Iterable[str], device: torch.device, back: ExitStack) -> None:
+    """Send parts of the model from the device to main memory; ``back`` learns how to bring them to where they were, bit for bit.
+
+    The WebUI's own `send_model_to_cpu` would do it for the whole model only, and with --medvram by other rules.
+
+    Raises:
+        RuntimeError: main memory has no room; what was sent is brought back by ``back``.
+    """
+    if getattr(model, "lowvram", False):
+        webui("lowvram").send_everything_to_cpu()
+        return
+    parking = Parking()
+    back.callback(_bring_back, parking)
+    for part in parts:
+        module = module_of(model, part)
+        parking.send(tensor for tensor in [*module.parameters(), *module.buffers()] if same_place(tensor.device, device))
+
+
+def _bring_back(parking: Parking) -> None:
+    """Bring the host's weights back; where the device seems to be full, rubbish that still holds memory is collected first.
+
+    Raises:
+        HostError: another program has taken the room.
+    """
+    try:
+        parking.bring()
+    except torch.cuda.OutOfMemoryError:
+        full = True
+    else:
+        full = False
+    if not full:
+        return
+    gc.collect()
+    webui("devices").torch_gc()
+    try:
+        parking.bring()
+    except torch.cuda.OutOfMemoryError as error:
+        raise HostError(
+            f"The card has no room for the WebUI's own model any more; part of it lies in main memory ({str(error).split('. ')[0]}). "
+            "Close other programs that use the card, then choose another checkpoint at the top left, and this one again."
+        ) from None
+
+
+def same_place(one: torch.device, other: torch.device) -> bool:
+    """Equal devices, where "cuda" means the card that "cuda:0" names."""
+    return one.type == other.type and (one.index is None or other.index is None or one.index == other.index)
+
+
+def _bring_medvram(modules: dict[str, nn.Module], device: torch.device, back: ExitStack) -> None:
+    lowvram = webui("lowvram")
+    if lowvram.module_in_gpu is not None and all(lowvram.module_in_gpu is not module for module in modules.values()):
+        lowvram.send_everything_to_cpu()
+    back.callback(_leave_medvram, modules)
+    for module in modules.values():
+        module.to(device)
+
+
+def _leave_medvram(modules: dict[str, nn.Module]) -> None:
+    """All but the UNet go back to main memory; the UNet stays as the one module that the WebUI knows to be on the card.
+
+    Moving it twice in every turn would cost a third of the time, and the WebUI itself sends it away when it needs the room.
+    """
+    lowvram = webui("lowvram")
+    for part, module in modules.items():
+        if part != "unet":
+            module.to(lowvram.cpu)
+    lowvram.module_in_gpu = modules.get("unet")
+
+
+def settle(model: Any) -> None:
+    """With --medvram: send the UNet that we left on the card to main memory, as the WebUI does after each picture."""
+    if getattr(model, "lowvram", False):
+        webui("lowvram").send_everything_to_cpu()

@@ -1,0 +1,1 @@
+"""Packages and environments; standard library only, for install.py and quickstart.py."""

@@ -1,0 +1,1 @@
+"""The queue of trainings and what survives a restart."""

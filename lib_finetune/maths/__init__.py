@@ -1,1 +1,0 @@
-"""Pure functions on tensors and numbers: no files, no settings, no devices chosen, no global random state."""

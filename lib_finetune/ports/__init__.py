@@ -1,0 +1,1 @@
+"""What Finetune asks of the outside, as Protocols and plain values, one noun a file."""

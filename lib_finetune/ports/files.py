@@ -1,0 +1,46 @@
+"""Where a host keeps files, and what it says of those that are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a host keeps things; all absolute. ``data`` is Finetune's own folder (``.finetune``: datasets, runs, cache)."""
+
+    lora: Path
+    checkpoints: Path
+    embeddings: Path
+    data: Path
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the WebUI's card of a LoRA or embedding shows beside the file."""
+
+    activation_text: str
+    preferred_weight: float
+    description: str
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the host's own loader said of a saved file.
+
+    Attributes:
+        matched: modules of the file that the loader matched to the model.
+        total: modules in the file.
+        message: one line for the log.
+    """
+
+    matched: int
+    total: int
+    message: str
+
+    @property
+    def passed(self) -> bool:
+        """True when every module was matched."""
+        return self.total > 0 and self.matched == self.total

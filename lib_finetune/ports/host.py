@@ -1,0 +1,153 @@
+"""The program whose checkpoint is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from lib_finetune.ports.checkpoint import CheckpointInfo
+    from lib_finetune.ports.files import Card, Paths, Verification
+    from lib_finetune.ports.lease import Lease, TextTools
+    from lib_finetune.ports.pictures import PictureRequest
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes: on CUDA reserved by torch, on the CPU the resident set of the process."""
+
+    now: int
+    peak: int
+    total: int
+    free: int = 0
+    """What can still be had; 0 where the system does not tell."""
+    ram: int = 0
+    """The same of main memory, which on the CPU is the device's."""
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """The outcome of comparing the host before and after a run.
+
+    Attributes:
+        differences: one sentence for each thing that is not as it was; empty when all is.
+        tensors: how many tensors were compared bit for bit.
+        seconds: time that the comparison took.
+    """
+
+    differences: tuple[str, ...] = ()
+    tensors: int = 0
+    seconds: float = 0.0
+
+    @property
+    def line(self) -> str:
+        """The one line of the report."""
+        if self.differences:
+            return "NOT as it was: " + "; ".join(self.differences)
+        if not self.tensors:
+            return "Another checkpoint is loaded now; every turn left the model as it found it."
+        return f"The model is exactly as it was: {self.tensors} tensors equal bit for bit, checked in {self.seconds:.1f} s."
+
+
+class Host(Protocol):
+    """The program whose checkpoint is trained on. Used from the job's thread only, except where said."""
+
+    @property
+    def paths(self) -> Paths:
+        """Any thread; does not block."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def refusals(self) -> list[str]:
+        """Why training cannot start in this state, a sentence each, with the flag to remove ("--lowvram", fp8). Empty: it can."""
+
+    def checkpoint(self) -> CheckpointInfo:
+        """The checkpoint now loaded; may block while one is loading.
+
+        Raises:
+            HostError: none is loaded and none can be.
+        """
+
+    def text_tools(self) -> TextTools:
+        """Tokenizer and options of the loaded text encoder."""
+
+    def lease(
+        self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
+    ) -> AbstractContextManager[Lease]:
+        """Take the host's turn: blocks until it is ours, cleans the weights, brings ``parts`` to the device; gives all back on leaving.
+
+        Args:
+            wanted: the checkpoint that training began on; None for whatever is loaded.
+            parts: which of "unet", "text", "vae" are needed on the device.
+            alone: the other parts lie in main memory meanwhile.
+
+        Raises:
+            CheckpointChangedError: another checkpoint or VAE is loaded. The turn is not taken.
+            HostError: the model cannot be borrowed.
+        """
+
+    def waiting(self) -> bool:
+        """Whether somebody waits for the turn; asked inside a lease. True where the host cannot tell."""
+
+    def between_turns(self) -> None:
+        """Called with no lease held: returns when requests that wait for the turn have had theirs (never blocks more than seconds)."""
+
+    def load(self, wanted: CheckpointInfo) -> None:
+        """Load the checkpoint and VAE of ``wanted`` (the person chose "load X and go on").
+
+        Raises:
+            HostError: it is gone or does not load.
+        """
+
+    def remember(self) -> None:
+        """Take the picture of the host that `restoration` compares with. Called once a run, under no lease."""
+
+    def restoration(self) -> Restoration:
+        """Compare the host with what `remember` saw."""
+
+    def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
+        """A file was written: refresh the lists, pass it through the host's own loader, write the card beside it.
+
+        Args:
+            kind: "lora", "checkpoint" or "embedding".
+        """
+
+    def artifact_removed(self, kind: str, path: Path) -> None:
+        """A file that `artifact_saved` announced is gone: refresh the lists, forget what is remembered of it."""
+
+    def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
+        """Put a picture on the card of a file that `artifact_saved` announced."""
+
+    def picture(self, request: PictureRequest) -> Image.Image:
+        """Make a picture the way the host's own txt2img does. Takes the turn itself; leaves random states and progress as they were."""
+
+    def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
+        """As `picture`, of ``count`` seeds from the request's on, in one batch."""
+
+    def captioners(self) -> Sequence[str]:
+        """Names of what can say what a picture shows; empty where the host has nothing of the kind. Any thread."""
+
+    def describe(self, captioner: str, image: Image.Image) -> str:
+        """What an RGB picture shows, as one of `captioners` says it. Takes the turn itself.
+
+        Raises:
+            HostError: it cannot say so.
+        """
+
+    def face(self, image: Image.Image) -> tuple[float, float] | None:
+        """Where the largest face of an RGB picture is, as shares 0..1 of width and height; None without a face. Any thread, no turn.
+
+        Raises:
+            InputError: there is no face finder here.
+        """
+
+    def memory(self) -> MemoryUse:
+        """Device memory now and at its peak since the last `remember`."""

@@ -1,0 +1,32 @@
+"""Pictures that the host is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """A picture to be made by the host.
+
+    Attributes:
+        prompt, negative_prompt: plain prompts without extra-network tags.
+        loras: (file path, weight) pairs that are applied for this picture only.
+        embeddings: files whose stems are words of the prompt; the WebUI finds those in its own folder by itself.
+        width_px, height_px: multiples of 8.
+        steps, guidance, seed: as in txt2img.
+        checkpoint: a file whose weights stand in for the loaded ones for this picture only.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    loras: Sequence[tuple[Path, float]] = ()
+    embeddings: Sequence[Path] = ()
+    width_px: int = 512
+    height_px: int = 512
+    steps: int = 20
+    guidance: float = 7.0
+    seed: int = 1
+    checkpoint: Path | None = None

@@ -1,0 +1,120 @@
+"""What is wrong with a method's settings beside one another, the pictures and the names that exist."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lib_finetune.assembly import initial_weights
+from lib_finetune.assembly.automatic_settings import WHOLE_GRADIENT, prior_of
+from lib_finetune.assembly.dataset import Dataset, templates
+from lib_finetune.config.settings import Settings, bundles_word, caption_template, teaches_word
+from lib_finetune.data.captions import template_caption
+from lib_finetune.data.templates import load as load_templates
+from lib_finetune.errors import InputError, Problem
+from lib_finetune.export import embedding_file
+from lib_finetune.files import at_home
+from lib_finetune.text import word_name
+
+if TYPE_CHECKING:
+    from lib_finetune.ports.files import Paths
+
+
+def method_problems(settings: Settings) -> list[Problem]:
+    """What is wrong with the method's own settings, as far as files tell."""
+    begins = initial_weights.problems(settings)
+    if not teaches_word(settings):
+        return begins + _prior_problems(settings) + (_tuning_problems(settings) if settings.method == "dreambooth" else [])
+    problems, own = begins, settings.embedding
+    if settings.method == "pivotal_tuning":
+        problems += _prior_problems(settings) + _pivot_problems(settings)
+    else:
+        given = {"data.class_images": settings.data.class_images, "data.class_count": settings.data.class_count}
+        said = "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."
+        problems += [Problem(field, said) for field, value in given.items() if value]
+    try:
+        if own.template:
+            load_templates(own.template, "embedding.template")
+        if embedding_file.names_file(own.init):
+            found = len(embedding_file.read(at_home(own.init), "embedding.init"))
+            if found != own.vectors:
+                problems.append(Problem("embedding.vectors", f"{own.vectors}, but {own.init} has {found}. Set it to {found}."))
+    except InputError as error:
+        problems += error.problems
+    return problems
+
+
+def _prior_problems(settings: Settings) -> list[Problem]:
+    data, prior = settings.data, prior_of(settings)
+    problems = []
+    makes = prior == "pictures" and not data.class_images
+    if (prior == "prediction" or (makes and data.class_count)) and not data.class_word.strip():
+        problems.append(Problem("data.class_word", "is empty, and the class is to be kept. Say what the subject is: woman, dog, car."))
+    if makes and not data.class_count:
+        said = "is 0, and there is no folder of class pictures. Set how many are to be made (200 is usual), or choose prediction."
+        problems.append(Problem("data.class_count", said))
+    return problems
+
+
+def _tuning_problems(settings: Settings) -> list[Problem]:
+    problems, tuning, training = [], settings.tuning, settings.training
+    if not settings.data.trigger.strip():
+        problems.append(
+            Problem("data.trigger", "is empty. DreamBooth teaches a new word what your subject is; a rare one such as sks works best.")
+        )
+    if tuning.in_backward == "on" and training.accumulation > 1:
+        said = "Gradients cannot be summed when each weight moves at once: set training.accumulation to 1, or tuning.in_backward to off."
+        problems.append(Problem("tuning.in_backward", said))
+    if tuning.weights == "bf16" and training.ema_decay:
+        said = "An average in bf16 would not move: set tuning.weights to fp32, or training.ema_decay to 0."
+        problems.append(Problem("training.ema_decay", said))
+    if tuning.weights == "bf16" and training.precision in ("fp16", "fp32"):
+        said = f"bf16 weights are computed in bf16, not in {training.precision}: set training.precision to auto, or tuning.weights to fp32."
+        problems.append(Problem("tuning.weights", said))
+    if settings.optimizer.name in WHOLE_GRADIENT and (tuning.in_backward == "on" or tuning.weights == "bf16"):
+        said = f"{settings.optimizer.name} finds one learning rate for all weights together: set tuning.weights and tuning.in_backward to auto."
+        problems.append(Problem("optimizer.name", said))
+    if tuning.in_backward == "on" and training.precision == "fp16":
+        said = "The loss scaling that fp16 needs looks at all gradients together: choose bf16, or set tuning.in_backward to off."
+        problems.append(Problem("tuning.in_backward", said))
+    return problems
+
+
+def _pivot_problems(settings: Settings) -> list[Problem]:
+    problems, name = [], settings.name
+    if bundles_word(settings) and "." in name:
+        said = f"{name!r} has a dot, at which the WebUI ends a word inside a LoRA file. Write {name.replace('.', '-')}, or switch off embedding.bundle."
+        problems.append(Problem("name", said))
+    if (
+        settings.embedding.until == 0
+        and not embedding_file.names_file(settings.embedding.init)
+        and not initial_weights.brings_word(settings)
+    ):
+        said = "is 0, so the word would never learn. Set it to 0.5, or name an embedding file that it begins with (embedding.init)."
+        problems.append(Problem("embedding.until", said))
+    return problems
+
+
+def word_problems(settings: Settings, found: Dataset | None, tokenizer: Any, paths: Paths) -> list[Problem]:
+    """Whether the name of an embedding would get in the way: of words, of the captions', or of another embedding."""
+    name = settings.name.strip()
+    if not teaches_word(settings) or not name:
+        return []
+    problems = []
+    own = None if bundles_word(settings) else paths.embeddings / f"{name}.{settings.embedding.format}"
+    texts = [picture.caption or "" for picture in found.everything] if found else [], _around(settings)
+    if reason := word_name.refusal(tokenizer, name, *texts):
+        problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
+    for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
+        same = path.stem.lower() == name.lower() and path.suffix.lower() in (*embedding_file.SUFFIXES, ".png", ".webp")
+        if same and path != own:
+            problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
+    return problems
+
+
+def _around(settings: Settings) -> list[str]:
+    """Templates and class word, without the word that is taught; a list of templates that cannot be read is told elsewhere."""
+    try:
+        around = templates(settings)
+    except InputError:
+        around = ()
+    return [*(template_caption(template, "", "") for template in (*around, caption_template(settings))), settings.data.class_word]

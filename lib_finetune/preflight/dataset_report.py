@@ -1,0 +1,354 @@
+"""The pictures as the model will see them: crop, size, caption and tokens of each, and what a person should know of them before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw
+
+from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.config.codec import all_leaves
+from lib_finetune.config.fields import replaced
+from lib_finetune.config.settings import teaches_word
+from lib_finetune.config.validation import validate
+from lib_finetune.data.images import kept_box, leftover_px, load_rgb
+from lib_finetune.data.look import Look, Remembered, alike, look_at
+from lib_finetune.data.scan import examined
+from lib_finetune.errors import InputError, Problem
+from lib_finetune.text.learned import count_tokens
+from lib_finetune.text.prompts import CHUNK
+
+if TYPE_CHECKING:
+    from lib_finetune.assembly.dataset import Dataset
+    from lib_finetune.config.settings import Settings
+    from lib_finetune.data.plan import Plan
+    from lib_finetune.data.scan import Picture, Report
+    from lib_finetune.ports.lease import TextTools
+
+THUMBNAIL_PX = 256
+_FRAME = (255, 140, 0)
+_SHADE = 0.4
+_ENLARGED = 1.05
+_CONCERNS = ("method", "data.", "training.", "embedding.")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something to look at.
+
+    Attributes:
+        kind: "duplicate", "near_duplicate", "blurred", "small", "rotated", "transparent", "animated", "cut_off" or "long_caption".
+        message: it in a sentence.
+        others: names of the pictures that it is about, too.
+    """
+
+    kind: str
+    message: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PictureView:
+    """A picture in training.
+
+    Attributes:
+        path: the file.
+        name: relative to the folder, with "/".
+        width_px, height_px: of the upright picture.
+        crop: what is kept: left, top, right, bottom in px of the upright picture.
+        crop_varies: every step keeps another part; ``crop`` is that of the first one.
+        bucket: (width, height) in px that the kept part is brought to.
+        repeats: how often it comes in an epoch.
+        held_out: it is not trained on but measured with.
+        caption: as the model reads it, before tags are shuffled or left out.
+        caption_varies: another template comes every time; ``caption`` is the first.
+        tokens: of the caption, by the host's tokenizer; the word of an embedding counts its vectors.
+        over_chunk: it is longer than the 75 tokens that are read together, and goes on in another row.
+        cut_off: it is longer than data.max_tokens; the rest is not read.
+        caption_file: where its own text comes from, or None.
+        caption_text: that text, or None.
+        flags: what to look at.
+    """
+
+    path: str
+    name: str
+    width_px: int
+    height_px: int
+    crop: tuple[int, int, int, int]
+    crop_varies: bool
+    bucket: tuple[int, int]
+    repeats: int
+    held_out: bool
+    caption: str
+    caption_varies: bool
+    tokens: int
+    over_chunk: bool
+    cut_off: bool
+    caption_file: str | None
+    caption_text: str | None
+    flags: tuple[Flag, ...]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A size in training, in px, and how many pictures have it."""
+
+    width_px: int
+    height_px: int
+    pictures: int
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """A folder of pictures.
+
+    Attributes:
+        folder: of the pictures.
+        pictures: sorted by name.
+        buckets: sizes of those that are trained on.
+        captions: pictures with a caption file.
+        views: pictures an epoch shows, repeats counted.
+        sentence: how often each picture is seen.
+        broken, unread_captions: (path, reason): pictures that cannot be read, caption files that are no text.
+        orphans: caption files without a picture.
+        doubles: caption files that give way to another of the same picture.
+        other_kinds: pictures of kinds that are not read.
+        never: pictures whose folder asks for 0 repeats.
+        problems: (setting, message): what keeps the settings from being used as they are; the view leaves those out.
+    """
+
+    folder: str
+    pictures: tuple[PictureView, ...]
+    buckets: tuple[Bucket, ...]
+    captions: int
+    views: int
+    sentence: str
+    broken: tuple[tuple[str, str], ...]
+    unread_captions: tuple[tuple[str, str], ...]
+    orphans: tuple[str, ...]
+    doubles: tuple[str, ...]
+    other_kinds: tuple[str, ...]
+    never: tuple[str, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+class Looks:
+    """What was seen of pictures, kept while the program runs, so that a second view of a folder is fast."""
+
+    def __init__(self, face: Callable[[Image.Image], tuple[float, float] | None] | None = None) -> None:
+        """
+        Args:
+            face: `ports.Host.face`; without it a crop around the face is one around what stands out.
+        """
+        self.examined = Remembered(examined)
+        self.faces = Remembered(lambda path: examined(path, face))
+        self.look = Remembered(look_at)
+
+
+def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
+    """Look at the pictures of the settings; neither name nor trigger need be there yet.
+
+    Args:
+        tools: the host's.
+        looks: kept by the caller from view to view.
+
+    Raises:
+        InputError: the folder or a setting of the pictures will not do.
+    """
+    problems: list[Problem] = []
+    found, settings = _usable(_sound(settings), looks, problems)
+    chosen = automatic_settings.resolved(settings, found.views, tools.clip_skip)[0]
+    plan = builder.data_plan(chosen, found)
+    held = builder.plan_of_held(plan, found.held) if found.held else None
+    seen = [looks.look(picture.path) for picture in found.subject.pictures]
+    flags = _flags(found.subject.pictures, seen)
+    placed = {**_placed(plan), **(_placed(held) if held else {})}
+    views = tuple(
+        _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in found.held)
+        for picture, own in zip(found.subject.pictures, flags, strict=True)
+    )
+    return _whole(found.subject, views, plan, _arithmetic(chosen, found), found.views, problems)
+
+
+def _sound(settings: Settings) -> Settings:
+    """The settings with defaults for faulty ones that the pictures do not depend on.
+
+    Raises:
+        InputError: the pictures depend on a faulty one.
+    """
+    try:
+        validate(settings, but=("name",))
+    except InputError as error:
+        if problems := [problem for problem in error.problems if problem.field.startswith(_CONCERNS)]:
+            raise InputError(problems) from error
+        for problem in error.problems:
+            settings = replaced(settings, problem.field, all_leaves()[problem.field].default)
+    return settings
+
+
+def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[Dataset, Settings]:
+    """The pictures, and the settings without what would keep them from being shown."""
+    settings = replaced(replaced(settings, "data.class_images", ""), "data.class_count", 0)
+    for path, without in (("data.held_out", 0), ("embedding.template", "")):
+        try:
+            return _readable(settings, looks), settings
+        except InputError as error:
+            if all(problem.field != path for problem in error.problems):
+                continue
+            problems += [problem for problem in error.problems if problem.field == path]
+            settings = replaced(settings, path, without)
+    return _readable(settings, looks), settings
+
+
+def _readable(settings: Settings, looks: Looks) -> Dataset:
+    found = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined)
+    builder.data_plan(settings, found)  # reads the templates
+    return found
+
+
+Place = tuple[tuple[int, int], tuple[float, float], str, bool, bool]
+"""Bucket, position, caption, whether the crop varies, whether the caption does."""
+
+
+def _placed(plan: Plan) -> dict[Path, Place]:
+    """Where each of a plan's pictures ends up."""
+    found = {}
+    for picture, size, position, caption in zip(plan.pictures, plan.sizes, plan.first_positions(), plan.captions, strict=True):
+        loose = max(leftover_px(picture.width_px, picture.height_px, size)) >= 1.0
+        found[picture.path] = (size, position, caption, plan.crop == "random" and loose, plan.uses_templates(picture))
+    return found
+
+
+def _view(
+    picture: Picture,
+    bucket: tuple[int, int],
+    position: tuple[float, float],
+    caption: str,
+    crop_varies: bool,
+    caption_varies: bool,
+    settings: Settings,
+    tools: TextTools,
+    flags: list[Flag],
+    *,
+    held_out: bool,
+) -> PictureView:
+    left, top, right, bottom = kept_box(picture.width_px, picture.height_px, bucket, position)
+    word = settings.name.strip() if teaches_word(settings) else ""
+    tokens, limit = count_tokens(tools.tokenizer, caption, word, settings.embedding.vectors), settings.data.max_tokens
+    return PictureView(
+        path=str(picture.path),
+        name=picture.name,
+        width_px=picture.width_px,
+        height_px=picture.height_px,
+        crop=(round(left), round(top), round(right), round(bottom)),
+        crop_varies=crop_varies,
+        bucket=bucket,
+        repeats=picture.repeats,
+        held_out=held_out,
+        caption=caption,
+        caption_varies=caption_varies,
+        tokens=tokens,
+        over_chunk=tokens > CHUNK,
+        cut_off=tokens > limit,
+        caption_file=str(picture.caption_file) if picture.caption_file else None,
+        caption_text=picture.caption,
+        flags=(*_small(picture, bucket), *flags, *_long(tokens, limit)),
+    )
+
+
+def _small(picture: Picture, bucket: tuple[int, int]) -> list[Flag]:
+    factor = max(bucket[0] / picture.width_px, bucket[1] / picture.height_px)
+    if factor < _ENLARGED:
+        return []
+    return [Flag("small", f"It is enlarged {factor:.1f} times to {bucket[0]}×{bucket[1]}; a larger picture gives sharper results.")]
+
+
+def _long(tokens: int, limit: int) -> list[Flag]:
+    if tokens > limit:
+        return [Flag("cut_off", f"The caption has {tokens} tokens; {limit} are read and the rest is cut off.")]
+    if tokens > CHUNK:
+        return [Flag("long_caption", f"The caption has {tokens} tokens, more than the {CHUNK} that are read together.")]
+    return []
+
+
+def _flags(pictures: Sequence[Picture], looks: Sequence[Look | None]) -> list[list[Flag]]:
+    """What the files themselves tell, by picture."""
+    found = []
+    near = alike(looks)
+    for place, (picture, look) in enumerate(zip(pictures, looks, strict=True)):
+        same = [other.name for other in pictures if other.content == picture.content and other is not picture]
+        close = [pictures[other].name for other in near[place] if pictures[other].name not in same]
+        flags = [Flag("duplicate", f"It is the same file as {_named(same)}; it counts more than once.", tuple(same))] if same else []
+        flags += [Flag("near_duplicate", f"It is nearly the same picture as {_named(close)}.", tuple(close))] if close else []
+        found.append(flags + (_of_file(look) if look else []))
+    return found
+
+
+def _arithmetic(settings: Settings, found: Dataset) -> str:
+    """Pictures × repeats × epochs / pictures a step = steps, of resolved settings."""
+    count, views, steps = len(found.pictures), found.views, settings.training.steps or 0
+    per_step = settings.training.batch * settings.training.accumulation
+    epochs = steps * per_step / views
+    shown = f"{count} picture{'s' * (count > 1)}" + (f" ({views} with repeats)" if views != count else "")
+    seen = f"each is seen about {epochs:.0f} times" + (" for each repeat" if views != count else "")
+    return f"{shown} × {epochs:.4g} epochs / {per_step} a step = {steps} steps: {seen}."
+
+
+def _of_file(look: Look) -> list[Flag]:
+    told = (
+        ("blurred", look.blurred, "Nothing in it is sharp; the result would learn the blur."),
+        ("rotated", look.marks.rotated, "It is stored lying or mirrored and is turned upright, as its camera noted."),
+        ("transparent", look.marks.transparent, "It has transparent parts; they become white."),
+        ("animated", look.marks.animated, "It is animated; only its first frame is used."),
+    )
+    return [Flag(kind, message) for kind, holds, message in told if holds]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _whole(
+    report: Report, views: tuple[PictureView, ...], plan: Plan, sentence: str, shown: int, problems: Sequence[Problem]
+) -> DatasetView:
+    def reasons(entries: Sequence[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
+        return tuple((str(path), reason) for path, reason in entries)
+
+    def paths(entries: Sequence[Path]) -> tuple[str, ...]:
+        return tuple(map(str, entries))
+
+    return DatasetView(
+        folder=str(report.folder),
+        pictures=views,
+        buckets=tuple(Bucket(width, height, count) for (width, height), count in plan.bucket_counts().items()),
+        captions=sum(picture.caption_file is not None for picture in report.pictures),
+        views=shown,
+        sentence=sentence,
+        broken=reasons(report.broken),
+        unread_captions=reasons(report.unread_captions),
+        orphans=paths(report.orphans),
+        doubles=paths(report.doubles),
+        other_kinds=paths(report.other_kinds),
+        never=paths(report.never),
+        problems=tuple((problem.field, problem.message) for problem in problems),
+    )
+
+
+def thumbnail(picture: PictureView, side_px: int = THUMBNAIL_PX) -> Image.Image:
+    """A small upright picture with the part that is trained on framed, and what is cut off in shade.
+
+    Raises:
+        InputError: the file is gone or broken.
+    """
+    image = load_rgb(Path(picture.path))
+    scale = min(1.0, side_px / max(image.size))
+    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BILINEAR)
+    left, top, right, bottom = (round(edge * scale) for edge in picture.crop)
+    box = (left, top, max(left + 1, min(right, small.width)), max(top + 1, min(bottom, small.height)))
+    framed = small.point(lambda level: int(level * _SHADE))
+    framed.paste(small.crop(box), box[:2])
+    ImageDraw.Draw(framed).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=_FRAME, width=2)
+    return framed

@@ -1,0 +1,100 @@
+"""Pictures of the class in general, made with the loaded model before training and kept for the next run (prior preservation)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lib_finetune.files import write_atomically
+from lib_finetune.ports.checkpoint import CheckpointInfo
+from lib_finetune.ports.host import Host
+from lib_finetune.ports.pictures import PictureRequest
+
+_BATCH = 4
+_STEPS = 25
+_ABOUT = "about.json"
+
+
+class ClassPictures:
+    """A folder of class pictures for one checkpoint, prompt, size and sampling; a picture's number is its seed."""
+
+    def __init__(self, host: Host, info: CheckpointInfo, prompt: str, side_px: int) -> None:
+        """
+        Args:
+            prompt: "a photo of dog".
+            side_px: width and height of the pictures.
+        """
+        self._host = host
+        self._request = PictureRequest(prompt, width_px=side_px, height_px=side_px, steps=_STEPS)
+        made_with = [info.sha256 or str(info.path or info.name), info.vae, prompt, side_px, _STEPS, self._request.guidance]
+        self.folder = host.paths.data / "classes" / hashlib.sha256(json.dumps(made_with).encode("utf-8")).hexdigest()[:16]
+        self._about = {"checkpoint": info.name, "vae": info.vae, "prompt": prompt, "side_px": side_px, "steps": _STEPS}
+
+    def missing(self, count: int) -> list[int]:
+        """Numbers of the first ``count`` pictures that are not there yet."""
+        return [number for number in range(1, count + 1) if not self._file(number).is_file()]
+
+    def announce(self, count: int) -> str:
+        """How many there are, how many are needed, and how long it takes, as far as that is known."""
+        missing = len(self.missing(count))
+        if not missing:
+            return f"Class pictures: {count} of {self._request.prompt!r} are there from an earlier run."
+        said = f"Class pictures of {self._request.prompt!r}: have {count - missing}, need {count}"
+        seconds = self._seconds()
+        return f"{said}, about {_duration(missing * seconds)}." if seconds else f"{said}; how long it takes is told after the first ones."
+
+    def make(self, count: int, progress: Callable[[int, int], None], say: Callable[[str], None], stop_asked: Callable[[], bool]) -> bool:
+        """Make what is missing; False if a stop was asked for. What is made stays in either case.
+
+        Raises:
+            FinetuneError: as `Host.pictures`.
+            SaveError: the folder cannot be written.
+        """
+        missing, known = self.missing(count), self._seconds()
+        began = time.monotonic()
+        for first in range(0, len(missing), _BATCH):
+            if stop_asked():
+                return False
+            progress(count - len(missing) + first, count)
+            numbers = missing[first : first + _BATCH]
+            for run in _runs(numbers):
+                request = dataclasses.replace(self._request, seed=run[0])
+                for number, image in zip(run, self._host.pictures(request, len(run)), strict=True):
+                    content = io.BytesIO()
+                    image.save(content, format="PNG")
+                    write_atomically(self._file(number), content.getvalue())
+            each = (time.monotonic() - began) / (first + len(numbers))
+            if first == 0 and not known:
+                say(f"A class picture takes {each:.1f} s: {_duration(each * (len(missing) - len(numbers)))} to go.")
+            write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": each}, indent=2).encode("utf-8"))
+        return True
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.png"
+
+    def _seconds(self) -> float:
+        """Seconds a picture took last time, or 0."""
+        try:
+            return float(json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0
+
+
+def _runs(numbers: list[int]) -> list[list[int]]:
+    """Neighbouring numbers together: a batch has seeds that follow one another."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"

@@ -1,0 +1,98 @@
+"""Further steps for a run that is done or was stopped: a new run that begins with one of its kept states."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from lib_finetune.assembly.artifact_kinds import products_of
+from lib_finetune.config import codec
+from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.config.settings import Settings
+from lib_finetune.errors import InputError, Problem, SaveError
+from lib_finetune.estimates import memory_plan
+from lib_finetune.export import lora_file
+from lib_finetune.files import replacing, write_atomically
+from lib_finetune.ports.host import Host
+from lib_finetune.runs import saved_states
+from lib_finetune.runs.runner import CHECKPOINT, SETTINGS, STATE, settings_of
+
+_FROM_FILE = {
+    "lora": "name the LoRA file under network.start",
+    "pivotal_tuning": "name the LoRA file under network.start",
+    "textual_inversion": "name the embedding under embedding.init",
+    "dreambooth": "load the checkpoint in the WebUI and train on it",
+}
+
+
+def further(
+    host: Host, settings: Settings, run_folder: Path, step: int | None, more_steps: int, name: str, folder: Path
+) -> tuple[Settings, Path]:
+    """Prepare a run of more steps; a `Run` on the folder with the settings that come back goes on from the state.
+
+    With a constant schedule and no warm-up the result is that of one long run; another schedule is spread over all steps anew.
+
+    Args:
+        settings: of the run before; steps, name, and what stands under saving and preview may be others.
+        run_folder: of the run before; it stays as it is.
+        step: whose state is gone on from; None: the last one.
+        name: of the new result.
+        folder: for the new run, which does not exist yet.
+
+    Returns:
+        (the settings of the new run, ``folder``).
+
+    Raises:
+        InputError: there is no such state, the name is taken, or ``more_steps`` is not above 0.
+        SaveError: the folder cannot be written.
+    """
+    source, done = _state(settings, run_folder, step)
+    if more_steps < 1:
+        raise InputError([Problem("training.steps", f"{more_steps} more steps are none. Give 1 or more.")])
+    begun = run_folder / CHECKPOINT
+    if not begun.is_file():
+        raise InputError([Problem("", f"{run_folder.name} does not tell its checkpoint any more; {_without_state(settings)}")])
+    chosen = replaced(replaced(_in_form(settings, run_folder), "name", name), "training.steps", done + more_steps)
+    for product in products_of(chosen):
+        lora_file.refuse_taken(product.target(host.paths, chosen, name), chosen.saving.overwrite)
+    write_atomically(folder / CHECKPOINT, begun.read_bytes())
+    write_atomically(folder / SETTINGS, codec.to_json(chosen).encode("utf-8"))
+    _link(source, folder / STATE)
+    return chosen, folder
+
+
+def _state(settings: Settings, run_folder: Path, step: int | None) -> tuple[Path, int]:
+    """(the state to go on from, its step)."""
+    found = saved_states.kept(run_folder)
+    if not found:
+        raise InputError([Problem("step", f"{run_folder.name} has kept no state (saving.states); {_without_state(settings)}")])
+    wanted = max(found) if step is None else step
+    if wanted not in found:
+        listed = ", ".join(str(each) for each in found)
+        raise InputError([Problem("step", f"No state of step {wanted} is kept, only of {listed}; {_without_state(settings)}")])
+    return found[wanted], wanted
+
+
+def _without_state(settings: Settings) -> str:
+    return f"to go on from the file alone, which has no state of the optimizer, {_FROM_FILE[settings.method]}."
+
+
+def _in_form(settings: Settings, run_folder: Path) -> Settings:
+    """The settings with what the run before chose by the memory that was free."""
+    before = settings_of(run_folder)
+    for path in memory_plan.LEVERS if before else ():
+        if value_at(settings, path) in ("auto", False):
+            settings = replaced(settings, path, value_at(before, path))
+    return settings
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name, where the disk allows it; states are replaced and never written into."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError as error:
+        raise SaveError(f"{source} is gone.") from error
+    except OSError:
+        with replacing(target) as copy, source.open("rb") as opened:
+            shutil.copyfileobj(opened, copy)

@@ -1,0 +1,151 @@
+"""The points of a run: files of what was trained so far, kept for the person or lent to a preview, and what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_finetune.errors import FinetuneError, SaveError
+from lib_finetune.files import write_atomically
+from lib_finetune.ports.events import ProgressSink
+from lib_finetune.ports.host import Host
+
+_log = logging.getLogger(__name__)
+INDEX = "points.json"
+KEPT, ASKED, LENT = "kept", "asked", "lent"
+
+
+@dataclass(frozen=True)
+class Point:
+    """
+    Attributes:
+        step: steps that the files hold.
+        files: kind → file, the main one first.
+        why: `KEPT` as the settings say, `ASKED` for by the person and never dropped, or `LENT` to a preview until the next one.
+    """
+
+    step: int
+    files: Mapping[str, Path]
+    why: str
+
+
+class Points:
+    """Writes points by ``write`` and remembers them in the run's folder, so that a run which goes on finds them and leaves no rest."""
+
+    def __init__(
+        self,
+        folder: Path,
+        host: Host,
+        sink: ProgressSink,
+        write: Callable[[int], Mapping[str, Path]],
+        verify: Callable[[Mapping[str, Path]], None],
+        keep: int,
+    ) -> None:
+        """
+        Args:
+            folder: of the run.
+            write: writes the files of a step; raises FinetuneError.
+            verify: passes them through the host's loader; raises FinetuneError.
+            keep: how many of those that the settings keep stay; 0 keeps all.
+        """
+        self._index = folder / INDEX
+        self._host = host
+        self._sink = sink
+        self._write = write
+        self._verify = verify
+        self._keep = keep
+        self._points: list[Point] = [point for point in _read(self._index) if all(path.exists() for path in point.files.values())]
+        self.return_lent()
+
+    def at(self, step: int) -> Point | None:
+        """The point of a step, if it exists."""
+        return next((point for point in self._points if point.step == step), None)
+
+    @property
+    def steps(self) -> set[int]:
+        """Of all points that stay for the person."""
+        return {point.step for point in self._points if point.why != LENT}
+
+    def add(self, step: int, why: str) -> Point:
+        """The point of a step, written unless it exists; the stronger reason stays.
+
+        Raises:
+            FinetuneError: it cannot be written, or the host's loader refuses it.
+        """
+        found = self.at(step)
+        if found is None:
+            found = Point(step, self._write(step), why)
+            self._points.append(found)
+            self._remember()  # before anything can fail, so that what is lent is always taken back
+            self._verify(found.files)
+        elif _STRENGTH.index(why) > _STRENGTH.index(found.why):
+            self._points.remove(found)
+            found = dataclasses.replace(found, why=why)
+            self._points.append(found)
+        if why == KEPT:
+            self._drop_old()
+        self._remember()
+        return found
+
+    def lend(self, step: int) -> Point:
+        """As `add` for a preview; the point lent before goes.
+
+        Raises:
+            FinetuneError: as `add`.
+        """
+        found = self.add(step, LENT)
+        self._remove([point for point in self._points if point.why == LENT and point is not found])
+        return found
+
+    def return_lent(self) -> None:
+        """Remove what was lent; tells which points there are."""
+        self._remove([point for point in self._points if point.why == LENT])
+
+    def _drop_old(self) -> None:
+        kept = [point for point in self._points if point.why == KEPT]
+        if self._keep:
+            self._remove(kept[: -self._keep])
+
+    def _remove(self, points: list[Point]) -> None:
+        for point in points:
+            self._points.remove(point)
+            for kind, path in point.files.items():
+                self._unlink(kind, path)
+        self._remember()
+
+    def _unlink(self, kind: str, path: Path) -> None:
+        """A file that cannot be removed is said, and does not end the training."""
+        try:
+            for rest in (path, path.with_suffix(".json"), path.with_suffix(".yaml")):
+                rest.unlink(missing_ok=True)
+            self._host.artifact_removed(kind, path)
+        except (FinetuneError, RuntimeError, OSError) as error:
+            _log.warning("%s was not removed", path, exc_info=True)
+            self._sink.say(f"{path.name} is not needed any more and was not removed: {error}")
+
+    def _remember(self) -> None:
+        self._points.sort(key=lambda point: point.step)
+        rows = [{"step": p.step, "why": p.why, "files": {kind: str(path) for kind, path in p.files.items()}} for p in self._points]
+        if rows or self._index.exists():
+            with contextlib.suppress(SaveError):  # a full disk must not end a training; the index only saves tidying up by hand
+                write_atomically(self._index, json.dumps(rows, indent=2, ensure_ascii=False).encode("utf-8"))
+        self._sink.points([(point.step, list(point.files.values())) for point in self._points])
+
+
+_STRENGTH = (LENT, KEPT, ASKED)
+
+
+def _read(index: Path) -> list[Point]:
+    try:
+        rows = json.loads(index.read_text(encoding="utf-8"))
+        return [Point(row["step"], {kind: Path(path) for kind, path in row["files"].items()}, row["why"]) for row in rows]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("%s cannot be read: %s", index, error)
+        return []

@@ -1,0 +1,1 @@
+"""Tokens, prompts, and words that a training teaches."""

@@ -1,0 +1,1 @@
+"""Formulas on tensors: no configuration, device choice or global random state."""

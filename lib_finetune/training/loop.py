@@ -1,0 +1,160 @@
+"""The training loop of all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from lib_finetune import randomness
+from lib_finetune.training.ema import Ema
+from lib_finetune.training.loss_log import Ledger
+from lib_finetune.training.method import Method
+from lib_finetune.training.optim.per_parameter import PerParameter
+from lib_finetune.training.precision import Precision
+from lib_finetune.training.turns import Turns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how.
+
+    Attributes:
+        steps: optimizer steps of the whole run.
+        accumulation: batches summed into a step.
+        clip_norm: 0 is off.
+        seed: of noise, timesteps and dropout.
+        rates: step (0-based) → learning rate by parameter group.
+    """
+
+    steps: int
+    accumulation: int
+    clip_norm: float
+    seed: int
+    rates: Callable[[int], Mapping[str, float]]
+
+
+@dataclass
+class Trainer:
+    """Everything that moves during a run; `train` is the loop."""
+
+    method: Method
+    batches: Callable[[int], Any]
+    optimizer: Optimizer | PerParameter
+    precision: Precision
+    ema: Ema
+    ledger: Ledger
+    turns: Turns
+    plan: Plan
+    step: int = 0
+
+    def train(self, stop_asked: Callable[[], bool], due: Callable[[int], bool], act: Callable[[int], None]) -> None:
+        """Run from `step` to the end or until a stop is asked.
+
+        Args:
+            stop_asked: looked at before every step.
+            due: whether something is to be done after this step (save, preview).
+            act: does it, outside a turn.
+
+        Raises:
+            DivergedError: see `Ledger.fetch`; the method's parameters are the last good ones.
+        """
+        self.ledger.begin(self.step)
+        while self.step < self.plan.steps and not stop_asked():
+            rates = self.plan.rates(self.step)
+            with self.turns.step():
+                try:
+                    loss, norm = self._one_step(rates)
+                except BaseException:
+                    self.optimizer.zero_grad(set_to_none=True)  # of a step that will not be
+                    raise
+                self.step += 1
+                self.ledger.note(loss, norm, rates)
+            if due(self.step):
+                self.turns.close()
+                self.ledger.pause()
+                act(self.step)
+                self.ledger.resume()
+        self.turns.close()
+        self.ledger.fetch()
+
+    def _one_step(self, rates: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Accumulate, clip, step. Returns (loss, gradient norm), both on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rates[group["name"]]
+            for parameter in group["params"]:  # what stands still needs no gradient
+                parameter.requires_grad_(group["lr"] > 0 or not any(rates.values()))
+        total = torch.zeros(())
+        for part in range(self.plan.accumulation):
+            micro_step = self.step * self.plan.accumulation + part
+            generator = randomness.for_step(self.plan.seed, micro_step)
+            with self.precision.context():
+                loss, _report = self.method.loss(self.batches(micro_step), generator)
+            self.precision.backward(loss / self.plan.accumulation)
+            total = total.to(loss.device) + loss.detach() / self.plan.accumulation
+        norm = self.precision.step(self.optimizer, self.parameters(), self.plan.clip_norm)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.after_step()
+        self.ema.update(self.step + 1)
+        return total, norm
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All that trains."""
+        return [parameter for group in self.method.parameters().values() for parameter in group.values()]
+
+    def close(self) -> None:
+        """Let go of what the optimizer and the average hold; training is over."""
+        if isinstance(self.optimizer, PerParameter):
+            self.optimizer.close()
+        else:
+            self.optimizer.state.clear()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.average.clear()
+
+    def held(self) -> Iterator[torch.Tensor]:
+        """All that is kept from step to step on the device: weights, gradients that are being summed, the optimizer's state, the average."""
+        for parameter in self.parameters():
+            yield parameter
+            if parameter.grad is not None:
+                yield parameter.grad
+        yield from self.ema.average.values()
+        optimizers = self.optimizer.optimizers if isinstance(self.optimizer, PerParameter) else [self.optimizer]
+        for optimizer in optimizers:
+            yield from _tensors(optimizer.state)
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to go on exactly; with random states and data order this is all, for those follow from the step."""
+        trained = {name: parameter for group in self.method.parameters().values() for name, parameter in group.items()}
+        return {
+            "step": self.step,
+            "parameters": trained,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.precision.state(),
+            "ema": self.ema.average,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that `state` gave."""
+        for group in self.method.parameters().values():
+            for name, parameter in group.items():
+                parameter.data.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision.load_state(state["scaler"])
+        for name, value in state["ema"].items():
+            self.ema.average[name].copy_(value)
+        self.step = state["step"]
+
+
+def _tensors(state: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in a nest of mappings and lists."""
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for value in state.values():
+            yield from _tensors(value)
+    elif isinstance(state, list | tuple):
+        for value in state:
+            yield from _tensors(value)

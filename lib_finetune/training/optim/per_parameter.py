@@ -1,0 +1,143 @@
+"""An optimizer of its own for each parameter: steps within the backward pass, and bf16 weights with stochastic rounding.
+
+What full fine-tuning needs to fit on small cards. A gradient lives only until its parameter has moved, so that the
+gradients of the whole model are never held together. (LOMO, Lv et al., arXiv 2306.09782, does the same for SGD.)
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from lib_finetune.training.optim.optimizer import Groups
+
+
+class PerParameter:
+    """Looks like a torch optimizer to the loop: ``param_groups`` with "name" and "lr", `zero_grad`, `state_dict`."""
+
+    def __init__(self, groups: Groups, build: Callable[[Groups], Optimizer], *, in_backward: bool, clip_norm: float) -> None:
+        """
+        Args:
+            build: makes the optimizer of a group.
+            in_backward: move each parameter as soon as its gradient is there; otherwise at `finish`.
+            clip_norm: largest norm of each parameter's own gradient with ``in_backward``, over all of them without; 0 is off.
+        """
+        self.param_groups: list[dict[str, Any]] = [
+            {"name": name, "params": list(parameters), "lr": 0.0} for name, parameters in groups.items() if parameters
+        ]
+        self._in_backward = in_backward
+        self._clip_norm = clip_norm
+        self._seats = [_Seat(parameter, group, build) for group in self.param_groups for parameter in group["params"]]
+        self._squares: torch.Tensor | None = None
+        if in_backward:
+            # A hook lies where Python's collector of cycles does not see it: a strong reference from it would never be let go of.
+            own = weakref.ref(self)
+            for place, seat in enumerate(self._seats):
+                seat.parameter.register_post_accumulate_grad_hook(lambda _, place=place: _moved_at_once(own, place))
+
+    def _at_once(self, place: int) -> None:
+        seat = self._seats[place]
+        norm = torch.linalg.vector_norm(seat.gradient(), dtype=torch.float32)
+        self._squares = norm.square() if self._squares is None else self._squares + norm.square()
+        if self._clip_norm:
+            seat.gradient().mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        seat.move()
+
+    def close(self) -> None:
+        """Let go of all states; training is over."""
+        for seat in self._seats:
+            seat.optimizer.state.clear()
+
+    def finish(self) -> torch.Tensor:
+        """End a step: move what has not moved yet. Returns the norm of the whole gradient before clipping, on the device."""
+        if self._in_backward:
+            squares, self._squares = self._squares, None
+            return torch.zeros((), device=self._seats[0].parameter.device) if squares is None else squares.sqrt()
+        norm = torch.nn.utils.clip_grad_norm_([seat.parameter for seat in self._seats], self._clip_norm or float("inf"))
+        for seat in self._seats:
+            if seat.parameter.grad is not None:
+                seat.move()
+        return norm.detach()
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """One for each parameter."""
+        return [seat.optimizer for seat in self._seats]
+
+    @property
+    def torn(self) -> bool:
+        """Whether some parameters have moved in a step that is not finished."""
+        return self._squares is not None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop what gradients are left."""
+        for seat in self._seats:
+            seat.parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states in the order of the parameters."""
+        return {"each": [seat.optimizer.state_dict() for seat in self._seats]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for seat, own in zip(self._seats, state["each"], strict=True):
+            seat.optimizer.load_state_dict(own)
+
+
+def _moved_at_once(optimizer: weakref.ref[PerParameter], place: int) -> None:
+    found = optimizer()
+    if found is not None:
+        found._at_once(place)
+
+
+class _Seat:
+    """A parameter and the optimizer that moves it through a float32 stand-in, flattened to two dimensions.
+
+    Two, because factored optimizers save memory over rows and columns only, and a 3×3 convolution's last two are tiny.
+    """
+
+    def __init__(self, parameter: nn.Parameter, group: Mapping[str, Any], build: Callable[[Groups], Optimizer]) -> None:
+        self.parameter = parameter
+        self._group = group
+        self._stand_in = nn.Parameter(torch.empty(0, device=parameter.device))
+        self.optimizer = build({group["name"]: [self._stand_in]})
+
+    def gradient(self) -> torch.Tensor:
+        found = self.parameter.grad
+        assert found is not None
+        return found
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """One step with the gradient, which is dropped."""
+        parameter, stand_in = self.parameter, self._stand_in
+        whole = parameter.dtype == torch.float32
+        stand_in.data = _flat(parameter.detach() if whole else parameter.detach().float())
+        stand_in.grad = _flat(self.gradient().float())
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._group["lr"]
+        self.optimizer.step()
+        if not whole:
+            parameter.copy_(stochastically_rounded(stand_in.detach()).view(parameter.shape))
+        stand_in.grad = parameter.grad = None
+        stand_in.data = stand_in.data.new_empty(0)
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.flatten(1) if tensor.ndim > 2 else tensor
+
+
+def stochastically_rounded(values: torch.Tensor) -> torch.Tensor:
+    """float32 → bfloat16, up or down with chances that keep the mean, so that steps smaller than bf16's spacing are not lost.
+
+    The 16 bits that bf16 drops are added to by 16 random ones, and the carry decides. Random numbers come from torch's
+    global state of the device. (Zamirai et al., Revisiting BFloat16 Training, arXiv 2010.06192, section 4.)
+    """
+    bits = values.contiguous().view(torch.int32)
+    noise = torch.randint_like(bits, 1 << 16)
+    return bits.add(noise).bitwise_and_(-65536).view(torch.float32).to(torch.bfloat16)

@@ -1,0 +1,117 @@
+"""Precision of the computation: which dtype, with autocast or without, with loss scaling or without."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from lib_finetune.errors import InputError, Problem
+from lib_finetune.training.optim.per_parameter import PerParameter
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Precision:
+    """How a step computes. Trained weights are float32, but for DreamBooth's in bf16.
+
+    Where the base already is of the compute dtype nothing is cast per step and autocast is off; a float32 base is
+    computed under autocast.
+    """
+
+    def __init__(self, compute: torch.dtype, base: torch.dtype, device: torch.device) -> None:
+        """
+        Args:
+            compute: dtype of the matrix products.
+            base: dtype of the borrowed weights.
+        """
+        self.compute = compute
+        self._device = device
+        self._autocast = compute != base
+        self._scaler: Any = _scaler() if compute == torch.float16 and device.type == "cuda" else None
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Around forward passes."""
+        return torch.autocast(self._device.type, self.compute) if self._autocast else nullcontext()
+
+    @property
+    def scales(self) -> bool:
+        """Whether losses are scaled, so that now and then a step is skipped."""
+        return self._scaler is not None
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Backward pass of a loss, scaled where fp16 needs it."""
+        (self._scaler.scale(loss) if self._scaler else loss).backward()
+
+    def step(self, optimizer: Optimizer | PerParameter, parameters: list[torch.nn.Parameter], clip_norm: float) -> torch.Tensor:
+        """Unscale, clip, step. Returns the gradient's norm before clipping, on the device.
+
+        Args:
+            clip_norm: largest norm of the gradient over all parameters; 0 is off.
+        """
+        if isinstance(optimizer, PerParameter):
+            return optimizer.finish()
+        if self._scaler:
+            self._scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
+        if self._scaler:
+            self._scaler.step(optimizer)
+            self._scaler.update()
+        else:
+            optimizer.step()
+        return norm.detach()
+
+    def state(self) -> dict[str, Any]:
+        """State of the loss scaler."""
+        return dict(self._scaler.state_dict()) if self._scaler else {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        if self._scaler and state:
+            self._scaler.load_state_dict(state)
+
+
+def _scaler() -> Any:
+    scaler = getattr(torch.amp, "GradScaler", None)  # torch 2.1 has it for CUDA only
+    return scaler("cuda") if scaler else torch.cuda.amp.GradScaler()
+
+
+def choose(wanted: str, base: torch.dtype, device: torch.device) -> Precision:
+    """The precision for a setting.
+
+    Automatic: the base's own dtype when it has 16 bits; otherwise bf16 where the card has it, fp16 on other cards, fp32 on the CPU.
+
+    Raises:
+        InputError: one that cannot be had with this base or device, with what to do.
+    """
+    if wanted == "auto":
+        return Precision(_automatic(base, device), base, device)
+    compute = DTYPES[wanted]
+    problem = _refusal(wanted, compute, base, device)
+    if problem:
+        raise InputError([Problem("training.precision", problem)])
+    return Precision(compute, base, device)
+
+
+def _automatic(base: torch.dtype, device: torch.device) -> torch.dtype:
+    if base != torch.float32:
+        return base
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if computes_bf16(device) else torch.float16
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 of its own; `torch.cuda.is_bf16_supported` says so of cards that emulate it, many times slower."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _refusal(wanted: str, compute: torch.dtype, base: torch.dtype, device: torch.device) -> str | None:
+    if compute == torch.float16 and device.type == "cpu":
+        return "fp16 is for CUDA cards; use fp32 or bf16 on the CPU."
+    if base != torch.float32 and compute != base:
+        held = next(name for name, dtype in DTYPES.items() if dtype == base)
+        return f"the loaded model holds {held} weights, which train in {held}; choose auto, or start with --no-half for {wanted}."
+    return None

@@ -1,0 +1,138 @@
+"""Turns: the job holds the host for about a second, lets others in, and goes on; each turn ends with the first step past its time."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from lib_finetune import randomness
+from lib_finetune.errors import CheckpointChangedError
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.ports.checkpoint import CheckpointInfo
+from lib_finetune.ports.host import Host
+from lib_finetune.ports.lease import Lease
+from lib_finetune.training.model_swap import Exchange
+
+TURN_S = 1.0
+
+
+class Turns:
+    """Opens a turn when a step needs one and closes it when its time is over."""
+
+    def __init__(
+        self,
+        host: Host,
+        wanted: CheckpointInfo,
+        model: BorrowedModel,
+        on_changed: Callable[[CheckpointChangedError], None],
+        turn_s: float = TURN_S,
+    ) -> None:
+        """
+        Args:
+            wanted: the checkpoint that training began on.
+            model: is bound to the host's present storage for each turn.
+            on_changed: called while another checkpoint is loaded, again and again until the wanted one is back; it waits,
+                loads it, or raises to end the run.
+            turn_s: seconds after which a turn ends with the step that runs.
+        """
+        self._host = host
+        self._wanted = wanted
+        self._model = model
+        self._on_changed = on_changed
+        self._turn_s = turn_s
+        self._stack: ExitStack | None = None
+        self._ends = 0.0
+        self._closing: list[Callable[[], None]] = []
+        self._exchange: Exchange | None = None
+        self.parts: tuple[str, ...] = ("unet", "text", "vae")
+        self.count = 0
+        self._moved_s = 0.0
+
+    def before_close(self, action: Callable[[], None]) -> None:
+        """Have ``action`` run at the end of every turn while it still holds (a place to read scalars off the device)."""
+        self._closing.append(action)
+
+    def use(self, parts: Iterable[str], exchange: Exchange | None = None) -> None:
+        """Which parts of the model the next turns need on the device.
+
+        Args:
+            exchange: what is trained comes to the device with each turn and leaves it with its end, and the host's other
+                parts the other way about. A turn then lasts until somebody waits for the host, and at least as long as
+                the last exchange took.
+        """
+        self.close()
+        self.parts = tuple(parts)
+        self._exchange = exchange
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Around one step: inside, the view is bound and random states are ours. An exception ends the turn."""
+        if self._stack is None:
+            self._open()
+        try:
+            yield
+        except BaseException as error:
+            if self._exchange:  # whose way back needs the room that tensors of the frames below hold
+                traceback.clear_frames(error.__traceback__)
+            self._leave()
+            raise
+        if time.monotonic() < self._ends:
+            return
+        if self._exchange and not self._host.waiting():
+            self._act()
+            self._ends = time.monotonic() + self._turn_s
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End the turn, if one is open, and let those that wait have theirs."""
+        if self._stack is None:
+            return
+        self._act()
+        self._leave()
+        self._host.between_turns()
+
+    def _act(self) -> None:
+        """What is due at the end of a turn, or of a second in a long one; an error ends the turn."""
+        try:
+            for action in self._closing:
+                action()
+        except BaseException:
+            self._leave()
+            raise
+
+    def _open(self) -> None:
+        while True:
+            stack = ExitStack()
+            try:
+                lease: Lease = stack.enter_context(self._host.lease(self._wanted, self.parts, alone=self._exchange is not None))
+            except CheckpointChangedError as changed:
+                self._on_changed(changed)
+                continue
+            with stack:
+                stack.enter_context(randomness.kept())
+                self._come(lease.moved_s, stack)
+                stack.enter_context(self._model.bound(lease.tensors))
+                self._stack = stack.pop_all()
+            self._ends = time.monotonic() + max(self._turn_s, self._exchange.seconds if self._exchange else 0.0)
+            self.count += 1
+            return
+
+    def _come(self, moved_s: float, stack: ExitStack) -> None:
+        if self._exchange is None:
+            return
+        start = time.monotonic()
+        stack.callback(self._exchange.leave)
+        self._exchange.come()
+        self._moved_s = moved_s + time.monotonic() - start
+
+    def _leave(self) -> None:
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        start = time.monotonic()
+        stack.close()
+        if self._exchange:
+            self._exchange.took(self._moved_s + time.monotonic() - start)

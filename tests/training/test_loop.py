@@ -1,0 +1,198 @@
+"""The engine's parts: states, ledger, turns, precision, EMA, random states."""
+
+import random
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from bench.random_weights import small_layout
+from lib_finetune import randomness
+from lib_finetune.errors import CheckpointChangedError, DivergedError, InputError, SaveError
+from lib_finetune.files import write_atomically
+from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.training import precision, state
+from lib_finetune.training.ema import Ema
+from lib_finetune.training.loss_log import Ledger
+from lib_finetune.training.turns import Turns
+from tests.fakes.host import FakeHost
+
+CPU = torch.device("cpu")
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    value = {"a": [1, 2.5, None, "x"], 3: (torch.arange(4), {"b": torch.tensor(2.0)}), "c": float("inf")}
+    state.save(tmp_path / "s.safetensors", value)
+    back = state.load(tmp_path / "s.safetensors")
+    assert back["a"] == value["a"] and back["c"] == float("inf")
+    assert torch.equal(back[3][0], torch.arange(4)) and back[3][1]["b"] == 2.0 and isinstance(back[3], tuple)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x00" * 100])
+def test_a_broken_state_is_refused_in_words(tmp_path, content):
+    (tmp_path / "s.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="start the run anew"):
+        state.load(tmp_path / "s.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(SaveError, match="No space left"):
+        write_atomically(target, b"new")
+    assert target.read_bytes() == b"old" and [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def ledger_of(parameter, norm_counts=True):
+    reports = []
+    return Ledger({"p": parameter}, 100, norm_counts, reports.append), reports
+
+
+def test_a_loss_that_is_no_number_brings_the_last_good_parameters_back():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    ledger, _ = ledger_of(parameter)
+    ledger.begin(0)
+    parameter.data += 1
+    ledger.note(torch.tensor(0.5), torch.tensor(1.0), {"unet": 1e-4})
+    ledger.fetch()
+    parameter.data += float("nan")
+    ledger.note(torch.tensor(float("nan")), torch.tensor(1.0), {"unet": 1e-4})
+    with pytest.raises(DivergedError, match=r"step 2 .*0\.0001"):
+        ledger.fetch()
+    assert torch.equal(parameter, torch.ones(2)) and ledger.good_step == 1
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_gradient_that_is_no_number_counts_unless_a_scaler_skips_it(counts):
+    ledger, _ = ledger_of(torch.nn.Parameter(torch.zeros(2)), norm_counts=counts)
+    ledger.note(torch.tensor(0.5), torch.tensor(float("inf")), {})
+    if counts:
+        with pytest.raises(DivergedError):
+            ledger.fetch()
+    else:
+        ledger.fetch()
+
+
+def test_scalars_are_fetched_every_ten_steps():
+    ledger, reports = ledger_of(torch.nn.Parameter(torch.zeros(2)))
+    for step in range(25):
+        ledger.note(torch.tensor(float(step)), torch.tensor(1.0), {})
+    assert [len(report.losses) for report in reports] == [10, 10] and reports[-1].step == 20
+
+
+def test_random_states_of_the_host_are_kept():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = (random.random(), np.random.rand(), torch.rand(1).item())
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with randomness.kept():
+        randomness.for_step(5, 5)
+        random.random(), np.random.rand(), torch.rand(1)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+def test_a_step_draws_the_same_whatever_came_before():
+    first = torch.randn(3, generator=randomness.for_step(1, 7)), torch.rand(3)
+    randomness.for_step(1, 3), torch.rand(100)
+    second = torch.randn(3, generator=randomness.for_step(1, 7)), torch.rand(3)
+    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+def test_ema_follows_and_gives_the_parameters_back():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    ema = Ema({"p": parameter}, 0.5)
+    parameter.data += 1
+    for step in range(1, 100):
+        ema.update(step)
+    with ema.applied():
+        assert parameter.item() == pytest.approx(1, abs=1e-3)
+    parameter.data += 1
+    with ema.applied():
+        assert parameter.item() == pytest.approx(1, abs=1e-3)
+    assert parameter.item() == 2
+
+
+def turns_on(host, on_changed=lambda error: None, turn_s=0.0):
+    model = BorrowedModel(small_layout())
+    return Turns(host, host.checkpoint(), model, on_changed, turn_s), model
+
+
+def test_a_turn_ends_with_the_step_after_its_time(tmp_path):
+    host = FakeHost(tmp_path)
+    turns, model = turns_on(host)
+    for _ in range(3):
+        with turns.step():
+            assert host.lock.locked() and model.unet.conv_in.weight.device == CPU
+    assert host.turns == 3 and not host.lock.locked() and model.unet.conv_in.weight.device.type == "meta"
+
+
+def test_steps_share_a_turn_while_its_time_lasts(tmp_path):
+    host = FakeHost(tmp_path)
+    turns, _ = turns_on(host, turn_s=60)
+    for _ in range(3):
+        with turns.step():
+            pass
+    assert host.turns == 1 and host.lock.locked()
+    turns.close()
+    assert not host.lock.locked()
+
+
+def test_an_error_in_a_step_gives_the_turn_back(tmp_path):
+    host = FakeHost(tmp_path)
+    turns, model = turns_on(host, turn_s=60)
+    with pytest.raises(RuntimeError), turns.step():
+        raise RuntimeError("boom")
+    assert not host.lock.locked() and model.unet.conv_in.weight.device.type == "meta"
+
+
+def test_another_checkpoint_makes_the_turn_wait_until_it_is_back(tmp_path):
+    host = FakeHost(tmp_path)
+    seen = []
+
+    def wait(error: CheckpointChangedError) -> None:
+        seen.append(error.loaded)
+        host.load_back()
+
+    turns, _ = turns_on(host, wait)
+    host.load_other("other")
+    with turns.step():
+        assert seen == ["other"]
+
+
+def test_others_get_the_lock_between_turns(tmp_path):
+    host = FakeHost(tmp_path)
+    turns, _ = turns_on(host)
+    got = threading.Event()
+    with turns.step():
+        threading.Thread(target=lambda: (host.lock.acquire(), got.set(), host.lock.release())).start()
+    assert got.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "base", "compute"),
+    [("auto", torch.float32, torch.float32), ("auto", torch.bfloat16, torch.bfloat16), ("bf16", torch.float32, torch.bfloat16)],
+)
+def test_precision_on_the_cpu(wanted, base, compute):
+    assert precision.choose(wanted, base, CPU).compute == compute
+
+
+@pytest.mark.parametrize(("wanted", "base"), [("fp16", torch.float32), ("fp32", torch.bfloat16)])
+def test_a_precision_that_cannot_be_had_is_refused(wanted, base):
+    with pytest.raises(InputError, match="precision"):
+        precision.choose(wanted, base, CPU)
+
+
+def test_bf16_on_a_float32_base_computes_in_bf16():
+    with precision.choose("bf16", torch.float32, CPU).context():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.1])
+def test_clipping_bounds_the_gradient_and_zero_is_off(clip):
+    parameter = torch.nn.Parameter(torch.zeros(4))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    parameter.grad = torch.ones(4)
+    norm = precision.choose("fp32", torch.float32, CPU).step(optimizer, [parameter], clip)
+    assert norm.item() == pytest.approx(2)
+    assert parameter.norm().item() == pytest.approx(clip or 2.0, rel=1e-4)
