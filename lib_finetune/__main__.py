@@ -82,7 +82,7 @@ def quickstart(options: argparse.Namespace) -> int:
 
 def page(options: argparse.Namespace) -> int:
     """Serve the tab without the WebUI."""
-    from lib_finetune.app.trainings import Desk
+    from lib_finetune.app.services import services_of
     from lib_finetune.installation.requirements import problems
     from lib_finetune.jobs.queue import Jobs
     from lib_finetune.standalone import serve
@@ -91,7 +91,7 @@ def page(options: argparse.Namespace) -> int:
     checkpoint = options.checkpoint or _sample_checkpoint(root)
     if not checkpoint.is_file():
         raise InputError([Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file.")])
-    serve(Desk(Jobs(open_host(checkpoint, root, "auto"))), problems, options.port, lambda line: print(line, flush=True))
+    serve(services_of(Jobs(open_host(checkpoint, root, "auto"))), problems, options.port, lambda line: print(line, flush=True))
     return 0
 
 

@@ -11,36 +11,36 @@ from lib_finetune.access import Guard
 from lib_finetune.errors import DependencyError, HostError
 
 if TYPE_CHECKING:
-    from lib_finetune.app.trainings import Desk
+    from lib_finetune.app.services import Services
 
 _ADDRESS = "127.0.0.1"
 
 
-def application(desk: Desk, missing: Callable[[], list[str]]) -> Any:
+def application(services: Services, missing: Callable[[], list[str]]) -> Any:
     """The API with its ``/openapi.json``, and the tab as the page.
 
     Raises:
         DependencyError: gradio of the WebUI's version is not there.
     """
     try:
-        from lib_finetune.api import routes
+        from lib_finetune.api import application as api
         from lib_finetune.ui import page
     except ImportError as error:
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         said = f"The page needs gradio 3.41.2, which comes with the WebUI's libraries on Python 3.10 and 3.11; this is Python {python}. "
         said += "Make such an environment with `python3.11 quickstart.py test`, and use its Python."
         raise DependencyError(said) from error
-    return page.mounted(routes.application(lambda: desk, Guard()), lambda: desk, missing)
+    return page.mounted(api.application(lambda: services, Guard()), lambda: services, missing)
 
 
-def serve(desk: Desk, missing: Callable[[], list[str]], port: int, say: Callable[[str], None]) -> None:
+def serve(services: Services, missing: Callable[[], list[str]], port: int, say: Callable[[str], None]) -> None:
     """Serve until the program is ended.
 
     Raises:
         DependencyError: see `application`.
         HostError: the port is taken.
     """
-    app = application(desk, missing)
+    app = application(services, missing)
     import uvicorn
 
     with socket.socket() as probe:

@@ -10,26 +10,26 @@ import lib_finetune  # noqa: F401  found now, while the extension's folder is on
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
-def _desk():
-    from lib_finetune.app.trainings import desk
+def _services():
+    from lib_finetune.app.services import services
     from lib_finetune.host.webui.access import folders
     from lib_finetune.host.webui.host import WebuiHost
 
-    return desk("webui", WebuiHost, folders)
+    return services("webui", WebuiHost, folders)
 
 
 def _tab():
     from lib_finetune.installation.requirements import problems
     from lib_finetune.ui.tab import ELEMENT, Tab
 
-    return [(Tab(_desk, problems).build(), "Finetune", ELEMENT)]
+    return [(Tab(_services, problems).build(), "Finetune", ELEMENT)]
 
 
 def _routes(_page, app):
-    from lib_finetune.api.routes import mount
+    from lib_finetune.api.application import mount
     from lib_finetune.host.webui.access import guard
 
-    mount(app, _desk, guard(app))
+    mount(app, _services, guard(app))
 
 
 script_callbacks.on_ui_tabs(_tab)

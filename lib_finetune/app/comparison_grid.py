@@ -1,16 +1,20 @@
-"""A sheet: results beside the base and beside one another, on the same prompts and seeds, made by the host."""
+"""Comparison grids: results beside the base and beside one another, on the same prompts and seeds, made by the host."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lib_finetune.app.results import choices
 from lib_finetune.config.settings import caption_template
 from lib_finetune.data.captions import template_caption
-from lib_finetune.export.picture import grid
+from lib_finetune.errors import InputError, Problem
+from lib_finetune.export.picture import grid, write_png
+from lib_finetune.files import safe_name
 from lib_finetune.ports.host import Host
 from lib_finetune.ports.pictures import PictureRequest
 
@@ -18,6 +22,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from lib_finetune.config.settings import Settings
+    from lib_finetune.jobs.background_task import Errand
+    from lib_finetune.jobs.job import Job
+    from lib_finetune.jobs.queue import Jobs
+
+
+_WEIGHTS = (0.6, 0.8, 1.0)
+_SEEDS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -117,3 +128,91 @@ def make(
             on_picture(sum(map(len, made)) + len(pictures), len(columns) * len(rows))
         made.append(pictures)
     return grid(list(zip(*made, strict=True)), [column.label for column in columns], [f"{row.prompt} · seed {row.seed}" for row in rows])
+
+
+class ComparisonGrids:
+    """Grids of one host's jobs, made as background tasks and kept in Finetune's folder."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._host = jobs.host
+
+    def of_job(self, name: str, prompts: Sequence[str], weights: Sequence[float] = _WEIGHTS) -> Errand:
+        """A grid of the files of a job at several weights, beside the base.
+
+        Raises:
+            InputError: the job made no file, or a weight cannot be.
+        """
+        job = self._jobs.find(name)
+        files_by_step = choices(job)
+        if not files_by_step:
+            raise InputError([Problem("id", f"{job.settings.name} has no file to show.")])
+        if not weights or not all(0 < weight <= 2 for weight in weights):
+            raise InputError([Problem("weights", f"{weights} are not weights above 0, at most 2. Write for example 0.6, 0.8, 1.")])
+        columns = [Column("base", {})]
+        for step, files in files_by_step.items():
+            columns += columns_of(job.settings, f"step {step}", files, weights)
+        return self._task(name, columns, job.settings, prompts)
+
+    def of_group(self, group: str, prompts: Sequence[str] = ()) -> Errand:
+        """A grid of the results of jobs that belong together, with size, time and memory of each.
+
+        Raises:
+            InputError: none of them made a file.
+        """
+        jobs = [job for job in self._jobs.all() if job.record.group == group and choices(job)]
+        if not jobs:
+            raise InputError([Problem("group", f"No job of {group!r} has a file to show.")])
+        columns = [Column("base", {})]
+        for job in jobs:
+            final = {kind: Path(path) for kind, path in job.record.files.items()}
+            columns += columns_of(job.settings, f"{job.settings.name} · {_figures(job)}", final, (job.settings.preview.weight,))
+        return self._task(group, columns, jobs[0].settings, prompts)
+
+    def of_trigger_word(self, settings: Settings) -> Errand:
+        """A grid that shows what the loaded model takes the trigger word for, alone and beside the class word.
+
+        Raises:
+            InputError: there is no trigger word.
+        """
+        trigger, class_word = settings.data.trigger.strip(), settings.data.class_word.strip()
+        if not trigger:
+            message = "is empty, so there is no word to draw. Write one; a rare one such as zxq works best."
+            raise InputError([Problem("data.trigger", message)])
+        prompts = [trigger, *([f"{trigger} {class_word}", class_word] if class_word else [])]
+        return self._task(f"word-{trigger}", [Column("the loaded model", {})], settings, prompts)
+
+    def names(self) -> list[str]:
+        """File names of the grids that were made, newest first."""
+        folder = self._host.paths.data / "sheets"
+        return sorted((path.name for path in folder.glob("*.png")), reverse=True) if folder.is_dir() else []
+
+    def compare_when_group_has_ended(self, job: Job) -> None:
+        """Make the grid of a group of jobs once the last of them has ended; a listener of the queue."""
+        group = [other for other in self._jobs.all() if job.record.group and other.record.group == job.record.group]
+        if len([other for other in group if other.record.files]) > 1 and all(other.ended for other in group):
+            self.of_group(job.record.group)
+
+    def _task(self, about: str, columns: list[Column], settings: Settings, prompts: Sequence[str]) -> Errand:
+        rows = [Row(prompt, seed) for prompt in prompts_of(settings, prompts) for seed in _SEEDS]
+        look = Look(min(512, settings.data.resolution), settings.preview.steps)
+
+        def work(task: Errand) -> dict[str, Any]:
+            image = make(self._host, columns, rows, look, settings.data.trigger, task.progress, task.stop_asked)
+            if image is None:
+                return {}
+            name = f"{time.strftime('%Y%m%d-%H%M%S')}-{safe_name(about)}.png"
+            write_png(self._host.paths.data / "sheets" / name, image)
+            return {"sheet": name}
+
+        return self._jobs.errand("sheet", work, about)
+
+
+def _figures(job: Job) -> str:
+    files = [Path(path) for path in job.record.files.values()]
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} KB"
+    peak = f", {job.record.peak / 2**30:.1f} GiB" if job.record.peak else ""
+    seconds = job.record.ended - job.record.started
+    took = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f"{amount}, {took}{peak}"

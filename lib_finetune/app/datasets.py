@@ -1,4 +1,4 @@
-"""The album: pictures that are dropped, looked at before training, and captioned."""
+"""Training images: dropped, looked at before training, and captioned."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.images import load_rgb
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import safe_name, write_atomically
-from lib_finetune.ports.host import Host
+from lib_finetune.jobs.background_task import Errand
 from lib_finetune.preflight.dataset_report import Looks, PictureView, thumbnail, view
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from lib_finetune.jobs.queue import Jobs
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 _CAPTIONS = (".txt", ".caption")
 _SEEN_KEPT = 5000
 
 
-class Album:
+class Datasets:
     """Any thread. Pictures are known by a token once they were looked at, so that a request names no path."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._looks = Looks(host.face)
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._host = jobs.host
+        self._looks = Looks(self._host.face)
         self._seen: dict[str, tuple[PictureView, Path]] = {}
 
     def keep(self, dropped: Sequence[tuple[str, bytes]], folder: str = "", into: str = "") -> Path:
@@ -96,7 +99,32 @@ class Album:
         file = save_caption(Path(picture.path), text, folder)
         return str(file) if file else None
 
-    def write_captions(
+    def captioners(self) -> list[str]:
+        """Names of what can write captions here."""
+        return list(self._host.captioners())
+
+    def write_captions(self, settings: Settings, captioner: str) -> Errand:
+        """Write a caption for each image that has none, before the next training begins.
+
+        Raises:
+            InputError: there is no such captioner, the folder will not do, or every image has its caption.
+        """
+        if captioner not in self.captioners():
+            known = ", ".join(self.captioners())
+            message = f"There is no {captioner!r}: {known}." if known else "Captions can be written inside the WebUI only."
+            raise InputError([Problem("captioner", message)])
+        if all(picture["caption_file"] for picture in self.view(settings)["pictures"]):
+            raise InputError([Problem("data.images", "Every picture has its caption already. Delete those that are to be written anew.")])
+
+        def describe(image: Image) -> str:
+            return self._host.describe(captioner, image)
+
+        def work(task: Errand) -> dict[str, Any]:
+            return {"captions": self.fill_captions(settings, describe, task.progress, task.stop_asked)}
+
+        return self._jobs.errand("captions", work, settings.data.images)
+
+    def fill_captions(
         self, settings: Settings, describe: Callable[[Image], str], progress: Callable[[int, int], None], stop_asked: Callable[[], bool]
     ) -> int:
         """Write a caption for each picture that has none; returns how many.

@@ -1,39 +1,53 @@
-"""Counsel before training: the methods side by side for these pictures on this machine, the recommended one, and a trial of two steps."""
+"""The methods side by side for these images on this machine, the recommended one, and a trial of two steps."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib_finetune.config.settings import Settings
-from lib_finetune.errors import FinetuneError
+from lib_finetune.errors import FinetuneError, InputError, Problem
 from lib_finetune.estimates import method_costs, trial
-from lib_finetune.estimates.method_choice import Case, advise
+from lib_finetune.estimates.method_choice import WISHES, Case, advise
 from lib_finetune.estimates.method_costs import ModelFacts
 from lib_finetune.jobs.background_task import Errand
-from lib_finetune.ports.host import Host
+from lib_finetune.jobs.job import ACTIVE
+
+if TYPE_CHECKING:
+    from lib_finetune.app.datasets import Datasets
+    from lib_finetune.jobs.queue import Jobs
 
 _GIB = 1 << 30
+_USUAL_IMAGES = 10
+"""Counted where no folder is named yet."""
 
 
-class Counsel:
+class MethodAdvisor:
     """Any thread. What depends on the checkpoint alone is read once for each."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, jobs: Jobs, datasets: Datasets) -> None:
+        self._jobs = jobs
+        self._host = jobs.host
+        self._datasets = datasets
         self._lock = threading.Lock()
         self._facts: tuple[tuple[str, str | None], ModelFacts] | None = None
 
-    def cards(self, settings: Settings, pictures: int, views: int, wish: str = "") -> dict[str, Any]:
-        """A card for each method, and which one is recommended and why.
+    def cards(self, settings: Settings, wish: str = "") -> dict[str, Any]:
+        """A card for each method, and which one is recommended and why; without a folder, for as many images as are usual.
 
         Args:
-            pictures: how many there are.
-            views: how many an epoch shows.
-            wish: one of `advice.WISHES`.
+            wish: one of `method_choice.WISHES`.
+
+        Raises:
+            InputError: the folder cannot be read, or the wish is none.
         """
+        if wish not in WISHES:
+            raise InputError([Problem("wish", f"{wish!r} is none of: {', '.join(map(repr, WISHES))}.")])
+        pictures, views = 0, _USUAL_IMAGES
+        if settings.data.images.strip():
+            dataset = self._datasets.view(settings)
+            pictures, views = len(dataset["pictures"]), dataset["views"]
         try:
             cards = method_costs.cards(settings, views, self._model_facts(), method_costs.machine_of(self._host))
         except FinetuneError as error:  # no checkpoint, or one of another family
@@ -54,16 +68,25 @@ class Counsel:
                 self._facts = (identity, method_costs.model_facts(self._host))
             return self._facts[1]
 
-    def try_out(self, settings: Settings, busy: Callable[[], str | None], errand: Errand) -> dict[str, Any]:
-        """The work of a forecast's errand: `forecast.probe` as plain values, and in words.
+    def forecast(self, settings: Settings) -> Errand:
+        """Try two steps of a training, when no other runs.
 
         Raises:
-            FinetuneError: as `forecast.probe`.
+            InputError: a job runs.
         """
-        found = trial.probe(settings, self._host, busy, errand.stop_asked)
-        if found is None:
-            return {}
-        return {**dataclasses.asdict(found), "lines": _lines(found)}
+        if reason := self._busy():
+            raise InputError(reason)
+        return self._jobs.errand("forecast", lambda task: self._try_out(settings, task))
+
+    def _try_out(self, settings: Settings, task: Errand) -> dict[str, Any]:
+        forecast = trial.probe(settings, self._host, self._busy, task.stop_asked)
+        return {} if forecast is None else {**dataclasses.asdict(forecast), "lines": _lines(forecast)}
+
+    def _busy(self) -> str | None:
+        running = [job for job in self._jobs.all() if job.state in ACTIVE]
+        if not running:
+            return None
+        return f"{running[0].settings.name} is being trained; a forecast would take its memory. Ask again when it has ended."
 
 
 def _lines(found: trial.Forecast) -> list[str]:

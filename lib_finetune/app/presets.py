@@ -1,9 +1,7 @@
-"""The shelf: presets, the last settings, and settings read from files and results."""
+"""Presets: those that come with Finetune and those that a person saved."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from pathlib import Path
 
 from lib_finetune.app import settings_files
@@ -12,16 +10,14 @@ from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.files import safe_name, write_atomically
 
 _BUILT_IN = {"for a person": "person", "for an animal": "animal", "for a thing": "thing", "for a style": "style"}
 _PERSONAL = ("method", "name", "data.images", "data.kind", "data.drawn", "data.trigger", "data.class_word")
 """What a preset leaves alone: the first screen."""
-_RESULTS = (".safetensors", ".pt", ".ckpt")
 
 
-class Shelf:
-    """Settings that are kept under Finetune's folder."""
+class Presets:
+    """Named settings; a person's own lie under Finetune's folder."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -75,29 +71,3 @@ class Shelf:
         if path not in all_leaves():
             raise InputError([Problem(path, "there is no such setting.")])
         return replaced(settings, path, all_leaves()[path].default)
-
-    def export(self, settings: Settings) -> Path:
-        """Write settings as a file to give away; returns it."""
-        path = self._data / "exported" / f"{safe_name(settings.name) or 'settings'}-{time.strftime('%Y%m%d-%H%M%S')}.json"
-        write_atomically(path, settings_files.exported(settings).encode("utf-8"))
-        return path
-
-    def from_file(self, path: Path, now: Settings) -> tuple[Settings, list[str]]:
-        """Settings of an exported file, or of a result's metadata; and what could not be restored, in words.
-
-        Raises:
-            InputError: the file holds none.
-        """
-        if path.suffix.lower() in _RESULTS:
-            restored = settings_files.of_result(path, self._data)
-            return restored.settings, list(restored.missing)
-        return settings_files.imported(path, now), []
-
-    def keep_last(self, settings: Settings) -> None:
-        """Remember what was trained last."""
-        settings_files.keep_last(self._data, settings)
-
-    def last(self) -> Settings:
-        """What was trained last, without its name, which is taken; the defaults where nothing was."""
-        found = settings_files.last(self._data)
-        return dataclasses.replace(found, name="") if found else Settings()

@@ -2,22 +2,86 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from lib_finetune.app import feedback
 from lib_finetune.assembly.artifact_kinds import product_of, products_of
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.export import lora_file
-from lib_finetune.files import write_atomically
+from lib_finetune.files import open_in_file_manager, write_atomically
 from lib_finetune.jobs.job import Job
 from lib_finetune.model import tensor_file
 from lib_finetune.ports.host import Host
+
+if TYPE_CHECKING:
+    from lib_finetune.access import Folders
+    from lib_finetune.jobs.background_task import Errand
+    from lib_finetune.jobs.queue import Jobs
 
 _BESIDE = (".json", ".yaml", ".png", ".preview.png", ".txt", ".description.txt")
 """Files that belong to a result, by what follows its stem."""
 _NAMES = ("ss_output_name", "modelspec.title", "name")
 """Metadata that holds the file's own name."""
+
+
+class Results:
+    """The results of one host's jobs."""
+
+    def __init__(self, jobs: Jobs, folders: Folders) -> None:
+        """
+        Args:
+            folders: which ones requests may name; tells whether the page is used from other machines.
+        """
+        self._jobs = jobs
+        self._folders = folders
+
+    def feedback(self, name: str, answer: str) -> feedback.Change:
+        """One change that answers "too weak" or "overdone".
+
+        Raises:
+            InputError: no such job or answer.
+        """
+        job = self._jobs.find(name)
+        return feedback.change(answer, job.settings, job.losses, sorted(choices(job)), job.status().get("validation", ()))
+
+    def pick(self, name: str, step: int, *, delete_others: bool) -> dict[str, str]:
+        """See `pick`; the host's lists are refreshed."""
+        files = pick(self._jobs.find(name), step, self._jobs.host, delete_others=delete_others)
+        return {kind: str(path) for kind, path in files.items()}
+
+    def select(self, name: str) -> Errand:
+        """Load the checkpoint that a job made, before the next job begins.
+
+        Raises:
+            InputError: the job made none.
+        """
+        job, host = self._jobs.find(name), self._jobs.host
+        path = Path(job.record.files.get("checkpoint") or "")
+        if not path.is_file():
+            raise InputError([Problem("id", f"{job.settings.name} has no checkpoint to load.")])
+
+        def work(_: Errand) -> dict[str, Any]:
+            host.load(dataclasses.replace(host.checkpoint(), name=path.stem, path=path, sha256=None, short_hash=None))
+            return {}
+
+        return self._jobs.errand("select", work, name)
+
+    def open_folder(self, name: str) -> None:
+        """Show the folder of a job's result on the screen of this machine.
+
+        Raises:
+            InputError: the job made no file, or the page is used from other machines.
+        """
+        job = self._jobs.find(name)
+        if self._folders.allowed is not None:
+            raise InputError(f"The folder would open on the WebUI's machine, not on yours. It is {job.file and job.file.parent}.")
+        if job.file is None:
+            raise InputError([Problem("id", f"{job.settings.name} has no file.")])
+        open_in_file_manager(job.file.parent)
 
 
 def choices(job: Job) -> dict[int, dict[str, Path]]:

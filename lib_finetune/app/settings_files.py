@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib_finetune.assembly.artifact_kinds import product_of
 from lib_finetune.config import codec
@@ -15,9 +17,12 @@ from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
-from lib_finetune.files import at_home, write_atomically
+from lib_finetune.files import at_home, safe_name, write_atomically
 from lib_finetune.model import checkpoint_reader
 from lib_finetune.runs.runner import SETTINGS, settings_of
+
+if TYPE_CHECKING:
+    from lib_finetune.access import Folders
 
 _log = logging.getLogger(__name__)
 _FIELD = "preset"
@@ -25,10 +30,89 @@ _LAST = "last.json"
 METADATA_KEY = "finetune_settings"
 SUBJECT = ("name", "data.images", "data.class_images", "data.trigger", "data.class_word")
 """What is about this subject alone, and is no part of a preset."""
-_FOLDERS = ("data.images", "data.class_images")
+PATHS = ("data.images", "data.class_images", "embedding.init", "embedding.template", "network.start")
+"""Settings that name a place on this machine."""
+_FOLDERS = PATHS[:2]
+"""Those that name nothing else; the others may be words too."""
+_RESULTS = (".safetensors", ".pt", ".ckpt")
 
 
-# -- presets of the person's own ---------------------------------------------------------------------------------------
+class SettingsFiles:
+    """Settings as they come from requests, files and results, and as they are kept."""
+
+    def __init__(self, data: Path, folders: Folders) -> None:
+        """
+        Args:
+            data: Finetune's folder.
+            folders: which ones requests may name.
+        """
+        self._data = data
+        self._folders = folders
+
+    def from_values(self, values: Mapping[str, Any]) -> Settings:
+        """Settings from nested values, as in a settings file.
+
+        Raises:
+            InputError: unknown names, wrong types, folders that may not be named.
+        """
+        return self.allowed(codec.from_dict(values))
+
+    def allowed(self, settings: Settings) -> Settings:
+        """The same settings.
+
+        Raises:
+            InputError: they name folders that requests may not.
+        """
+        problems: list[Problem] = []
+        for path in PATHS:
+            text = str(value_at(settings, path))
+            if path in _FOLDERS or _names_a_place(text):
+                try:
+                    self._folders.check(text, path)
+                except InputError as error:
+                    problems += error.problems
+        if problems:
+            raise InputError(problems)
+        return settings
+
+    def from_file(self, path: str) -> tuple[Settings, list[str]]:
+        """Settings of an exported file, or of a result's metadata; and what could not be restored, in words.
+
+        Raises:
+            InputError: the file may not be named, or holds none.
+        """
+        self._folders.check(path, "path")
+        return self.from_local_file(Path(path), Settings())
+
+    def from_local_file(self, path: Path, now: Settings) -> tuple[Settings, list[str]]:
+        """As `from_file`, of a file that is known to be allowed; an exported file leaves what it does not name as it is ``now``."""
+        if path.suffix.lower() in _RESULTS:
+            restored = of_result(path, self._data)
+            return restored.settings, list(restored.missing)
+        return imported(path, now), []
+
+    def export(self, settings: Settings) -> Path:
+        """Write settings as a file to give away; returns it."""
+        path = self._data / "exported" / f"{safe_name(settings.name) or 'settings'}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        write_atomically(path, exported(settings).encode("utf-8"))
+        return path
+
+    def keep_last(self, settings: Settings) -> None:
+        """Remember what was trained last."""
+        keep_last(self._data, settings)
+
+    def last(self) -> Settings:
+        """What was trained last, without its name, which is taken; the defaults where nothing was."""
+        settings = last(self._data)
+        return dataclasses.replace(settings, name="") if settings else Settings()
+
+
+def _names_a_place(text: str) -> bool:
+    """Whether a text means a file or folder here, rather than words."""
+    try:
+        return text.startswith(("~", ".")) or "/" in text or "\\" in text or Path(text).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def preset_names(data: Path) -> list[str]:

@@ -1,14 +1,18 @@
-"""Storage: what lies in Finetune's own folder, how large it is, and how it is emptied."""
+"""What lies in Finetune's own folder, how large it is, and how it is emptied."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lib_finetune.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from lib_finetune.jobs.queue import Jobs
 
 PARTS = {
     "cache": "encoded pictures; the next run encodes them again",
@@ -20,6 +24,9 @@ PARTS = {
 }
 
 
+_NEEDED_BY_JOBS = ("cache", "classes", "datasets")
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of the folder: its name, what it holds, and its size in bytes."""
@@ -27,6 +34,35 @@ class Part:
     name: str
     holds: str
     size: int
+
+
+class Storage:
+    """The folder of one host's jobs."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._data = jobs.host.paths.data
+
+    def parts(self) -> list[dict[str, Any]]:
+        """Parts of the folder with their sizes in bytes."""
+        return [asdict(part) for part in parts(self._data)]
+
+    def empty(self, part: str) -> int:
+        """Empty a part; what jobs that have not ended need stays. Returns the bytes freed.
+
+        Raises:
+            InputError: no such part, or a job needs it now.
+        """
+        jobs = self._jobs.all()
+        busy = [job for job in jobs if not job.ended]
+        if part in _NEEDED_BY_JOBS and busy:
+            raise InputError([Problem("part", f"A job runs or waits, and may need the {part}. Empty it when all have ended.")])
+        freed = empty(self._data, part, {job.folder for job in busy})
+        if part == "runs":
+            for job in jobs:
+                if job not in busy:
+                    self._jobs.forget(job.folder.name)
+        return freed
 
 
 def parts(data: Path) -> list[Part]:

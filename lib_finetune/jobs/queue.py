@@ -113,6 +113,17 @@ class Jobs:
         with self._wake:
             return list(self._errands)
 
+    def find_errand(self, name: str) -> Errand:
+        """A background task of this session.
+
+        Raises:
+            InputError: there is none of this id.
+        """
+        for errand in self.errands():
+            if errand.id == name:
+                return errand
+        raise InputError([Problem("id", f"There is no errand {name!r}.")])
+
     def find(self, name: str) -> Job:
         """The job whose folder has this name.
 

@@ -21,7 +21,7 @@ def render(found: Mapping[str, Any], chosen: str) -> str:
     """A card for each method, the recommended one with a star, and the reason beneath.
 
     Args:
-        found: `desk.Desk.cards`.
+        found: `MethodAdvisor.cards`.
         chosen: the method that is set.
     """
     best = found["recommended"]

@@ -39,13 +39,13 @@ _RESTORE = """(told, ...now) => {
 class Tab:
     """Builds the tab and answers its buttons."""
 
-    def __init__(self, desk: Callable[[], Any], missing: Callable[[], list[str]]) -> None:
+    def __init__(self, services: Callable[[], Any], missing: Callable[[], list[str]]) -> None:
         """
         Args:
-            desk: gives the `desk.Desk`; called when it is needed, so that the tab appears whatever is missing.
+            services: gives the `Services`; called when it is needed, so that the tab appears whatever is missing.
             missing: sentences on libraries that are missing, with the command that adds them.
         """
-        self._desk = desk
+        self._services = services
         self._missing = missing
         self._paths: list[str] = []
         self._parts: dict[str, Any] = {}
@@ -258,7 +258,7 @@ class Tab:
     # -- what is asked for -----------------------------------------------------------------------------------------
 
     def _settings(self, values: tuple[Any, ...]) -> Any:
-        return self._desk().allowed(
+        return self._services().settings_files.allowed(
             form.settings_from(self._paths, values[len(form.TOP) :], dict(zip(form.TOP.values(), values, strict=False)))
         )
 
@@ -270,14 +270,14 @@ class Tab:
             problems = list(unread.problems)
             try:
                 top = dict(zip(form.TOP.values(), values, strict=False))
-                self._desk().jobs.check(form.settings_from([], [], top))
+                self._services().jobs.check(form.settings_from([], [], top))
             except InputError as error:
                 problems += error.problems
             raise InputError(list(dict.fromkeys(problems))) from unread
 
     def _train(self, page: dict[str, Any], *values: Any) -> str:
         def start() -> str:
-            job, edited = self._desk().train(self._read(values), page.get("editing", ""))
+            job, edited = self._services().trainings.train(self._read(values), page.get("editing", ""))
             page["editing"] = ""
             if edited:
                 return status.note(f"{job.settings.name} waits with its new settings.")
@@ -287,8 +287,8 @@ class Tab:
 
     def _begun(self, job: Any) -> str:
         """What becomes of a job that was just added."""
-        name, ahead = job.settings.name, self._desk().jobs.ahead_of(job)
-        if self._desk().jobs.held:
+        name, ahead = job.settings.name, self._services().jobs.ahead_of(job)
+        if self._services().jobs.held:
             return f"{name} waits: the queue is held. Press Start the queue, below."
         if ahead:
             return f"{name} waits in the queue; {ahead} before it."
@@ -296,28 +296,28 @@ class Tab:
 
     def _forecast(self, *values: Any) -> str:
         def start() -> str:
-            self._desk().forecast(self._read(values))
+            self._services().advisor.forecast(self._read(values))
             return status.note("Two steps are tried out; the forecast appears on the right.")
 
         return self._answer(start)
 
     def _word(self, *values: Any) -> str:
         def start() -> str:
-            self._desk().draw_word(self._settings(values))
+            self._services().comparison_grids.of_trigger_word(self._settings(values))
             return status.note("The loaded model draws the trigger word; the pictures appear under Sheets.")
 
         return self._answer(start)
 
     def _compare(self, *values: Any) -> str:
         def start() -> str:
-            jobs = self._desk().compare(self._read(values))
+            jobs = self._services().trainings.compare(self._read(values))
             return status.note(f"{len(jobs)} jobs are in the queue: {', '.join(job.settings.name for job in jobs)}.")
 
         return self._answer(start)
 
     def _sweep(self, path: str, given: str, *values: Any) -> str:
         def start() -> str:
-            jobs = self._desk().sweep(self._read(values), path, given.split(","))
+            jobs = self._services().trainings.sweep(self._read(values), path, given.split(","))
             return status.note(f"{len(jobs)} jobs are in the queue: {', '.join(job.settings.name for job in jobs)}.")
 
         return self._answer(start)
@@ -327,7 +327,7 @@ class Tab:
 
         def keep() -> str:
             dropped = [(getattr(file, "orig_name", None) or Path(file.name).name, Path(file.name).read_bytes()) for file in files or ()]
-            folder.append(str(self._desk().album.keep(dropped, into=now or "")))
+            folder.append(str(self._services().datasets.keep(dropped, into=now or "")))
             for file in files or ():  # gradio gives out its own copies to whoever asks
                 Path(file.name).unlink(missing_ok=True)
             return ""
@@ -336,7 +336,7 @@ class Tab:
         return (gr.update(value=folder[0]) if folder else gr.update()), gr.update(value=None), said
 
     def _continue(self, name: str) -> str:
-        return self._answer(lambda: status.note(f"{self._desk().go_on(name or '').settings.name} goes on."))
+        return self._answer(lambda: status.note(f"{self._services().trainings.resume(name or '').settings.name} goes on."))
 
     def _keep(self) -> str:
         return self._tell(lambda job: job.stop(keep=True))
@@ -353,7 +353,7 @@ class Tab:
 
     def _tell(self, action: Callable[[Any], None]) -> str:
         def run() -> str:
-            job = self._desk().jobs.current()
+            job = self._services().jobs.current()
             if job is not None and not job.ended:
                 action(job)
             return ""
@@ -369,15 +369,15 @@ class Tab:
             if name == "show":
                 page["job"], page["said"] = given.get("job"), ""
             elif name in ("again", "edit"):
-                job = self._desk().jobs.find(str(given.get("job")))
-                kept[:] = self._filled(self._desk().again(job, edit=name == "edit"))
+                job = self._services().jobs.find(str(given.get("job")))
+                kept[:] = self._filled(self._services().trainings.settings_for_form(job, edit=name == "edit"))
                 page["filled"], page["editing"] = True, job.folder.name if name == "edit" else ""
             elif name == "caption":
-                self._desk().album.caption(str(given.get("picture")), str(given.get("text")))
+                self._services().datasets.caption(str(given.get("picture")), str(given.get("text")))
             elif name == "default":
-                kept[:] = self._filled(self._desk().shelf.default(self._settings(values), str(given.get("path"))))
+                kept[:] = self._filled(self._services().presets.default(self._settings(values), str(given.get("path"))))
             else:
-                said = actions.act(self._desk(), name, given)
+                said = actions.act(self._services(), name, given)
                 if name != "verdict":
                     return status.note(said) if said else ""
                 page["said"] = said
@@ -433,17 +433,17 @@ class Tab:
 
     def _use_preset(self, name: str, *values: Any) -> tuple[Any, ...]:
         return self._into_form(
-            values, lambda: (self._desk().shelf.with_preset(name or "", self._settings(values)), f"Preset {name} is in the form.")
+            values, lambda: (self._services().presets.with_preset(name or "", self._settings(values)), f"Preset {name} is in the form.")
         )
 
     def _reset(self, *values: Any) -> tuple[Any, ...]:
         return self._into_form(
-            values, lambda: (self._desk().shelf.defaults(self._settings(values)), "All further settings are at their defaults.")
+            values, lambda: (self._services().presets.defaults(self._settings(values)), "All further settings are at their defaults.")
         )
 
     def _import(self, file: Any, *values: Any) -> tuple[Any, ...]:
         def read() -> tuple[Any, str]:
-            settings, missing = self._desk().shelf.from_file(Path(file.name), self._settings(values))
+            settings, missing = self._services().settings_files.from_local_file(Path(file.name), self._settings(values))
             return settings, "The settings are in the form." + "".join(f" {line}" for line in missing)
 
         return self._into_form(values, read)
@@ -451,18 +451,18 @@ class Tab:
     def _last(self) -> str:
         """What the form shows at first, and what it would show with the settings of the last training, as JSON."""
         try:
-            return json.dumps([self._filled(Settings()), self._filled(self._desk().shelf.last())])
+            return json.dumps([self._filled(Settings()), self._filled(self._services().settings_files.last())])
         except Exception:  # noqa: BLE001  an edge: shown or logged
             _log.debug("The last settings cannot be shown", exc_info=True)
             return ""
 
     def _save_preset(self, name: str, *values: Any) -> tuple[Any, str]:
-        said = self._answer(lambda: status.note(f"Saved as {self._desk().shelf.save(name, self._settings(values))}."))
+        said = self._answer(lambda: status.note(f"Saved as {self._services().presets.save(name, self._settings(values))}."))
         return self._preset_names(), said
 
     def _delete_preset(self, name: str) -> tuple[Any, str]:
         def run() -> str:
-            self._desk().shelf.delete(name or "")
+            self._services().presets.delete(name or "")
             return status.note(f"{name} is deleted.")
 
         said = self._answer(run)
@@ -470,7 +470,7 @@ class Tab:
 
     def _preset_names(self) -> Any:
         try:
-            return gr.update(choices=self._desk().shelf.names())
+            return gr.update(choices=self._services().presets.names())
         except Exception:  # noqa: BLE001  an edge: shown or logged
             _log.debug("Presets cannot be listed", exc_info=True)
             return gr.update()
@@ -479,7 +479,7 @@ class Tab:
         file: list[str] = []
 
         def run() -> str:
-            file.append(str(self._desk().shelf.export(self._settings(values))))
+            file.append(str(self._services().settings_files.export(self._settings(values))))
             return ""
 
         said = self._answer(run)
@@ -494,7 +494,7 @@ class Tab:
 
         def run() -> str:
             settings = self._settings(values)
-            view = self._desk().album.view(settings) if settings.data.images.strip() else None
+            view = self._services().datasets.view(settings) if settings.data.images.strip() else None
             shown[:] = gallery.found(view), gallery.render(view, page_key())
             return ""
 
@@ -513,7 +513,7 @@ class Tab:
                 return gr.update()
             try:
                 settings = self._settings(values)
-                return cards.render(self._desk().cards(settings, form.wish_of(wish)), settings.method)
+                return cards.render(self._services().advisor.cards(settings, form.wish_of(wish)), settings.method)
             except FinetuneError:  # said beside the pictures already
                 return gr.update()
             except Exception:  # noqa: BLE001  an edge: shown or logged
@@ -538,7 +538,7 @@ class Tab:
     def _queue_title(self, page: dict[str, Any]) -> Any:
         """How many wait, where the eye is, when that has changed."""
         try:
-            count = len(self._desk().jobs.queue())
+            count = len(self._services().jobs.queue())
         except Exception:  # noqa: BLE001  said in the panel already
             return gr.update()
         if page.get("waiting", 0) == count:
@@ -547,10 +547,10 @@ class Tab:
         return gr.update(label=f"Queue ({count})" if count else "Queue")
 
     def _now(self, page: dict[str, Any]) -> tuple[dict[str, str], dict[str, bool]]:
-        desk = self._desk()
-        overview = desk.overview()
+        services = self._services()
+        overview = services.trainings.overview()
         jobs = {job["id"]: job for job in overview["jobs"]}
-        current = desk.jobs.current()
+        current = services.jobs.current()
         now = jobs.get(current.folder.name) if current is not None else None
         # A job that ends is shown, whatever was looked at before.
         ended = now is not None and page.get("running") == now["id"] and now["state"] not in ("running", "waiting", "paused", "queued")
@@ -558,7 +558,7 @@ class Tab:
         if now is not None and (ended or "job" not in page):
             page["job"], page["said"] = now["id"], ""
         page["running"] = now["id"] if now and active else ""
-        memory = dataclasses.asdict(desk.host.memory()) if active else None
+        memory = dataclasses.asdict(services.host.memory()) if active else None
         errands = overview["errands"]
         forecast = next((errand for errand in reversed(errands) if errand["kind"] == "forecast"), None)
         captions = next((errand for errand in errands[-1:] if errand["kind"] == "captions"), None)
@@ -571,7 +571,7 @@ class Tab:
             "outcome": self._outcome(jobs.get(page.get("job", "")), page.get("said", "")),
             "queue": queue.queue(overview),
             "history": queue.history(overview),
-            "sheets": queue.sheets(desk.sheets(), errands, page_key()),
+            "sheets": queue.sheets(services.comparison_grids.names(), errands, page_key()),
         }
         state = now["state"] if now else ""
         going = active and now is not None and not now["stopping"]
@@ -583,21 +583,21 @@ class Tab:
         if job is None:
             return ""
         ended = job["state"] in ("done", "stopped", "interrupted", "failed")
-        return outcome.render({**job, "states": self._desk().kept_states(job["id"]) if ended else ()}, said)
+        return outcome.render({**job, "states": self._services().trainings.kept_states(job["id"]) if ended else ()}, said)
 
     def _measure(self) -> str:
-        return self._answer(lambda: queue.storage(self._desk().storage()))
+        return self._answer(lambda: queue.storage(self._services().storage.parts()))
 
     def _write_captions(self, kind: str, *values: Any) -> str:
         def run() -> str:
-            self._desk().write_captions(self._settings(values), kind)
+            self._services().datasets.write_captions(self._settings(values), kind)
             return status.note("Pictures without a caption get one, beside them; edit them below when it is done.")
 
         return self._answer(run)
 
     def _captioners(self) -> tuple[Any, Any]:
         try:
-            names = self._desk().captioners()
+            names = self._services().datasets.captioners()
         except Exception:  # noqa: BLE001  an edge: shown or logged
             _log.debug("Captioners cannot be listed", exc_info=True)
             names = []
@@ -605,7 +605,7 @@ class Tab:
 
     def _unfinished(self) -> tuple[Any, Any]:
         try:
-            names = self._desk().unfinished()
+            names = self._services().trainings.unfinished()
         except Exception:  # noqa: BLE001  an edge: shown or logged
             _log.debug("Unfinished runs cannot be listed", exc_info=True)
             names = []

@@ -17,17 +17,17 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("fastapi") is None, rea
 
 
 class Served:
-    """A desk on a fake host, and a client of its API."""
+    """A services on a fake host, and a client of its API."""
 
     def __init__(self, root, guard=None, folders=None):
         from fastapi.testclient import TestClient
 
-        from lib_finetune.api.routes import PREFIX, application
-        from lib_finetune.app.trainings import Desk
+        from lib_finetune.api.application import PREFIX, application
+        from lib_finetune.app.services import services_of
 
         self.bench = Bench(root)
-        self.desk = Desk(Jobs(self.bench.host()), folders)
-        self.client = TestClient(application(lambda: self.desk, guard or Guard()))
+        self.services = services_of(Jobs(self.bench.host()), folders)
+        self.client = TestClient(application(lambda: self.services, guard or Guard()))
         self.prefix = PREFIX
 
     def values(self, **changes):
@@ -90,7 +90,7 @@ def test_wrong_input_names_its_field_and_starts_nothing(served, changes, field):
 
 
 def test_a_second_submit_of_the_same_name_is_refused(served):
-    served.desk.jobs.hold()
+    served.services.jobs.hold()
     served.job()
     answer = served.ask("POST", "/jobs", json=served.values())
     assert answer.status_code == 422 and "running or waits" in answer.json()["detail"][0]["message"]
@@ -119,7 +119,7 @@ def test_the_queue_is_reordered_cloned_edited_and_cancelled(served):
 
 def test_pause_resume_and_stop(served):
     name = served.job(training__steps="4000")
-    while not served.desk.jobs.find(name).losses:
+    while not served.services.jobs.find(name).losses:
         time.sleep(0.02)
     served.ask("POST", f"/jobs/{name}/pause")
     until = time.monotonic() + 60
@@ -210,18 +210,18 @@ def test_pictures_of_one_name_are_both_kept_and_more_can_be_added(served):
     red, blue = (io.BytesIO() for _ in range(2))
     Image.new("RGB", (64, 64), "red").save(red, "PNG")
     Image.new("RGB", (64, 64), "blue").save(blue, "PNG")
-    place = served.desk.album.keep([("a/IMG.png", red.getvalue()), ("b/IMG.png", blue.getvalue())])
+    place = served.services.datasets.keep([("a/IMG.png", red.getvalue()), ("b/IMG.png", blue.getvalue())])
     assert {path.name for path in place.iterdir()} == {"IMG.png", "IMG-2.png"}
-    assert served.desk.album.keep([("IMG.txt", b"red")], into=str(place)) == place
-    assert served.desk.album.keep([("IMG.txt", b"red")], into=str(place.parent / "..")).parent == place.parent
+    assert served.services.datasets.keep([("IMG.txt", b"red")], into=str(place)) == place
+    assert served.services.datasets.keep([("IMG.txt", b"red")], into=str(place.parent / "..")).parent == place.parent
 
 
 def test_pictures_are_sent_and_trained_from(served):
     files = [("files", (path.name, path.read_bytes())) for path in sorted(served.bench.images.iterdir())]
     files.append(("files", ("../../evil.txt", b"a text")))
     folder = served.ask("POST", "/pictures", files=files).json()["folder"]
-    assert folder.startswith(str(served.desk.host.paths.data / "datasets"))
-    assert not (served.desk.host.paths.data / "evil.txt").exists()
+    assert folder.startswith(str(served.services.host.paths.data / "datasets"))
+    assert not (served.services.host.paths.data / "evil.txt").exists()
     assert served.ask("POST", "/check", json=served.values(data__images=folder)).status_code == 200
     answer = served.ask("POST", "/pictures", files=[("files", ("a.exe", b"MZ"))])
     assert answer.status_code == 422 and "a.exe" in answer.text
@@ -232,8 +232,8 @@ def test_captions_are_written_for_pictures_without_one(served, monkeypatch):
     body = {"settings": served.values(), "captioner": "BLIP"}
     refused = served.ask("POST", "/captions", json=body)
     assert refused.status_code == 422 and "inside the WebUI" in refused.text
-    monkeypatch.setattr(served.desk.host, "captioners", lambda: ("BLIP",))
-    monkeypatch.setattr(served.desk.host, "describe", lambda captioner, image: f"{captioner} sees {image.width} px")
+    monkeypatch.setattr(served.services.host, "captioners", lambda: ("BLIP",))
+    monkeypatch.setattr(served.services.host, "describe", lambda captioner, image: f"{captioner} sees {image.width} px")
     unread = {path.stem for path in served.bench.images.glob("*.png")}
     own = served.bench.images / f"{min(unread)}.txt"
     own.write_text("mine", encoding="utf-8")
@@ -273,7 +273,7 @@ def test_a_result_is_picked_and_the_others_deleted(served):
     from tests.fakes.runs import metadata
 
     assert metadata(found["file"])["ss_output_name"] == "cat" and metadata(found["file"])["ss_steps"] == "2"
-    assert [path.name for path in served.desk.host.paths.lora.glob("*.safetensors")] == ["cat.safetensors"]
+    assert [path.name for path in served.services.host.paths.lora.glob("*.safetensors")] == ["cat.safetensors"]
 
 
 def test_a_result_is_trained_further_under_a_free_name(served):
@@ -343,7 +343,7 @@ def test_words_are_not_taken_for_folders(tmp_path):
 
 
 def test_no_picture_outside_its_folder_is_given_out(served):
-    secret = served.desk.host.paths.data / "secret.png"
+    secret = served.services.host.paths.data / "secret.png"
     secret.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8)).save(secret)
     name = served.job()

@@ -207,30 +207,30 @@ def test_files_of_the_way_are_known_when_the_program_is_killed(bench, monkeypatc
 
 
 def test_a_run_that_goes_on_stays_in_its_group(bench):
-    from lib_finetune.app.trainings import Desk
+    from lib_finetune.app.services import services_of
 
-    desk = Desk(Jobs(bench.host()))
-    job = desk.jobs.submit(settings(bench.images, {"training.steps": "2000"}), group="g")
+    services = services_of(Jobs(bench.host()))
+    job = services.jobs.submit(settings(bench.images, {"training.steps": "2000"}), group="g")
     while not job.done:
         time.sleep(0.01)
     job.stop(keep=True)
-    settle(desk.jobs, job)
-    again = desk.go_on(job.folder.name)
+    settle(services.jobs, job)
+    again = services.trainings.resume(job.folder.name)
     assert again.record.group == "g"
     again.stop(keep=False)
-    settle(desk.jobs, again)
+    settle(services.jobs, again)
 
 
-def test_one_desk_for_all_that_ask_at_once(bench):
+def test_one_set_of_services_for_all_that_ask_at_once(bench):
     from concurrent.futures import ThreadPoolExecutor
 
     from lib_finetune.access import Folders
-    from lib_finetune.app import trainings
+    from lib_finetune.app.services import services
 
     def make():
         time.sleep(0.05)
         return bench.host()
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: trainings.desk("together", make, Folders), range(4)))
+        found = list(pool.map(lambda _: services("together", make, Folders), range(4)))
     assert all(one is found[0] for one in found)

@@ -12,14 +12,14 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reas
 
 @pytest.fixture
 def tab(tmp_path):
-    from lib_finetune.app.trainings import Desk
+    from lib_finetune.app.services import services_of
     from lib_finetune.jobs.queue import Jobs
     from lib_finetune.ui.tab import Tab
 
-    desk = Desk(Jobs(Bench(tmp_path).host()))
-    made = Tab(lambda: desk, list)
+    services = services_of(Jobs(Bench(tmp_path).host()))
+    made = Tab(lambda: services, list)
     made.build()
-    return made, desk
+    return made, services
 
 
 def test_every_setting_is_on_the_first_screen_or_under_more(tab):
@@ -42,15 +42,15 @@ def test_the_defaults_of_the_form_are_the_defaults_of_the_settings():
 
 
 def test_wrong_input_becomes_a_message_and_nothing_starts(tab):
-    made, desk = tab
+    made, services = tab
     answer = made._train({}, *_filled(images="/nowhere", name="a/b"))
-    assert "nowhere" in answer and "path parts" in answer and not desk.jobs.all()
+    assert "nowhere" in answer and "path parts" in answer and not services.jobs.all()
 
 
 def test_text_in_a_number_field_is_named(tab):
-    made, desk = tab
+    made, services = tab
     answer = made._train({}, *_filled(images="/nowhere", name="a/b", training_steps="many"))
-    assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not desk.jobs.all()
+    assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not services.jobs.all()
 
 
 def test_the_panel_is_there_when_a_library_is_missing():
@@ -95,8 +95,8 @@ def test_the_form_gives_back_the_settings_that_it_was_filled_with(tab):
 def test_what_was_trained_last_is_restored_without_its_name(tab):
     import json
 
-    made, desk = tab
-    desk.shelf.keep_last(settings(desk.host.paths.data, {"network.rank": "3"}))
+    made, services = tab
+    services.settings_files.keep_last(settings(services.host.paths.data, {"network.rank": "3"}))
     untouched, last = json.loads(made._last())
     assert untouched == made._filled(Settings())
     found = made._settings(tuple(last))
@@ -113,14 +113,14 @@ def test_a_page_shows_only_what_has_changed(tab):
 def test_actions_of_the_page_are_done_or_refused_in_words(tab):
     import json
 
-    made, desk = tab
+    made, services = tab
     values = _filled()
 
     def act(do, **given):
         return made._act(json.dumps({"do": do, "given": given}), {}, *values)
 
-    desk.jobs.hold()
-    job = desk.jobs.submit(settings(desk.host.paths.data.parent.parent / "pictures", {"name": "dog"}))
+    services.jobs.hold()
+    job = services.jobs.submit(settings(services.host.paths.data.parent.parent / "pictures", {"name": "dog"}))
     assert "dog-2 waits" in act("clone", job=job.folder.name)[0]
     assert act("cancel", job=job.folder.name)[0] == "" and job.state == "discarded"
     assert "no job" in act("cancel", job="nobody")[0] and "does not know" in act("fly")[0]
@@ -132,29 +132,29 @@ def test_actions_of_the_page_are_done_or_refused_in_words(tab):
 
 
 def test_train_says_what_becomes_of_the_job(tab, monkeypatch):
-    made, desk = tab
-    monkeypatch.setattr(desk.jobs, "_start", lambda: None)
-    desk.jobs.hold()
-    images = str(desk.host.paths.data.parent.parent / "pictures")
+    made, services = tab
+    monkeypatch.setattr(services.jobs, "_start", lambda: None)
+    services.jobs.hold()
+    images = str(services.host.paths.data.parent.parent / "pictures")
     said = made._train({}, *_filled(images=images, trigger="zxq", name="one", data_resolution="64", preview_enabled=False))
     assert "one waits: the queue is held" in said
-    desk.jobs.held = False
+    services.jobs.held = False
     said = made._train({}, *_filled(images=images, trigger="zxq", name="two", data_resolution="64", preview_enabled=False))
     assert "two waits in the queue; 1 before it" in said
-    desk.jobs.hold()
-    for job in desk.jobs.queue():
-        desk.jobs.cancel(job.folder.name)
+    services.jobs.hold()
+    for job in services.jobs.queue():
+        services.jobs.cancel(job.folder.name)
 
 
 def test_the_checkpoint_of_a_job_is_selected_in_words(tab, monkeypatch):
     import json
     from types import SimpleNamespace
 
-    made, desk = tab
+    made, services = tab
     monkeypatch.setattr(
-        desk.jobs, "find", lambda name: SimpleNamespace(folder=SimpleNamespace(name=name), settings=SimpleNamespace(name="dog"))
+        services.jobs, "find", lambda name: SimpleNamespace(folder=SimpleNamespace(name=name), settings=SimpleNamespace(name="dog"))
     )
-    monkeypatch.setattr(desk, "select", lambda name: object())
+    monkeypatch.setattr(services.results, "select", lambda name: object())
     said = made._act(json.dumps({"do": "select", "given": {"job": "x"}}), {}, *_filled())[0]
     assert "dog is loaded before the next training begins" in said
 
@@ -162,32 +162,32 @@ def test_the_checkpoint_of_a_job_is_selected_in_words(tab, monkeypatch):
 def test_other_settings_in_the_form_show_their_own_pictures(tab):
     import json
 
-    made, desk = tab
-    desk.jobs.hold()
-    job = desk.jobs.submit(settings(desk.host.paths.data.parent.parent / "pictures", {"name": "own"}))
+    made, services = tab
+    services.jobs.hold()
+    job = services.jobs.submit(settings(services.host.paths.data.parent.parent / "pictures", {"name": "own"}))
     page = {}
     assert made._look_if_filled(page, *_filled())[0] == {"__type__": "generic_update"}
     filled = made._act(json.dumps({"do": "edit", "given": {"job": job.folder.name}}), page, *_filled())[1:]
     assert "3 pictures" in made._look_if_filled(page, *filled)[0] and "filled" not in page
-    desk.jobs.cancel(job.folder.name)
+    services.jobs.cancel(job.folder.name)
 
 
 def test_a_job_that_is_edited_can_get_another_name(tab):
     import json
 
-    made, desk = tab
-    desk.jobs.hold()
-    images = desk.host.paths.data.parent.parent / "pictures"
-    first, second = (desk.jobs.submit(settings(images, {"name": name})) for name in ("first", "second"))
+    made, services = tab
+    services.jobs.hold()
+    images = services.host.paths.data.parent.parent / "pictures"
+    first, second = (services.jobs.submit(settings(images, {"name": name})) for name in ("first", "second"))
     page = {}
     filled = made._act(json.dumps({"do": "edit", "given": {"job": first.folder.name}}), page, *_filled())[1:]
     name = list(_names()).index("name")
     assert "running or waits already" in made._train(page, *filled[:name], "second", *filled[name + 1 :])
     said = made._train(page, *filled[:name], "renamed", *filled[name + 1 :])
     assert "renamed waits with its new settings" in said and page["editing"] == ""
-    assert [job.settings.name for job in desk.jobs.queue()] == ["renamed", "second"] and desk.jobs.queue()[0] is first
+    assert [job.settings.name for job in services.jobs.queue()] == ["renamed", "second"] and services.jobs.queue()[0] is first
     for job in (first, second):
-        desk.jobs.cancel(job.folder.name)
+        services.jobs.cancel(job.folder.name)
 
 
 def test_what_does_not_apply_is_hidden(tab):
@@ -200,8 +200,8 @@ def test_what_does_not_apply_is_hidden(tab):
 
 
 def test_the_pictures_and_cards_follow_the_form(tab):
-    made, desk = tab
-    images = str(desk.host.paths.data.parent.parent / "pictures")
+    made, services = tab
+    images = str(services.host.paths.data.parent.parent / "pictures")
     found, shown, asks = made._look({}, *_filled(images=images, kind="person"))
     assert "3 pictures" in found and shown.count("<figure") == 3 and asks["visible"]
     assert made._look({}, *_filled(images="/nowhere"))[0].startswith('<div class="finetune-problems"')

@@ -20,9 +20,9 @@ def imported() -> list:
 
 def jobs() -> list:
     """Status of every job of this session, oldest first."""
-    module = sys.modules.get("lib_finetune.app.trainings")
-    desk = module and module._DESKS.get("webui")
-    return [job.status() for job in desk.jobs.all() if not job.old] if desk else []
+    module = sys.modules.get("lib_finetune.app.services")
+    found = module and module._SERVICES.get("webui")
+    return [job.status() for job in found.jobs.all() if not job.old] if found else []
 
 
 def began() -> list:

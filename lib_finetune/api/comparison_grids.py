@@ -1,0 +1,71 @@
+"""Trainings that are compared, grids of pictures, and background tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Body, Response
+from fastapi.responses import FileResponse
+
+from lib_finetune.api.routing import SETTINGS_BODY, may_see_pictures, may_use, picture_file
+
+if TYPE_CHECKING:
+    from lib_finetune.access import Guard
+    from lib_finetune.app.services import Services
+
+
+def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard) -> None:
+    """Add the routes of this resource."""
+    may, may_see = [may_use(guard)], [may_see_pictures(guard)]
+
+    @router.post("/sweep", summary="A job for each value of one setting", dependencies=may, status_code=201)
+    def sweep(settings: dict[str, Any] = Body(...), path: str = Body(...), values: list[str] = Body(...)) -> list[dict[str, Any]]:
+        return [
+            services().trainings.view(job)
+            for job in services().trainings.sweep(services().settings_files.from_values(settings), path, values)
+        ]
+
+    @router.post(
+        "/compare", summary="The same pictures through the three methods", dependencies=may, openapi_extra=SETTINGS_BODY, status_code=201
+    )
+    def compare(settings: dict[str, Any] = Body(...)) -> list[dict[str, Any]]:
+        return [services().trainings.view(job) for job in services().trainings.compare(services().settings_files.from_values(settings))]
+
+    @router.post(
+        "/groups/{group}/sheet", summary="One sheet of the results of jobs that belong together", dependencies=may, status_code=201
+    )
+    def group_sheet(group: str, prompts: list[str] = Body([], embed=True)) -> dict[str, Any]:
+        return services().comparison_grids.of_group(group, prompts).status()
+
+    @router.get("/errands/{name}", summary="A sheet or probe that is being made", dependencies=may)
+    def errand(name: str) -> dict[str, Any]:
+        return services().jobs.find_errand(name).status()
+
+    @router.post("/errands/{name}/stop", summary="Give it up", dependencies=may)
+    def stop_errand(name: str) -> dict[str, Any]:
+        services().jobs.find_errand(name).stop()
+        return services().jobs.find_errand(name).status()
+
+    @router.post("/jobs/{name}/sheet", summary="The job's files at several weights, beside the base", dependencies=may, status_code=201)
+    def sheet(name: str, prompts: list[str] = Body([]), weights: list[float] = Body([0.6, 0.8, 1.0])) -> Any:
+        return services().comparison_grids.of_job(name, prompts, weights).status()
+
+    @router.post(
+        "/word",
+        summary="Draw what the loaded model takes the trigger word for",
+        dependencies=may,
+        openapi_extra=SETTINGS_BODY,
+        status_code=201,
+    )
+    def word(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
+        return services().comparison_grids.of_trigger_word(services().settings_files.from_values(settings)).status()
+
+    @router.get("/sheets", summary="Sheets that were made", dependencies=may)
+    def sheets() -> list[str]:
+        return services().comparison_grids.names()
+
+    @router.get("/sheets/{file}", summary="A sheet", dependencies=may_see, response_class=FileResponse)
+    def one_sheet(file: str) -> Response:
+        return picture_file(services().host.paths.data / "sheets", Path(file))

@@ -1,0 +1,46 @@
+"""Training images and their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Body, File, Query, Response, UploadFile
+
+from lib_finetune.api.routing import KEEP, SETTINGS_BODY, may_see_pictures, may_use
+
+if TYPE_CHECKING:
+    from lib_finetune.access import Guard
+    from lib_finetune.app.services import Services
+
+
+def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard) -> None:
+    """Add the routes of this resource."""
+    may, may_see = [may_use(guard)], [may_see_pictures(guard)]
+
+    @router.post("/pictures", summary="Send pictures and captions; answers the folder to train from", dependencies=may, status_code=201)
+    async def send(files: list[UploadFile] = File(...), folder: str = Query("")) -> dict[str, str]:
+        dropped = [(file.filename or "", await file.read()) for file in files]
+        return {"folder": str(services().datasets.keep(dropped, folder))}
+
+    @router.post("/dataset", summary="The pictures as the model will see them", dependencies=may, openapi_extra=SETTINGS_BODY)
+    def dataset(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
+        return services().datasets.view(services().settings_files.from_values(settings))
+
+    @router.put("/captions/{token}", summary="Write a picture's caption; an empty one takes it away", dependencies=may)
+    def caption(token: str, text: str = Body(..., embed=True)) -> dict[str, str | None]:
+        return {"file": services().datasets.caption(token, text)}
+
+    @router.get("/captioners", summary="What can write captions here", dependencies=may)
+    def captioners() -> list[str]:
+        return services().datasets.captioners()
+
+    @router.post("/captions", summary="Write a caption for each picture that has none", dependencies=may, status_code=201)
+    def write_captions(settings: dict[str, Any] = Body(...), captioner: str = Body(...)) -> dict[str, Any]:
+        return services().datasets.write_captions(services().settings_files.from_values(settings), captioner).status()
+
+    @router.get(
+        "/thumbnails/{token}", summary="A picture of the dataset, small, its crop framed", dependencies=may_see, response_class=Response
+    )
+    def thumbnail(token: str) -> Response:
+        return Response(services().datasets.thumbnail(token), media_type="image/jpeg", headers=KEEP)

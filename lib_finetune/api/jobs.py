@@ -1,0 +1,85 @@
+"""Jobs: queued, watched, controlled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Body
+
+from lib_finetune.api.routing import SETTINGS_BODY, chosen, may_use
+from lib_finetune.config.codec import to_dict
+
+if TYPE_CHECKING:
+    from lib_finetune.access import Guard
+    from lib_finetune.app.services import Services
+
+
+def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard) -> None:
+    """Add the routes of this resource."""
+    may = [may_use(guard)]
+
+    @router.get("/jobs", summary="All jobs, the queue, errands", dependencies=may)
+    def jobs() -> dict[str, Any]:
+        return services().trainings.overview()
+
+    @router.post("/jobs", summary="Queue a training", dependencies=may, openapi_extra=SETTINGS_BODY, status_code=201)
+    def submit(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
+        return services().trainings.view(services().jobs.submit(services().settings_files.from_values(settings)))
+
+    @router.get("/jobs/{name}", summary="A job", dependencies=may)
+    def job(name: str) -> dict[str, Any]:
+        return {**services().trainings.view(services().jobs.find(name)), "states": services().trainings.kept_states(name)}
+
+    @router.get("/jobs/{name}/events", summary="What was said and measured since", dependencies=may)
+    def events(name: str, line: int = 0, step: int = 0) -> dict[str, Any]:
+        return services().jobs.find(name).since(line, step)
+
+    @router.get("/jobs/{name}/settings", summary="A job's settings", dependencies=may)
+    def settings_of_job(name: str) -> dict[str, Any]:
+        return to_dict(services().jobs.find(name).settings)
+
+    @router.put("/jobs/{name}/settings", summary="Other settings for a job that waits", dependencies=may, openapi_extra=SETTINGS_BODY)
+    def edit(name: str, settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
+        services().jobs.edit(name, services().settings_files.from_values(settings))
+        return services().trainings.view(services().jobs.find(name))
+
+    @router.delete(
+        "/jobs/{name}", summary="Take a waiting job out of the queue, or delete what is left of one that has ended", dependencies=may
+    )
+    def remove(name: str) -> dict[str, bool]:
+        found = services().jobs.find(name)
+        (services().jobs.forget if found.ended else services().jobs.cancel)(name)
+        return {"ok": True}
+
+    @router.post("/jobs/{name}/stop", summary="End after this step; keep: write the file of what was trained", dependencies=may)
+    def stop(name: str, keep: bool = Body(True, embed=True)) -> dict[str, Any]:
+        found = services().jobs.find(name)
+        found.stop(keep=keep)
+        return services().trainings.view(found)
+
+    @router.post("/jobs/{name}/move", summary="Before another waiting job, or last", dependencies=may)
+    def move(name: str, before: str | None = Body(None, embed=True)) -> dict[str, Any]:
+        services().jobs.move(name, before)
+        return services().trainings.overview()
+
+    @router.post("/jobs/{name}/clone", summary="A new job like this one, with changes by dotted path", dependencies=may, status_code=201)
+    def clone(name: str, changes: dict[str, str] = Body(..., embed=True)) -> dict[str, Any]:
+        return services().trainings.view(services().trainings.clone(name, changes))
+
+    @router.post(
+        "/jobs/{name}/{action}",
+        summary="pause, resume, preview (now), save (now), load (its checkpoint, when it waits for it)",
+        dependencies=may,
+    )
+    def act(name: str, action: str) -> dict[str, Any]:
+        found = services().jobs.find(name)
+        known = {
+            "pause": found.pause,
+            "resume": found.resume,
+            "preview": found.preview_now,
+            "save": found.save_now,
+            "load": found.load_checkpoint,
+        }
+        chosen(known, action)()
+        return services().trainings.view(found)
