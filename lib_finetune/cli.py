@@ -145,40 +145,32 @@ def refuse_wrong_input(settings: Settings, checkpoint: Path) -> None:
     """Check what can be checked before a checkpoint is read.
 
     Raises:
-        InputError: every problem with settings, pictures and the checkpoint's path at once.
+        InputError: every problem with settings, images and the checkpoint's path at once.
     """
-    from lib_finetune.assembly import dataset
-    from lib_finetune.config.validation import validate
-    from lib_finetune.preflight.conflicts import method_problems
+    from lib_finetune.preflight.problems import problems
 
-    problems: list[Problem] = []
-    for check in (lambda: validate(settings), lambda: dataset.find(settings) if settings.data.images.strip() else None):
-        try:
-            check()
-        except InputError as error:
-            problems += error.problems
-    problems += method_problems(settings)
+    obstacles = problems(settings)
     if not checkpoint.is_file():
-        problems.append(Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file."))
-    if problems:
-        raise InputError(problems)
+        obstacles.append(Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file."))
+    if obstacles:
+        raise InputError(obstacles)
 
 
 def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
-    """Train on a host with a progress bar; returns the `run.Result`.
+    """Train on a host with a progress bar; returns the `runner.Result`.
 
     Args:
         resume: go on from the state that a run of the same name left behind.
     """
     from lib_finetune.jobs.queue import new_folder, unfinished
     from lib_finetune.ports.null import Nobody
-    from lib_finetune.runs.runner import Run
+    from lib_finetune.runs.runner import Runner
 
     left = unfinished(host, settings.name) if resume else []
     if resume and not left:
         raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {host.paths.data / 'runs'}.")])
     folder = left[0] if left else new_folder(host, settings.name)
-    return Run(settings, host, folder, Console(), Nobody()).execute()
+    return Runner(settings, host, folder, Console(), Nobody()).execute()
 
 
 def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:

@@ -6,7 +6,8 @@ children of `FinetuneError` are failures of a run (exit code 1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -101,3 +102,27 @@ class NothingLearnedError(FinetuneError):
             "behind the part of the captions that is read (raise data.max_tokens or shorten them), or the learned layers are cut off: "
             "try optimizer.name adamw and training.gradient_checkpointing off."
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device, or the machine, had no room left."""
+    words = ("not enough memory", "out of memory", "can't allocate memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(word in str(error) for word in words)
+
+
+@contextmanager
+def out_of_memory_in_words() -> Iterator[None]:
+    """Out of memory becomes an error that says what to change; the traceback, which holds tensors, is let go of."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = str(error).split("\n")[0]
+    else:
+        return
+    raise OutOfMemoryError(
+        f"The device ran out of memory ({message}). What was trained is kept and the run can go on. Switch on "
+        "training.gradient_checkpointing, lower data.resolution or training.batch, or close other programs that use the card."
+    )

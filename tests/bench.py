@@ -31,7 +31,7 @@ from lib_finetune.host.headless import HeadlessHost
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import StepReport
-from lib_finetune.runs.runner import Run
+from lib_finetune.runs.runner import Runner
 from tests.fakes.pictures import draw
 
 GFLOP_256 = {"lora": 361.0, "dreambooth": 537.0}  # a step of SD1.5 at 256 px, one picture: measuring.md
@@ -186,7 +186,7 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
         for _ in range(options.rounds):  # the second run finds latents cached and libraries imported
             clocks.append(Clock())
             clocks[-1].mark("start")
-            Run(settings, host, root / "run", clocks[-1], clocks[-1]).execute()
+            Runner(settings, host, root / "run", clocks[-1], clocks[-1]).execute()
             gc.collect()  # a whole model may have been trained, and the loop needs the room
             bare += bare_loop(host, settings, options.steps // 2 + 1)
         ours = statistics.median(seconds for clock in clocks for seconds in clock.per_step())

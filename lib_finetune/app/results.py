@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.app import feedback
-from lib_finetune.assembly.artifact_kinds import product_of, products_of
+from lib_finetune.assembly.artifact_kinds import artifact_kind_of, artifact_kinds_of
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.export import lora_file
 from lib_finetune.files import open_in_file_manager, write_atomically
@@ -99,7 +99,7 @@ def call(job: Job) -> str:
         return ""
     if job.settings.method == "textual_inversion":
         return job.file.stem
-    words = product_of(job.settings).call(job.file.stem, job.settings)
+    words = artifact_kind_of(job.settings).call(job.file.stem, job.settings)
     trigger = " ".join(word for word in (job.settings.data.trigger, job.settings.data.class_word) if word)
     return words if job.settings.method == "pivotal_tuning" else f"{words} {trigger}".strip()
 
@@ -145,7 +145,7 @@ def _targets(job: Job, host: Host) -> dict[str, Path]:
     Raises:
         InputError: a file of that name is there.
     """
-    found = {product.kind: product.target(host.paths, job.settings, job.settings.name) for product in products_of(job.settings)}
+    found = {product.kind: product.target(host.paths, job.settings, job.settings.name) for product in artifact_kinds_of(job.settings)}
     for path in found.values():
         lora_file.refuse_taken(path, overwrite=job.settings.saving.overwrite)
     return found

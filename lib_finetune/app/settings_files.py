@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_finetune.assembly.artifact_kinds import product_of
+from lib_finetune.assembly.artifact_kinds import artifact_kind_of
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
@@ -19,7 +19,7 @@ from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
 from lib_finetune.files import at_home, safe_name, write_atomically
 from lib_finetune.model import checkpoint_reader
-from lib_finetune.runs.runner import SETTINGS, settings_of
+from lib_finetune.runs.folder import SETTINGS, RunFolder
 
 if TYPE_CHECKING:
     from lib_finetune.access import Folders
@@ -293,7 +293,7 @@ def _drop_unknown(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 def _of_run(file: Path, data: Path) -> Restored:
     """The settings of the newest run that made a file of this name."""
-    found = next((given for given in _runs(data) if f"{given.name}{product_of(given).suffix(given)}" == file.name), None)
+    found = next((given for given in _runs(data) if f"{given.name}{artifact_kind_of(given).suffix(given)}" == file.name), None)
     if found is None:
         said = (
             f"{file.name} cannot tell its settings, and no run of this name is left in {data / 'runs'}. Only .safetensors files tell them."
@@ -307,7 +307,7 @@ def _runs(data: Path) -> Iterator[Settings]:
     """Settings of the runs whose folders are left, the newest first."""
     runs = data / "runs"
     for run in sorted(runs.iterdir(), reverse=True) if runs.is_dir() else ():
-        given = settings_of(run) if (run / SETTINGS).is_file() else None
+        given = RunFolder(run).settings() if (run / SETTINGS).is_file() else None
         if given is not None:
             yield given
 

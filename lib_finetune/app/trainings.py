@@ -18,7 +18,7 @@ from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.queue import Jobs, new_folder, unfinished
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.continuation import further
-from lib_finetune.runs.runner import settings_of
+from lib_finetune.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from lib_finetune.app.settings_files import SettingsFiles
@@ -49,7 +49,7 @@ class Trainings:
         Raises:
             InputError: there is no such job.
         """
-        return list(saved_states.kept(self._jobs.find(name).folder))
+        return list(saved_states.kept_states(RunFolder(self._jobs.find(name).folder)))
 
     def overview(self) -> dict[str, Any]:
         """All jobs, those that wait in their order, errands, and whether the queue is held."""
@@ -152,7 +152,7 @@ class Trainings:
         if name not in self.unfinished():
             raise InputError([Problem("id", f"There is no unfinished run {name!r}." if name else "Choose an unfinished run first.")])
         folder = self._jobs.host.paths.data / "runs" / name
-        settings = settings_of(folder)
+        settings = RunFolder(folder).settings()
         assert settings is not None  # unfinished() lists those whose settings can be read
         before = records.read(folder)
         return self._jobs.submit(settings, folder, before.group if before else "")
@@ -166,7 +166,7 @@ class Trainings:
         job = self._jobs.find(name)
         new = self._jobs.free_name(job.settings.name, job.settings.method)
         folder = new_folder(self._jobs.host, new)
-        if step is None and job.record.picked in saved_states.kept(job.folder):
+        if step is None and job.record.picked in saved_states.kept_states(RunFolder(job.folder)):
             step = job.record.picked
         settings, folder = further(self._jobs.host, job.settings, job.folder, step, steps, new, folder)
         return self._jobs.submit(settings, folder)
@@ -182,4 +182,4 @@ def _check_named(settings: Settings) -> None:
 
 
 def _has_state(job: Job) -> bool:
-    return (job.folder / saved_states.STATE).is_file()
+    return RunFolder(job.folder).resumes()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Product:
+class ArtifactKind:
     """
     Attributes:
         kind: as `ports.Host.artifact_saved` names it.
@@ -61,38 +61,43 @@ def _lora_with_word(stem: str, settings: Settings) -> str:
     return f"{word} <lora:{stem}:{settings.preview.weight:g}>"
 
 
-PRODUCTS = {
-    "lora": Product(
+ARTIFACT_KINDS = {
+    "lora": ArtifactKind(
         "lora",
         lambda paths: paths.lora,
         lambda _: ".safetensors",
         lambda path, tensors, recipe, settings, _: lora_file.write(path, tensors, lora_metadata(recipe), settings.saving.precision),
         lambda stem, settings: f"<lora:{stem}:{settings.preview.weight:g}>",
     ),
-    "dreambooth": Product(
+    "dreambooth": ArtifactKind(
         "checkpoint",
         lambda paths: paths.checkpoints,
         lambda settings: f".{settings.tuning.format}",
         _write_checkpoint,
         lambda stem, _: f"choose {stem} at the top left",
     ),
-    "textual_inversion": Product(
+    "textual_inversion": ArtifactKind(
         "embedding",
         lambda paths: paths.embeddings,
         lambda settings: f".{settings.embedding.format}",
         lambda path, tensors, recipe, _, __: embedding_file.write(path, tensors, recipe),
         lambda stem, _: f"write {stem} in a prompt",
     ),
-    "pivotal_tuning": Product("lora", lambda paths: paths.lora, lambda _: ".safetensors", _patches_and_word, _lora_with_word),
+    "pivotal_tuning": ArtifactKind("lora", lambda paths: paths.lora, lambda _: ".safetensors", _patches_and_word, _lora_with_word),
 }
 
 
-def product_of(settings: Settings) -> Product:
+def artifact_kind_of(settings: Settings) -> ArtifactKind:
     """The product of the settings' method."""
-    return PRODUCTS[settings.method]
+    return ARTIFACT_KINDS[settings.method]
 
 
-def products_of(settings: Settings) -> tuple[Product, ...]:
+def artifact_kinds_of(settings: Settings) -> tuple[ArtifactKind, ...]:
     """All that the settings' method makes, its own product first; they are of different kinds."""
     apart = settings.method == "pivotal_tuning" and not bundles_word(settings)
-    return (product_of(settings), *([PRODUCTS["textual_inversion"]] if apart else []))
+    return (artifact_kind_of(settings), *([ARTIFACT_KINDS["textual_inversion"]] if apart else []))
+
+
+def targets(settings: Settings, paths: Paths, name: str) -> dict[str, Path]:
+    """Kind → where the files of a result of this name go, the main one first."""
+    return {kind.kind: kind.target(paths, settings, name) for kind in artifact_kinds_of(settings)}

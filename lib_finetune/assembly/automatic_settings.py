@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings, caption_template, class_template, patches, teaches_word
 from lib_finetune.data.captions import template_caption
 from lib_finetune.training.functional import rates
 from lib_finetune.training.optim import OPTIMIZERS, automatic_rates, rate_warnings
+
+if TYPE_CHECKING:
+    from lib_finetune.text.prompts import TextEncoder
 
 VIEWS_PER_PICTURE = {"lora": 100, "dreambooth": 100, "textual_inversion": 250, "pivotal_tuning": 100}
 STEPS_LOW_HIGH = {"lora": (500, 3000), "dreambooth": (400, 2400), "textual_inversion": (1000, 4000), "pivotal_tuning": (500, 3000)}
@@ -134,6 +140,17 @@ def arithmetic(settings: Settings, views: int) -> str:
     per_step = settings.training.batch * settings.training.accumulation
     steps = settings.training.steps or 0
     return f"{steps} steps of {per_step} picture{'s' * (per_step > 1)}: each of the {views} is seen about {steps * per_step / views:.0f} times."
+
+
+def long_captions(settings: Settings, captions: Iterable[str], text: TextEncoder) -> list[str]:
+    """A line for each caption that is longer than what is read of it."""
+    limit = settings.data.max_tokens
+    counts = {caption: len(text.tokens(caption)) for caption in sorted(set(captions))}
+    return [
+        f"A caption has {count} tokens; {limit} are read and the rest is cut off: {caption[:60]}…"
+        for caption, count in counts.items()
+        if count > limit
+    ]
 
 
 def group_rates(settings: Settings) -> dict[str, float]:

@@ -85,8 +85,8 @@ def notes(settings: Settings) -> list[str]:
     return [f"The patches begin with those of {path.name}.{left}"]
 
 
-def spared(settings: Settings) -> Settings:
-    """For a run that goes on from a state: without a file of patches that is gone, for the state holds what came of it."""
+def without_missing_start_file(settings: Settings) -> Settings:
+    """For a run that resumes: a start file that is gone is not needed, because the state holds what came of it."""
     path = file_of(settings)
     gone = path is not None and settings.method == "lora" and not path.is_file()
     return replaced(settings, start.FIELD, "") if gone else settings

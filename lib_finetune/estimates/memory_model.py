@@ -23,8 +23,6 @@ _LAYER = 0.36
 _ROUNDING = int(0.12 * GIB)
 """Bytes that bf16 weights take besides: the largest layer in float32 with random bits of its size, by ``tests/memory.py``."""
 _SPARE = 0.95
-PICTURE = int(1.2 * GIB)
-"""Bytes beside the model that a txt2img of 512 px takes on a card, the autoencoder's last layers at most."""
 CONTEXT = GIB // 2
 """Bytes that a CUDA context takes beside the allocator."""
 _PIXELS = 512 * 512

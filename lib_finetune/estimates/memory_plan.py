@@ -13,6 +13,7 @@ from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import Settings, keeps_states
 from lib_finetune.estimates import memory_model
 from lib_finetune.model import layout
+from lib_finetune.ports.pictures import PICTURE_BYTES
 from lib_finetune.text.learned import ids_of
 from lib_finetune.training import precision
 
@@ -52,10 +53,10 @@ LEVERS = (
     "training.precision",
     "tuning.host_weights",
 )
-"""What `sparing` and `formed` choose."""
+"""What `choose_checkpointing` and `choose_memory_plan` choose."""
 
 
-def sparing(settings: Settings, device: torch.device, free: int) -> tuple[Settings, list[str]]:
+def choose_checkpointing(settings: Settings, device: torch.device, free: int) -> tuple[Settings, list[str]]:
     """The settings with gradient checkpointing switched on where the memory is too short without it, and what is to be said about it.
 
     Args:
@@ -80,7 +81,7 @@ def _sixteen_bit(settings: Settings, device: torch.device) -> bool:
     return device.type == "cuda" and settings.training.precision != "fp32"
 
 
-def formed(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> tuple[Settings, str]:
+def choose_memory_plan(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> tuple[Settings, str]:
     """DreamBooth's settings with the form of its weights chosen by the free memory, and a sentence on it.
 
     Args:
@@ -142,7 +143,7 @@ def least(settings: Settings, device: torch.device, counts: Mapping[str, int]) -
 
 
 def beside_host(settings: Settings, weights: Weights, device: torch.device) -> int:
-    """Bytes of a step of DreamBooth beside the host's model, its form chosen (`formed`); what the host's model gives up is taken off."""
+    """Bytes of a step of DreamBooth beside the host's model, its form chosen (`choose_memory_plan`); what the host's model gives up is taken off."""
     form = _form(settings)
     room = _room(settings, weights, device, 0, 0)
     return form.need(_work(settings, weights.counts, device)) + room.guests - (room.away if form.exchanged else 0)
@@ -161,7 +162,7 @@ def _room(settings: Settings, weights: Weights, device: torch.device, free: int,
     needed = needed_parts(settings)
     guests = sum(weights.elsewhere[part] for part in needed)
     away = sum(size for part, size in weights.here.items() if part not in needed)
-    picture = memory_model.PICTURE + weights.elsewhere["unet"] if device.type == "cuda" else 0
+    picture = PICTURE_BYTES + weights.elsewhere["unet"] if device.type == "cuda" else 0
     return memory_model.Room(free, ram, guests, away, picture)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lib_finetune.assembly import automatic_settings, builder
-from lib_finetune.assembly.artifact_kinds import products_of
+from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import METHODS, Settings, bundles_word, patches, teaches_word
@@ -248,14 +248,14 @@ def fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
     """Whether a run would fit in memory, in the form that it would choose."""
     if settings.method == "dreambooth":
         return _whole_fit(settings, facts, machine)
-    chosen, notes = memory_plan.sparing(settings, machine.device, machine.free)
+    chosen, notes = memory_plan.choose_checkpointing(settings, machine.device, machine.free)
     need = memory_plan.passing(chosen, machine.device) + _trained_bytes(chosen, facts)
     return Fit(not machine.free or need <= machine.free, need, chosen, " ".join(notes))
 
 
 def _whole_fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
     try:
-        chosen, said = memory_plan.formed(settings, facts.weights, machine.device, machine.free, machine.ram)
+        chosen, said = memory_plan.choose_memory_plan(settings, facts.weights, machine.device, machine.free, machine.ram)
     except InputError:
         least = memory_plan.least(settings, machine.device, facts.counts)
         return Fit(False, memory_plan.beside_host(least, facts.weights, machine.device), least)
@@ -371,7 +371,7 @@ def disk(settings: Settings, facts: ModelFacts, paths: Paths) -> tuple[int, int]
         settings: resolved, in their form.
     """
     needed = sum(disk_wants(settings, file_bytes(settings, facts), facts.counts, views=0))
-    return needed, free_disk(products_of(settings)[0].folder(paths))
+    return needed, free_disk(artifact_kinds_of(settings)[0].folder(paths))
 
 
 def disk_wants(settings: Settings, file: int, counts: Mapping[str, int], views: int) -> tuple[int, int, int]:

@@ -6,18 +6,16 @@ import dataclasses
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
 from lib_finetune.config.fields import replaced
-from lib_finetune.errors import InputError, OutOfMemoryError, SaveError
+from lib_finetune.errors import InputError, OutOfMemoryError, SaveError, is_out_of_memory
 from lib_finetune.estimates import method_costs, speed_history
-from lib_finetune.ports.null import Nobody
-from lib_finetune.runs.runner import Run, is_out_of_memory
+from lib_finetune.preflight.problems import checked_dataset
 
 if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings
@@ -79,13 +77,13 @@ def probe(
         None when it was stopped.
 
     Raises:
-        InputError: something runs, or what `Run.check` finds.
+        InputError: something runs, or what `preflight.problems` finds.
         CheckpointChangedError: another checkpoint was loaded meanwhile.
         FinetuneError: as a run.
     """
     if reason := busy():
         raise InputError(reason)
-    found = _checked(settings, host)
+    found = checked_dataset(settings, host)
     facts, machine = method_costs.model_facts(host), method_costs.machine_of(host)
     fit = method_costs.fit(settings, facts, machine)
     tools = host.text_tools()
@@ -100,26 +98,6 @@ def probe(
     if tried.seconds is not None:
         _remember(speed_history.work_of(chosen, machine.name, facts.counts["unet"]), tried.seconds / chosen.training.accumulation, host)
     return _forecast(settings, chosen, fit, tried, size, facts, machine)
-
-
-def _checked(settings: Settings, host: Host) -> dataset.Dataset:
-    """What `Run.check` finds, in a folder that is gone afterwards; folders that it made for results go, too."""
-    with tempfile.TemporaryDirectory(prefix="finetune-") as folder, _no_new_folders(host):
-        return Run(settings, host, Path(folder) / "run", Nobody(), Nobody()).check()
-
-
-@contextmanager
-def _no_new_folders(host: Host) -> Iterator[None]:
-    """Folders for results that a check makes are taken away again."""
-    paths = host.paths
-    missing = {place for folder in (paths.lora, paths.checkpoints, paths.embeddings) for place in (folder, *folder.parents)}
-    missing = {place for place in missing if not place.exists()}
-    try:
-        yield
-    finally:
-        for place in sorted(missing, key=lambda place: -len(place.parts)):
-            with suppress(OSError):  # something else has been put there
-                place.rmdir()
 
 
 @dataclass(frozen=True)

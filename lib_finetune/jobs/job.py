@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib_finetune.assembly.artifact_kinds import products_of
+from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.config.settings import Settings
-from lib_finetune.jobs.record import FILE, Record
+from lib_finetune.jobs.record import Record
 from lib_finetune.ports.events import PreviewRow, StepReport
 from lib_finetune.runs import previews
-from lib_finetune.runs.runner import PAUSED, STATE
+from lib_finetune.runs.control import PAUSED
+from lib_finetune.runs.folder import RunFolder
 
 _log = logging.getLogger(__name__)
 _LINES_KEPT = 500
@@ -34,7 +35,7 @@ ENDED = (DONE, STOPPED, DISCARDED, FAILED, INTERRUPTED)
 
 @dataclass
 class Job:
-    """A run that was asked for. Implements `ports.ProgressSink` and `run.Control`; every method may be called from any thread."""
+    """A run that was asked for. Implements `ports.ProgressSink` and `Control`; every method may be called from any thread."""
 
     settings: Settings
     folder: Path
@@ -98,31 +99,31 @@ class Job:
             self._save = True
 
     def stop_asked(self) -> bool:
-        """See `run.Control`."""
+        """See `Control`."""
         return self._stop
 
     def discard_asked(self) -> bool:
-        """See `run.Control`."""
+        """See `Control`."""
         return self._discard
 
     def load_asked(self) -> bool:
-        """See `run.Control`."""
+        """See `Control`."""
         with self._lock:
             asked, self._load = self._load, False
             return asked
 
     def pause_asked(self) -> bool:
-        """See `run.Control`."""
+        """See `Control`."""
         return self._pause
 
     def preview_asked(self) -> bool:
-        """See `run.Control`."""
+        """See `Control`."""
         with self._lock:
             asked, self._preview = self._preview, False
             return asked
 
     def save_asked(self) -> bool:
-        """See `run.Control`."""
+        """See `Control`."""
         with self._lock:
             asked, self._save = self._save, False
             return asked
@@ -147,7 +148,7 @@ class Job:
             self._scalars = dict(report.scalars)
             fresh = len(report.losses) / max(report.seconds, 1e-9)
             self.steps_per_s = fresh if not self.steps_per_s else 0.8 * self.steps_per_s + 0.2 * fresh
-        self._append("losses.csv", [[first + place, f"{loss:.6g}"] for place, loss in enumerate(report.losses)])
+        self._append(RunFolder(self.folder).losses, [[first + place, f"{loss:.6g}"] for place, loss in enumerate(report.losses)])
 
     def say(self, message: str) -> None:
         """See `ports.ProgressSink`."""
@@ -155,7 +156,7 @@ class Job:
         with self._lock:
             self.lines.append(f"{stamp} {message}")
             self._said += 1
-        self._append("log.csv", [[stamp, message]])
+        self._append(RunFolder(self.folder).log, [[stamp, message]])
 
     def figure(self, name: str, step: int, value: float) -> None:
         """See `ports.ProgressSink`."""
@@ -170,27 +171,27 @@ class Job:
     def points(self, points: Sequence[tuple[int, Sequence[Path]]]) -> None:
         """See `ports.ProgressSink`."""
         with self._lock:
-            kinds = [product.kind for product in products_of(self.settings)]
+            kinds = [product.kind for product in artifact_kinds_of(self.settings)]
             self.by_step = {step: dict(zip(kinds, files, strict=True)) for step, files in points}
             self.record.points = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in self.by_step.items()}
-        if (self.folder / FILE).is_file():  # so that they are known when this program is killed
+        if RunFolder(self.folder).record.is_file():  # so that they are known when this program is killed
             self.record.save(self.folder)
 
     def recall(self) -> None:
         """Find the previews and figures of an earlier session in the folder."""
-        rows, curves = previews.stored(self.folder)
+        rows, curves = previews.stored(RunFolder(self.folder))
         for row in rows.values():
             self.previewed(row)
         for name, curve in curves.items():
             for step, value in curve:
                 self.figure(name, step, value)
 
-    def _append(self, name: str, rows: list[list[Any]]) -> None:
+    def _append(self, path: Path, rows: list[list[Any]]) -> None:
         try:
-            with (self.folder / name).open("a", newline="", encoding="utf-8") as file:
+            with path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows(rows)
         except OSError as error:  # a full disk must not end a training that needs none
-            _log.warning("%s cannot be written: %s", self.folder / name, error)
+            _log.warning("%s cannot be written: %s", path, error)
 
     # -- what is shown ---------------------------------------------------------------------------------------------
 
@@ -268,7 +269,7 @@ def revived(settings: Settings, folder: Path, record: Record) -> Job:
     job = Job(settings, folder, record=record, old=True)
     job.state, job.message = job.record.state, job.record.message
     if job.state not in (QUEUED, *ENDED):
-        left = (job.folder / STATE).is_file()
+        left = RunFolder(job.folder).resumes()
         job.message = "The WebUI was ended while this ran. " + (
             "It can go on from its last saved state." if left else "It had saved no state yet."
         )
@@ -276,8 +277,8 @@ def revived(settings: Settings, folder: Path, record: Record) -> Job:
     paths = [Path(path) for path in job.record.files.values()]
     job.file = paths[0] if paths else None
     job.by_step = {int(step): {kind: Path(path) for kind, path in files.items()} for step, files in job.record.points.items()}
-    job.losses = [(int(step), float(loss)) for step, loss in _rows(job.folder / "losses.csv") if step.isdigit() and _is_number(loss)]
-    job.lines.extend(" ".join(row) for row in _rows(job.folder / "log.csv"))
+    job.losses = [(int(step), float(loss)) for step, loss in _rows(RunFolder(job.folder).losses) if step.isdigit() and _is_number(loss)]
+    job.lines.extend(" ".join(row) for row in _rows(RunFolder(job.folder).log))
     job._said = len(job.lines)
     job.recall()
     if job.losses:

@@ -12,16 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lib_finetune.assembly.artifact_kinds import products_of
-from lib_finetune.config import codec
+from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import FinetuneError, InputError, Problem
-from lib_finetune.files import write_atomically
 from lib_finetune.jobs import record as records
 from lib_finetune.jobs.background_task import WAITS, Errand
 from lib_finetune.jobs.job import ACTIVE, DISCARDED, DONE, FAILED, QUEUED, RUNNING, Job, revived
 from lib_finetune.ports.host import Host
-from lib_finetune.runs.runner import SETTINGS, STATE, Result, Run, settings_of
+from lib_finetune.preflight.problems import problems
+from lib_finetune.runs.folder import RunFolder
+from lib_finetune.runs.runner import Result, Runner
 
 _log = logging.getLogger(__name__)
 _ERRANDS_KEPT = 50
@@ -72,7 +72,8 @@ class Jobs:
             InputError: with all problems.
         """
         job = Job(settings, folder or new_folder(self.host, settings.name))
-        Run(settings, self.host, job.folder, job, job).check()
+        if obstacles := problems(settings, self.host, RunFolder(job.folder).resumes()):
+            raise InputError(obstacles)
         return job
 
     def errand(self, kind: str, work: Callable[[Errand], Mapping[str, Any]], about: str = "") -> Errand:
@@ -225,7 +226,7 @@ class Jobs:
 
     def _targets(self, name: str, method: str) -> list[Path]:
         settings = replace(Settings(), method=method, name=name)
-        return [product.target(self.host.paths, settings, name) for product in products_of(settings)]
+        return [product.target(self.host.paths, settings, name) for product in artifact_kinds_of(settings)]
 
     def _waiting(self, name: str) -> Job:
         job = self.find(name)
@@ -253,7 +254,7 @@ class Jobs:
     def _execute(self, job: Job) -> None:
         job.record.started = time.time()
         self._keep(job)
-        run = Run(job.settings, self.host, job.folder, job, job)
+        run = Runner(job.settings, self.host, job.folder, job, job)
         try:
             if job.stop_asked():
                 self._end(job, DISCARDED, "Stopped before it began.")
@@ -271,7 +272,7 @@ class Jobs:
         except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.exception("The job %s failed", job.folder.name)
             self._append_traceback(job)
-            said = f"Something went wrong that should not: {error!r}. The details are in {job.folder / 'traceback.txt'}."
+            said = f"Something went wrong that should not: {error!r}. The details are in {RunFolder(job.folder).traceback}."
             job.say(said)
             self._end(job, FAILED, said)
 
@@ -293,11 +294,11 @@ class Jobs:
         job.record.state = job.state
         job.record.save(job.folder)
         if settings_too:
-            write_atomically(job.folder / SETTINGS, codec.to_json(job.settings).encode("utf-8"))
+            RunFolder(job.folder).write_settings(job.settings)
 
     def _append_traceback(self, job: Job) -> None:
         try:
-            (job.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            RunFolder(job.folder).traceback.write_text(traceback.format_exc(), encoding="utf-8")
         except OSError:
             _log.warning("The traceback could not be written to %s", job.folder)
 
@@ -308,7 +309,7 @@ def restored(host: Host) -> list[Job]:
     found = []
     for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
         record = records.read(folder)
-        settings = settings_of(folder) if record else None
+        settings = RunFolder(folder).settings() if record else None
         if record is not None and settings is not None:
             found.append(revived(settings, folder, record))
     return found
@@ -340,5 +341,5 @@ def unfinished(host: Host, name: str | None = None) -> list[Path]:
     """Folders of runs that can go on, newest first; of one result's name if given."""
     runs = host.paths.data / "runs"
     folders = sorted(runs.iterdir(), reverse=True) if runs.is_dir() else []
-    found = [(folder, settings_of(folder)) for folder in folders if (folder / STATE).is_file()]
+    found = [(folder, RunFolder(folder).settings()) for folder in folders if RunFolder(folder).resumes()]
     return [folder for folder, settings in found if settings is not None and name in (None, settings.name)]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lib_finetune.errors import SaveError
 from lib_finetune.files import write_atomically
+from lib_finetune.runs.folder import RunFolder
 
 _log = logging.getLogger(__name__)
-FILE = "job.json"
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Record:
     def save(self, folder: Path) -> None:
         """Write it into the job's folder; a disk that is full is logged and does not end anything."""
         try:
-            write_atomically(folder / FILE, json.dumps(dataclasses.asdict(self), indent=1).encode("utf-8"))
+            write_atomically(RunFolder(folder).record, json.dumps(dataclasses.asdict(self), indent=1).encode("utf-8"))
         except SaveError as error:
             _log.warning("%s", error)
 
@@ -56,10 +56,10 @@ def read(folder: Path) -> Record | None:
     """The record of a job's folder, or None where there is none that can be read."""
     known = {entry.name for entry in dataclasses.fields(Record)}
     try:
-        values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        values = json.loads(RunFolder(folder).record.read_text(encoding="utf-8"))
         return Record(**{name: value for name, value in values.items() if name in known})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        _log.warning("%s cannot be read: %s", folder / FILE, error)
+        _log.warning("%s cannot be read: %s", RunFolder(folder).record, error)
         return None

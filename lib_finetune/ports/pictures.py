@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+PICTURE_BYTES = int(1.2 * 2**30)
+"""Bytes beside the model that a txt2img of 512 px takes on a card, the autoencoder's last layers at most."""
+
 
 @dataclass(frozen=True)
 class PictureRequest:

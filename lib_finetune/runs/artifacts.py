@@ -1,4 +1,4 @@
-"""The files of a run: where they go, written under a free name, told to the host and judged by its loader."""
+"""The files of a run: written under a free name, told to the host and judged by its loader."""
 
 from __future__ import annotations
 
@@ -10,46 +10,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import builder
-from lib_finetune.assembly.artifact_kinds import products_of
 from lib_finetune.errors import CheckpointError, FinetuneError, HostError
-from lib_finetune.export import checkpoint_writer as base_file
-from lib_finetune.export import extraction, lora_file
-from lib_finetune.export.metadata import lora_metadata
+from lib_finetune.export import checkpoint_writer, extraction
 from lib_finetune.files import write_atomically
 from lib_finetune.model import tensor_file
-from lib_finetune.ports.files import Card
 
 if TYPE_CHECKING:
-    from lib_finetune.config.settings import Settings
+    from lib_finetune.assembly.run_plans import SavingPlan
     from lib_finetune.model.tensor_file import Entry
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink
-    from lib_finetune.ports.files import Paths
     from lib_finetune.ports.host import Host
 
 _log = logging.getLogger(__name__)
 
 
-def targets(settings: Settings, paths: Paths, name: str) -> dict[str, Path]:
-    """Kind → where the files of a result of this name go, the main one first."""
-    return {product.kind: product.target(paths, settings, name) for product in products_of(settings)}
-
-
-def main(files: Mapping[str, Path]) -> Path:
-    """The one that a result is called by."""
+def main_file(files: Mapping[str, Path]) -> Path:
+    """The file that a result is called by."""
     return next(iter(files.values()))
 
 
-class Output:
+class Artifacts:
     """Writes what a run has trained."""
 
-    def __init__(self, settings: Settings, assembly: builder.Assembly, info: CheckpointInfo, host: Host, sink: ProgressSink) -> None:
+    def __init__(self, plan: SavingPlan, assembly: builder.Assembly, info: CheckpointInfo, host: Host, sink: ProgressSink) -> None:
         """
         Args:
-            settings: resolved.
             info: the checkpoint that training began on.
         """
-        self._settings = settings
+        self._plan = plan
         self._assembly = assembly
         self._info = info
         self._host = host
@@ -57,7 +46,11 @@ class Output:
 
     def write_result(self, step: int, state: AbstractContextManager[None]) -> dict[str, Path]:
         """As `write`, under the name of the run."""
-        return self.write(self._settings.name, step, state)
+        return self.write(self._plan.name, step, state)
+
+    def write_snapshot(self, step: int) -> dict[str, Path]:
+        """As `write`, under the name of a step, of what would be saved now."""
+        return self.write(f"{self._plan.name}-{step:06d}", step, self._assembly.trainer.ema.applied())
 
     def write(self, name: str, step: int, state: AbstractContextManager[None]) -> dict[str, Path]:
         """Write the files of a result under a free name; kind → file.
@@ -67,10 +60,10 @@ class Output:
             state: inside it the parameters are those to be saved.
 
         Raises:
-            SaveError: as the writers of the products.
+            SaveError: as the writers of the files.
         """
-        free = self._free(name, lambda found: targets(self._settings, self._host.paths, found).values())
-        files = targets(self._settings, self._host.paths, free)
+        free = self._free(name, lambda name: self._plan.targets(self._host.paths, name).values())
+        files = self._plan.targets(self._host.paths, free)
         self.fill(files, free, step, state)
         config = self._info.path.with_suffix(".yaml") if self._info.path else None
         if config and config.is_file() and "checkpoint" in files:
@@ -81,13 +74,13 @@ class Output:
         """Write what the parameters hold inside ``state`` to files of every kind; ``name`` and ``step`` are told in them.
 
         Raises:
-            SaveError: as the writers of the products.
+            SaveError: as the writers of the files.
         """
         recipe = dataclasses.replace(self._assembly.recipe, name=name, steps=step)
         with state:
             artifact = self._assembly.trainer.method.artifact()
-            for product in products_of(self._settings):
-                product.write(files[product.kind], artifact, recipe, self._settings, self._base)
+            for writer in self._plan.writers:
+                writer.write(files[writer.kind], artifact, recipe, self._base)
 
     def verify(self, files: Mapping[str, Path]) -> None:
         """Tell the host of the files and have its loader judge them.
@@ -97,15 +90,15 @@ class Output:
         """
         self._sink.stage("verify")
         for kind, path in files.items():
-            verification = self._host.artifact_saved(kind, path, self._card(self._settings.preview.weight))
+            verification = self._host.artifact_saved(kind, path, self._plan.card)
             self._sink.say(verification.message)
             if not verification.passed:
                 raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
 
-    def write_small(self, path: Path) -> None:
+    def write_extracted_lora(self, path: Path) -> None:
         """The difference of a checkpoint to its base as a LoRA, where one is asked for; a failure is said, the checkpoint is good without it."""
-        rank = self._settings.tuning.lora_rank
-        if not rank:
+        plan, rank = self._plan, self._plan.extract_rank
+        if plan.extract is None:
             return
         folder = self._host.paths.lora
         stem = self._free(path.stem, lambda name: [folder / f"{name}.safetensors"])
@@ -117,23 +110,18 @@ class Output:
             recipe = dataclasses.replace(
                 self._assembly.recipe, name=target.stem, rank=rank, alpha=float(rank), network_module="networks.lora"
             )
-            lora_file.write(target, found.tensors, lora_metadata(recipe), self._settings.saving.precision)
-            self._host.artifact_saved("lora", target, self._card(1.0))
+            plan.extract(target, found.tensors, recipe)
+            self._host.artifact_saved("lora", target, dataclasses.replace(plan.card, preferred_weight=1.0))
             self._sink.say(f"{target.name} holds the difference as a LoRA of rank {rank}; {found.error:.0%} of it is lost.")
         except (FinetuneError, RuntimeError) as error:
             _log.warning("No LoRA was extracted", exc_info=True)
             self._sink.say(f"The difference could not be saved as a LoRA: {error}")
 
-    def _card(self, weight: float) -> Card:
-        data = self._settings.data
-        words = " ".join(word for word in (data.trigger, data.class_word) if word)
-        return Card(words, weight, f"Made with Finetune from {Path(data.images).name}.")
-
     def _free(self, name: str, files: Callable[[str], Iterable[Path]]) -> str:
         """``name``, or with a number behind it when one of its files was taken meanwhile and may not be replaced."""
         number = 2
         free = name
-        while any(path.exists() for path in files(free)) and not self._settings.saving.overwrite:
+        while any(path.exists() for path in files(free)) and not self._plan.overwrite:
             free = f"{name}-{number}"
             number += 1
         return free
@@ -144,9 +132,9 @@ class Output:
         info = self._info
         with ExitStack() as stack:
             entries: Mapping[str, Entry] | None = None
-            if info.path and base_file.usable(info.path, info.sha256):
+            if info.path and checkpoint_writer.usable(info.path, info.sha256):
                 try:
-                    entries = stack.enter_context(base_file.opened(info.path))
+                    entries = stack.enter_context(checkpoint_writer.opened(info.path))
                 except CheckpointError as error:
                     self._sink.say(f"What was not trained is written from memory: {error}")
             else:

@@ -6,8 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from lib_finetune.assembly.artifact_kinds import products_of
-from lib_finetune.config import codec
+from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem, SaveError
@@ -16,7 +15,7 @@ from lib_finetune.export import lora_file
 from lib_finetune.files import replacing, write_atomically
 from lib_finetune.ports.host import Host
 from lib_finetune.runs import saved_states
-from lib_finetune.runs.runner import CHECKPOINT, SETTINGS, STATE, settings_of
+from lib_finetune.runs.folder import RunFolder
 
 _FROM_FILE = {
     "lora": "name the LoRA file under network.start",
@@ -29,7 +28,7 @@ _FROM_FILE = {
 def further(
     host: Host, settings: Settings, run_folder: Path, step: int | None, more_steps: int, name: str, folder: Path
 ) -> tuple[Settings, Path]:
-    """Prepare a run of more steps; a `Run` on the folder with the settings that come back goes on from the state.
+    """Prepare a run of more steps; a `Runner` on the folder with the settings that come back goes on from the state.
 
     With a constant schedule and no warm-up the result is that of one long run; another schedule is spread over all steps anew.
 
@@ -50,21 +49,21 @@ def further(
     source, done = _state(settings, run_folder, step)
     if more_steps < 1:
         raise InputError([Problem("training.steps", f"{more_steps} more steps are none. Give 1 or more.")])
-    begun = run_folder / CHECKPOINT
+    begun = RunFolder(run_folder).checkpoint_file
     if not begun.is_file():
         raise InputError([Problem("", f"{run_folder.name} does not tell its checkpoint any more; {_without_state(settings)}")])
     chosen = replaced(replaced(_in_form(settings, run_folder), "name", name), "training.steps", done + more_steps)
-    for product in products_of(chosen):
+    for product in artifact_kinds_of(chosen):
         lora_file.refuse_taken(product.target(host.paths, chosen, name), chosen.saving.overwrite)
-    write_atomically(folder / CHECKPOINT, begun.read_bytes())
-    write_atomically(folder / SETTINGS, codec.to_json(chosen).encode("utf-8"))
-    _link(source, folder / STATE)
+    write_atomically(RunFolder(folder).checkpoint_file, begun.read_bytes())
+    RunFolder(folder).write_settings(chosen)
+    _link(source, RunFolder(folder).state)
     return chosen, folder
 
 
 def _state(settings: Settings, run_folder: Path, step: int | None) -> tuple[Path, int]:
     """(the state to go on from, its step)."""
-    found = saved_states.kept(run_folder)
+    found = saved_states.kept_states(RunFolder(run_folder))
     if not found:
         raise InputError([Problem("step", f"{run_folder.name} has kept no state (saving.states); {_without_state(settings)}")])
     wanted = max(found) if step is None else step
@@ -80,7 +79,7 @@ def _without_state(settings: Settings) -> str:
 
 def _in_form(settings: Settings, run_folder: Path) -> Settings:
     """The settings with what the run before chose by the memory that was free."""
-    before = settings_of(run_folder)
+    before = RunFolder(run_folder).settings()
     for path in memory_plan.LEVERS if before else ():
         if value_at(settings, path) in ("auto", False):
             settings = replaced(settings, path, value_at(before, path))

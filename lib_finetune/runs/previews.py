@@ -6,94 +6,46 @@ import dataclasses
 import io
 import json
 import logging
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from lib_finetune.assembly.automatic_settings import class_caption
-from lib_finetune.data.captions import template_caption
 from lib_finetune.data.images import load_rgb
+from lib_finetune.errors import FinetuneError
 from lib_finetune.evaluation import watch
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.events import PreviewRow, ProgressSink
 from lib_finetune.ports.host import Host
 from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.runs.folder import PREVIEWS
 
 if TYPE_CHECKING:
     from lib_finetune.assembly.dataset import Dataset
-    from lib_finetune.config.settings import Settings
+    from lib_finetune.assembly.run_plans import PreviewPlan
+    from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.session import Session
 
 _log = logging.getLogger(__name__)
-FOLDER, INDEX = "previews", "previews.json"
 _FORM = "finetune-previews-1"
-_MAX_PX = 512
-_CLASS_SEEDS = 2
-"""Seeds of a prompt that is only watched: one picture alone may change by chance."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A prompt that every preview paints, and how often.
-
-    Attributes:
-        kind: as in `PreviewRow.kinds`.
-        prompt: in which ``{trigger}`` and ``{class}`` may stand.
-    """
-
-    kind: str
-    prompt: str
-    count: int
-
-
-def prompts(settings: Settings) -> list[str]:
-    """The person's preview prompts, or the caption template."""
-    given = [line.strip() for line in re.split(r"[;\n]", settings.preview.prompts)]
-    return [line for line in given if line] or [settings.data.template]
-
-
-def watches(settings: Settings) -> bool:
-    """Whether side effects are watched."""
-    chosen = settings.preview.watch
-    return settings.method == "dreambooth" if chosen == "auto" else chosen == "on"
-
-
-def wanted(settings: Settings) -> list[Wanted]:
-    """All prompts of a preview. An embedding leaves the model as it is, so that it has nothing beside the subject to be watched."""
-    found = [Wanted(watch.SUBJECT, prompt, settings.preview.count) for prompt in prompts(settings)]
-    if watches(settings) and settings.method != "textual_inversion":
-        if settings.data.class_word.strip():
-            found.append(Wanted(watch.CLASS, class_caption(settings), _CLASS_SEEDS))
-        found += [Wanted(watch.OTHER, prompt, _CLASS_SEEDS) for prompt in watch.UNRELATED]
-    return found
-
-
-def spoken(prompt: str, settings: Settings, word: str) -> str:
-    """A prompt with the trigger as ``word``: an embedding of the way is called by its own name."""
-    trigger = settings.data.trigger
-    if trigger and word != trigger:
-        prompt = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: word, prompt)
-    return template_caption(prompt, word, settings.data.class_word)
 
 
 class Previews:
     """The rows of one run, kept in its folder with an index beside them."""
 
-    def __init__(self, settings: Settings, host: Host, folder: Path, sink: ProgressSink, found: Dataset) -> None:
+    def __init__(self, plan: PreviewPlan, host: Host, folder: RunFolder, sink: ProgressSink, images: Dataset) -> None:
         """
         Args:
-            settings: resolved.
             folder: of the run; rows that lie there are told to ``sink`` again.
-            found: the person's pictures, for the likeness to them.
+            images: the training images, for the likeness to them.
         """
-        self._settings = settings
+        self._plan = plan
         self._host = host
         self._folder = folder
         self._sink = sink
-        self._pictures = found
+        self._images = images
         self._own: list[list[Image.Image]] = []
         self._rows, self._curves = stored(folder)
         for row in self._rows.values():
@@ -104,7 +56,7 @@ class Previews:
 
     def has(self, step: int) -> bool:
         """Whether the row of a step is there, all its pictures with it."""
-        return step in self._rows and all((self._folder / name).is_file() for name in self._rows[step].files)
+        return step in self._rows and all((self._folder.path / name).is_file() for name in self._rows[step].files)
 
     def add_base(self) -> None:
         """Make the base's row, without any file, unless it is there.
@@ -130,7 +82,7 @@ class Previews:
             self._curves[name] = [*curve, (step, value)]
             self._sink.figure(name, step, value)
         self._remember()
-        if watches(self._settings):
+        if self._plan.watches:
             for said in watch.warnings({name: curve for name, curve in self._curves.items() if curve[-1][0] == step}):
                 self._sink.say(f"Step {step}: {said}")
         return self._load(step, watch.SUBJECT)[0]
@@ -141,16 +93,16 @@ class Previews:
         Raises:
             FinetuneError: as `Host.pictures`.
         """
-        return self._host.picture(self._request(prompts(self._settings)[0], files))
+        return self._host.picture(self._request(self._plan.prompts[0].prompt, files))
 
     def _add(self, step: int, files: Mapping[str, Path]) -> None:
         columns: list[tuple[str, str, int, str]] = []
-        for each in wanted(self._settings):
+        for each in self._plan.prompts:
             request = self._request(each.prompt, files)
-            prompt = spoken(each.prompt, self._settings, self._settings.data.trigger)
+            prompt = self._plan.filled(each.prompt, self._plan.trigger)
             for place, image in enumerate(self._host.pictures(request, each.count)):
-                name = f"{FOLDER}/{step:06d}/{len(columns):02d}.png"
-                _write_png(self._folder / name, image)
+                name = f"{PREVIEWS}/{step:06d}/{len(columns):02d}.png"
+                _write_png(self._folder.path / name, image)
                 columns.append((each.kind, prompt, request.seed + place, name))
             self._host.between_turns()
         kinds, said, seeds, names = zip(*columns, strict=True)
@@ -159,21 +111,21 @@ class Previews:
         self._sink.previewed(self._rows[step])
 
     def _request(self, prompt: str, files: Mapping[str, Path]) -> PictureRequest:
-        settings, side = self._settings, min(_MAX_PX, self._settings.data.resolution)
-        word = files["embedding"].stem if "embedding" in files else settings.data.trigger
+        plan = self._plan
+        word = files["embedding"].stem if "embedding" in files else plan.trigger
         return PictureRequest(
-            spoken(prompt, settings, word),
-            loras=((files["lora"], settings.preview.weight),) if "lora" in files else (),
+            plan.filled(prompt, word),
+            loras=((files["lora"], plan.weight),) if "lora" in files else (),
             embeddings=(files["embedding"],) if "embedding" in files else (),
             checkpoint=files.get("checkpoint"),
-            width_px=side,
-            height_px=side,
-            steps=settings.preview.steps,
-            seed=settings.preview.seed,
+            width_px=plan.side_px,
+            height_px=plan.side_px,
+            steps=plan.steps,
+            seed=plan.seed,
         )
 
     def _measured(self, step: int) -> dict[str, float]:
-        if not watches(self._settings):
+        if not self._plan.watches:
             return {}
         kinds = (watch.SUBJECT, watch.CLASS, watch.OTHER)
         base, now = ({kind: self._load(row, kind) for kind in kinds} for row in (0, step))
@@ -182,18 +134,18 @@ class Previews:
 
     def _load(self, step: int, kind: str) -> list[Image.Image]:
         row = self._rows[step]
-        return [load_rgb(self._folder / name) for name, own in zip(row.files, row.kinds, strict=True) if own == kind]
+        return [load_rgb(self._folder.path / name) for name, own in zip(row.files, row.kinds, strict=True) if own == kind]
 
     def _person(self) -> list[list[Image.Image]]:
         """Pictures trained on, and those held out; small, for that is all their likeness is read from."""
         if not self._own:
-            self._own = [[_small(load_rgb(each.path)) for each in group] for group in (self._pictures.pictures, self._pictures.held)]
+            self._own = [[_small(load_rgb(each.path)) for each in group] for group in (self._images.pictures, self._images.held)]
         return self._own
 
     def _remember(self) -> None:
         rows = [dataclasses.asdict(row) for _, row in sorted(self._rows.items())]
         content = {"form": _FORM, "rows": rows, "figures": self._curves}
-        write_atomically(self._folder / INDEX, json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8"))
+        write_atomically(self._folder.previews_index, json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8"))
 
 
 def _small(image: Image.Image) -> Image.Image:
@@ -207,10 +159,10 @@ def _write_png(path: Path, image: Image.Image) -> None:
     write_atomically(path, content.getvalue())
 
 
-def stored(folder: Path) -> tuple[dict[int, PreviewRow], dict[str, list[tuple[int, float]]]]:
+def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tuple[int, float]]]]:
     """What lies in a run's folder: rows by step, and the curves of the watch; nothing where the index is missing or cannot be read."""
     try:
-        stored: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(folder.previews_index.read_text(encoding="utf-8"))
         rows = [PreviewRow(**{name: _tuple(value) for name, value in row.items()}) for row in stored["rows"]]
         return {row.step: row for row in rows}, {
             name: [(step, value) for step, value in curve] for name, curve in stored["figures"].items()
@@ -218,9 +170,61 @@ def stored(folder: Path) -> tuple[dict[int, PreviewRow], dict[str, list[tuple[in
     except FileNotFoundError:
         return {}, {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.warning("%s cannot be read: %s", folder / INDEX, error)
+        _log.warning("%s cannot be read: %s", folder.previews_index, error)
         return {}, {}
 
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def show_base(session: Session) -> None:
+    """The base's row before the first step, where previews are made on the way."""
+    if session.preview.enabled and session.preview.every and not session.control.stop_asked():
+        session.sink.stage("preview")
+        with _failure_is_said(session, "The base's preview"):
+            session.previews.add_base()
+
+
+def show_step(session: Session, step: int) -> None:
+    """The row of a step, with the file as trained so far."""
+    if not session.previews.has(step):
+        session.sink.stage("preview")
+        with _failure_is_said(session, f"The preview of step {step}"), _temporary_files(session, step) as files:
+            session.previews.add(step, files)
+    session.sink.stage("train", step, session.total)
+
+
+def show_result(session: Session, step: int, files: Mapping[str, Path]) -> None:
+    """The result's row and the card's picture."""
+    session.sink.stage("preview")
+    row = bool(session.preview.every) and not session.previews.has(step)
+    with _failure_is_said(session, "The preview picture"):
+        picture = session.previews.add(step, files) if row else session.previews.first(files)
+        for kind, path in files.items():
+            session.host.card_picture(kind, path, picture)
+
+
+@contextmanager
+def _temporary_files(session: Session, step: int) -> Iterator[Mapping[str, Path]]:
+    """The files of a step for its preview. A LoRA or embedding must lie in the WebUI's folder and stays until the next
+    preview, to be tried; a checkpoint of gigabytes lies in the run's folder and goes at once."""
+    if not session.preview.whole_model or session.snapshots.at(step):
+        yield session.snapshots.lend(step).files
+        return
+    path = session.folder.preview_checkpoint
+    try:
+        session.artifacts.fill({"checkpoint": path}, session.saving.name, step, session.assembly.trainer.ema.applied())
+        yield {"checkpoint": path}
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _failure_is_said(session: Session, what: str) -> Iterator[None]:
+    """A preview that fails is said, and does not end the training: the file is good without it."""
+    try:
+        yield
+    except (FinetuneError, RuntimeError, OSError) as error:
+        _log.warning("%s failed", what, exc_info=True)
+        session.sink.say(f"{what} could not be made: {error}")

@@ -1,14 +1,20 @@
-"""The agenda of a run: what is done after which step, in one order."""
+"""What is due after which step of a run, in one order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from lib_finetune.runs import previews, saved_states, snapshots
+
+if TYPE_CHECKING:
+    from lib_finetune.runs.session import Session
 
 Entry = tuple[Callable[[int], bool], Callable[[int], None]]
 """(whether it is due after a step, what is done then); the first is asked once for each step, so it may take a person's press."""
 
 
-class Agenda:
+class Schedule:
     """Gives `Trainer.train` its ``due`` and ``act``."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
@@ -24,3 +30,66 @@ class Agenda:
         """Do what `due` found, in the order of the entries."""
         for act in self._pending:
             act(step)
+
+
+def schedule_of(session: Session) -> Schedule:
+    """What a run does on its way; the last step is followed by the result, which needs no snapshot or preview beside it."""
+    control, saving, total = session.control, session.saving, session.total
+    trainer, validation = session.assembly.trainer, session.assembly.validation
+    epoch = saving.every_epochs * session.assembly.plan.epoch_steps / trainer.plan.accumulation
+
+    def snapshot_due(step: int) -> bool:
+        ends_epoch = bool(epoch) and int(step / epoch) > int((step - 1) / epoch)
+        return step < total and (ends_epoch or _falls_on(step, saving.every_steps))
+
+    def preview_due(step: int) -> bool:
+        pressed = control.preview_asked()
+        return step < total and (pressed or (session.preview.enabled and _falls_on(step, session.preview.every)))
+
+    return Schedule(
+        [
+            (lambda step: validation is not None and validation.due(step, total), lambda _: validate(session)),
+            (lambda step: step < total and _falls_on(step, saving.state_every), lambda _: saved_states.save(session)),
+            (snapshot_due, lambda step: snapshots.keep(session, step, snapshots.KEPT)),
+            (lambda step: control.save_asked() and step < total, lambda step: snapshots.keep(session, step, snapshots.ASKED)),
+            (preview_due, lambda step: previews.show_step(session, step)),
+            (lambda step: step < total and control.pause_asked(), lambda _: _pause(session)),
+        ]
+    )
+
+
+def validate(session: Session) -> None:
+    """Measure the loss on the validation images of the state that would be saved now."""
+    validation, trainer = session.assembly.validation, session.assembly.trainer
+    if validation is None:
+        return
+    with trainer.ema.applied():
+        loss = validation.measure(trainer.step, trainer.turns.step)
+    trainer.turns.close()
+    session.sink.figure("validation", trainer.step, loss)
+    best = validation.best
+    comparison = ""
+    if best:
+        comparison = ", the best so far" if best.step == trainer.step else f", the best was {best.loss:.4f} at step {best.step}"
+    session.sink.say(f"Loss on the pictures held out, step {trainer.step}: {loss:.4f}{comparison}.")
+
+
+def _pause(session: Session) -> None:
+    """Rest, with no turn held, until the person resumes or stops; the state is saved, and the buttons of a running job work."""
+    step, control = session.step, session.control
+    saved_states.save(session)
+    session.sink.say(f"Paused at step {step}. The WebUI is free; what was trained so far is saved.")
+
+    def buttons() -> None:
+        if control.save_asked():
+            snapshots.keep(session, step, snapshots.ASKED)
+        if control.preview_asked():
+            previews.show_step(session, step)
+
+    session.waiting.while_paused(buttons)
+    session.sink.stage("train", step, session.total)
+
+
+def _falls_on(step: int, every: int) -> bool:
+    """Whether a step is one of every so many; 0 is never."""
+    return every > 0 and step % every == 0

@@ -9,19 +9,24 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib_finetune.errors import FinetuneError, SaveError
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.events import ProgressSink
 from lib_finetune.ports.host import Host
+from lib_finetune.runs import saved_states
+
+if TYPE_CHECKING:
+    from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.session import Session
 
 _log = logging.getLogger(__name__)
-INDEX = "points.json"
 KEPT, ASKED, LENT = "kept", "asked", "lent"
 
 
 @dataclass(frozen=True)
-class Point:
+class Snapshot:
     """
     Attributes:
         step: steps that the files hold.
@@ -34,12 +39,12 @@ class Point:
     why: str
 
 
-class Points:
+class Snapshots:
     """Writes points by ``write`` and remembers them in the run's folder, so that a run which goes on finds them and leaves no rest."""
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         host: Host,
         sink: ProgressSink,
         write: Callable[[int], Mapping[str, Path]],
@@ -53,25 +58,25 @@ class Points:
             verify: passes them through the host's loader; raises FinetuneError.
             keep: how many of those that the settings keep stay; 0 keeps all.
         """
-        self._index = folder / INDEX
+        self._index = folder.snapshots_index
         self._host = host
         self._sink = sink
         self._write = write
         self._verify = verify
         self._keep = keep
-        self._points: list[Point] = [point for point in _read(self._index) if all(path.exists() for path in point.files.values())]
+        self._snapshots: list[Snapshot] = [point for point in _read(self._index) if all(path.exists() for path in point.files.values())]
         self.return_lent()
 
-    def at(self, step: int) -> Point | None:
+    def at(self, step: int) -> Snapshot | None:
         """The point of a step, if it exists."""
-        return next((point for point in self._points if point.step == step), None)
+        return next((point for point in self._snapshots if point.step == step), None)
 
     @property
     def steps(self) -> set[int]:
         """Of all points that stay for the person."""
-        return {point.step for point in self._points if point.why != LENT}
+        return {point.step for point in self._snapshots if point.why != LENT}
 
-    def add(self, step: int, why: str) -> Point:
+    def add(self, step: int, why: str) -> Snapshot:
         """The point of a step, written unless it exists; the stronger reason stays.
 
         Raises:
@@ -79,41 +84,41 @@ class Points:
         """
         found = self.at(step)
         if found is None:
-            found = Point(step, self._write(step), why)
-            self._points.append(found)
+            found = Snapshot(step, self._write(step), why)
+            self._snapshots.append(found)
             self._remember()  # before anything can fail, so that what is lent is always taken back
             self._verify(found.files)
         elif _STRENGTH.index(why) > _STRENGTH.index(found.why):
-            self._points.remove(found)
+            self._snapshots.remove(found)
             found = dataclasses.replace(found, why=why)
-            self._points.append(found)
+            self._snapshots.append(found)
         if why == KEPT:
             self._drop_old()
         self._remember()
         return found
 
-    def lend(self, step: int) -> Point:
+    def lend(self, step: int) -> Snapshot:
         """As `add` for a preview; the point lent before goes.
 
         Raises:
             FinetuneError: as `add`.
         """
         found = self.add(step, LENT)
-        self._remove([point for point in self._points if point.why == LENT and point is not found])
+        self._remove([point for point in self._snapshots if point.why == LENT and point is not found])
         return found
 
     def return_lent(self) -> None:
         """Remove what was lent; tells which points there are."""
-        self._remove([point for point in self._points if point.why == LENT])
+        self._remove([point for point in self._snapshots if point.why == LENT])
 
     def _drop_old(self) -> None:
-        kept = [point for point in self._points if point.why == KEPT]
+        kept = [point for point in self._snapshots if point.why == KEPT]
         if self._keep:
             self._remove(kept[: -self._keep])
 
-    def _remove(self, points: list[Point]) -> None:
+    def _remove(self, points: list[Snapshot]) -> None:
         for point in points:
-            self._points.remove(point)
+            self._snapshots.remove(point)
             for kind, path in point.files.items():
                 self._unlink(kind, path)
         self._remember()
@@ -129,23 +134,45 @@ class Points:
             self._sink.say(f"{path.name} is not needed any more and was not removed: {error}")
 
     def _remember(self) -> None:
-        self._points.sort(key=lambda point: point.step)
-        rows = [{"step": p.step, "why": p.why, "files": {kind: str(path) for kind, path in p.files.items()}} for p in self._points]
+        self._snapshots.sort(key=lambda point: point.step)
+        rows = [{"step": p.step, "why": p.why, "files": {kind: str(path) for kind, path in p.files.items()}} for p in self._snapshots]
         if rows or self._index.exists():
             with contextlib.suppress(SaveError):  # a full disk must not end a training; the index only saves tidying up by hand
                 write_atomically(self._index, json.dumps(rows, indent=2, ensure_ascii=False).encode("utf-8"))
-        self._sink.points([(point.step, list(point.files.values())) for point in self._points])
+        self._sink.points([(point.step, list(point.files.values())) for point in self._snapshots])
 
 
 _STRENGTH = (LENT, KEPT, ASKED)
 
 
-def _read(index: Path) -> list[Point]:
+def _read(index: Path) -> list[Snapshot]:
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))
-        return [Point(row["step"], {kind: Path(path) for kind, path in row["files"].items()}, row["why"]) for row in rows]
+        return [Snapshot(row["step"], {kind: Path(path) for kind, path in row["files"].items()}, row["why"]) for row in rows]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         _log.warning("%s cannot be read: %s", index, error)
         return []
+
+
+def keep(session: Session, step: int, why: str) -> None:
+    """Save the file as trained so far, and the state beside it where that is wished; with a file that is dropped its state goes.
+
+    A full disk does not end the training, nor does anything that a press of a button met.
+
+    Raises:
+        FinetuneError: the host's loader refuses a file that the settings ask for.
+    """
+    session.sink.stage("save")
+    try:
+        session.snapshots.add(step, why)
+    except FinetuneError as error:
+        if why == KEPT and not isinstance(error, SaveError):
+            raise
+        session.sink.say(f"The file of step {step} was not saved. {error}")
+    session.sink.stage("train", step, session.total)
+    if session.saving.states == "all":
+        saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
+        if step in session.snapshots.steps:
+            saved_states.save(session, session.folder.state_of(step))

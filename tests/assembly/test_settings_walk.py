@@ -212,12 +212,12 @@ _COUNT = iter(range(1000))
 
 
 def _run(bench, chosen, host: FakeHost | None = None):
-    from lib_finetune.runs.runner import Run
+    from lib_finetune.runs.runner import Runner
     from tests.fakes.host import Recorder
 
     host = host or bench.host(f"walk{next(_COUNT)}")
     recorder = Recorder()
-    Run(chosen, host, host.paths.data / "runs" / f"r{next(_COUNT)}", recorder, recorder).execute()
+    Runner(chosen, host, host.paths.data / "runs" / f"r{next(_COUNT)}", recorder, recorder).execute()
     return host, recorder
 
 

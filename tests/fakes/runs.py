@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
-from lib_finetune.runs.runner import Result, Run
+from lib_finetune.runs.runner import Result, Runner
 from tests.fakes.host import FakeHost, Recorder
 from tests.fakes.pictures import draw
 
@@ -53,7 +53,7 @@ class Bench:
         """Run to the end; errors pass through."""
         host = host or self.host()
         recorder = recorder or Recorder()
-        return Run(settings(self.images, changes), host, host.paths.data / "runs" / folder, recorder, recorder).execute(), recorder, host
+        return Runner(settings(self.images, changes), host, host.paths.data / "runs" / folder, recorder, recorder).execute(), recorder, host
 
 
 def tensors(file: Path | None) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ import pytest
 from lib_finetune.errors import InputError
 from lib_finetune.jobs import record
 from lib_finetune.jobs.queue import Jobs, unfinished
+from lib_finetune.runs.folder import RunFolder
 from tests.fakes.runs import Bench, settings
 
 
@@ -125,7 +126,7 @@ def test_a_job_that_the_restart_ended_says_so_and_can_go_on(bench):
 
 def test_a_damaged_record_hides_no_other(bench):
     _, (a, _) = held(bench, "a", "b")
-    (a.folder / record.FILE).write_text("{")
+    RunFolder(a.folder).record.write_text("{")
     assert names(Jobs(bench.host())) == ["b"]
 
 
@@ -151,6 +152,7 @@ def test_errands_go_before_the_next_job_and_tell_what_went_wrong(bench):
 def test_a_free_name_is_free_of_jobs_and_files(bench):
     jobs, _ = held(bench, "a")
     host = jobs.host
+    host.paths.lora.mkdir(parents=True, exist_ok=True)
     (host.paths.lora / "b.safetensors").write_bytes(b"")
     assert [jobs.free_name(name, "lora") for name in ("a", "b", "c")] == ["a-2", "b-2", "c"]
 

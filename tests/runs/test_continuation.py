@@ -9,7 +9,8 @@ from lib_finetune.errors import InputError
 from lib_finetune.runs import continuation as module
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.continuation import further
-from lib_finetune.runs.runner import SETTINGS, STATE, Run, settings_of
+from lib_finetune.runs.folder import FINAL, SETTINGS, STATE, RunFolder
+from lib_finetune.runs.runner import Runner
 from lib_finetune.training import state
 from tests.fakes.host import Recorder
 from tests.fakes.runs import Bench, same, settings, tensors
@@ -33,7 +34,7 @@ def go_further(bench, host, changes, step=None, more=2, name="more", source="run
     given = settings(bench.images, changes)
     chosen, folder = further(host, given, folder_of(host, source), step, more, name, folder_of(host, f"{source}-{name}"))
     recorder = Recorder()
-    return Run(chosen, host, folder, recorder, recorder).execute(), recorder
+    return Runner(chosen, host, folder, recorder, recorder).execute(), recorder
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ def go_further(bench, host, changes, step=None, more=2, name="more", source="run
 
 def test_the_last_state_stays_and_the_run_is_done(bench):
     _, _, host = bench.run(CONSTANT)
-    assert saved_states.kept(folder_of(host)) == {4: folder_of(host) / saved_states.FINAL} and not (folder_of(host) / STATE).exists()
+    assert saved_states.kept_states(RunFolder(folder_of(host))) == {4: folder_of(host) / FINAL} and not (folder_of(host) / STATE).exists()
 
 
 @pytest.mark.parametrize(
@@ -56,31 +57,31 @@ def test_the_last_state_stays_and_the_run_is_done(bench):
 )
 def test_so_many_states_are_kept(bench, changes, steps):
     _, _, host = bench.run({**CONSTANT, "saving.every_steps": "1", **changes})
-    assert list(saved_states.kept(folder_of(host))) == steps
+    assert list(saved_states.kept_states(RunFolder(folder_of(host)))) == steps
 
 
 @pytest.mark.parametrize(("wish", "steps"), [("auto", []), ("last", [2])])
 def test_of_a_whole_model_states_are_kept_on_demand(bench, wish, steps):
     _, _, host = bench.run({**WHOLE, "saving.states": wish, "training.steps": "2"})
-    assert list(saved_states.kept(folder_of(host))) == steps
+    assert list(saved_states.kept_states(RunFolder(folder_of(host)))) == steps
 
 
 def test_a_state_goes_with_its_file_and_one_asked_for_by_the_button_has_its_own(bench):
     recorder = Recorder()
     recorder.presses["save"] = 2
     _, _, host = bench.run({**CONSTANT, "saving.states": "all"}, recorder=recorder)
-    assert list(saved_states.kept(folder_of(host))) == [2, 4]
+    assert list(saved_states.kept_states(RunFolder(folder_of(host)))) == [2, 4]
 
 
 def test_a_stopped_run_offers_its_state_and_what_is_broken_is_left_out(bench):
     _, _, host = bench.run(CONSTANT, recorder=Recorder(stop_at=3))
-    (folder_of(host) / saved_states.FINAL).write_bytes(b"torn")
-    assert saved_states.kept(folder_of(host)) == {3: folder_of(host) / STATE}
+    (folder_of(host) / FINAL).write_bytes(b"torn")
+    assert saved_states.kept_states(RunFolder(folder_of(host))) == {3: folder_of(host) / STATE}
 
 
 def test_a_states_outline_holds_its_step_and_no_tensors(bench):
     _, _, host = bench.run({**CONSTANT, "training.ema_decay": "0.9"})
-    found = state.outline(folder_of(host) / saved_states.FINAL)
+    found = state.outline(folder_of(host) / FINAL)
     assert found["trainer"]["step"] == 4 and set(found["trainer"]["ema"].values()) == {None}
 
 
@@ -122,11 +123,11 @@ def test_from_a_step_on_the_way(bench):
 
 def test_the_run_before_stays_as_it_was(bench):
     first, _, host = bench.run(CONSTANT)
-    kept, card = folder_of(host) / saved_states.FINAL, tensors(first.file)
+    kept, card = folder_of(host) / FINAL, tensors(first.file)
     before = kept.read_bytes()
     go_further(bench, host, CONSTANT)
-    assert kept.read_bytes() == before and same(tensors(first.file), card) and settings_of(folder_of(host)).name == "cat"
-    assert list(saved_states.kept(folder_of(host, "run-more"))) == [6]
+    assert kept.read_bytes() == before and same(tensors(first.file), card) and RunFolder(folder_of(host)).settings().name == "cat"
+    assert list(saved_states.kept_states(RunFolder(folder_of(host, "run-more")))) == [6]
     go_further(bench, host, CONSTANT, name="again")  # and can be gone on from again
 
 
@@ -170,7 +171,7 @@ def test_the_form_that_the_run_before_took_is_kept(bench):
     bench.run(CONSTANT, host=host)
     host.memory = memory
     assert go_further(bench, host, CONSTANT)[0].outcome == "done"
-    assert settings_of(folder_of(host, "run-more")).training.gradient_checkpointing
+    assert RunFolder(folder_of(host, "run-more")).settings().training.gradient_checkpointing
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -211,7 +212,7 @@ def test_fewer_steps_than_are_done_are_refused(bench):
     with pytest.raises(InputError, match=r"training\.steps: is 2, but step 3 is done"):
         bench.run({**CONSTANT, "training.steps": "2"}, host=host)
     result, _, _ = bench.run({**CONSTANT, "training.steps": "5"}, host=host)
-    assert result.steps == 5 and settings_of(folder_of(host)).training.steps == 5 and (folder_of(host) / SETTINGS).exists()
+    assert result.steps == 5 and RunFolder(folder_of(host)).settings().training.steps == 5 and (folder_of(host) / SETTINGS).exists()
 
 
 # -- the disk ----------------------------------------------------------------------------------------------------------

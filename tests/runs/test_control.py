@@ -8,7 +8,8 @@ from lib_finetune.errors import HostError
 from lib_finetune.jobs.job import ACTIVE, Job
 from lib_finetune.jobs.queue import Jobs
 from lib_finetune.ports.events import PreviewRow, StepReport
-from lib_finetune.runs.runner import STATE, Run
+from lib_finetune.runs.folder import STATE
+from lib_finetune.runs.runner import Runner
 from lib_finetune.training import state
 from tests.fakes.host import FakeHost, Recorder
 from tests.fakes.runs import Bench, same, settings, tensors
@@ -219,7 +220,7 @@ def test_a_pause_while_another_checkpoint_is_loaded_is_a_pause(bench, monkeypatc
             self.load = bool(self.paused)
 
     recorder = Leaving(0)
-    result = Run(settings(bench.images, LONG), host, host.paths.data / "runs" / "run", recorder, recorder).execute()
+    result = Runner(settings(bench.images, LONG), host, host.paths.data / "runs" / "run", recorder, recorder).execute()
     assert result.outcome == "done" and "paused" in recorder.stages
 
 

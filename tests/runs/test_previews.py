@@ -10,8 +10,7 @@ from PIL import Image
 from lib_finetune.errors import HostError, InputError
 from lib_finetune.evaluation import watch
 from lib_finetune.host.headless import HeadlessHost
-from lib_finetune.runs import previews
-from lib_finetune.runs.runner import LENT_CHECKPOINT
+from lib_finetune.runs.folder import PREVIEW_CHECKPOINT, RunFolder
 from tests.fakes.host import FakeHost, Recorder
 from tests.fakes.runs import Bench, same, settings, tensors
 
@@ -36,7 +35,7 @@ class PaintingHost(FakeHost):
 
 
 def index(host, folder="run"):
-    return json.loads((host.paths.data / "runs" / folder / previews.INDEX).read_text())
+    return json.loads(RunFolder(host.paths.data / "runs" / folder).previews_index.read_text())
 
 
 @pytest.mark.parametrize("changes", [{}, {"method": "textual_inversion", "name": "zxqcat"}, {"method": "dreambooth", "data.trigger": "sks"},
@@ -106,7 +105,7 @@ def test_dreambooth_shows_the_weights_as_a_file_would_hold_them_and_leaves_none(
     result, _, _ = bench.run(changes, host=host)
     straight = bench.run({**changes, "preview.enabled": "false", "saving.every_steps": "2"}, host=bench.host("straight"))[2]
     path, weights = held[0]
-    assert path == host.paths.data / "runs" / "run" / LENT_CHECKPOINT and not path.exists()
+    assert path == host.paths.data / "runs" / "run" / PREVIEW_CHECKPOINT and not path.exists()
     assert same(weights, tensors(straight.paths.checkpoints / "cat-000002.safetensors"))
     assert held[-1][0] == result.file and len(list(host.paths.checkpoints.glob("*.safetensors"))) == 1
 
@@ -116,7 +115,7 @@ def test_a_preview_that_fails_is_said_and_training_goes_on(bench, changes):
     host = bench.host()
     host.faults["pictures"] = (1, HostError("no picture"))
     result, told, _ = bench.run(changes, host=host)
-    assert result.outcome == "done" and [row.step for row in told.rows] == [0] and not list(host.paths.data.rglob(LENT_CHECKPOINT))
+    assert result.outcome == "done" and [row.step for row in told.rows] == [0] and not list(host.paths.data.rglob(PREVIEW_CHECKPOINT))
     assert any("preview of step 2 could not be made: no picture" in line for line in told.lines)
     assert not list(host.paths.lora.glob("cat-0*"))
 
@@ -135,7 +134,7 @@ def test_a_run_that_goes_on_finds_its_rows_and_does_not_make_them_again(bench):
 
 def test_a_broken_index_is_begun_anew(bench):
     _, _, host = bench.run({**SHOWN, "training.steps": "6"}, recorder=Recorder(stop_at=3))
-    (host.paths.data / "runs" / "run" / previews.INDEX).write_text("{")
+    RunFolder(host.paths.data / "runs" / "run").previews_index.write_text("{")
     _, told, _ = bench.run({**SHOWN, "training.steps": "6", "saving.overwrite": "false"}, host=host)
     assert [row.step for row in told.rows] == [0, 4, 6]
 

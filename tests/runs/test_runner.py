@@ -7,7 +7,7 @@ import torch
 
 from lib_finetune.errors import DivergedError, FinetuneError, HostError, InputError, OutOfMemoryError, SaveError
 from lib_finetune.model.digest import digest
-from lib_finetune.runs.runner import STATE
+from lib_finetune.runs.folder import STATE
 from tests.fakes.host import Recorder, tiny_tensors
 from tests.fakes.runs import Bench, metadata, same, tensors
 
@@ -103,6 +103,7 @@ def test_a_name_taken_meanwhile_is_not_overwritten(bench):
     class Rival(Recorder):
         def steps(self, report):
             super().steps(report)
+            host.paths.lora.mkdir(parents=True, exist_ok=True)
             (host.paths.lora / "cat.safetensors").write_bytes(b"mine")
 
     result, recorder, _ = bench.run(host=host, recorder=Rival())

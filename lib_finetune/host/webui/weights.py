@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from lib_finetune.errors import HostError
-from lib_finetune.estimates import memory_model
 from lib_finetune.export.checkpoint_writer import opened
 from lib_finetune.host import memory
 from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.model import checkpoint_reader
 from lib_finetune.model.parking import Parking
+from lib_finetune.ports.pictures import PICTURE_BYTES
 
 PARTS = ("unet", "text", "vae")
 _PREFIXES = ("model.diffusion_model.", "cond_stage_model.", "first_stage_model.")
@@ -84,7 +84,7 @@ def _short_of_room(places: Mapping[str, nn.Parameter]) -> bool:
     """Whether the card cannot hold these weights twice and make a picture beside them."""
     device = next(iter(places.values())).device
     size = sum(parameter.numel() * parameter.element_size() for parameter in places.values())
-    return device.type == "cuda" and memory.use(device).free < size + memory_model.PICTURE
+    return device.type == "cuda" and memory.use(device).free < size + PICTURE_BYTES
 
 
 def clean(model: nn.Module) -> None:

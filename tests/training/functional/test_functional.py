@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from lib_finetune import randomness
 from lib_finetune.model import noise_schedule
 from lib_finetune.training.functional import losses, noise, rates, weighting
 
@@ -54,7 +55,7 @@ def test_timesteps_stay_in_their_range_and_reach_its_ends():
 
 
 def test_step_seeds_do_not_repeat():
-    seeds = {noise.step_seed(seed, step, stream) for seed in range(5) for step in range(200) for stream in range(3)}
+    seeds = {randomness.step_seed(seed, step, stream) for seed in range(5) for step in range(200) for stream in range(3)}
     assert len(seeds) == 5 * 200 * 3
 
 

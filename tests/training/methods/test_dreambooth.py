@@ -20,9 +20,10 @@ from lib_finetune.estimates import memory_model, memory_plan
 from lib_finetune.model import checkpoint_reader, layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.host import MemoryUse
+from lib_finetune.ports.pictures import PICTURE_BYTES
 from lib_finetune.runs import artifacts
 from lib_finetune.runs.class_images import ClassPictures
-from lib_finetune.runs.runner import CHECKPOINT, STATE
+from lib_finetune.runs.folder import CHECKPOINT, STATE
 from lib_finetune.training import state
 from lib_finetune.training.methods import denoising
 from lib_finetune.training.optim.per_parameter import PerParameter
@@ -509,12 +510,12 @@ def test_nothing_of_a_run_stays_in_memory(bench, monkeypatch, ending):
 def test_a_file_that_cannot_be_written_at_the_end_does_not_take_the_training_with_it(bench, monkeypatch):
     host = bench.host()
     straight, _, _ = bench.run(WHOLE | RARE, host=bench.host("straight"))
-    real = artifacts.Output.write_result
-    monkeypatch.setattr(artifacts.Output, "write_result", lambda *_: (_ for _ in ()).throw(SaveError("the disk is full")))
+    real = artifacts.Artifacts.write_result
+    monkeypatch.setattr(artifacts.Artifacts, "write_result", lambda *_: (_ for _ in ()).throw(SaveError("the disk is full")))
     with pytest.raises(SaveError, match="disk is full"):
         bench.run(WHOLE | RARE, host=host)
     assert state.load(host.paths.data / "runs" / "run" / STATE)["trainer"]["step"] == 3
-    monkeypatch.setattr(artifacts.Output, "write_result", real)
+    monkeypatch.setattr(artifacts.Artifacts, "write_result", real)
     result, recorder, _ = bench.run(WHOLE | RARE, host=host)
     assert any("Going on at step 3 of 3" in line for line in recorder.lines) and same(tensors(straight.file), tensors(result.file))
 
@@ -587,12 +588,12 @@ def test_the_form_follows_the_free_memory(free, form):
 )
 def test_the_models_change_places_where_they_do_not_fit_together(free, away, ram, form):
     sizes = [int(value * memory_model.GIB) for value in (free, ram, 0, away)]
-    room = memory_model.Room(*sizes, picture=memory_model.PICTURE)
+    room = memory_model.Room(*sizes, picture=PICTURE_BYTES)
     assert str(memory_model.choose(memory_model.Wish(exchanged=None), FULL, room)) == form
 
 
 def test_an_exchange_that_main_memory_cannot_hold_is_refused_with_the_figures():
-    room = memory_model.Room(int(1.5 * memory_model.GIB), int(3 * memory_model.GIB), 0, int(1.9 * memory_model.GIB), memory_model.PICTURE)
+    room = memory_model.Room(int(1.5 * memory_model.GIB), int(3 * memory_model.GIB), 0, int(1.9 * memory_model.GIB), PICTURE_BYTES)
     with pytest.raises(InputError, match=r"needs 4\.0 GiB of main memory to change places in, and 3\.0 are free"):
         memory_model.choose(memory_model.Wish(exchanged=None), FULL, room)
 
@@ -619,13 +620,13 @@ def test_precision_and_weights_are_chosen_together(bench, monkeypatch):
     weights = memory_plan.Weights({"unet": 859_520_964, "text": 123_060_480}, sizes, dict.fromkeys(sizes, 0))
     for precision in ("fp32", "fp16"):
         changes = WHOLE | RARE | {"data.resolution": "512", "objective.prior": "off", "training.precision": precision}
-        chosen, _ = memory_plan.formed(settings(bench.images, changes), weights, torch.device("cuda"), 20 * memory_model.GIB, 0)
+        chosen, _ = memory_plan.choose_memory_plan(settings(bench.images, changes), weights, torch.device("cuda"), 20 * memory_model.GIB, 0)
         assert (chosen.tuning.weights, chosen.training.precision) == ("fp32", precision)
 
 
 def test_prodigy_is_not_parted(bench):
     weights = memory_plan.Weights({"unet": 10**6, "text": 10**5}, *[{"unet": 0, "text": 0, "vae": 0}] * 2)
-    chosen = memory_plan.formed(
+    chosen = memory_plan.choose_memory_plan(
         settings(bench.images, WHOLE | RARE | {"optimizer.name": "prodigy"}), weights, torch.device("cpu"), 10**10, 0
     )[0]
     assert (chosen.tuning.weights, chosen.tuning.in_backward) == ("fp32", "off")
@@ -638,7 +639,9 @@ def test_a_refusal_says_what_was_compared(bench, monkeypatch):
 
     def form(free, **changes):
         given = WHOLE | RARE | {"data.resolution": "512", **{name.replace("__", "."): value for name, value in changes.items()}}
-        return memory_plan.formed(settings(bench.images, given), weights, torch.device("cuda"), int(free * memory_model.GIB), 0)[0]
+        return memory_plan.choose_memory_plan(
+            settings(bench.images, given), weights, torch.device("cuda"), int(free * memory_model.GIB), 0
+        )[0]
 
     assert form(3.2).tuning.host_weights == "beside"  # a card of 6 GB with a screen on it, and the base's own predictions
     with pytest.raises(InputError, match=r"Set data\.class_count to 200") as refused:
@@ -654,7 +657,7 @@ def test_with_medvram_a_picture_needs_room_for_the_hosts_unet_too():
     sizes, none = {"unet": 1_719_041_928, "text": 246_120_960, "vae": 167_000_000}, dict.fromkeys(("unet", "text", "vae"), 0)
     weights = memory_plan.Weights({"unet": 859_520_964, "text": 123_060_480}, none, sizes)
     room = memory_plan._room(codec.with_values(Settings(), {"method": "dreambooth"}.items()), weights, torch.device("cuda"), 10, 10)
-    assert room.picture == memory_model.PICTURE + sizes["unet"] and room.guests == room.away == 0
+    assert room.picture == PICTURE_BYTES + sizes["unet"] and room.guests == room.away == 0
 
 
 def test_a_run_that_goes_on_finds_its_place_anew(bench):
@@ -674,7 +677,7 @@ def test_an_eight_gigabyte_card_without_bf16_trains(bench, monkeypatch):
     sizes = {"unet": 1_719_041_928, "text": 246_120_960, "vae": 167_000_000}
     weights = memory_plan.Weights({"unet": 859_520_964, "text": 123_060_480}, sizes, dict.fromkeys(sizes, 0))
     free = 8 * memory_model.GIB - memory_model.GIB // 2 - memory_model.GIB // 4 - sum(sizes.values())
-    chosen, said = memory_plan.formed(
+    chosen, said = memory_plan.choose_memory_plan(
         settings(bench.images, WHOLE | RARE | {"data.resolution": "512", "objective.prior": "off"}),
         weights,
         torch.device("cuda"),

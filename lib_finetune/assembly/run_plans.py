@@ -1,0 +1,201 @@
+"""What a run reads of its settings while it goes on: how it saves and how it shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
+from lib_finetune.assembly.automatic_settings import class_caption
+from lib_finetune.config.settings import keeps_states
+from lib_finetune.data.captions import template_caption
+from lib_finetune.evaluation import watch
+from lib_finetune.export import lora_file
+from lib_finetune.export.metadata import Recipe, lora_metadata
+from lib_finetune.ports.files import Card
+
+if TYPE_CHECKING:
+    import torch
+
+    from lib_finetune.assembly.artifact_kinds import Base
+    from lib_finetune.config.settings import Settings
+    from lib_finetune.ports.files import Paths
+
+_MAX_PREVIEW_PX = 512
+_WATCH_SEEDS = 2
+"""Seeds of a prompt that is only watched: one picture alone may change by chance."""
+
+
+@dataclass(frozen=True)
+class ArtifactWriter:
+    """One kind of file that a run makes, with the run's settings filled in.
+
+    Attributes:
+        kind: "lora", "checkpoint" or "embedding".
+        target: (paths of the host, name) → the file.
+        write: (file, trained tensors, recipe, the base's tensors) → None; raises SaveError.
+        call: (file stem) → what a person writes or chooses to use the file.
+    """
+
+    kind: str
+    target: Callable[[Paths, str], Path]
+    write: Callable[[Path, Mapping[str, torch.Tensor], Recipe, Base], None]
+    call: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class SavingPlan:
+    """How a run saves.
+
+    Attributes:
+        name: of the result.
+        writers: one for each kind of file, the main one first.
+        overwrite: whether a file of the same name is replaced.
+        keep: how many snapshots stay; 0 keeps all.
+        every_steps, every_epochs: between snapshots; 0 is never.
+        state_every: steps between saved states.
+        states: which states stay when the run is done: "none", "last" or "all".
+        load_result: whether the host loads the result at the end.
+        extract: (file, difference of each module, recipe) → None; writes a LoRA extracted from a checkpoint; None where none is asked for.
+        extract_rank: its rank.
+        card: what the WebUI's card of the result shows.
+    """
+
+    name: str
+    writers: tuple[ArtifactWriter, ...]
+    overwrite: bool
+    keep: int
+    every_steps: int
+    every_epochs: int
+    state_every: int
+    states: str
+    load_result: bool
+    extract_rank: int
+    extract: Callable[[Path, Mapping[str, torch.Tensor], Recipe], None] | None
+    card: Card
+
+    def targets(self, paths: Paths, name: str) -> dict[str, Path]:
+        """Kind → where the files of a result of this name go."""
+        return {writer.kind: writer.target(paths, name) for writer in self.writers}
+
+
+def saving_plan(settings: Settings) -> SavingPlan:
+    """The plan of resolved settings."""
+    data, saving, tuning = settings.data, settings.saving, settings.tuning
+    words = " ".join(word for word in (data.trigger, data.class_word) if word)
+    whole_model = settings.method == "dreambooth"
+
+    def extract(path: Path, tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> None:
+        lora_file.write(path, tensors, lora_metadata(recipe), saving.precision)
+
+    return SavingPlan(
+        name=settings.name,
+        writers=tuple(_writer(settings, number) for number in range(len(artifact_kinds_of(settings)))),
+        overwrite=saving.overwrite,
+        keep=saving.keep,
+        every_steps=saving.every_steps,
+        every_epochs=saving.every_epochs,
+        state_every=saving.state_every,
+        states=keeps_states(settings),
+        load_result=whole_model and tuning.select,
+        extract_rank=tuning.lora_rank if whole_model else 0,
+        extract=extract if whole_model and tuning.lora_rank else None,
+        card=Card(words, settings.preview.weight, f"Made with Finetune from {Path(data.images).name}."),
+    )
+
+
+def _writer(settings: Settings, number: int) -> ArtifactWriter:
+    kind = artifact_kinds_of(settings)[number]
+    return ArtifactWriter(
+        kind.kind,
+        lambda paths, name: kind.target(paths, settings, name),
+        lambda path, tensors, recipe, base: kind.write(path, tensors, recipe, settings, base),
+        lambda stem: kind.call(stem, settings),
+    )
+
+
+@dataclass(frozen=True)
+class PreviewPrompt:
+    """A prompt that every preview paints.
+
+    Attributes:
+        kind: as in `PreviewRow.kinds`.
+        prompt: in which ``{trigger}`` and ``{class}`` may stand.
+        count: how many seeds.
+    """
+
+    kind: str
+    prompt: str
+    count: int
+
+
+@dataclass(frozen=True)
+class PreviewPlan:
+    """How a run shows what it has learned.
+
+    Attributes:
+        enabled: whether pictures are made at all.
+        every: steps between previews; 0: only the card's picture.
+        prompts: all prompts of a preview, the card's first.
+        watches: whether side effects are watched.
+        weight: of a LoRA in the pictures.
+        side_px, steps, seed: of a picture; ``seed`` is the first of each prompt.
+        trigger, class_word: fill the prompts.
+        whole_model: whether a preview needs a checkpoint of its own.
+    """
+
+    enabled: bool
+    every: int
+    prompts: tuple[PreviewPrompt, ...]
+    watches: bool
+    weight: float
+    side_px: int
+    steps: int
+    seed: int
+    trigger: str
+    class_word: str
+    whole_model: bool
+
+    def filled(self, prompt: str, word: str) -> str:
+        """A prompt with ``word`` in place of the trigger word: the embedding of a snapshot is called by its own name."""
+        if self.trigger and word != self.trigger:
+            prompt = re.sub(rf"(?<!\w){re.escape(self.trigger)}(?!\w)", lambda _: word, prompt)
+        return template_caption(prompt, word, self.class_word)
+
+
+def preview_plan(settings: Settings) -> PreviewPlan:
+    """The plan of resolved settings."""
+    preview = settings.preview
+    return PreviewPlan(
+        enabled=preview.enabled,
+        every=preview.every or 0,
+        prompts=tuple(_preview_prompts(settings)),
+        watches=_watches(settings),
+        weight=preview.weight,
+        side_px=min(_MAX_PREVIEW_PX, settings.data.resolution),
+        steps=preview.steps,
+        seed=preview.seed,
+        trigger=settings.data.trigger,
+        class_word=settings.data.class_word,
+        whole_model=settings.method == "dreambooth",
+    )
+
+
+def _preview_prompts(settings: Settings) -> list[PreviewPrompt]:
+    """An embedding leaves the model as it is, so that it has nothing beside the subject to be watched."""
+    lines = [line.strip() for line in re.split(r"[;\n]", settings.preview.prompts)]
+    subject = [line for line in lines if line] or [settings.data.template]
+    prompts = [PreviewPrompt(watch.SUBJECT, line, settings.preview.count) for line in subject]
+    if _watches(settings) and settings.method != "textual_inversion":
+        if settings.data.class_word.strip():
+            prompts.append(PreviewPrompt(watch.CLASS, class_caption(settings), _WATCH_SEEDS))
+        prompts += [PreviewPrompt(watch.OTHER, prompt, _WATCH_SEEDS) for prompt in watch.UNRELATED]
+    return prompts
+
+
+def _watches(settings: Settings) -> bool:
+    choice = settings.preview.watch
+    return settings.method == "dreambooth" if choice == "auto" else choice == "on"

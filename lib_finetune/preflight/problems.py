@@ -1,0 +1,95 @@
+"""The one check before the first step: what is wrong with settings, images, names and the host, all of it at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lib_finetune.assembly import dataset
+from lib_finetune.assembly.artifact_kinds import targets
+from lib_finetune.assembly.initial_weights import without_missing_start_file
+from lib_finetune.config.settings import Settings, teaches_word
+from lib_finetune.config.validation import validate
+from lib_finetune.data.scan import examined
+from lib_finetune.errors import InputError, Problem
+from lib_finetune.export import lora_file
+from lib_finetune.preflight import conflicts
+
+if TYPE_CHECKING:
+    from lib_finetune.assembly.dataset import Dataset
+    from lib_finetune.ports.host import Host
+
+_Answer = TypeVar("_Answer")
+
+
+def problems(settings: Settings, host: Host | None = None, resuming: bool = False) -> list[Problem]:
+    """Everything that stands in the way of a training, for tab, API, queue, trial and command line alike.
+
+    Args:
+        host: None while no checkpoint is loaded; then names and the host's state are not looked at.
+        resuming: a run continues from a saved state, so that its own file may exist and its start file may be gone.
+    """
+    return _examine(settings, host, resuming)[1]
+
+
+def checked_dataset(settings: Settings, host: Host, resuming: bool = False) -> Dataset:
+    """The images of a training without a problem; arguments as of `problems`.
+
+    Raises:
+        InputError: with all problems.
+    """
+    images, obstacles = _examine(settings, host, resuming)
+    if obstacles or images is None:
+        raise InputError(obstacles)
+    return images
+
+
+def _examine(settings: Settings, host: Host | None, resuming: bool) -> tuple[Dataset | None, list[Problem]]:
+    if resuming:
+        settings = without_missing_start_file(settings)
+    obstacles: list[Problem] = []
+
+    def collect(check: Callable[[], _Answer]) -> _Answer | None:
+        try:
+            return check()
+        except InputError as error:
+            obstacles.extend(error.problems)
+            return None
+
+    collect(lambda: validate(settings))
+    images = collect(lambda: _dataset(settings, host)) if settings.data.images.strip() else None
+    if host is not None and not any(problem.field == "name" for problem in obstacles):
+        collect(lambda: _check_targets(settings, host, resuming))
+        if teaches_word(settings):
+            obstacles += conflicts.word_problems(settings, images, host.text_tools().tokenizer, host.paths)
+    obstacles += conflicts.method_problems(settings)
+    if host is not None:
+        obstacles += [Problem("", reason) for reason in host.refusals()]
+    return images, obstacles
+
+
+def _dataset(settings: Settings, host: Host | None) -> Dataset:
+    if settings.data.crop == "face" and host is not None:
+        return dataset.find(settings, partial(examined, face=host.face))
+    return dataset.find(settings)
+
+
+def _check_targets(settings: Settings, host: Host, resuming: bool) -> None:
+    files = list(targets(settings, host.paths, settings.name).values())
+    if not resuming:
+        for file in files:
+            lora_file.refuse_taken(file, settings.saving.overwrite)
+    for folder in dict.fromkeys([*(file.parent for file in files), host.paths.data]):
+        _check_writable(folder)
+
+
+def _check_writable(folder: Path) -> None:
+    """The folder, or the nearest one above it that exists, takes new files."""
+    place = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
+    if not place.is_dir():
+        raise InputError([Problem("name", f"{folder} cannot be made: {place} is a file.")])
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError([Problem("name", f"{place} is not writable. Check its permissions.")])

@@ -1,0 +1,79 @@
+"""What is made before the first step: class images, the objects of the run, encoded latents."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.errors import out_of_memory_in_words
+from lib_finetune.runs.class_images import ClassPictures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lib_finetune.assembly.dataset import Dataset
+    from lib_finetune.config.settings import Settings
+    from lib_finetune.ports.checkpoint import CheckpointInfo
+    from lib_finetune.ports.events import ProgressSink, StepReport
+    from lib_finetune.ports.host import Host
+    from lib_finetune.runs.session import Session
+    from lib_finetune.runs.waiting import Waiting
+    from lib_finetune.training.model_swap import Exchange
+
+
+def with_class_images(
+    settings: Settings, images: Dataset, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting
+) -> Dataset | None:
+    """The images with those of the class, made now where they are missing; None when the person stopped it."""
+    if automatic_settings.prior_of(settings) != "pictures" or images.classes:
+        return images
+    side, count = min(512, settings.data.resolution), settings.data.class_count
+    classes = ClassPictures(host, info, automatic_settings.class_caption(settings), side)
+    sink.say(classes.announce(count))
+    with out_of_memory_in_words():
+        complete = classes.make(count, lambda done, total: sink.stage("class pictures", done, total), sink.say, waiting.stop_asked)
+    return dataclasses.replace(images, classes=dataset.class_report(classes.folder, count)) if complete else None
+
+
+def bind(
+    settings: Settings,
+    images: Dataset,
+    info: CheckpointInfo,
+    host: Host,
+    waiting: Waiting,
+    report: Callable[[StepReport], None],
+    swapped: Callable[[Exchange], None],
+) -> builder.Assembly:
+    """The objects of the run on the borrowed model.
+
+    Args:
+        swapped: hears of each time that the two models changed places.
+
+    Raises:
+        FinetuneError: as `builder.bind`.
+    """
+    cache = host.paths.data / "cache" / "latents"
+    assembly = builder.bind(settings, images, host, info, cache, waiting.for_checkpoint, report)
+    if assembly.exchange:
+        assembly.exchange.told = swapped
+    return assembly
+
+
+def encode_latents(session: Session) -> None:
+    """Encode what the coming steps will need. Encoding takes turns too."""
+    assembly, trainer = session.assembly, session.assembly.trainer
+    per_step = trainer.plan.accumulation
+    missing = [(assembly.batches, variant) for variant in assembly.batches.missing(trainer.step * per_step, session.total * per_step)]
+    if assembly.held and assembly.validation:
+        missing += [(assembly.held, variant) for variant in assembly.held.missing(0, assembly.validation.pictures)]
+    trainer.turns.use(("vae",))
+    for done, (source, variant) in enumerate(missing):
+        if session.control.pause_asked():
+            trainer.turns.close()
+        if session.waiting.stop_asked():
+            break
+        session.sink.stage("cache", done, len(missing))
+        with trainer.turns.step():
+            source.encode_variant(variant)
+    trainer.turns.use(assembly.needs, assembly.exchange)

@@ -1,0 +1,53 @@
+"""The frozen record of what goes through a run once its objects are assembled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lib_finetune.assembly.builder import Assembly
+    from lib_finetune.assembly.run_plans import PreviewPlan, SavingPlan
+    from lib_finetune.config.settings import Settings
+    from lib_finetune.ports.events import ProgressSink
+    from lib_finetune.ports.host import Host
+    from lib_finetune.runs.artifacts import Artifacts
+    from lib_finetune.runs.control import Control
+    from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.previews import Previews
+    from lib_finetune.runs.snapshots import Snapshots
+    from lib_finetune.runs.waiting import Waiting
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the stages of a run share.
+
+    Attributes:
+        settings: with every automatic value filled in.
+        fingerprint: of the images, so that a state is resumed on the same ones only.
+    """
+
+    settings: Settings
+    fingerprint: str
+    folder: RunFolder
+    host: Host
+    sink: ProgressSink
+    control: Control
+    waiting: Waiting
+    assembly: Assembly
+    saving: SavingPlan
+    preview: PreviewPlan
+    artifacts: Artifacts
+    snapshots: Snapshots
+    previews: Previews
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self.assembly.trainer.step
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.assembly.trainer.plan.steps

@@ -1,0 +1,96 @@
+"""Waiting: for the checkpoint of the run, and while the person pauses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from lib_finetune.errors import CheckpointChangedError, FinetuneError
+from lib_finetune.runs.control import PAUSED
+
+if TYPE_CHECKING:
+    from lib_finetune.ports.checkpoint import CheckpointInfo
+    from lib_finetune.ports.events import ProgressSink
+    from lib_finetune.ports.host import Host
+    from lib_finetune.runs.control import Control
+    from lib_finetune.training.turns import Turns
+
+_CHECKPOINT_POLL_S = 0.5
+_PAUSE_POLL_S = 0.2
+_Answer = TypeVar("_Answer")
+
+
+class StoppedWhileWaiting(FinetuneError):  # noqa: N818  not a fault: the person's wish
+    """The person chose to stop while the run waited for its checkpoint."""
+
+
+class Waiting:
+    """Holds nothing of the host while it lasts."""
+
+    def __init__(self, info: CheckpointInfo, host: Host, sink: ProgressSink, control: Control) -> None:
+        """
+        Args:
+            info: the checkpoint that the run needs.
+        """
+        self._info = info
+        self._host = host
+        self._sink = sink
+        self._control = control
+
+    def for_checkpoint(self, changed: CheckpointChangedError) -> None:
+        """Called again and again while another checkpoint is loaded.
+
+        Raises:
+            StoppedWhileWaiting: the person does not want to wait.
+            HostError: the checkpoint does not load.
+        """
+        if self._control.stop_asked():
+            raise StoppedWhileWaiting(str(changed))
+        if self._control.pause_asked():
+            self.while_paused()
+            return
+        self._sink.stage(f"waiting for {changed.wanted}")
+        if self._control.load_asked():
+            self._host.load(self._info)
+            return
+        time.sleep(_CHECKPOINT_POLL_S)
+
+    def retry_until_checkpoint_loaded(self, action: Callable[[], _Answer]) -> _Answer:
+        """The outcome of what needs the run's checkpoint; while another one is loaded it waits and begins anew.
+
+        Raises:
+            StoppedWhileWaiting: the person does not want to wait.
+        """
+        while True:
+            try:
+                return action()
+            except CheckpointChangedError as changed:
+                self.for_checkpoint(changed)
+
+    def while_paused(self, buttons: Callable[[], None] = lambda: None) -> None:
+        """Return when no pause is asked for any more, or a stop is.
+
+        Args:
+            buttons: does what the person asks for meanwhile.
+        """
+        while self._control.pause_asked() and not self._control.stop_asked():
+            self._sink.stage(PAUSED)
+            buttons()
+            time.sleep(_PAUSE_POLL_S)
+
+    def stop_asked(self) -> bool:
+        """Whether to stop; while a pause is asked for, it waits. Call with no turn held."""
+        self.while_paused()
+        return self._control.stop_asked()
+
+
+@contextmanager
+def closing_turn(turns: Turns) -> Iterator[None]:
+    """End the turn that may be open when the person stops while the run waits."""
+    try:
+        yield
+    except StoppedWhileWaiting:
+        turns.close()
+        raise
