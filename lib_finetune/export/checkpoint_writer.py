@@ -19,6 +19,7 @@ from lib_finetune.export.metadata import Recipe
 from lib_finetune.files import replacing
 from lib_finetune.model import pickled, tensor_file
 from lib_finetune.model.checkpoint_reader import ldm_name, sha256
+from lib_finetune.model.shapes import reshaped
 from lib_finetune.model.tensor_file import Entry
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -51,7 +52,7 @@ def _entry(path: Path, name: str, base: Entry, trained: Mapping[str, torch.Tenso
 
 
 def _cast(path: Path, name: str, value: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
-    cast = value.detach().to("cpu", dtype).reshape(shape)
+    cast = reshaped(name, value.detach().to("cpu", dtype), shape, "what was trained")
     if not bool(torch.isfinite(cast).all()):
         whole = bool(torch.isfinite(value).all())
         reason = (

@@ -24,6 +24,7 @@ from lib_finetune.model.names import kohya_module
 from lib_finetune.model.noise_schedule import scaled_linear
 from lib_finetune.model.parking import Parking
 from lib_finetune.model.sampling import sample
+from lib_finetune.model.shapes import interchangeable
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.files import Card, Paths, Verification
 from lib_finetune.ports.host import MemoryUse, Restoration
@@ -172,8 +173,8 @@ class HeadlessHost:
 
     def _checkpoint_saved(self, path: Path) -> Verification:
         found = checkpoint_reader.read(path, torch.float32, torch.device("cpu"))
-        wanted = {name: tensor.numel() for name, tensor in self._tensors.items() if not name.endswith("position_ids")}
-        matched = sum(name in found and found[name].numel() == size for name, size in wanted.items())
+        wanted = {name: tuple(tensor.shape) for name, tensor in self._tensors.items() if not name.endswith("position_ids")}
+        matched = sum(name in found and interchangeable(tuple(found[name].shape), shape) for name, shape in wanted.items())
         return Verification(matched, len(wanted), f"{matched} of {len(wanted)} weights of the model are in {path.name}.")
 
     def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from lib_finetune.errors import CheckpointError, Problem
 from lib_finetune.model import names
 from lib_finetune.model.layout import PREFIXES, Layout
+from lib_finetune.model.shapes import reshaped
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,12 @@ class BorrowedModel:
         """
         for seat in self.seats:
             tensor = tensors.get(seat.source)
-            if tensor is None or tensor.numel() != _size(seat.shape):
+            try:
+                lent = _seated(seat, tensor)
+            except CheckpointError:
                 self.unbind()
-                found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
-                raise CheckpointError([Problem("checkpoint", f"{seat.source} is {found} in the loaded model; expected {seat.shape}.")])
-            seat.module._parameters[seat.leaf] = self._own[seat.source] if seat.source in self._own else _seated(seat, tensor)
+                raise
+            seat.module._parameters[seat.leaf] = self._own.get(seat.source, lent)
         self._lent = tensors
         self._bind_positions(next(iter(self.text.parameters())).device)
 
@@ -146,9 +148,10 @@ class BorrowedModel:
             embeddings._buffers["position_ids"] = torch.arange(self._width, device=device).expand((1, -1))
 
 
-def _seated(seat: _Seat, tensor: torch.Tensor) -> nn.Parameter:
-    view = tensor.detach()
-    return nn.Parameter(view if view.shape == seat.shape else view.view(seat.shape), requires_grad=False)
+def _seated(seat: _Seat, tensor: torch.Tensor | None) -> nn.Parameter:
+    if tensor is None:
+        raise CheckpointError([Problem("checkpoint", f"{seat.source} is missing in the loaded model. Use another file of this model.")])
+    return nn.Parameter(reshaped(seat.source, tensor.detach(), seat.shape, "the loaded model"), requires_grad=False)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -43,7 +43,13 @@ def infer(tensors: Mapping[str, torch.Tensor], text_heads: int | None = None, ac
     missing = [name for name in _ANCHORS if name not in tensors]
     if missing:
         raise CheckpointError([Problem("checkpoint", f"this is no whole Stable Diffusion 1.x checkpoint: {missing[0]} is missing.")])
-    return Layout(_unet(tensors), _vae(tensors), _text(tensors, text_heads, activation))
+    try:
+        return Layout(_unet(tensors), _vae(tensors), _text(tensors, text_heads, activation))
+    except (IndexError, KeyError, ValueError) as error:  # a weight whose shape or whose neighbours no SD1.x has
+        message = (
+            f"this is no Stable Diffusion 1.x checkpoint: its weights do not belong together ({error}). Use another file of this model."
+        )
+        raise CheckpointError([Problem("checkpoint", message)]) from error
 
 
 _ANCHORS = (

@@ -10,6 +10,7 @@ import torch
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.names import kohya_module
+from lib_finetune.model.shapes import interchangeable
 
 
 def merged(
@@ -54,13 +55,36 @@ def delta(parts: Mapping[str, torch.Tensor], shape: torch.Size, device: torch.de
     values = {name: value.to(device, torch.float32) for name, value in parts.items()}
     if "lora_up.weight" in values and "lora_mid.weight" not in values:
         down, up = values["lora_down.weight"], values["lora_up.weight"]
-        return _scale(values, down.shape[0]) * (up.flatten(1) @ down.flatten(1)).reshape(shape)
+        return _scale(values, down.shape[0]) * _of_shape(_product(up.flatten(1), down.flatten(1), field), shape, down.shape, field)
     if "hada_w1_a" in values and "hada_t1" not in values:
         product = (values["hada_w1_a"] @ values["hada_w1_b"]) * (values["hada_w2_a"] @ values["hada_w2_b"])
-        return _scale(values, values["hada_w1_b"].shape[0]) * product.reshape(shape)
+        return _scale(values, values["hada_w1_b"].shape[0]) * _of_shape(product, shape, None, field)
     if "lokr_w1" in values and ("lokr_w2" in values or "lokr_w2_a" in values):
-        return _kronecker(values).reshape(shape)
+        return _of_shape(_kronecker(values), shape, None, field)
     raise InputError([Problem(field, f"a patch of the parts {', '.join(sorted(parts))} is not read here; LoRA, LoCon, LoHa and LoKr are.")])
+
+
+def _product(up: torch.Tensor, down: torch.Tensor, field: str) -> torch.Tensor:
+    if up.shape[1] != down.shape[0]:
+        raise InputError([Problem(field, f"a patch of rank {up.shape[1]} does not fit one of rank {down.shape[0]}; the file is broken.")])
+    return up @ down
+
+
+def _of_shape(change: torch.Tensor, shape: torch.Size, kernel: torch.Size | None, field: str) -> torch.Tensor:
+    """The change as a tensor of the weight's shape, whose rows, columns and kernel must be the patch's own."""
+    rows, rest = shape[0], shape[1:]
+    fits = change.shape[0] == rows and change.numel() == shape.numel()
+    if kernel is not None:
+        fits = fits and interchangeable((rows, *kernel[1:]), tuple(shape))
+    elif change.dim() > 2:
+        fits = fits and interchangeable(tuple(change.shape), tuple(shape))
+    if not fits:
+        sizes = f"{rows}×{'×'.join(map(str, rest))}"
+        message = (
+            f"a patch of {change.shape[0]} rows and {change.numel()} numbers does not fit a weight of {sizes}; it is of another family."
+        )
+        raise InputError([Problem(field, message)])
+    return change.reshape(shape)
 
 
 def _scale(values: Mapping[str, torch.Tensor], rank: int) -> float:

@@ -83,3 +83,44 @@ def test_other_families_are_refused_by_name(change, family):
 def test_a_file_that_is_no_checkpoint_says_what_is_missing():
     with pytest.raises(CheckpointError, match="input_blocks"):
         infer({"some.lora_up.weight": torch.zeros(2)})
+
+
+def _kinds(tensors):
+    """One name for each kind of weight that has a shape to get wrong: by part, number of dimensions and last words."""
+    kinds = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() > 1 and tensor.shape[0] != tensor.shape[1]:
+            part = name.split(".")[0]
+            kinds.setdefault((part, tensor.dim(), tensor.shape[2:], ".".join(name.split(".")[-2:])), name)
+    return sorted(kinds.values())
+
+
+@pytest.mark.parametrize("name", _kinds(tiny_tensors()))
+def test_a_transposed_weight_is_refused_by_name(name):
+    tensors = tiny_tensors()
+    tensors[name] = tensors[name].transpose(0, 1).contiguous()
+    with pytest.raises(CheckpointError, match=r"4 input channels|input channels|Stable Diffusion 1\.x") as caught:
+        BorrowedModel(infer(tensors)).bind(tensors)
+    assert "×" in str(caught.value) or "checkpoint" in str(caught.value)
+
+
+def test_flattened_and_swapped_kernels_are_refused(model):
+    for change in (lambda tensor: tensor.flatten(1), lambda tensor: tensor.reshape(-1), lambda tensor: tensor.unsqueeze(0)):
+        tensors = tiny_tensors()
+        name = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight"
+        tensors[name] = change(tensors[name])
+        with pytest.raises(CheckpointError, match="input_blocks"):
+            model.bind(tensors)
+        assert all(seat.module._parameters[seat.leaf] is seat.empty for seat in model.seats)
+
+
+def test_a_linear_layer_may_be_written_as_a_1x1_convolution_and_back(model):
+    tensors = tiny_tensors()
+    for name, tensor in list(tensors.items()):
+        if tensor.dim() == 2 and ("attn1" in name or "proj" in name or "attn_1" in name):
+            tensors[name] = tensor[:, :, None, None]
+        elif tensor.dim() == 4 and tensor.shape[2:] == (1, 1):
+            tensors[name] = tensor[:, :, 0, 0]
+    with model.bound(tensors):
+        for seat in model.seats:
+            assert seat.module._parameters[seat.leaf].data_ptr() == tensors[seat.source].data_ptr()

@@ -17,6 +17,7 @@ from lib_finetune.host import memory
 from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.model import checkpoint_reader
 from lib_finetune.model.parking import Parking
+from lib_finetune.model.shapes import reshaped
 from lib_finetune.ports.pictures import PICTURE_BYTES
 
 PARTS = ("unet", "text", "vae")
@@ -70,7 +71,7 @@ def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
         with opened(path) as entries:
             found = {checkpoint_reader.ldm_name(name): entry for name, entry in entries.items()}
             for name, parameter in places.items():
-                value = found[name].value().reshape(parameter.shape) if name in found else parameter.data
+                value = reshaped(name, found[name].value(), tuple(parameter.shape), path.name) if name in found else parameter.data
                 parameter.data = value.to(devices[name], parameter.dtype)
         yield
     finally:

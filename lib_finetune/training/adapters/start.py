@@ -12,6 +12,7 @@ import torch
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.model.lora_merge import by_module
 from lib_finetune.model.names import KOHYA_TEXT, KOHYA_UNET
+from lib_finetune.model.shapes import interchangeable
 from lib_finetune.training.adapters.adapter import Adapter
 
 FIELD = "network.start"
@@ -116,7 +117,7 @@ def begin(adapter: Adapter, patches: Patches, name: str) -> None:
     weights = {**adapter.parameters("unet"), **adapter.parameters("text")}
     for key, weight in weights.items():
         given = patches.get(key)
-        if given is None or given.shape[:1] != weight.shape[:1] or given.numel() != weight.numel():
+        if given is None or not interchangeable(tuple(given.shape), tuple(weight.shape)):
             raise _misfit(patches, name, key)
         if not bool(torch.isfinite(given).all()):
             raise _refused(f"{name} is broken: {key} is not finite. Name another file.")
