@@ -30,7 +30,7 @@ def reproducible_matrix_products() -> None:
     os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
-def open_host(checkpoint: Path, root: Path, precision: str) -> Any:
+def open_host(checkpoint: Path, root: Path, precision: str, predicts: str | None = None) -> Any:
     """A headless host on a checkpoint file; on the CPU bf16 weights when bf16 is asked for, fp32 otherwise."""
     import torch
 
@@ -38,7 +38,7 @@ def open_host(checkpoint: Path, root: Path, precision: str) -> Any:
 
     on_cuda = torch.cuda.is_available()
     dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16 if on_cuda else torch.float32}
-    return HeadlessHost.open(checkpoint, root, dtype=dtypes.get(precision))
+    return HeadlessHost.open(checkpoint, root, dtype=dtypes.get(precision), predicts=predicts)
 
 
 def train_file(checkpoint: Path, root: Path, values: list[tuple[str, str]]) -> Path:
@@ -91,7 +91,12 @@ def page(options: argparse.Namespace) -> int:
     checkpoint = options.checkpoint or _sample_checkpoint(root)
     if not checkpoint.is_file():
         raise InputError([Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file.")])
-    serve(services_of(Jobs(open_host(checkpoint, root, "auto"))), problems, options.port, lambda line: print(line, flush=True))
+    serve(
+        services_of(Jobs(open_host(checkpoint, root, "auto", options.prediction))),
+        problems,
+        options.port,
+        lambda line: print(line, flush=True),
+    )
     return 0
 
 

@@ -15,6 +15,7 @@ from lib_finetune.config.describe import describe
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import FinetuneError, InputError, Problem
 
+PREDICTIONS = ("epsilon", "v_prediction")
 _FLAGS = {
     "images": "data.images",
     "name": "name",
@@ -28,7 +29,7 @@ _FLAGS = {
     "init_words": "embedding.init",
     "template": "embedding.template",
 }
-OpenHost = Callable[[Path, Path, str], Any]
+OpenHost = Callable[..., Any]
 Commands = Mapping[str, Callable[[argparse.Namespace], int]]
 
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str], open_host: OpenHost, commands: Commands | Non
     """Run a command; returns the exit code.
 
     Args:
-        open_host: (checkpoint file, output root, precision) → host.
+        open_host: (checkpoint file, output root, precision, prediction or None) → host.
         commands: further commands by name, given by the composition root.
     """
     parser = _parser()
@@ -104,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("--port", type=int, default=7862, metavar="P")
     page.add_argument("--checkpoint", type=Path, metavar="FILE", help="without one, the small checkpoint of the drawn world")
     page.add_argument("--output-root", type=Path, default=Path("finetune-output"), metavar="DIR", help="results and Finetune's own folder")
+    for command in (train, generate, page):
+        command.add_argument(
+            "--prediction",
+            choices=PREDICTIONS,
+            help="what the checkpoint predicts, where neither the file nor the .yaml beside it tells; without it, epsilon",
+        )
     commands.add_parser("nano", help="the small checkpoint of the drawn world: install, measure (nano --help)")
     return parser
 
@@ -135,7 +142,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 def _train(options: argparse.Namespace, open_host: OpenHost) -> int:
     settings = settings_of(options)
     refuse_wrong_input(settings, options.checkpoint)
-    host = open_host(options.checkpoint, options.output_root, settings.training.precision)
+    host = open_host(options.checkpoint, options.output_root, settings.training.precision, options.prediction)
     result = train_on(host, settings, resume=options.resume)
     print(f"{result.outcome}: {result.file or 'no file'}")
     return 0
@@ -180,7 +187,7 @@ def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
     width, height = _size(options.size)
     loras = [_lora(text) for text in options.lora]
     _refuse_sampling(options)
-    host = open_host(options.checkpoint, options.out.parent / ".", "auto")
+    host = open_host(options.checkpoint, options.out.parent / ".", "auto", options.prediction)
     request = PictureRequest(
         options.prompt,
         options.negative_prompt,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lib_finetune import cli
 from lib_finetune.__main__ import open_host
@@ -103,3 +103,33 @@ def test_continue_without_a_state_says_so(checkpoint, tmp_path, capsys):
 def test_describe_lists_the_settings(capsys):
     assert call("describe") == 0
     assert "network.rank" in capsys.readouterr().out
+
+
+def run_of(root):
+    return next((root / ".finetune" / "runs").iterdir())
+
+
+@pytest.mark.parametrize(("config", "flags"), [("model: {params: {parameterization: v}}", []), (None, ["--prediction", "v_prediction"])])
+def test_a_v_prediction_checkpoint_trains_and_paints_as_one(checkpoint, tmp_path, config, flags):
+    def outcome(name):
+        draw(tmp_path / "pictures")
+        assert train(checkpoint, tmp_path / "pictures", "--name", name, "--set", "training.seed=1", *use) == 0
+        picture = tmp_path / f"{name}.png"
+        common = ["--prompt", "a cat", "--size", "64x64", "--steps", 2, "--out", picture, *use]
+        assert call("generate", "--checkpoint", checkpoint, *common) == 0
+        folder = next(path for path in (tmp_path / ".finetune" / "runs").iterdir() if path.name.endswith(name))
+        return (
+            (folder / "checkpoint.json").read_text(),
+            load_file(tmp_path / "models" / "Lora" / f"{name}.safetensors"),
+            picture.read_bytes(),
+        )
+
+    use = []
+    told, plain, painted = outcome("plain")
+    assert '"prediction": "epsilon"' in told
+    if config:
+        checkpoint.with_suffix(".yaml").write_text(config)
+    use = flags
+    told, changed, repainted = outcome("velocity")
+    assert '"prediction": "v_prediction"' in told and painted != repainted
+    assert any(not torch.equal(plain[name], changed[name]) for name in plain if name.endswith("lora_up.weight"))

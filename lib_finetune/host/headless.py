@@ -16,7 +16,7 @@ from lib_finetune.errors import CheckpointChangedError, HostError, InputError, P
 from lib_finetune.export import bundled_word, embedding_file
 from lib_finetune.export import card as cards
 from lib_finetune.host import memory
-from lib_finetune.model import checkpoint_reader, layout
+from lib_finetune.model import checkpoint_reader, layout, prediction
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
 from lib_finetune.model.lora_merge import by_module, merged
@@ -63,8 +63,19 @@ class HeadlessHost:
         self._tools_lock = threading.Lock()
 
     @classmethod
-    def open(cls, checkpoint: Path, root: Path, *, device: str | None = None, dtype: torch.dtype | None = None) -> HeadlessHost:
+    def open(
+        cls,
+        checkpoint: Path,
+        root: Path,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        predicts: str | None = None,
+    ) -> HeadlessHost:
         """Read a checkpoint file; fp16 on CUDA, fp32 on the CPU unless ``dtype`` says otherwise.
+
+        Args:
+            predicts: "epsilon" or "v_prediction", where neither the file nor the ``.yaml`` beside it tells.
 
         Raises:
             CheckpointError: the file is missing, broken, or of another family.
@@ -75,7 +86,9 @@ class HeadlessHost:
         layout.refuse_other_families(tensors)
         heads = checkpoint_reader.metadata(checkpoint).get("text_encoder_heads")
         digits = checkpoint_reader.sha256(checkpoint)
-        info = CheckpointInfo(checkpoint.stem, checkpoint.resolve(), digits, digits[:10], None)
+        info = CheckpointInfo(
+            checkpoint.stem, checkpoint.resolve(), digits, digits[:10], None, prediction.of_checkpoint(checkpoint, predicts)
+        )
         return cls(tensors, info, root, int(heads) if heads else None)
 
     @property

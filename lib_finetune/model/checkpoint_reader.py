@@ -71,6 +71,23 @@ def metadata(path: Path) -> dict[str, str]:
         raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
 
 
+def names(path: Path) -> list[str]:
+    """Names of all tensors in a file, as they stand there.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.suffix.lower() != ".safetensors":
+            return list(pickled.tensors(path))
+        with safe_open(str(path), framework="pt") as file:
+            return list(file.keys())
+    except (*pickled.ERRORS, SafetensorError) as error:
+        raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
+
+
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
 

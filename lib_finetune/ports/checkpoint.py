@@ -19,6 +19,7 @@ class CheckpointInfo:
         short_hash: the first 10 digits that the WebUI shows, or None.
         vae: name of a VAE override in force, or None for the checkpoint's own.
         prediction: what the UNet predicts, "epsilon" or "v_prediction".
+        size, modified_ns: bytes and time of the file when a run began on it, or None.
     """
 
     name: str
@@ -27,6 +28,8 @@ class CheckpointInfo:
     short_hash: str | None
     vae: str | None
     prediction: str = "epsilon"
+    size: int | None = None
+    modified_ns: int | None = None
 
     @property
     def identity(self) -> tuple[str, str | None]:
@@ -39,8 +42,9 @@ class CheckpointInfo:
 
     @classmethod
     def from_json(cls, text: str) -> CheckpointInfo:
-        """The inverse of `to_json`."""
-        fields = json.loads(text)
+        """The inverse of `to_json`; fields that an earlier version did not write are None."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        fields = {name: value for name, value in json.loads(text).items() if name in known}
         return cls(**{**fields, "path": fields["path"] and Path(fields["path"])})
 
     def __str__(self) -> str:

@@ -12,15 +12,15 @@ from lib_finetune.assembly.artifact_kinds import targets
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.estimates import memory_plan, method_costs
-from lib_finetune.files import write_atomically
 from lib_finetune.model import checkpoint_reader
-from lib_finetune.ports.checkpoint import CheckpointInfo
+from lib_finetune.runs import checkpoint_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.config.settings import Settings
+    from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
     from lib_finetune.runs.folder import RunFolder
@@ -30,15 +30,16 @@ def checkpoint_of_run(settings: Settings, host: Host, folder: RunFolder, sink: P
     """The loaded checkpoint, or the one that a resumed run began on, loaded for it.
 
     Raises:
-        HostError: that one is gone, or the host cannot load it.
+        InputError: its file was replaced since.
+        HostError: it is gone, or the host cannot load it.
     """
     loaded = host.checkpoint()
     if settings.method == "dreambooth" and loaded.sha256 is None and loaded.path and loaded.path.is_file():
         loaded = dataclasses.replace(loaded, sha256=checkpoint_reader.sha256(loaded.path))
-    if not folder.resumes() or not folder.checkpoint_file.exists():
-        write_atomically(folder.checkpoint_file, loaded.to_json().encode("utf-8"))
-        return loaded
-    began = CheckpointInfo.from_json(folder.checkpoint_file.read_text(encoding="utf-8"))
+    began = checkpoint_record.stored(folder) if folder.resumes() else None
+    if began is None:
+        return checkpoint_record.begin(loaded, folder)
+    checkpoint_record.check_unchanged(began, folder, sink.say)
     if began.identity != loaded.identity:
         sink.say(f"This run began on {began}; {loaded} is loaded. Loading {began}.")
         host.load(began)

@@ -112,7 +112,7 @@ class Runner:
         return settings
 
     def _work(self, settings: Settings, images: Dataset, info: CheckpointInfo) -> tuple[str, dict[str, Path], int]:
-        waiting = Waiting(info, self._host, self._sink, self._control)
+        waiting = Waiting(info, self._folder, self._host, self._sink, self._control)
         clock = speed_history.Clock(self._report, settings.training.accumulation)
         try:
             complete = waiting.retry_until_checkpoint_loaded(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from lib_finetune.errors import CheckpointChangedError, FinetuneError
+from lib_finetune.runs import checkpoint_record
 from lib_finetune.runs.control import PAUSED
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
     from lib_finetune.runs.control import Control
+    from lib_finetune.runs.folder import RunFolder
     from lib_finetune.training.turns import Turns
 
 _CHECKPOINT_POLL_S = 0.5
@@ -29,12 +31,13 @@ class StoppedWhileWaiting(FinetuneError):  # noqa: N818  not a fault: the person
 class Waiting:
     """Holds nothing of the host while it lasts."""
 
-    def __init__(self, info: CheckpointInfo, host: Host, sink: ProgressSink, control: Control) -> None:
+    def __init__(self, info: CheckpointInfo, folder: RunFolder, host: Host, sink: ProgressSink, control: Control) -> None:
         """
         Args:
             info: the checkpoint that the run needs.
         """
         self._info = info
+        self._folder = folder
         self._host = host
         self._sink = sink
         self._control = control
@@ -44,8 +47,10 @@ class Waiting:
 
         Raises:
             StoppedWhileWaiting: the person does not want to wait.
+            InputError: the checkpoint's file was replaced meanwhile.
             HostError: the checkpoint does not load.
         """
+        checkpoint_record.check_unchanged(checkpoint_record.stored(self._folder) or self._info, self._folder)
         if self._control.stop_asked():
             raise StoppedWhileWaiting(str(changed))
         if self._control.pause_asked():

@@ -26,18 +26,10 @@ NOT_SHOWN = {
 JOINTS = (r"\s·\s", r"(?<=[.!?…])\s+(?=\S)", r":\s", r";\s", r",\s")
 """The same as in javascript/finetune_localization.js."""
 SPEAKING = (
-    *(
-        "advice.py",
-        "class_pictures.py",
-        "counsel.py",
-        "dataset_view.py",
-        "estimates.py",
-        "fitting.py",
-        "forecast.py",
-        "jobs.py",
-        "storage.py",
-    ),
-    *("verdict.py", "data/plan.py", "data/scan.py", "evaluate/watch.py", "model/word_name.py"),
+    *("estimates/method_choice.py", "estimates/method_costs.py", "estimates/memory_plan.py", "estimates/trial.py"),
+    *("runs/class_images.py", "runs/admission.py", "runs/checkpoint_record.py", "runs/finish.py", "runs/schedule.py"),
+    *("app/feedback.py", "app/method_advisor.py", "app/storage.py", "jobs/queue.py", "preflight/dataset_report.py"),
+    *("data/plan.py", "data/scan.py", "evaluation/watch.py", "text/word_name.py"),
     *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/outcome.py", "ui/queue.py", "ui/status.py"),
 )
 SAID = ("Problem", "say", "note", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
@@ -147,6 +139,10 @@ def test_everything_that_is_said_has_a_translation(found):
     if found is sentences:
         missing = [text for text in missing if text not in NOT_SHOWN and not piece(text)]
     assert missing == []
+
+
+def test_the_modules_that_speak_are_there():
+    assert [name for name in SPEAKING if not (PACKAGE / name).is_file()] == []
 
 
 def test_a_text_without_an_entry_is_noticed():
