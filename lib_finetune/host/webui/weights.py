@@ -22,6 +22,8 @@ from lib_finetune.ports.pictures import PICTURE_BYTES
 
 PARTS = ("unet", "text", "vae")
 _PREFIXES = ("model.diffusion_model.", "cond_stage_model.", "first_stage_model.")
+_NOTES = ("network_current_names", "network_weights_backup", "network_bias_backup")
+"""What the Lora extension writes down at each layer."""
 
 
 def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -59,26 +61,49 @@ def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
         CheckpointError: the file cannot be read, or is of another family.
     """
     settle(model)
-    places: dict[str, nn.Parameter] = {}
+    seats: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
     for prefix, module in walk(model):
         if prefix.startswith(("model.diffusion_model.", "cond_stage_model.")):
-            places |= {prefix + name: parameter for name, parameter in module._parameters.items() if parameter is not None}
-    parking, own, devices = Parking(), {}, {name: parameter.device for name, parameter in places.items()}
+            seats |= {prefix + leaf: (module, leaf, own) for leaf, own in module._parameters.items() if own is not None}
+    places = {name: parameter for name, (_, _, parameter) in seats.items()}
+    parking, own_data, devices = Parking(), {}, {name: parameter.device for name, parameter in places.items()}
     try:
         if _short_of_room(places):
             parking.send(places.values())
-        own.update({name: parameter.data for name, parameter in places.items()})
-        with opened(path) as entries:
-            found = {checkpoint_reader.ldm_name(name): entry for name, entry in entries.items()}
-            for name, parameter in places.items():
-                value = reshaped(name, found[name].value(), tuple(parameter.shape), path.name) if name in found else parameter.data
-                parameter.data = value.to(devices[name], parameter.dtype)
-        yield
+        own_data.update({name: parameter.data for name, parameter in places.items()})
+        with _backups_aside(model):
+            with opened(path) as entries:
+                found = {checkpoint_reader.ldm_name(name): entry for name, entry in entries.items()}
+                for name, parameter in places.items():
+                    value = reshaped(name, found[name].value(), tuple(parameter.shape), path.name) if name in found else parameter.data
+                    parameter.data = value.to(devices[name], parameter.dtype)
+            yield
     finally:
         settle(model)
-        for name, data in own.items():
-            places[name].data = data
+        for name, data in own_data.items():
+            module, leaf, parameter = seats[name]
+            parameter.data = data
+            module._parameters[leaf] = parameter  # some extensions put another object in its place
         _bring_back(parking)
+
+
+@contextmanager
+def _backups_aside(model: nn.Module) -> Iterator[None]:
+    """Inside, the Lora extension knows of no patches and has no backups; outside it has those again that it had.
+
+    It would put a backup of the host's weights over those that stand in, and one of these over the host's own afterwards.
+    """
+    kept = [(module, {name: module.__dict__.pop(name) for name in _NOTES if name in module.__dict__}) for _, module in walk(model)]
+    try:
+        yield
+    finally:
+        try:
+            clean(model)
+        finally:
+            for module, notes in kept:
+                for name in _NOTES:
+                    module.__dict__.pop(name, None)
+                module.__dict__.update(notes)
 
 
 def _short_of_room(places: Mapping[str, nn.Parameter]) -> bool:

@@ -138,6 +138,56 @@ class Words:
             self.word_embeddings[name] = embedding
 
 
+class Patches:
+    """`extensions-builtin/Lora/networks.py`: what it does to a layer and writes down at it."""
+
+    def __init__(self, networks: Any, options: Any) -> None:
+        self.networks, self.options = networks, options
+
+    def before_forward(self, module: nn.Module) -> None:
+        """What `network_Linear_forward` does to the weights before it computes."""
+        if not getattr(self.options, "lora_functional", False):
+            self.networks.network_apply_weights(module)
+        elif self.networks.loaded_networks:
+            self._restore(module)
+            module.network_current_names, module.network_weights_backup, module.network_bias_backup = (), None, None
+
+    def apply(self, module: nn.Module) -> None:
+        if getattr(module, "network_layer_name", None) is None:
+            return
+        wanted = tuple((net.name, net.te_multiplier, net.unet_multiplier, net.dyn_dim) for net in self.networks.loaded_networks)
+        current = getattr(module, "network_current_names", ())
+        if wanted:
+            self._back_up(module, "weight", "network_weights_backup", current)
+            self._back_up(module, "bias", "network_bias_backup", current)
+        if current == wanted:
+            return
+        self._restore(module)
+        if wanted:
+            module.weight.add_(0.5)
+            if module.bias is not None:
+                module.bias.add_(0.25)
+        module.network_current_names = wanted
+
+    def _back_up(self, module: nn.Module, name: str, kept: str, current: tuple[Any, ...]) -> None:
+        value = getattr(module, name)
+        if getattr(module, kept, None) is None and value is not None:
+            if current:
+                raise RuntimeError(f"no backup {name} found and current {name} are not unchanged")
+            setattr(module, kept, value.to("cpu", copy=True))
+
+    def _restore(self, module: nn.Module) -> None:
+        weight, bias = getattr(module, "network_weights_backup", None), getattr(module, "network_bias_backup", None)
+        if weight is None and bias is None:
+            return
+        if weight is not None:
+            module.weight.copy_(weight)
+        if bias is None:
+            module.bias = None
+        else:
+            module.bias.copy_(bias)
+
+
 class StubWebui:
     """Puts the fake modules into `sys.modules` (through monkeypatch) and lets tests reach into them."""
 
@@ -255,25 +305,15 @@ class StubWebui:
             forbidden_network_aliases={},
         )
 
-        def apply(module: nn.Module) -> None:
-            wanted = tuple(net.name for net in networks.loaded_networks)
-            if getattr(module, "network_layer_name", None) is None or getattr(module, "network_current_names", ()) == wanted:
-                return
-            if getattr(module, "network_weights_backup", None) is None:
-                module.network_weights_backup = module.weight.to("cpu", copy=True)
-            module.weight.copy_(module.network_weights_backup)
-            if wanted:
-                module.weight.add_(0.5)
-            module.network_current_names = wanted
-
         def list_available_networks() -> None:
             networks.available_networks.clear()
             for file in (self.root / "models/Lora").glob("*.safetensors"):
                 entry = types.SimpleNamespace(name=file.stem, alias=file.stem, filename=str(file))
                 networks.available_networks[file.stem] = networks.available_network_aliases[file.stem] = entry
 
+        networks.patches = Patches(networks, self.shared.opts)
         networks.network_apply_weights, networks.list_available_networks, networks.load_network, networks.load_networks = (
-            apply,
+            networks.patches.apply,
             list_available_networks,
             self._load_network,
             self._load_networks,
@@ -321,6 +361,6 @@ class StubWebui:
         self.networks.loaded_networks[:] = [types.SimpleNamespace(name=lora, network_on_disk=entry, **strengths)] if lora else []
         with torch.no_grad():
             for module in self.model.modules():
-                if isinstance(module, nn.Linear):
-                    self.networks.network_apply_weights(module)
+                if isinstance(module, nn.Linear | nn.Conv2d | nn.LayerNorm):
+                    self.networks.patches.before_forward(module)
         return [parameter.detach().clone() for parameter in self.model.parameters()]
