@@ -34,7 +34,7 @@ class Folders:
         if self.allowed is None or not path.strip():
             return
         real = at_home(path).resolve()
-        if not any(real == folder or folder in real.parents for folder in (one.resolve() for one in self.allowed)):
+        if not any(real == folder or folder in real.parents for folder in (allowed.resolve() for allowed in self.allowed)):
             raise InputError([Problem(field_name, f"{path} lies outside the folders that may be used from other machines. {self.how}")])
 
 
@@ -79,15 +79,15 @@ class Guard:
         except (binascii.Error, UnicodeDecodeError):
             return False
         # Compared for unknown users too, so that the time tells nothing.
-        wanted = self.accounts.get(user)
-        return secrets.compare_digest(password.encode(), (wanted or "").encode()) and wanted is not None
+        password_of_user = self.accounts.get(user)
+        return secrets.compare_digest(password.encode(), (password_of_user or "").encode()) and password_of_user is not None
 
 
 def accounts(pairs: Sequence[str]) -> dict[str, str]:
     """``user:password`` pairs as the WebUI's flags hold them."""
-    found = {}
+    passwords = {}
     for pair in pairs:
         user, colon, password = pair.strip().partition(":")
         if colon:
-            found[user] = password
-    return found
+            passwords[user] = password
+    return passwords

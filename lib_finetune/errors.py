@@ -35,8 +35,8 @@ class InputError(FinetuneError):
     """Wrong input; holds every problem that was found, so that they are mended in one go."""
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
-        found = [Problem("", problems)] if isinstance(problems, str) else list(problems)
-        self.problems: tuple[Problem, ...] = tuple(found)
+        all_problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
+        self.problems: tuple[Problem, ...] = tuple(all_problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

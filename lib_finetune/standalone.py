@@ -27,9 +27,9 @@ def application(services: Services, missing: Callable[[], list[str]]) -> Any:
         from lib_finetune.ui import page
     except ImportError as error:
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        said = f"The page needs gradio 3.41.2, which comes with the WebUI's libraries on Python 3.10 and 3.11; this is Python {python}. "
-        said += "Make such an environment with `python3.11 quickstart.py test`, and use its Python."
-        raise DependencyError(said) from error
+        message = f"The page needs gradio 3.41.2, which comes with the WebUI's libraries on Python 3.10 and 3.11; this is Python {python}. "
+        message += "Make such an environment with `python3.11 quickstart.py test`, and use its Python."
+        raise DependencyError(message) from error
     return page.mounted(api.application(lambda: services, Guard()), lambda: services, missing)
 
 

@@ -75,8 +75,8 @@ def columns_of(settings: Settings, label: str, files: Mapping[str, Path], weight
 
 def prompts_of(settings: Settings, prompts: Sequence[str]) -> list[str]:
     """The prompts with trigger and class word filled in; without any, the caption template's."""
-    given = [prompt for prompt in (line.strip() for line in prompts) if prompt]
-    return [template_caption(prompt, settings.data.trigger, settings.data.class_word) for prompt in given or [caption_template(settings)]]
+    lines = [prompt for prompt in (line.strip() for line in prompts) if prompt]
+    return [template_caption(prompt, settings.data.trigger, settings.data.class_word) for prompt in lines or [caption_template(settings)]]
 
 
 def request(column: Column, row: Row, look: Look, trigger: str) -> PictureRequest:
@@ -87,8 +87,8 @@ def request(column: Column, row: Row, look: Look, trigger: str) -> PictureReques
     """
     prompt = row.prompt
     if column.word and column.word not in prompt:
-        found = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: column.word, prompt) if trigger else prompt
-        prompt = found if column.word in found else f"{column.word}, {prompt}"
+        with_word = re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: column.word, prompt) if trigger else prompt
+        prompt = with_word if column.word in with_word else f"{column.word}, {prompt}"
     return PictureRequest(
         prompt,
         loras=((column.files["lora"], column.weight),) if "lora" in column.files else (),
@@ -118,16 +118,20 @@ def make(
     Raises:
         FinetuneError: the host could not make a picture.
     """
-    made: list[list[Image.Image]] = []
+    columns_of_images: list[list[Image.Image]] = []
     for column in columns:
         pictures = []
         for row in rows:
             if stop_asked():
                 return None
             pictures.append(host.picture(request(column, row, look, trigger)))
-            on_picture(sum(map(len, made)) + len(pictures), len(columns) * len(rows))
-        made.append(pictures)
-    return grid(list(zip(*made, strict=True)), [column.label for column in columns], [f"{row.prompt} · seed {row.seed}" for row in rows])
+            on_picture(sum(map(len, columns_of_images)) + len(pictures), len(columns) * len(rows))
+        columns_of_images.append(pictures)
+    return grid(
+        list(zip(*columns_of_images, strict=True)),
+        [column.label for column in columns],
+        [f"{row.prompt} · seed {row.seed}" for row in rows],
+    )
 
 
 class ComparisonGrids:

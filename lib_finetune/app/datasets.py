@@ -51,9 +51,9 @@ class Datasets:
         """
         wrong = [name for name, _ in dropped if Path(name).suffix.lower() not in (*_PICTURES, *_CAPTIONS)]
         if wrong or not dropped:
-            said = f"{', '.join(wrong)}: neither picture nor caption file." if wrong else "No pictures were sent."
+            message = f"{', '.join(wrong)}: neither picture nor caption file." if wrong else "No pictures were sent."
             kinds = ", ".join(kind[1:] for kind in _PICTURES)
-            raise InputError([Problem("data.images", f"{said} Pictures are {kinds}; captions are txt files of the same name.")])
+            raise InputError([Problem("data.images", f"{message} Pictures are {kinds}; captions are txt files of the same name.")])
         ours = self._host.paths.data / "datasets"
         place = ours / (safe_name(folder) or time.strftime("%Y%m%d-%H%M%S"))
         if into.strip() and Path(into).resolve().parent == ours.resolve() and Path(into).is_dir():
@@ -68,12 +68,12 @@ class Datasets:
         Raises:
             InputError: the folder or a setting of the pictures will not do.
         """
-        found = view(settings, self._host.text_tools(), self._looks)
-        plain = dataclasses.asdict(found)
-        for picture, shown in zip(found.pictures, plain["pictures"], strict=True):
+        report = view(settings, self._host.text_tools(), self._looks)
+        plain = dataclasses.asdict(report)
+        for picture, shown in zip(report.pictures, plain["pictures"], strict=True):
             # The crop and the file's time are in it, so that a browser asks anew for a thumbnail that has changed.
             shown["token"] = hashlib.sha256(repr((picture.path, picture.crop, _changed(picture.path))).encode()).hexdigest()[:24]
-            self._seen[shown["token"]] = (picture, Path(found.folder))
+            self._seen[shown["token"]] = (picture, Path(report.folder))
         while len(self._seen) > _SEEN_KEPT:
             self._seen.pop(next(iter(self._seen)))
         return plain
@@ -135,13 +135,13 @@ class Datasets:
         Raises:
             FinetuneError: a picture could not be described, or the folder not be written; captions written before stay.
         """
-        found = view(settings, self._host.text_tools(), self._looks)
-        without = [picture for picture in found.pictures if picture.caption_file is None]
+        report = view(settings, self._host.text_tools(), self._looks)
+        without = [picture for picture in report.pictures if picture.caption_file is None]
         for done, picture in enumerate(without):
             if stop_asked():
                 return done
             progress(done, len(without))
-            save_caption(Path(picture.path), describe(load_rgb(Path(picture.path))), Path(found.folder))
+            save_caption(Path(picture.path), describe(load_rgb(Path(picture.path))), Path(report.folder))
         return len(without)
 
     def _picture(self, token: str) -> tuple[PictureView, Path]:
@@ -152,10 +152,10 @@ class Datasets:
 
 def _free(path: Path, content: bytes) -> Path:
     """The path, or with a number behind the name where another picture has it; captions are replaced."""
-    found, number = path, 2
-    while path.suffix.lower() in _PICTURES and found.is_file() and found.read_bytes() != content:
-        found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
-    return found
+    free, number = path, 2
+    while path.suffix.lower() in _PICTURES and free.is_file() and free.read_bytes() != content:
+        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return free
 
 
 def _changed(path: str) -> int:

@@ -53,12 +53,12 @@ class MethodAdvisor:
         except FinetuneError as error:  # no checkpoint, or one of another family
             return {"cards": [], "recommended": "", "reason": str(error), "question": ""}
         fits = {card.method: card.fits for card in cards}
-        found = advise(Case(settings.data.kind, settings.data.drawn, pictures, wish, fits))
+        advice = advise(Case(settings.data.kind, settings.data.drawn, pictures, wish, fits))
         return {
             "cards": [dataclasses.asdict(card) for card in cards],
-            "recommended": found.method,
-            "reason": found.reason,
-            "question": found.question,
+            "recommended": advice.method,
+            "reason": advice.reason,
+            "question": advice.question,
         }
 
     def _model_facts(self) -> ModelFacts:
@@ -89,16 +89,18 @@ class MethodAdvisor:
         return f"{running[0].settings.name} is being trained; a forecast would take its memory. Ask again when it has ended."
 
 
-def _lines(found: trial.Forecast) -> list[str]:
+def _lines(forecast: trial.Forecast) -> list[str]:
     lines = []
-    if found.minutes is not None and found.seconds_per_step is not None:
-        width, height = found.size
+    if forecast.minutes is not None and forecast.seconds_per_step is not None:
+        width, height = forecast.size
         lines.append(
-            f"{found.steps} steps of {found.seconds_per_step:.2g} s (tried at {width}×{height} px): about {_spoken(found.minutes)}."
+            f"{forecast.steps} steps of {forecast.seconds_per_step:.2g} s (tried at {width}×{height} px): about {_spoken(forecast.minutes)}."
         )
-        lines.append(f"Memory at most {found.peak_bytes / _GIB:.1f} of {found.total_bytes / _GIB:.1f} GiB.")
-    lines.append(f"Disk: {found.disk_bytes / 1e9:.2f} GB, and {found.disk_free / 1e9:.0f} are free.")
-    lines.append("It fits." if found.fits and not found.message else f"It fits. {found.message}" if found.fits else found.message)
+        lines.append(f"Memory at most {forecast.peak_bytes / _GIB:.1f} of {forecast.total_bytes / _GIB:.1f} GiB.")
+    lines.append(f"Disk: {forecast.disk_bytes / 1e9:.2f} GB, and {forecast.disk_free / 1e9:.0f} are free.")
+    lines.append(
+        "It fits." if forecast.fits and not forecast.message else f"It fits. {forecast.message}" if forecast.fits else forecast.message
+    )
     return lines
 
 

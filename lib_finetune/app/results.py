@@ -86,11 +86,11 @@ class Results:
 
 def choices(job: Job) -> dict[int, dict[str, Path]]:
     """Step → kind → file of everything that the job made and that is still there; the result itself is that of ``record.steps``."""
-    found = {step: files for step, files in sorted(job.by_step.items()) if all(path.is_file() for path in files.values())}
+    files_by_step = {step: files for step, files in sorted(job.by_step.items()) if all(path.is_file() for path in files.values())}
     final = {kind: Path(path) for kind, path in job.record.files.items()}
     if final and all(path.is_file() for path in final.values()):
-        found[job.record.steps] = final
-    return dict(sorted(found.items()))
+        files_by_step[job.record.steps] = final
+    return dict(sorted(files_by_step.items()))
 
 
 def call(job: Job) -> str:
@@ -114,19 +114,19 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
         InputError: the job has not ended, or made no file at this step.
         SaveError: a file could not be moved; nothing is lost.
     """
-    made = choices(job)
-    if not job.ended or step not in made:
-        known = ", ".join(str(one) for one in made) or "none"
+    files_by_step = choices(job)
+    if not job.ended or step not in files_by_step:
+        known = ", ".join(str(one) for one in files_by_step) or "none"
         raise InputError([Problem("step", f"{job.settings.name} has no file of step {step}. There are: {known}.")])
     final = {kind: Path(path) for kind, path in job.record.files.items()} or _targets(job, host)
-    others = {one: files for one, files in made.items() if one not in (step, job.record.steps)}
+    others = {one: files for one, files in files_by_step.items() if one not in (step, job.record.steps)}
     if step != job.record.steps:
-        if job.record.files and job.record.steps in made:
+        if job.record.files and job.record.steps in files_by_step:
             others[job.record.steps] = _set_aside(final, job.record.steps)
             _remove(final, host, card_too=False)  # what the host remembers of this name is the old file
-        for kind, path in made[step].items():
+        for kind, path in files_by_step[step].items():
             _rename(path, final[kind])
-        _remove(made[step], host)
+        _remove(files_by_step[step], host)
         job.record.steps, job.record.picked = step, step
     job.file, job.record.files = next(iter(final.values())), {kind: str(path) for kind, path in final.items()}
     if delete_others:
@@ -145,17 +145,17 @@ def _targets(job: Job, host: Host) -> dict[str, Path]:
     Raises:
         InputError: a file of that name is there.
     """
-    found = {product.kind: product.target(host.paths, job.settings, job.settings.name) for product in artifact_kinds_of(job.settings)}
-    for path in found.values():
+    targets = {product.kind: product.target(host.paths, job.settings, job.settings.name) for product in artifact_kinds_of(job.settings)}
+    for path in targets.values():
         lora_file.refuse_taken(path, overwrite=job.settings.saving.overwrite)
-    return found
+    return targets
 
 
 def _remove(files: Mapping[str, Path], host: Host, *, card_too: bool = True) -> None:
     """Delete files and have the host read its lists again."""
     for kind, path in files.items():
-        for one in (path, *(_beside(path) if card_too else ())):
-            one.unlink(missing_ok=True)
+        for file in (path, *(_beside(path) if card_too else ())):
+            file.unlink(missing_ok=True)
         host.artifact_removed(kind, path)
 
 

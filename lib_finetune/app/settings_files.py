@@ -170,12 +170,12 @@ def imported(path: Path, settings: Settings) -> Settings:
         InputError: the file cannot be read, or names settings that there are not.
     """
     base = Settings()
-    for kept in SUBJECT:
-        base = replaced(base, kept, value_at(settings, kept))
-    found = codec.load(path, base)
-    for kept in SUBJECT:
-        found = replaced(found, kept, value_at(settings, kept))
-    return found
+    for field in SUBJECT:
+        base = replaced(base, field, value_at(settings, field))
+    loaded = codec.load(path, base)
+    for field in SUBJECT:
+        loaded = replaced(loaded, field, value_at(settings, field))
+    return loaded
 
 
 def _folder(data: Path) -> Path:
@@ -251,11 +251,11 @@ def of_result(file: Path, data: Path) -> Restored:
     settings = codec.from_dict(values)
     for path in _FOLDERS:
         name = value_at(settings, path)
-        if name and (found := _place(data, settings, path)) is None:
+        if name and (place := _place(data, settings, path)) is None:
             missing.append(f"{path}: the folder {name!r} was not found. Choose it again.")
             settings = replaced(settings, path, "")
         elif name:
-            settings = replaced(settings, path, found)
+            settings = replaced(settings, path, place)
     return Restored(settings, tuple(missing))
 
 
@@ -293,30 +293,32 @@ def _drop_unknown(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 def _of_run(file: Path, data: Path) -> Restored:
     """The settings of the newest run that made a file of this name."""
-    found = next((given for given in _runs(data) if f"{given.name}{artifact_kind_of(given).suffix(given)}" == file.name), None)
-    if found is None:
-        said = (
+    settings = next(
+        (candidate for candidate in _runs(data) if f"{candidate.name}{artifact_kind_of(candidate).suffix(candidate)}" == file.name), None
+    )
+    if settings is None:
+        message = (
             f"{file.name} cannot tell its settings, and no run of this name is left in {data / 'runs'}. Only .safetensors files tell them."
         )
-        raise InputError([Problem("file", said)])
-    gone = [path for path in _FOLDERS if value_at(found, path) and not at_home(value_at(found, path)).is_dir()]
-    return Restored(found, tuple(f"{path}: the folder {value_at(found, path)} is gone. Choose it again." for path in gone))
+        raise InputError([Problem("file", message)])
+    gone = [path for path in _FOLDERS if value_at(settings, path) and not at_home(value_at(settings, path)).is_dir()]
+    return Restored(settings, tuple(f"{path}: the folder {value_at(settings, path)} is gone. Choose it again." for path in gone))
 
 
 def _runs(data: Path) -> Iterator[Settings]:
     """Settings of the runs whose folders are left, the newest first."""
     runs = data / "runs"
     for run in sorted(runs.iterdir(), reverse=True) if runs.is_dir() else ():
-        given = RunFolder(run).settings() if (run / SETTINGS).is_file() else None
-        if given is not None:
-            yield given
+        stored = RunFolder(run).settings() if (run / SETTINGS).is_file() else None
+        if stored is not None:
+            yield stored
 
 
 def _place(data: Path, settings: Settings, path: str) -> str | None:
     """Where a folder lies, by the newest run of this result's name that had one of that folder's name and finds it still there."""
     name = value_at(settings, path)
-    for given in _runs(data):
-        folder = at_home(value_at(given, path))
-        if given.name == settings.name and folder.name == name and folder.is_dir():
-            return str(value_at(given, path))
+    for stored in _runs(data):
+        folder = at_home(value_at(stored, path))
+        if stored.name == settings.name and folder.name == name and folder.is_dir():
+            return str(value_at(stored, path))
     return None

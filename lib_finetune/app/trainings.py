@@ -37,10 +37,10 @@ class Trainings:
     def view(self, job: Job) -> dict[str, Any]:
         """A job as plain values: what it is doing, its record, and what it made."""
         record = dataclasses.asdict(job.record)
-        kept = ("group", "created", "started", "ended", "steps", "peak", "picked", "files")
-        made = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in choices(job).items()}
+        fields = ("group", "created", "started", "ended", "steps", "peak", "picked", "files")
+        files_by_step = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in choices(job).items()}
         unended = job.state == "interrupted" and _has_state(job)
-        shown = {**job.status(), **{name: record[name] for name in kept}, "choices": made, "call": call(job)}
+        shown = {**job.status(), **{name: record[name] for name in fields}, "choices": files_by_step, "call": call(job)}
         return {**shown, "method": job.settings.method, "can_go_on": unended or (job.state == "stopped" and _has_state(job))}
 
     def kept_states(self, name: str) -> list[int]:
@@ -104,11 +104,11 @@ class Trainings:
             raise InputError([Problem(path, "No values were given. Write some, separated by commas: 8, 16, 32.")])
         _check_named(settings)
         leaf = path.rpartition(".")[2].replace("_", "-")
-        made = []
+        variants = []
         for value in (value.strip() for value in values if value.strip()):
             with_value = codec.with_values(settings, [(path, value)])
-            made.append(dataclasses.replace(with_value, name=f"{settings.name}-{leaf}-{safe_name(value)}"))
-        return self._together(made)
+            variants.append(dataclasses.replace(with_value, name=f"{settings.name}-{leaf}-{safe_name(value)}"))
+        return self._together(variants)
 
     def compare(self, settings: Settings) -> list[Job]:
         """The same pictures through LoRA, DreamBooth and Textual Inversion, to be compared.
@@ -117,26 +117,26 @@ class Trainings:
             InputError: one of the jobs will not do; nothing was queued.
         """
         _check_named(settings)
-        made = [dataclasses.replace(settings, method=method, name=f"{settings.name}-{end}") for method, end in _COMPARED.items()]
-        return self._together(made)
+        variants = [dataclasses.replace(settings, method=method, name=f"{settings.name}-{end}") for method, end in _COMPARED.items()]
+        return self._together(variants)
 
-    def _together(self, made: Sequence[Settings]) -> list[Job]:
+    def _together(self, variants: Sequence[Settings]) -> list[Job]:
         problems: list[Problem] = []
-        names = Counter(settings.name for settings in made)
+        names = Counter(settings.name for settings in variants)
         busy = {job.settings.name for job in self._jobs.all() if not job.ended}
         problems += [
             Problem("name", f"{name} would be made {count} times. Give each value once.") for name, count in names.items() if count > 1
         ]
         problems += [Problem("name", f"{name} is running or waits already. Choose another name.") for name in names if name in busy]
-        for settings in made:
+        for settings in variants:
             try:
                 self._jobs.check(self._settings_files.allowed(settings))
             except InputError as error:
-                problems += [Problem(found.field, f"{found.message} ({settings.name})") for found in error.problems]
+                problems += [Problem(problem.field, f"{problem.message} ({settings.name})") for problem in error.problems]
         if problems:
             raise InputError(list(dict.fromkeys(problems)))
         group = uuid.uuid4().hex[:8]
-        return [self._jobs.submit(settings, group=group) for settings in made]
+        return [self._jobs.submit(settings, group=group) for settings in variants]
 
     def unfinished(self) -> list[str]:
         """Names of runs that can go on and that nobody works on."""

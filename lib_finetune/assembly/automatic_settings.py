@@ -69,7 +69,7 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
     settings = replaced(settings, "data.template", caption_template(settings))
     if settings.optimizer.name == "auto":
         settings = replaced(settings, "optimizer.name", "adamw")
-    automatic, given = _RATES_OF[settings.method](settings)
+    automatic, chosen_rates = _RATES_OF[settings.method](settings)
     values: dict[str, int | float] = {
         "training.steps": automatic_steps(views, training.batch, training.accumulation, settings.method),
         "training.clip_skip": clip_skip,
@@ -80,7 +80,7 @@ def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, 
             settings = replaced(settings, path, value)
     if settings.preview.every is None:
         settings = replaced(settings, "preview.every", -(-(settings.training.steps or 1) // _PREVIEWS))
-    chosen = {group: rate for group, rate in given.items() if rate is not None}
+    chosen = {group: rate for group, rate in chosen_rates.items() if rate is not None}
     notes = rate_warnings(settings.optimizer.name, chosen, automatic)
     first, rate = next(iter(automatic.items()))
     if first not in chosen:
@@ -100,16 +100,16 @@ def _patch_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float 
     """Automatic and given rates of the family of LoRA."""
     chosen, network = settings.optimizer, settings.network
     unet, text = automatic_rates(OPTIMIZERS[chosen.name], network.rank, network.alpha)
-    given = {"unet": chosen.unet_rate, "text encoder": chosen.text_encoder_rate if network.text_encoder else None}
-    return {"unet": unet, "text encoder": text}, given
+    chosen_rates = {"unet": chosen.unet_rate, "text encoder": chosen.text_encoder_rate if network.text_encoder else None}
+    return {"unet": unet, "text encoder": text}, chosen_rates
 
 
 def _model_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
     """Automatic and given rates of DreamBooth."""
     chosen, kind = settings.optimizer, OPTIMIZERS[settings.optimizer.name]
     own = automatic_rates(kind, 1, 1.0)[0] * (1.0 if kind.rate_factor is None else _DREAMBOOTH_RATE)
-    given = {"unet": chosen.unet_rate, "text encoder": chosen.text_encoder_rate if settings.tuning.text_encoder_until else None}
-    return {"unet": own, "text encoder": own if kind.rate_factor is None else own / 2}, given
+    chosen_rates = {"unet": chosen.unet_rate, "text encoder": chosen.text_encoder_rate if settings.tuning.text_encoder_until else None}
+    return {"unet": own, "text encoder": own if kind.rate_factor is None else own / 2}, chosen_rates
 
 
 def _embedding_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
@@ -128,10 +128,10 @@ _RATES_OF = {"lora": _patch_rates, "dreambooth": _model_rates, "textual_inversio
 
 
 def _word_notes(settings: Settings) -> list[str]:
-    count, given = settings.embedding.vectors, settings.data.trigger
+    count, trigger = settings.embedding.vectors, settings.data.trigger
     notes = [f"In a prompt, {settings.name} takes {count} of the 75 tokens."]
-    if given and given != settings.name:
-        notes.append(f"The word is the name of the result: write {settings.name} in prompts, not {given}.")
+    if trigger and trigger != settings.name:
+        notes.append(f"The word is the name of the result: write {settings.name} in prompts, not {trigger}.")
     return notes
 
 
@@ -167,16 +167,16 @@ def step_rates(settings: Settings, step: int) -> dict[str, float]:
     """Learning rate of step ``step`` (0-based) by parameter group, of resolved settings."""
     chosen = settings.optimizer
     steps = settings.training.steps or 0
-    found = {}
+    by_group = {}
     for group, peak in group_rates(settings).items():
         first, last = _window(settings, group)
         # An optimizer that finds its own rate takes the same factor everywhere.
         at, total = (step, steps) if OPTIMIZERS[chosen.name].rate_factor is None else (step - first, last - first)
         learns = first <= step < last
-        found[group] = peak * rates.factor(chosen.schedule, at, total, chosen.warmup, chosen.restarts, chosen.power) if learns else 0.0
+        by_group[group] = peak * rates.factor(chosen.schedule, at, total, chosen.warmup, chosen.restarts, chosen.power) if learns else 0.0
     if settings.method == "dreambooth" and step >= settings.tuning.text_encoder_until * steps:
-        found["text encoder"] = 0.0
-    return found
+        by_group["text encoder"] = 0.0
+    return by_group
 
 
 def _window(settings: Settings, group: str) -> tuple[int, int]:

@@ -109,7 +109,7 @@ def borrowed(lease: Lease, tools: TextTools) -> BorrowedModel:
 
 def bind(
     settings: Settings,
-    found: Dataset,
+    images: Dataset,
     host: Host,
     info: CheckpointInfo,
     cache_folder: Path,
@@ -132,20 +132,20 @@ def bind(
         turns = Turns(host, info, model, on_changed)
         try:
             with randomness.kept(), model.bound(lease.tensors):
-                made = assemble(settings, found, model, lease, tools, info, cache_folder, turns, report)
+                assembly = assemble(settings, images, model, lease, tools, info, cache_folder, turns, report)
             if exchanged:
-                made.exchange = Exchange(made.trainer.held)
-                made.exchange.leave()
+                assembly.exchange = Exchange(assembly.trainer.held)
+                assembly.exchange.leave()
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # tensors that they hold, too: the host's weights need the room
             model.disown()
             raise
-    return made
+    return assembly
 
 
 def assemble(
     settings: Settings,
-    found: Dataset,
+    images: Dataset,
     model: BorrowedModel,
     lease: Lease,
     tools: TextTools,
@@ -163,16 +163,16 @@ def assemble(
     method, text, network_module = _METHODS[settings.method](settings, model, tools, denoiser)
     compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
     _prepare_modes(settings, model)
-    plan = data_plan(settings, found)
+    plan = data_plan(settings, images)
     cache = _cache(settings, model, lease, cache_folder)
     batches = _batches(settings, plan, model, cache)
     trainer = _trainer(settings, method, batches, compute, turns, report)
-    told = recipe(settings, found, plan, network_module, info)
-    made = Assembly(model, trainer, plan, batches, text, told, needed_parts(settings))
-    if found.held:
-        held = _batches(settings, plan_of_held(plan, found.held), model, cache)
-        made = dataclasses.replace(made, held=held, validation=_validation(settings, trainer, held, len(found.held)))
-    return made
+    provenance = recipe(settings, images, plan, network_module, info)
+    assembly = Assembly(model, trainer, plan, batches, text, provenance, needed_parts(settings))
+    if images.held:
+        held = _batches(settings, plan_of_held(plan, images.held), model, cache)
+        assembly = dataclasses.replace(assembly, held=held, validation=_validation(settings, trainer, held, len(images.held)))
+    return assembly
 
 
 def plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
@@ -259,10 +259,10 @@ def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -
 
 def _of_width(stored: torch.Tensor, table: torch.Tensor, name: str, field: str) -> torch.Tensor:
     if stored.shape[1] != table.shape[1]:
-        said = (
+        message = (
             f"{name} is {stored.shape[1]} wide, the loaded model's text encoder {table.shape[1]}: it belongs to another family of models."
         )
-        raise InputError([Problem(field, said)])
+        raise InputError([Problem(field, message)])
     return stored.to(table.device)
 
 
@@ -302,12 +302,12 @@ def objective(settings: Settings) -> Objective:
     return Objective(**{field.name: getattr(settings.objective, field.name) for field in dataclasses.fields(Objective)})
 
 
-def data_plan(settings: Settings, found: Dataset) -> DataPlan:
+def data_plan(settings: Settings, images: Dataset) -> DataPlan:
     """Order, crops and captions of a run."""
     data = settings.data
     return DataPlan(
-        found.pictures,
-        found.classes.pictures if found.classes and prior_of(settings) == "pictures" else (),
+        images.pictures,
+        images.classes.pictures if images.classes and prior_of(settings) == "pictures" else (),
         resolution=data.resolution,
         buckets=data.buckets,
         batch=settings.training.batch,
@@ -376,12 +376,12 @@ def _optimizer(settings: Settings, groups: dict[str, list[torch.nn.Parameter]]) 
 
 def lora_names(model: BorrowedModel) -> dict[str, str]:
     """LDM name of each linear layer's and convolution's weight in UNet and text encoder → the module's name in a LoRA file."""
-    found = {}
+    by_source = {}
     for view, source in model.sources().items():
         part, _, name = view.partition(".")
         module, _, leaf = name.rpartition(".")
         if part in ("unet", "text") and leaf == "weight":
             kind = getattr(model, part).get_submodule(module)
             if isinstance(kind, torch.nn.Linear | torch.nn.Conv2d):
-                found[source] = kohya_module(part, module)
-    return found
+                by_source[source] = kohya_module(part, module)
+    return by_source

@@ -57,16 +57,16 @@ def find(settings: Settings, look: Callable[[Path], Examined | str] = examined) 
         InputError: a folder is missing, unreadable or without a usable picture; both folders' problems at once.
     """
     problems: list[Problem] = []
-    found: dict[str, Report] = {}
+    reports: dict[str, Report] = {}
     for field, folder in (("images", settings.data.images), ("class_images", settings.data.class_images)):
         try:
             if folder:
-                found[field] = scan(at_home(folder), field=f"data.{field}", look=look)
+                reports[field] = scan(at_home(folder), field=f"data.{field}", look=look)
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(problems)
-    return Dataset(found["images"], found.get("class_images"), _held_out(settings, found["images"].pictures))
+    return Dataset(reports["images"], reports.get("class_images"), _held_out(settings, reports["images"].pictures))
 
 
 def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
@@ -74,16 +74,16 @@ def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture,
     count, seed = settings.data.held_out, settings.training.seed
     most = min(len(pictures) // 3, len(pictures) - _FEWEST)
     if count and count > most:
-        said = f"{count} of {len(pictures)} pictures: two thirds of them, and at least {_FEWEST}, must be left to train on. "
-        said += f"Set it to {most} or less, or add pictures." if most > 0 else "Set it to 0, or add pictures."
-        raise InputError([Problem("data.held_out", said)])
+        message = f"{count} of {len(pictures)} pictures: two thirds of them, and at least {_FEWEST}, must be left to train on. "
+        message += f"Set it to {most} or less, or add pictures." if most > 0 else "Set it to 0, or add pictures."
+        raise InputError([Problem("data.held_out", message)])
     return tuple(pictures[place] for place in sorted(random.Random(f"{seed}/held out").sample(range(len(pictures)), count)))
 
 
 def class_report(folder: Path, count: int) -> Report:
     """The first ``count`` of the class pictures that were made."""
-    found = scan(folder, field="data.class_count")
-    return dataclasses.replace(found, pictures=found.pictures[:count])
+    report = scan(folder, field="data.class_count")
+    return dataclasses.replace(report, pictures=report.pictures[:count])
 
 
 def templates(settings: Settings) -> tuple[str, ...]:

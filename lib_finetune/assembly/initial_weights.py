@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def file_of(settings: Settings) -> Path | None:
     """The file, where one is named and the method has patches."""
-    given = settings.network.start.strip()
-    return at_home(given) if given and patches(settings) else None
+    name = settings.network.start.strip()
+    return at_home(name) if name and patches(settings) else None
 
 
 def problems(settings: Settings) -> list[Problem]:
@@ -36,11 +36,11 @@ def problems(settings: Settings) -> list[Problem]:
         return list(error.problems)
     if word is not None:
         demanded["embedding.vectors"] = len(word)
-    given = {field: value_at(settings, field) for field in demanded}
+    present = {field: value_at(settings, field) for field in demanded}
     return [
-        Problem(field, f"is {_spoken(given[field])}, but {path.name} has {_spoken(value)}. Set it to {_spoken(value)}.")
+        Problem(field, f"is {_spoken(present[field])}, but {path.name} has {_spoken(value)}. Set it to {_spoken(value)}.")
         for field, value in demanded.items()
-        if not start.agrees(given[field], value)
+        if not start.agrees(present[field], value)
     ]
 
 
@@ -56,11 +56,11 @@ def vectors(settings: Settings) -> torch.Tensor | None:
     if path is None or settings.embedding.init or not teaches_word(settings):
         return None
     words = _parts(path)[1]
-    found = next(iter(words.values())) if len(words) == 1 else words.get(settings.name)
-    if words and found is None:
-        said = f"{path.name} brings {len(words)} words, none of them {settings.name}. Say what the word begins with."
-        raise InputError([Problem("embedding.init", said)])
-    return found
+    vectors_of_word = next(iter(words.values())) if len(words) == 1 else words.get(settings.name)
+    if words and vectors_of_word is None:
+        message = f"{path.name} brings {len(words)} words, none of them {settings.name}. Say what the word begins with."
+        raise InputError([Problem("embedding.init", message)])
+    return vectors_of_word
 
 
 def brings_word(settings: Settings) -> bool:

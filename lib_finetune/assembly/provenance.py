@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from lib_finetune.ports.checkpoint import CheckpointInfo
 
 
-def recipe(settings: Settings, found: Dataset, plan: DataPlan, network_module: str, info: CheckpointInfo) -> Recipe:
+def recipe(settings: Settings, images: Dataset, plan: DataPlan, network_module: str, info: CheckpointInfo) -> Recipe:
     """What a file of this run tells of its training; name and steps are those of the end until told otherwise."""
     data, network, training = settings.data, settings.network, settings.training
-    pictures = found.pictures
+    pictures = images.pictures
     steps = training.steps or 0
     return Recipe(
         name=settings.name,
@@ -69,24 +69,24 @@ def _inherited(base: Path | None) -> dict[str, str]:
 
 def _network_args(settings: Settings) -> Mapping[str, str]:
     network = settings.network
-    found: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     if network.adapter != "lora":
-        found["algo"] = network.adapter
+        arguments["algo"] = network.adapter
     if network.adapter == "lokr":
-        found["factor"] = str(network.factor)
+        arguments["factor"] = str(network.factor)
     if network.conv_rank:
-        found |= {"conv_dim": str(network.conv_rank), "conv_alpha": str(network.conv_alpha)}
+        arguments |= {"conv_dim": str(network.conv_rank), "conv_alpha": str(network.conv_alpha)}
     if network.dropout:
-        found["dropout"] = str(network.dropout)
-    return found
+        arguments["dropout"] = str(network.dropout)
+    return arguments
 
 
 def public_settings(settings: Settings) -> str:
     """The settings as JSON for a file that others may get: folders and files are named without their path."""
     files = ("embedding.init",) if embedding_file.names_file(settings.embedding.init) else ()
     for path in ("data.images", "data.class_images", "network.start", *files):
-        given = value_at(settings, path)
-        settings = replaced(settings, path, Path(given).name if given else "")
+        private = value_at(settings, path)
+        settings = replaced(settings, path, Path(private).name if private else "")
     return json.dumps(to_dict(settings), ensure_ascii=False)
 
 
@@ -104,16 +104,16 @@ def changed_meaning(stored: str, settings: Settings) -> list[str]:
 
 def _free(settings: Settings) -> tuple[str, ...]:
     """What may be another when a run goes on from a saved state."""
-    found = ["name", "training.steps", "saving.", "preview.", "tuning.host_weights"]
+    paths = ["name", "training.steps", "saving.", "preview.", "tuning.host_weights"]
     if teaches_word(settings):
-        found.append("data.trigger")  # it follows the name
+        paths.append("data.trigger")  # it follows the name
     if not (teaches_word(settings) and settings.embedding.keep_norm):
-        found.append("network.start")  # the state holds what came of it; but a length that is kept is that of the beginning
-    return tuple(found)
+        paths.append("network.start")  # the state holds what came of it; but a length that is kept is that of the beginning
+    return tuple(paths)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return leaves

@@ -26,9 +26,9 @@ def schema() -> dict[str, Any]:
 
 def _property(leaf: Leaf) -> dict[str, Any]:
     about, kind = leaf.about, _TYPES[leaf.type]
-    found: dict[str, Any] = {"title": about.label, "description": about.help, "default": leaf.default}
-    found["type"] = [kind, "null"] if leaf.optional else kind
+    schema: dict[str, Any] = {"title": about.label, "description": about.help, "default": leaf.default}
+    schema["type"] = [kind, "null"] if leaf.optional else kind
     if about.allowed() is not None:
-        found["enum"] = list(about.allowed() or ())
+        schema["enum"] = list(about.allowed() or ())
     facts = {"minimum": about.low, "maximum": about.high, "x-unit": about.unit, "x-source": about.source}
-    return {**found, **{name: value for name, value in facts.items() if value not in (None, "")}}
+    return {**schema, **{name: value for name, value in facts.items() if value not in (None, "")}}

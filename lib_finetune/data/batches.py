@@ -53,12 +53,12 @@ class Batches:
 
     def missing(self, first: int, last: int) -> list[Variant]:
         """What the micro steps ``first`` to ``last`` - 1 need and the cache does not have, in the order of need."""
-        found: dict[str, Variant] = {}  # by key: copies of a picture are encoded once
+        by_key: dict[str, Variant] = {}  # by key: copies of a picture are encoded once
         for variant in self._plan.variants(first, last):
             key = self._key(variant)
             if key not in self._cache:
-                found.setdefault(key, variant)
-        return list(found.values())
+                by_key.setdefault(key, variant)
+        return list(by_key.values())
 
     def encode_variant(self, variant: Variant) -> None:
         """Encode a picture and cache the result.

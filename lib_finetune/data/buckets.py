@@ -27,15 +27,15 @@ def bucket_sizes(resolution: int, step: int = 64, buckets: bool = True) -> tuple
     if not buckets:
         return ((side, side),)
     low, high = max(step, math.ceil(resolution / 2 / step) * step), 2 * resolution // step * step
-    found = {(side, side)}
+    sizes = {(side, side)}
     for long in range(side, high + 1, step):
         short = resolution * resolution // long // step * step
         if low <= short <= long:
-            found |= {(long, short), (short, long)}
-    return tuple(sorted(found))
+            sizes |= {(long, short), (short, long)}
+    return tuple(sorted(sizes))
 
 
 def choose(width: int, height: int, sizes: Sequence[Size]) -> Size:
     """The size of the nearest aspect ratio (by its logarithm, so that 1:2 is as far as 2:1); among equals the largest, then the widest."""
-    wanted = math.log(width / height)
-    return min(sizes, key=lambda size: (round(abs(math.log(size[0] / size[1]) - wanted), 9), -size[0] * size[1], -size[0]))
+    log_aspect = math.log(width / height)
+    return min(sizes, key=lambda size: (round(abs(math.log(size[0] / size[1]) - log_aspect), 9), -size[0] * size[1], -size[0]))

@@ -77,10 +77,10 @@ class LatentCache:
         if key in self._ram:
             self._ram.move_to_end(key)
             return self._ram[key]
-        found = self._read(key)
-        if found is not None:
-            self._hold(key, found)
-        return found
+        moments = self._read(key)
+        if moments is not None:
+            self._hold(key, moments)
+        return moments
 
     def put(self, key: str, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Keep an entry; the tensors are copied."""
@@ -177,10 +177,10 @@ def _pack(key: str, entry: Encoded) -> bytes:
 
 def _unpack(key: str, data: bytes) -> Encoded | None:
     try:
-        found = safetensors.torch.load(data)
+        tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError):
         return None
-    if {name: tensor.dtype for name, tensor in found.items()} != _DTYPES:
+    if {name: tensor.dtype for name, tensor in tensors.items()} != _DTYPES:
         return None
-    entry = (found["mean"], found["std"])
-    return entry if found["seal"].numpy().tobytes() == _seal(key, entry) else None
+    entry = (tensors["mean"], tensors["std"])
+    return entry if tensors["seal"].numpy().tobytes() == _seal(key, entry) else None

@@ -45,15 +45,15 @@ def compose(
     if not shuffle and tag_dropout <= 0.0:
         return caption
     trigger_parts = _tags(trigger)
-    kept: list[tuple[int, str]] = []
+    parts: list[tuple[int, str]] = []
     loose: list[tuple[int, str]] = []
     for place, tag in enumerate(_tags(caption)):
         stays = place < keep_tags or any(contains_word(tag, part) for part in trigger_parts)
-        (kept if stays else loose).append((place, tag))
+        (parts if stays else loose).append((place, tag))
     if shuffle:
         rng.shuffle(loose)
     loose = [tag for tag in loose if rng.random() >= tag_dropout]
-    tags = kept + loose if shuffle else sorted(kept + loose)
+    tags = parts + loose if shuffle else sorted(parts + loose)
     return ", ".join(tag for _, tag in tags)
 
 

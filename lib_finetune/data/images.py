@@ -233,10 +233,10 @@ def position_around(focus: tuple[float, float], width_px: int, height_px: int, t
         target: (width, height) in px that will be kept.
     """
 
-    def along(point: float, leftover: float, kept: float) -> float:
+    def along(point: float, leftover: float, visible: float) -> float:
         if leftover <= 0.0:
             return 0.5
-        return min(1.0, max(0.0, (point * (kept + leftover) - kept / 2) / leftover))
+        return min(1.0, max(0.0, (point * (visible + leftover) - visible / 2) / leftover))
 
     leftover_x, leftover_y = leftover_px(width_px, height_px, target)
     return along(focus[0], leftover_x, target[0]), along(focus[1], leftover_y, target[1])

@@ -97,14 +97,14 @@ def _colours(image: Image.Image) -> tuple[int, ...]:
 
 def alike(looks: Sequence[Look | None]) -> list[list[int]]:
     """For each picture, the places of the others that are nearly the same."""
-    found: list[list[int]] = [[] for _ in looks]
+    twins: list[list[int]] = [[] for _ in looks]
     for first, own in enumerate(looks):
         for second in range(first + 1, len(looks)):
             other = looks[second]
             if own and other and own.resembles(other):
-                found[first].append(second)
-                found[second].append(first)
-    return found
+                twins[first].append(second)
+                twins[second].append(first)
+    return twins
 
 
 class Remembered(Generic[T]):

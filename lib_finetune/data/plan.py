@@ -134,15 +134,15 @@ class Plan:
     @property
     def triggered(self) -> int:
         """How many captions got the trigger put in front, since it was not in them."""
-        return sum(given != plain for given, plain in zip(self.captions, self._plain_captions, strict=True))
+        return sum(caption != plain for caption, plain in zip(self.captions, self._plain_captions, strict=True))
 
     def items(self, micro_step: int) -> list[Item]:
         """The items of one micro step, counted from 0 over all epochs: pictures first, then class pictures."""
-        found = []
+        items = []
         for place, variant in enumerate(self._variants(micro_step)):
             caption = self.class_captions[variant.picture] if variant.prior else self._caption(variant.picture, micro_step, place)
-            found.append(Item(variant.picture, variant.size, variant.position, variant.flip, caption, variant.prior))
-        return found
+            items.append(Item(variant.picture, variant.size, variant.position, variant.flip, caption, variant.prior))
+        return items
 
     def variants(self, first: int, last: int) -> Iterator[Variant]:
         """Each different variant that the micro steps ``first`` to ``last`` - 1 need, in the order of need.
@@ -166,19 +166,19 @@ class Plan:
     def lines(self) -> list[str]:
         """What the person should know of the plan, in plain words."""
         sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in self.bucket_counts().items())
-        found = [f"Sizes in training: {sizes} px."]
+        lines = [f"Sizes in training: {sizes} px."]
         if self.triggered:
-            found.append(f'The trigger word "{self.trigger}" is put in front of {self.triggered} of {len(self.captions)} captions.')
+            lines.append(f'The trigger word "{self.trigger}" is put in front of {self.triggered} of {len(self.captions)} captions.')
         small = [picture.name for picture, size in zip(self.pictures, self.sizes, strict=True) if _smaller(picture, size)]
         if small:
-            found.append(f"{len(small)} smaller than in training, and enlarged: {_named(small)}. Larger pictures give sharper results.")
+            lines.append(f"{len(small)} smaller than in training, and enlarged: {_named(small)}. Larger pictures give sharper results.")
         most = max(set(self.sizes), key=self.sizes.count)
         small = [picture.name for picture in self.class_pictures if _smaller(picture, most)]
         if small:
-            found.append(
+            lines.append(
                 f"{len(small)} of {len(self.class_pictures)} class pictures are smaller than in training, and enlarged: {_named(small)}."
             )
-        return found
+        return lines
 
     @cached_property
     def _plain_captions(self) -> list[str]:
@@ -211,11 +211,11 @@ class Plan:
     def _variants(self, micro_step: int) -> list[Variant]:
         entries = self._order.batch(micro_step)
         size = self.sizes[entries[0]]
-        found = [self._variant(index, False, size, micro_step, place) for place, index in enumerate(entries)]
+        variants = [self._variant(index, False, size, micro_step, place) for place, index in enumerate(entries)]
         if self.class_pictures:
             before, count = self._order.before(micro_step), len(entries)
-            found += [self._variant(self._walk.at(before + i), True, size, micro_step, count + i) for i in range(count)]
-        return found
+            variants += [self._variant(self._walk.at(before + i), True, size, micro_step, count + i) for i in range(count)]
+        return variants
 
     def _variant(self, index: int, prior: bool, size: Size, micro_step: int, place: int) -> Variant:
         picture = (self.class_pictures if prior else self.pictures)[index]
@@ -246,11 +246,11 @@ class Plan:
 
     def first_positions(self) -> list[tuple[float, float]]:
         """Which part of each picture is kept when it first comes, as `images.fit` takes it."""
-        found: dict[int, tuple[float, float]] = {}
+        positions: dict[int, tuple[float, float]] = {}
         for variant in self.variants(0, self.epoch_steps):
             if not variant.prior:
-                found.setdefault(variant.picture, variant.position)
-        return [found[index] for index in range(len(self.pictures))]
+                positions.setdefault(variant.picture, variant.position)
+        return [positions[index] for index in range(len(self.pictures))]
 
     def _possible(self) -> int:
         """How many variants there are in all."""

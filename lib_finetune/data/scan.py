@@ -102,9 +102,9 @@ class Report:
         return [f"Repeats from folder names such as 10_name: an epoch shows {_count(views, 'picture')}."]
 
     def _each(self, what: str, entries: Iterable[tuple[Path, str]]) -> list[str]:
-        found = [f"{what}: {_relative(path, self.folder)} ({reason})." for path, reason in entries]
-        more = len(found) - _LISTED
-        return found if more <= 0 else [*found[:_LISTED], f"{what}: {more} more of this sort."]
+        lines = [f"{what}: {_relative(path, self.folder)} ({reason})." for path, reason in entries]
+        more = len(lines) - _LISTED
+        return lines if more <= 0 else [*lines[:_LISTED], f"{what}: {more} more of this sort."]
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ def examined(path: Path, face: Callable[[Image.Image], tuple[float, float] | Non
     try:
         data = path.read_bytes()
         size, thumbnail = examine(data)
-        found = face(decode(data)) if face else None
+        face_position = face(decode(data)) if face else None
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
     except UnreadablePictureError as error:
         return str(error)
-    return Examined(size, hashlib.sha256(data).hexdigest(), found or focal_position(thumbnail))
+    return Examined(size, hashlib.sha256(data).hexdigest(), face_position or focal_position(thumbnail))
 
 
 def scan(

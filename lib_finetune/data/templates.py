@@ -55,14 +55,14 @@ def load(name: str, field: str) -> tuple[str, ...]:
         raise InputError(
             [Problem(field, f"{name!r} is neither {', '.join(TEMPLATES)} nor a text file that can be read ({error}).")]
         ) from error
-    found = tuple(_ours(line) for line in lines if line)
-    missing = next((line for line in found if "{trigger}" not in line), None)
-    if missing is not None or not found:
-        said = f"the line {missing!r} has no {{trigger}}" if found else "it is empty"
+    templates = tuple(_ours(line) for line in lines if line)
+    missing = next((line for line in templates if "{trigger}" not in line), None)
+    if missing is not None or not templates:
+        reason = f"the line {missing!r} has no {{trigger}}" if templates else "it is empty"
         raise InputError(
-            [Problem(field, f"{path.name} cannot be used: {said}. Write a caption on each line, with {{trigger}} for the word.")]
+            [Problem(field, f"{path.name} cannot be used: {reason}. Write a caption on each line, with {{trigger}} for the word.")]
         )
-    return found
+    return templates
 
 
 def _ours(line: str) -> str:

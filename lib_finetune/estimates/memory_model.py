@@ -212,7 +212,7 @@ def least(wish: Wish, work: Work) -> Form:
 def candidates(wish: Wish, work: Work) -> list[Form]:
     """All forms that keep to the wish, in the order of `choose`."""
     places = (False, True) if wish.exchanged is None else (wish.exchanged,)
-    found: dict[Form, None] = {}
+    forms: dict[Form, None] = {}
     for exchanged in places:
         for form in _ORDER:
             if form.weights == "bf16" and not wish.bf16 and wish.weights is None:
@@ -230,23 +230,23 @@ def candidates(wish: Wish, work: Work) -> list[Form]:
             scaled = work.sixteen_bit and not wish.bf16 and not form.single
             if wish.in_backward is None and wished.in_backward and (wish.summed or scaled):
                 wished = dataclasses.replace(wished, in_backward=False)
-            found[wished] = None
-    return list(found)
+            forms[wished] = None
+    return list(forms)
 
 
 def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str) -> str:
     smallest = min(forms, key=lambda form: (room.wanted(form, work), form.exchanged))
-    said = f"{smallest} needs {room.wanted(smallest, work) / GIB:.1f} GiB free, and {room.free / GIB:.1f} are."
+    message = f"{smallest} needs {room.wanted(smallest, work) / GIB:.1f} GiB free, and {room.free / GIB:.1f} are."
     if room.wanted(smallest, work) <= room.free:
         parked = room.parked(smallest, work) / _SPARE
-        said = f"{smallest} needs {parked / GIB:.1f} GiB of main memory to change places in, and {room.ram / GIB:.1f} are free."
+        message = f"{smallest} needs {parked / GIB:.1f} GiB of main memory to change places in, and {room.ram / GIB:.1f} are free."
     if not wish.bf16 and wish.weights is None:
-        said += " The small forms need bf16, which this card or training.precision rules out."
+        message += " The small forms need bf16, which this card or training.precision rules out."
     tiny = Form("bf16", "adafactor", True, True)
     if dataclasses.replace(smallest, exchanged=False) != tiny and wish.bf16:
-        said += (
+        message += (
             f" {tiny} would need {room.wanted(tiny, work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
         )
-    return f"{said} {advice} Lower data.resolution or training.batch, close other programs that use the card, or train a LoRA.".replace(
+    return f"{message} {advice} Lower data.resolution or training.batch, close other programs that use the card, or train a LoRA.".replace(
         "  ", " "
     )

@@ -66,8 +66,8 @@ def choose_checkpointing(settings: Settings, device: torch.device, free: int) ->
     need = passing(replaced(settings, "training.gradient_checkpointing", False), device)
     if training.gradient_checkpointing or not free or free >= need:
         return settings, []
-    said = f"Gradient checkpointing is on: a step needs about {need / memory_model.GIB:.1f} GiB without it, and {free / memory_model.GIB:.1f} are free."
-    return replaced(settings, "training.gradient_checkpointing", True), [said]
+    note = f"Gradient checkpointing is on: a step needs about {need / memory_model.GIB:.1f} GiB without it, and {free / memory_model.GIB:.1f} are free."
+    return replaced(settings, "training.gradient_checkpointing", True), [note]
 
 
 def passing(settings: Settings, device: torch.device) -> int:
@@ -94,18 +94,18 @@ def choose_memory_plan(settings: Settings, weights: Weights, device: torch.devic
     work, room = _work(settings, weights.counts, device), _room(settings, weights, device, free, ram)
     form = memory_model.choose(_wish(settings, device), work, room, _advice(settings, device))
     place = "on the card" if device.type == "cuda" else "of memory"
-    said = (
+    note = (
         f"{work.weights / 1e6:.0f} million weights are trained: {form}. That takes about {_gib(form.need(work) + room.guests)} GiB {place}"
     )
-    said += f"; {_gib(free)} are free." if free else "."
+    note += f"; {_gib(free)} are free." if free else "."
     if form.exchanged:
-        said += (
+        note += (
             f" While it trains, {_gib(room.away)} GiB of the WebUI's model lie in main memory; for each picture they come back and the "
             f"{_gib(form.rest(work))} GiB that are trained go there. The seconds that this takes are told when it happens first."
         )
     if form.in_backward and settings.optimizer.clip_norm:
-        said += " Gradients are clipped layer by layer."
-    return with_form(settings, form), said
+        note += " Gradients are clipped layer by layer."
+    return with_form(settings, form), note
 
 
 def placed(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> Settings:
@@ -118,12 +118,12 @@ def placed(settings: Settings, weights: Weights, device: torch.device, free: int
 
 
 def _advice(settings: Settings, device: torch.device) -> str:
-    said = ""
+    advice = ""
     if settings.tuning.host_weights == "beside":
-        said += "Set tuning.host_weights to auto. "
+        advice += "Set tuning.host_weights to auto. "
     if prior_of(settings) == "prediction" and device.type == "cuda":
-        said += "Set data.class_count to 200: with class pictures, a step does not need the WebUI's model. "
-    return said.strip()
+        advice += "Set data.class_count to 200: with class pictures, a step does not need the WebUI's model. "
+    return advice.strip()
 
 
 def with_form(settings: Settings, form: memory_model.Form) -> Settings:

@@ -164,11 +164,11 @@ def stored(base: Path | None, lease: Lease) -> dict[str, int]:
 
 
 def _by_part(entries: Mapping[str, Entry]) -> dict[str, int]:
-    found = {"unet": 0, "text": 0, "rest": 0}
+    sizes = {"unet": 0, "text": 0, "rest": 0}
     for name, entry in entries.items():
         known = ldm_name(name)
-        found["unet" if known.startswith(layout.UNET) else "text" if known.startswith(layout.TEXT) else "rest"] += entry.size
-    return found
+        sizes["unet" if known.startswith(layout.UNET) else "text" if known.startswith(layout.TEXT) else "rest"] += entry.size
+    return sizes
 
 
 def machine_of(host: Host) -> Machine:
@@ -192,11 +192,11 @@ def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -
 
 def card(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> Card:
     """The card of the settings' method."""
-    found = fit(settings, facts, machine)
-    chosen = automatic_settings.resolved(found.settings, max(1, views), clip_skip=1)[0]
+    fitting = fit(settings, facts, machine)
+    chosen = automatic_settings.resolved(fitting.settings, max(1, views), clip_skip=1)[0]
     speed, steps = speed_of(chosen, facts, machine), chosen.training.steps or 0
     needed, free = disk(chosen, facts, machine.paths)
-    changes = () if found.fits else levers(settings, facts, machine)
+    changes = () if fitting.fits else levers(settings, facts, machine)
     context = memory_model.CONTEXT if machine.device.type == "cuda" else 0
     return Card(
         method=settings.method,
@@ -205,13 +205,13 @@ def card(settings: Settings, views: int, facts: ModelFacts, machine: Machine) ->
         steps=steps,
         seconds=steps * settings.training.accumulation * speed.seconds if speed else None,
         seconds_from=speed.origin if speed else "",
-        memory_bytes=facts.held + context + found.need,
+        memory_bytes=facts.held + context + fitting.need,
         free_bytes=machine.free,
         disk_bytes=needed,
         disk_free=free,
-        fits=found.fits and needed <= free,
+        fits=fitting.fits and needed <= free,
         levers=changes,
-        message=_message(found, changes, machine, needed, free),
+        message=_message(fitting, changes, machine, needed, free),
     )
 
 
@@ -221,20 +221,20 @@ def speed_of(settings: Settings, facts: ModelFacts, machine: Machine) -> speed_h
     return speed_history.estimate(machine.paths.data, work, machine.total if machine.device.type == "cuda" else 0)
 
 
-def _message(found: Fit, changes: tuple[Change, ...], machine: Machine, needed: int, free: int) -> str:
-    if not found.fits:
-        return unfit(found.need, machine.free, changes)
+def _message(fitting: Fit, changes: tuple[Change, ...], machine: Machine, needed: int, free: int) -> str:
+    if not fitting.fits:
+        return unfit(fitting.need, machine.free, changes)
     if needed > free:
         return f"Does not fit on the disk: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free. Free some space."
-    return found.note
+    return fitting.note
 
 
 def unfit(need: int, free: int, changes: tuple[Change, ...]) -> str:
     """Why it does not fit in memory, and what to set."""
-    said = f"Does not fit: {need / memory_model.GIB:.1f} GiB are needed beside the model, {free / memory_model.GIB:.1f} are free."
+    message = f"Does not fit: {need / memory_model.GIB:.1f} GiB are needed beside the model, {free / memory_model.GIB:.1f} are free."
     if not changes:
-        return said + " No setting makes it fit: close other programs, or choose another method."
-    return said + " Set " + " and ".join(f"{path} to {_shown(value)}" for path, value in changes) + "."
+        return message + " No setting makes it fit: close other programs, or choose another method."
+    return message + " Set " + " and ".join(f"{path} to {_shown(value)}" for path, value in changes) + "."
 
 
 def _shown(value: Any) -> str:
@@ -255,11 +255,11 @@ def fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
 
 def _whole_fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
     try:
-        chosen, said = memory_plan.choose_memory_plan(settings, facts.weights, machine.device, machine.free, machine.ram)
+        chosen, note = memory_plan.choose_memory_plan(settings, facts.weights, machine.device, machine.free, machine.ram)
     except InputError:
         least = memory_plan.least(settings, machine.device, facts.counts)
         return Fit(False, memory_plan.beside_host(least, facts.weights, machine.device), least)
-    return Fit(True, memory_plan.beside_host(chosen, facts.weights, machine.device), chosen, said)
+    return Fit(True, memory_plan.beside_host(chosen, facts.weights, machine.device), chosen, note)
 
 
 def _trained_bytes(settings: Settings, facts: ModelFacts) -> int:
@@ -269,8 +269,8 @@ def _trained_bytes(settings: Settings, facts: ModelFacts) -> int:
 
 def trained_weights(settings: Settings, facts: ModelFacts) -> int:
     """How many weights patches and word have."""
-    found = sum(_numel(shape) for name, shape in _patch_shapes(settings, facts).items() if not name.endswith(".alpha"))
-    return found + (_numel(_word_shape(settings, facts)) if teaches_word(settings) else 0)
+    count = sum(_numel(shape) for name, shape in _patch_shapes(settings, facts).items() if not name.endswith(".alpha"))
+    return count + (_numel(_word_shape(settings, facts)) if teaches_word(settings) else 0)
 
 
 def levers(settings: Settings, facts: ModelFacts, machine: Machine) -> tuple[Change, ...]:

@@ -126,11 +126,11 @@ def _comparable(known: Work, work: Work) -> bool:
 def _read(data: Path) -> dict[str, object]:
     path = data / FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:
         _log.warning("%s is begun anew: %s", path, error)
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _times(entry: object) -> list[float]:

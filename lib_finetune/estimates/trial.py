@@ -83,12 +83,12 @@ def probe(
     """
     if reason := busy():
         raise InputError(reason)
-    found = checked_dataset(settings, host)
+    images = checked_dataset(settings, host)
     facts, machine = method_costs.model_facts(host), method_costs.machine_of(host)
     fit = method_costs.fit(settings, facts, machine)
     tools = host.text_tools()
-    chosen = automatic_settings.resolved(fit.settings, found.views, tools.clip_skip)[0]
-    largest, size = _largest(chosen, found)
+    chosen = automatic_settings.resolved(fit.settings, images.views, tools.clip_skip)[0]
+    largest, size = _largest(chosen, images)
     if fit.fits or settings.method != "dreambooth":  # which a run refuses to begin
         tried = _tried(_all_training(chosen), largest, host, stop_asked)
     else:
@@ -110,13 +110,13 @@ class _Tried:
     stopped: bool = False
 
 
-def _tried(settings: Settings, found: dataset.Dataset, host: Host, stop_asked: Callable[[], bool]) -> _Tried:
+def _tried(settings: Settings, images: dataset.Dataset, host: Host, stop_asked: Callable[[], bool]) -> _Tried:
     seconds, info = None, host.checkpoint()
     stopped = False
     host.remember()
     try:
         with tempfile.TemporaryDirectory(prefix="finetune-") as folder:
-            seconds = _timed(settings, found, host, info, Path(folder), stop_asked)
+            seconds = _timed(settings, images, host, info, Path(folder), stop_asked)
         stopped = seconds is None
     except (RuntimeError, MemoryError, OutOfMemoryError) as error:
         if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
@@ -128,40 +128,40 @@ def _tried(settings: Settings, found: dataset.Dataset, host: Host, stop_asked: C
 
 
 def _timed(
-    settings: Settings, found: dataset.Dataset, host: Host, info: CheckpointInfo, folder: Path, stop_asked: Callable[[], bool]
+    settings: Settings, images: dataset.Dataset, host: Host, info: CheckpointInfo, folder: Path, stop_asked: Callable[[], bool]
 ) -> float | None:
     """Seconds a step; None when it was stopped before the last."""
-    made = builder.bind(settings, found, host, info, folder, _give_up, _unheard)
-    turns = made.trainer.turns
+    assembly = builder.bind(settings, images, host, info, folder, _give_up, _unheard)
+    turns = assembly.trainer.turns
     try:
         steps = _WARM_UP + _TIMED
         turns.use(("vae",))
-        for variant in made.batches.missing(0, steps * settings.training.accumulation):
+        for variant in assembly.batches.missing(0, steps * settings.training.accumulation):
             if stop_asked():
                 return None
             with turns.step():
-                made.batches.encode_variant(variant)
-        turns.use(made.needs, made.exchange)
+                assembly.batches.encode_variant(variant)
+        turns.use(assembly.needs, assembly.exchange)
         times: dict[int, float] = {}
 
         def stamp(step: int) -> None:
             """Without the time in which the two models changed places, which a run does seldom."""
-            times[step] = time.monotonic() - (made.exchange.total if made.exchange else 0.0)
+            times[step] = time.monotonic() - (assembly.exchange.total if assembly.exchange else 0.0)
 
-        made.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), stamp)
+        assembly.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), stamp)
         return (times[steps] - times[_WARM_UP]) / _TIMED if steps in times else None
     finally:
         turns.close()
-        made.close()
+        assembly.close()
 
 
-def _largest(settings: Settings, found: dataset.Dataset) -> tuple[dataset.Dataset, tuple[int, int]]:
+def _largest(settings: Settings, images: dataset.Dataset) -> tuple[dataset.Dataset, tuple[int, int]]:
     """Full batches of the picture with the largest size; it stands in for class pictures that are not made yet."""
-    plan = builder.data_plan(settings, found)
+    plan = builder.data_plan(settings, images)
     picture, size = max(zip(plan.pictures, plan.sizes, strict=True), key=lambda entry: entry[1][0] * entry[1][1])
-    subject = dataclasses.replace(found.subject, pictures=(dataclasses.replace(picture, repeats=settings.training.batch),))
-    made_later = automatic_settings.prior_of(settings) == "pictures" and found.classes is None
-    return dataset.Dataset(subject, subject if made_later else found.classes), size
+    subject = dataclasses.replace(images.subject, pictures=(dataclasses.replace(picture, repeats=settings.training.batch),))
+    made_later = automatic_settings.prior_of(settings) == "pictures" and images.classes is None
+    return dataset.Dataset(subject, subject if made_later else images.classes), size
 
 
 def _all_training(settings: Settings) -> Settings:
@@ -183,7 +183,7 @@ def _remember(work: speed_history.Work, seconds: float, host: Host) -> None:
 
 
 def _forecast(
-    given: Settings,
+    settings: Settings,
     chosen: Settings,
     fit: method_costs.Fit,
     tried: _Tried,
@@ -192,7 +192,7 @@ def _forecast(
     machine: method_costs.Machine,
 ) -> Forecast:
     needed, free = method_costs.disk(chosen, facts, machine.paths)
-    changes = method_costs.levers(given, facts, machine) if tried.seconds is None else ()
+    changes = method_costs.levers(settings, facts, machine) if tried.seconds is None else ()
     message = fit.note
     if tried.seconds is None:
         message = method_costs.unfit(fit.need, machine.free, changes)

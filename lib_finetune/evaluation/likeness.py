@@ -60,8 +60,8 @@ def copying(pictures: np.ndarray, training: np.ndarray, held: np.ndarray) -> flo
         return None
     usual = _usual(training) if len(training) > 1 else -1.0
     yardstick = np.maximum(nearest(pictures, held), usual) if len(held) else np.full(len(pictures), usual)
-    found = (nearest(pictures, training) - yardstick) / np.maximum(1 - yardstick, _ROOM)
-    return float(np.clip(found, 0, 1).mean())
+    closeness = (nearest(pictures, training) - yardstick) / np.maximum(1 - yardstick, _ROOM)
+    return float(np.clip(closeness, 0, 1).mean())
 
 
 _ROOM = 0.02

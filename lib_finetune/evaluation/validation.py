@@ -64,12 +64,12 @@ class Validation:
         Args:
             turn: opened for every draw, so that nobody waits long for the host.
         """
-        found = []
+        losses = []
         for picture in range(self.pictures):
             for draw in range(DRAWS):
                 with turn():
-                    found.append(self._loss(picture, draw).float())
-        loss = float(torch.stack(found).mean())
+                    losses.append(self._loss(picture, draw).float())
+        loss = float(torch.stack(losses).mean())
         self.curve.append((step, loss))
         if math.isfinite(loss) and (self.best is None or loss < self.best.loss):
             self.best = Best(step, loss, self._copy())

@@ -77,33 +77,33 @@ def figures(
         base, now: `SUBJECT`, `CLASS`, `OTHER` → pictures of the same prompts and seeds in the same order, all of one size.
         training, held: the person's pictures.
     """
-    found: dict[str, float] = {}
+    by_name: dict[str, float] = {}
     if now.get(OTHER):
         before, after = (np.stack([np.asarray(picture) for picture in side[OTHER]]) for side in (base, now))
-        found[COLOUR] = colour.drift(before, after)
+        by_name[COLOUR] = colour.drift(before, after)
     for name, kind in ((OTHER_CHANGE, OTHER), (CLASS_CHANGE, CLASS)):
         if now.get(kind):
-            kept = likeness.alike(likeness.thumbnails(base[kind]), likeness.thumbnails(now[kind]))
-            found[name] = float(np.clip(1 - kept, 0, 1).mean())
+            similarity = likeness.alike(likeness.thumbnails(base[kind]), likeness.thumbnails(now[kind]))
+            by_name[name] = float(np.clip(1 - similarity, 0, 1).mean())
     if now.get(SUBJECT) and training:
         own, others = likeness.thumbnails(list(training)), likeness.thumbnails(list(held)) if held else np.empty((0, 1))
         copied = likeness.copying(likeness.thumbnails(now[SUBJECT]), own, others)
         if copied is not None:
-            found[COPYING] = copied
-    return found
+            by_name[COPYING] = copied
+    return by_name
 
 
 def warnings(curves: Curves) -> list[str]:
     """A sentence for each figure that has turned with its last value."""
-    return [said for name, limit in LIMITS.items() if (said := _warning(limit, [value for _, value in curves.get(name, ())]))]
+    return [sentence for name, limit in LIMITS.items() if (sentence := _warning(limit, [value for _, value in curves.get(name, ())]))]
 
 
 def _warning(limit: Limit, values: Sequence[float]) -> str:
     if not values or values[-1] <= limit.value:
         return ""
-    said = limit.says.format(value=values[-1], limit=limit.value)
+    sentence = limit.says.format(value=values[-1], limit=limit.value)
     if len(values) == 1 or values[-2] <= limit.value:
-        return said
+        return sentence
     grows = [later > earlier > limit.value for earlier, later in itertools.pairwise(values)]
     # Two in a row, and only the first time: a third would say the same.
-    return f"It grows on. {said}" if grows[-2:] == [True, True] and grows[-3:] != [True] * 3 else ""
+    return f"It grows on. {sentence}" if grows[-2:] == [True, True] and grows[-3:] != [True] * 3 else ""

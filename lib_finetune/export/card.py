@@ -34,8 +34,8 @@ def write_card(artifact: Path, card: Card) -> Path:
         "notes": card.notes,
     }
     before = _before(path)
-    kept = {key: value for key, value in before.items() if value not in ("", None, 0)}
-    write_atomically(path, json.dumps({**ours, **kept}, indent=4, ensure_ascii=False).encode("utf-8"))
+    present = {key: value for key, value in before.items() if value not in ("", None, 0)}
+    write_atomically(path, json.dumps({**ours, **present}, indent=4, ensure_ascii=False).encode("utf-8"))
     return path
 
 

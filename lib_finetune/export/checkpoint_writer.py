@@ -97,8 +97,8 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _from_slice(file: Any, name: str) -> Entry:
-    found = file.get_slice(name)
-    return Entry(_dtype(found.get_dtype()), tuple(found.get_shape()), lambda: file.get_tensor(name))
+    slice_of_file = file.get_slice(name)
+    return Entry(_dtype(slice_of_file.get_dtype()), tuple(slice_of_file.get_shape()), lambda: file.get_tensor(name))
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -120,7 +120,7 @@ def metadata(recipe: Recipe, classes: str) -> dict[str, str]:
     Args:
         classes: "" or how the class was kept.
     """
-    found = {
+    values = {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": "stable-diffusion-v1",
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
@@ -136,4 +136,4 @@ def metadata(recipe: Recipe, classes: str) -> dict[str, str]:
         "finetune_prior": classes,
         "finetune_settings": recipe.settings,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in values.items() if value}

@@ -98,5 +98,5 @@ def _load(path: Path) -> Any:
 def _only_tensor(data: Any) -> torch.Tensor | None:
     if not isinstance(data, Mapping):
         return None
-    found = [value for value in data.get("string_to_param", data).values() if isinstance(value, torch.Tensor)]
-    return found[0] if len(found) == 1 and found[0].ndim in (1, 2) else None
+    tensors = [value for value in data.get("string_to_param", data).values() if isinstance(value, torch.Tensor)]
+    return tensors[0] if len(tensors) == 1 and tensors[0].ndim in (1, 2) else None

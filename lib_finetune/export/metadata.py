@@ -67,8 +67,16 @@ def lora_metadata(recipe: Recipe) -> dict[str, str]:
 def embedding_metadata(recipe: Recipe) -> dict[str, str]:
     """Metadata of an embedding; the WebUI reads none of it, people and other tools may."""
     spec = {**_modelspec(recipe), "modelspec.architecture": "stable-diffusion-v1/textual-inversion"}
-    made = {"sd_checkpoint": recipe.checkpoint_short_hash or "", "sd_checkpoint_name": recipe.checkpoint, "step": str(recipe.steps)}
-    return {name: value for name, value in {**spec, **made, "name": recipe.name, "finetune_settings": recipe.settings}.items() if value}
+    about_checkpoint = {
+        "sd_checkpoint": recipe.checkpoint_short_hash or "",
+        "sd_checkpoint_name": recipe.checkpoint,
+        "step": str(recipe.steps),
+    }
+    return {
+        name: value
+        for name, value in {**spec, **about_checkpoint, "name": recipe.name, "finetune_settings": recipe.settings}.items()
+        if value
+    }
 
 
 def _ss(recipe: Recipe) -> dict[str, str]:

@@ -81,8 +81,8 @@ class HeadlessHost:
             CheckpointError: the file is missing, broken, or of another family.
         """
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        wanted = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
-        tensors = checkpoint_reader.read(checkpoint, wanted, place)
+        target_dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
+        tensors = checkpoint_reader.read(checkpoint, target_dtype, place)
         layout.refuse_other_families(tensors)
         heads = checkpoint_reader.metadata(checkpoint).get("text_encoder_heads")
         digits = checkpoint_reader.sha256(checkpoint)
@@ -118,11 +118,11 @@ class HeadlessHost:
 
     @contextmanager
     def lease(
-        self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
+        self, checkpoint: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
     ) -> Iterator[Lease]:
         """See `Host.lease`; everything lies on the device already."""
-        if wanted is not None and wanted.identity != self._info.identity:
-            raise CheckpointChangedError(str(wanted), str(self._info))
+        if checkpoint is not None and checkpoint.identity != self._info.identity:
+            raise CheckpointChangedError(str(checkpoint), str(self._info))
         parking, start, needed = Parking(), time.monotonic(), tuple(layout.PREFIXES[part] for part in parts)
         try:
             if alone:
@@ -139,13 +139,13 @@ class HeadlessHost:
     def between_turns(self) -> None:
         """Nobody waits."""
 
-    def load(self, wanted: CheckpointInfo) -> None:
+    def load(self, checkpoint: CheckpointInfo) -> None:
         """
         Raises:
             HostError: a headless run holds the one checkpoint it was started with.
         """
-        if wanted.identity != self._info.identity:
-            raise HostError(f"This run holds {self._info}; start it again with --checkpoint {wanted.path or wanted.name}.")
+        if checkpoint.identity != self._info.identity:
+            raise HostError(f"This run holds {self._info}; start it again with --checkpoint {checkpoint.path or checkpoint.name}.")
 
     def remember(self) -> None:
         """See `Host.remember`."""
@@ -166,9 +166,9 @@ class HeadlessHost:
             return self._checkpoint_saved(path)
         if kind == "embedding":
             cards.write_card(path, card)
-            found, wanted = embedding_file.read(path).shape[1], self._layout.text["hidden_size"]
-            fits = found == wanted
-            return Verification(int(fits), 1, f"The vectors of {path.name} are {found} wide, the model's {wanted}.")
+            width_of_file, width_of_model = embedding_file.read(path).shape[1], self._layout.text["hidden_size"]
+            fits = width_of_file == width_of_model
+            return Verification(int(fits), 1, f"The vectors of {path.name} are {width_of_file} wide, the model's {width_of_model}.")
         from safetensors.torch import load_file
 
         patches, words = bundled_word.parted(load_file(str(path)))
@@ -177,18 +177,18 @@ class HeadlessHost:
         matched = sum(name in known for name in modules)
         fitting = sorted(word for word, vectors in words.items() if vectors.shape[1] == width)
         cards.write_card(path, card)
-        said = f"{matched} of {len(modules)} modules of {path.name} belong to the model"
+        message = f"{matched} of {len(modules)} modules of {path.name} belong to the model"
         brings = f"; it brings {len(fitting)} of {len(words)} words: {', '.join(fitting)}." if words else "."
-        return Verification(matched + len(fitting), len(modules) + len(words), said + brings)
+        return Verification(matched + len(fitting), len(modules) + len(words), message + brings)
 
     def artifact_removed(self, kind: str, path: Path) -> None:
         """Files are read when they are asked for: nothing is remembered."""
 
     def _checkpoint_saved(self, path: Path) -> Verification:
-        found = checkpoint_reader.read(path, torch.float32, torch.device("cpu"))
-        wanted = {name: tuple(tensor.shape) for name, tensor in self._tensors.items() if not name.endswith("position_ids")}
-        matched = sum(name in found and interchangeable(tuple(found[name].shape), shape) for name, shape in wanted.items())
-        return Verification(matched, len(wanted), f"{matched} of {len(wanted)} weights of the model are in {path.name}.")
+        tensors = checkpoint_reader.read(path, torch.float32, torch.device("cpu"))
+        shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items() if not name.endswith("position_ids")}
+        matched = sum(name in tensors and interchangeable(tuple(tensors[name].shape), shape) for name, shape in shapes.items())
+        return Verification(matched, len(shapes), f"{matched} of {len(shapes)} weights of the model are in {path.name}.")
 
     def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
         """See `Host.card_picture`."""

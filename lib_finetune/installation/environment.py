@@ -144,8 +144,8 @@ def cuda_index(torch_pin: str, system: str | None = None, *, has_nvidia: bool | 
 
 def child_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables for what runs inside: nothing of another Python shines in, and idle threads sleep instead of spinning."""
-    kept = {name: value for name, value in environ.items() if name not in {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"}}
-    return {**kept, "PYTHONNOUSERSITE": "1", "OMP_WAIT_POLICY": environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    inherited = {name: value for name, value in environ.items() if name not in {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"}}
+    return {**inherited, "PYTHONNOUSERSITE": "1", "OMP_WAIT_POLICY": environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 
 
 def run(command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> int:

@@ -187,8 +187,8 @@ def problems() -> list[str]:
 
     Empty when all is well. Imports none of the libraries.
     """
-    found = [_problem_of(add_on, installed_version(add_on.name, add_on.module)) for add_on in ADD_ONS[library_set_here()]]
-    return [sentence for sentence in [*found, _problem_of_hub(installed_version("huggingface-hub", "huggingface_hub"))] if sentence]
+    sentences = [_problem_of(add_on, installed_version(add_on.name, add_on.module)) for add_on in ADD_ONS[library_set_here()]]
+    return [sentence for sentence in [*sentences, _problem_of_hub(installed_version("huggingface-hub", "huggingface_hub"))] if sentence]
 
 
 def _problem_of(add_on: AddOn, version: str | None) -> str:

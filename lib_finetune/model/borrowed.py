@@ -104,15 +104,15 @@ class BorrowedModel:
         Returns:
             Part → LDM name → parameter.
         """
-        found: dict[str, dict[str, nn.Parameter]] = {}
+        by_part: dict[str, dict[str, nn.Parameter]] = {}
         for part in parts:
             inside = set(map(id, getattr(self, part).modules()))
             seats = [seat for seat in self.seats if id(seat.module) in inside]
-            found[part] = {}
+            by_part[part] = {}
             for seat in seats:  # one by one, so that `disown` drops what there is when the memory ends half-way
                 own = nn.Parameter(seat.module._parameters[seat.leaf].detach().to(device, dtype, copy=True))
-                self._own[seat.source] = found[part][seat.source] = seat.module._parameters[seat.leaf] = own
-        return found
+                self._own[seat.source] = by_part[part][seat.source] = seat.module._parameters[seat.leaf] = own
+        return by_part
 
     def disown(self) -> None:
         """Drop the weights of the view's own; training is over."""

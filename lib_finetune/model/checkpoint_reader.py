@@ -31,8 +31,8 @@ def read(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torc
     readers = {".safetensors": _safetensors, ".ckpt": _pickle, ".pt": _pickle}
     if path.suffix.lower() not in readers:
         raise _refused(f"{path.name} is neither .safetensors nor .ckpt.")
-    found = readers[path.suffix.lower()](path)
-    return {name: value.to(device=device, dtype=dtype) for name, value in found.items() if not name.endswith("position_ids")}
+    tensors = readers[path.suffix.lower()](path)
+    return {name: value.to(device=device, dtype=dtype) for name, value in tensors.items() if not name.endswith("position_ids")}
 
 
 def sha256(path: Path) -> str:
@@ -41,8 +41,8 @@ def sha256(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    found = path.stat()
-    return _sha256(path, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+    status = path.stat()
+    return _sha256(path, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
 @functools.lru_cache(maxsize=8)
@@ -94,10 +94,10 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(str(path), framework="pt") as file:
             names = list(file.keys())
-            kept = {ldm_name(name): file.get_tensor(name) for name in names if ldm_name(name).startswith(_PARTS)}
+            tensors = {ldm_name(name): file.get_tensor(name) for name in names if ldm_name(name).startswith(_PARTS)}
     except (OSError, SafetensorError) as error:
         raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
-    return _with_strangers(kept, names)
+    return _with_strangers(tensors, names)
 
 
 def _pickle(path: Path) -> dict[str, torch.Tensor]:
@@ -105,8 +105,8 @@ def _pickle(path: Path) -> dict[str, torch.Tensor]:
         tensors = pickled.tensors(path)
     except pickled.ERRORS as error:
         raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
-    kept = {ldm_name(name): value for name, value in tensors.items() if ldm_name(name).startswith(_PARTS)}
-    return _with_strangers(kept, tensors)
+    weights = {ldm_name(name): value for name, value in tensors.items() if ldm_name(name).startswith(_PARTS)}
+    return _with_strangers(weights, tensors)
 
 
 def ldm_name(name: str) -> str:
@@ -114,10 +114,10 @@ def ldm_name(name: str) -> str:
     return name.replace(TEXT, TEXT + "text_model.", 1) if name.startswith(_OLD_TEXT) else name
 
 
-def _with_strangers(kept: dict[str, torch.Tensor], names: Mapping[str, torch.Tensor] | list[str]) -> dict[str, torch.Tensor]:
+def _with_strangers(tensors: dict[str, torch.Tensor], names: Mapping[str, torch.Tensor] | list[str]) -> dict[str, torch.Tensor]:
     """Keep the names by which other families are told apart, as empty tensors."""
     strangers = [name for name in names if name.startswith(("conditioner.", "cond_stage_model.model."))]
-    return {**kept, **{name: torch.empty(0) for name in strangers[:1]}}
+    return {**tensors, **{name: torch.empty(0) for name in strangers[:1]}}
 
 
 def _refused(message: str) -> CheckpointError:

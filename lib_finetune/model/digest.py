@@ -23,10 +23,10 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
         tensors: any dtype and shape; each is reduced where it lies.
     """
     with torch.no_grad():
-        found: dict[str, int] = {}
+        digests: dict[str, int] = {}
         for place in dict.fromkeys(tensor.device for tensor in tensors.values()):
-            found |= _on_one_device({name: tensor for name, tensor in tensors.items() if tensor.device == place}, _factors().to(place))
-    return {name: found[name] for name in tensors}
+            digests |= _on_one_device({name: tensor for name, tensor in tensors.items() if tensor.device == place}, _factors().to(place))
+    return {name: digests[name] for name in tensors}
 
 
 def _on_one_device(tensors: Mapping[str, torch.Tensor], factors: torch.Tensor) -> dict[str, int]:
@@ -39,12 +39,12 @@ def _on_one_device(tensors: Mapping[str, torch.Tensor], factors: torch.Tensor) -
         short = len(parts) == 1 and parts[0].shape[0] < _ROW
         names[short].append(name)
         sums[short].append((parts[0] * row[: parts[0].shape[0]]).sum() if short else _reduce(parts, factors))
-    found: dict[str, int] = {}
+    digests: dict[str, int] = {}
     for short, own in sums.items():
         if own:
             joined = torch.stack(own) * (factors[1, 0] if short else 1)
-            found |= zip(names[short], joined.tolist(), strict=True)
-    return found
+            digests |= zip(names[short], joined.tolist(), strict=True)
+    return digests
 
 
 def _factors() -> torch.Tensor:

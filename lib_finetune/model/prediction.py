@@ -26,10 +26,10 @@ def of_checkpoint(path: Path, chosen: str | None = None) -> str:
     Raises:
         CheckpointError: the ``.yaml`` cannot be read or names another prediction, or the file says otherwise than the person.
     """
-    told = _from_config(path.with_suffix(".yaml")) or _from_file(path)
-    if told is None:
+    stated = _from_config(path.with_suffix(".yaml")) or _from_file(path)
+    if stated is None:
         return chosen or "epsilon"
-    prediction, source = told
+    prediction, source = stated
     if chosen and chosen != prediction:
         message = f"{source} says that {path.name} predicts {prediction}, not {chosen}. Leave --prediction out, or correct {source}."
         raise CheckpointError([Problem("--prediction", message)])

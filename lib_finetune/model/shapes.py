@@ -27,9 +27,9 @@ def reshaped(name: str, tensor: torch.Tensor, expected: Shape, where: str) -> to
         CheckpointError: it has another shape.
     """
     if not interchangeable(tuple(tensor.shape), expected):
-        found = "×".join(map(str, tensor.shape)) or "a single number"
-        wanted = "×".join(map(str, expected))
-        message = f"{name} in {where} is {found}; Stable Diffusion 1.x has {wanted} there. Use another file of this model."
+        actual = "×".join(map(str, tensor.shape)) or "a single number"
+        needed = "×".join(map(str, expected))
+        message = f"{name} in {where} is {actual}; Stable Diffusion 1.x has {needed} there. Use another file of this model."
         raise CheckpointError([Problem("checkpoint", message)])
     return tensor if tensor.shape == expected else tensor.reshape(expected)
 

@@ -80,12 +80,12 @@ class Host(Protocol):
         """Tokenizer and options of the loaded text encoder."""
 
     def lease(
-        self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
+        self, checkpoint: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
     ) -> AbstractContextManager[Lease]:
         """Take the host's turn: blocks until it is ours, cleans the weights, brings ``parts`` to the device; gives all back on leaving.
 
         Args:
-            wanted: the checkpoint that training began on; None for whatever is loaded.
+            checkpoint: the checkpoint that training began on; None for whatever is loaded.
             parts: which of "unet", "text", "vae" are needed on the device.
             alone: the other parts lie in main memory meanwhile.
 
@@ -100,8 +100,8 @@ class Host(Protocol):
     def between_turns(self) -> None:
         """Called with no lease held: returns when requests that wait for the turn have had theirs (never blocks more than seconds)."""
 
-    def load(self, wanted: CheckpointInfo) -> None:
-        """Load the checkpoint and VAE of ``wanted`` (the person chose "load X and go on").
+    def load(self, checkpoint: CheckpointInfo) -> None:
+        """Load the checkpoint and VAE of ``checkpoint`` (the person chose "load X and go on").
 
         Raises:
             HostError: it is gone or does not load.

@@ -28,16 +28,16 @@ def method_problems(settings: Settings) -> list[Problem]:
     if settings.method == "pivotal_tuning":
         problems += _prior_problems(settings) + _pivot_problems(settings)
     else:
-        given = {"data.class_images": settings.data.class_images, "data.class_count": settings.data.class_count}
-        said = "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."
-        problems += [Problem(field, said) for field, value in given.items() if value]
+        class_settings = {"data.class_images": settings.data.class_images, "data.class_count": settings.data.class_count}
+        message = "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."
+        problems += [Problem(field, message) for field, value in class_settings.items() if value]
     try:
         if own.template:
             load_templates(own.template, "embedding.template")
         if embedding_file.names_file(own.init):
-            found = len(embedding_file.read(at_home(own.init), "embedding.init"))
-            if found != own.vectors:
-                problems.append(Problem("embedding.vectors", f"{own.vectors}, but {own.init} has {found}. Set it to {found}."))
+            count = len(embedding_file.read(at_home(own.init), "embedding.init"))
+            if count != own.vectors:
+                problems.append(Problem("embedding.vectors", f"{own.vectors}, but {own.init} has {count}. Set it to {count}."))
     except InputError as error:
         problems += error.problems
     return problems
@@ -50,8 +50,8 @@ def _prior_problems(settings: Settings) -> list[Problem]:
     if (prior == "prediction" or (makes and data.class_count)) and not data.class_word.strip():
         problems.append(Problem("data.class_word", "is empty, and the class is to be kept. Say what the subject is: woman, dog, car."))
     if makes and not data.class_count:
-        said = "is 0, and there is no folder of class pictures. Set how many are to be made (200 is usual), or choose prediction."
-        problems.append(Problem("data.class_count", said))
+        message = "is 0, and there is no folder of class pictures. Set how many are to be made (200 is usual), or choose prediction."
+        problems.append(Problem("data.class_count", message))
     return problems
 
 
@@ -62,46 +62,48 @@ def _tuning_problems(settings: Settings) -> list[Problem]:
             Problem("data.trigger", "is empty. DreamBooth teaches a new word what your subject is; a rare one such as sks works best.")
         )
     if tuning.in_backward == "on" and training.accumulation > 1:
-        said = "Gradients cannot be summed when each weight moves at once: set training.accumulation to 1, or tuning.in_backward to off."
-        problems.append(Problem("tuning.in_backward", said))
+        message = "Gradients cannot be summed when each weight moves at once: set training.accumulation to 1, or tuning.in_backward to off."
+        problems.append(Problem("tuning.in_backward", message))
     if tuning.weights == "bf16" and training.ema_decay:
-        said = "An average in bf16 would not move: set tuning.weights to fp32, or training.ema_decay to 0."
-        problems.append(Problem("training.ema_decay", said))
+        message = "An average in bf16 would not move: set tuning.weights to fp32, or training.ema_decay to 0."
+        problems.append(Problem("training.ema_decay", message))
     if tuning.weights == "bf16" and training.precision in ("fp16", "fp32"):
-        said = f"bf16 weights are computed in bf16, not in {training.precision}: set training.precision to auto, or tuning.weights to fp32."
-        problems.append(Problem("tuning.weights", said))
+        message = (
+            f"bf16 weights are computed in bf16, not in {training.precision}: set training.precision to auto, or tuning.weights to fp32."
+        )
+        problems.append(Problem("tuning.weights", message))
     if settings.optimizer.name in WHOLE_GRADIENT and (tuning.in_backward == "on" or tuning.weights == "bf16"):
-        said = f"{settings.optimizer.name} finds one learning rate for all weights together: set tuning.weights and tuning.in_backward to auto."
-        problems.append(Problem("optimizer.name", said))
+        message = f"{settings.optimizer.name} finds one learning rate for all weights together: set tuning.weights and tuning.in_backward to auto."
+        problems.append(Problem("optimizer.name", message))
     if tuning.in_backward == "on" and training.precision == "fp16":
-        said = "The loss scaling that fp16 needs looks at all gradients together: choose bf16, or set tuning.in_backward to off."
-        problems.append(Problem("tuning.in_backward", said))
+        message = "The loss scaling that fp16 needs looks at all gradients together: choose bf16, or set tuning.in_backward to off."
+        problems.append(Problem("tuning.in_backward", message))
     return problems
 
 
 def _pivot_problems(settings: Settings) -> list[Problem]:
     problems, name = [], settings.name
     if bundles_word(settings) and "." in name:
-        said = f"{name!r} has a dot, at which the WebUI ends a word inside a LoRA file. Write {name.replace('.', '-')}, or switch off embedding.bundle."
-        problems.append(Problem("name", said))
+        message = f"{name!r} has a dot, at which the WebUI ends a word inside a LoRA file. Write {name.replace('.', '-')}, or switch off embedding.bundle."
+        problems.append(Problem("name", message))
     if (
         settings.embedding.until == 0
         and not embedding_file.names_file(settings.embedding.init)
         and not initial_weights.brings_word(settings)
     ):
-        said = "is 0, so the word would never learn. Set it to 0.5, or name an embedding file that it begins with (embedding.init)."
-        problems.append(Problem("embedding.until", said))
+        message = "is 0, so the word would never learn. Set it to 0.5, or name an embedding file that it begins with (embedding.init)."
+        problems.append(Problem("embedding.until", message))
     return problems
 
 
-def word_problems(settings: Settings, found: Dataset | None, tokenizer: Any, paths: Paths) -> list[Problem]:
+def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, paths: Paths) -> list[Problem]:
     """Whether the name of an embedding would get in the way: of words, of the captions', or of another embedding."""
     name = settings.name.strip()
     if not teaches_word(settings) or not name:
         return []
     problems = []
     own = None if bundles_word(settings) else paths.embeddings / f"{name}.{settings.embedding.format}"
-    texts = [picture.caption or "" for picture in found.everything] if found else [], _around(settings)
+    texts = [picture.caption or "" for picture in images.everything] if images else [], _around(settings)
     if reason := word_name.refusal(tokenizer, name, *texts):
         problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():

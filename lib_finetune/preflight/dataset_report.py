@@ -159,18 +159,18 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         InputError: the folder or a setting of the pictures will not do.
     """
     problems: list[Problem] = []
-    found, settings = _usable(_sound(settings), looks, problems)
-    chosen = automatic_settings.resolved(settings, found.views, tools.clip_skip)[0]
-    plan = builder.data_plan(chosen, found)
-    held = builder.plan_of_held(plan, found.held) if found.held else None
-    seen = [looks.look(picture.path) for picture in found.subject.pictures]
-    flags = _flags(found.subject.pictures, seen)
+    images, settings = _usable(_sound(settings), looks, problems)
+    chosen = automatic_settings.resolved(settings, images.views, tools.clip_skip)[0]
+    plan = builder.data_plan(chosen, images)
+    held = builder.plan_of_held(plan, images.held) if images.held else None
+    seen = [looks.look(picture.path) for picture in images.subject.pictures]
+    flags = _flags(images.subject.pictures, seen)
     placed = {**_placed(plan), **(_placed(held) if held else {})}
     views = tuple(
-        _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in found.held)
-        for picture, own in zip(found.subject.pictures, flags, strict=True)
+        _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
+        for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    return _whole(found.subject, views, plan, _arithmetic(chosen, found), found.views, problems)
+    return _whole(images.subject, views, plan, _arithmetic(chosen, images), images.views, problems)
 
 
 def _sound(settings: Settings) -> Settings:
@@ -204,9 +204,9 @@ def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[
 
 
 def _readable(settings: Settings, looks: Looks) -> Dataset:
-    found = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined)
-    builder.data_plan(settings, found)  # reads the templates
-    return found
+    images = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined)
+    builder.data_plan(settings, images)  # reads the templates
+    return images
 
 
 Place = tuple[tuple[int, int], tuple[float, float], str, bool, bool]
@@ -215,11 +215,11 @@ Place = tuple[tuple[int, int], tuple[float, float], str, bool, bool]
 
 def _placed(plan: Plan) -> dict[Path, Place]:
     """Where each of a plan's pictures ends up."""
-    found = {}
+    places = {}
     for picture, size, position, caption in zip(plan.pictures, plan.sizes, plan.first_positions(), plan.captions, strict=True):
         loose = max(leftover_px(picture.width_px, picture.height_px, size)) >= 1.0
-        found[picture.path] = (size, position, caption, plan.crop == "random" and loose, plan.uses_templates(picture))
-    return found
+        places[picture.path] = (size, position, caption, plan.crop == "random" and loose, plan.uses_templates(picture))
+    return places
 
 
 def _view(
@@ -287,9 +287,9 @@ def _flags(pictures: Sequence[Picture], looks: Sequence[Look | None]) -> list[li
     return found
 
 
-def _arithmetic(settings: Settings, found: Dataset) -> str:
+def _arithmetic(settings: Settings, images: Dataset) -> str:
     """Pictures × repeats × epochs / pictures a step = steps, of resolved settings."""
-    count, views, steps = len(found.pictures), found.views, settings.training.steps or 0
+    count, views, steps = len(images.pictures), images.views, settings.training.steps or 0
     per_step = settings.training.batch * settings.training.accumulation
     epochs = steps * per_step / views
     shown = f"{count} picture{'s' * (count > 1)}" + (f" ({views} with repeats)" if views != count else "")
@@ -298,13 +298,13 @@ def _arithmetic(settings: Settings, found: Dataset) -> str:
 
 
 def _of_file(look: Look) -> list[Flag]:
-    told = (
+    source = (
         ("blurred", look.blurred, "Nothing in it is sharp; the result would learn the blur."),
         ("rotated", look.marks.rotated, "It is stored lying or mirrored and is turned upright, as its camera noted."),
         ("transparent", look.marks.transparent, "It has transparent parts; they become white."),
         ("animated", look.marks.animated, "It is animated; only its first frame is used."),
     )
-    return [Flag(kind, message) for kind, holds, message in told if holds]
+    return [Flag(kind, message) for kind, holds, message in source if holds]
 
 
 def _named(names: Sequence[str]) -> str:

@@ -106,13 +106,13 @@ class Artifacts:
         try:
             with self._host.lease(self._info, ("unet", "text")) as lease, self._assembly.best():
                 names = builder.lora_names(self._assembly.model)
-                found = extraction.extract(self._assembly.trainer.method.artifact(), lease.tensors, names, rank)
+                extracted = extraction.extract(self._assembly.trainer.method.artifact(), lease.tensors, names, rank)
             recipe = dataclasses.replace(
                 self._assembly.recipe, name=target.stem, rank=rank, alpha=float(rank), network_module="networks.lora"
             )
-            plan.extract(target, found.tensors, recipe)
+            plan.extract(target, extracted.tensors, recipe)
             self._host.artifact_saved("lora", target, dataclasses.replace(plan.card, preferred_weight=1.0))
-            self._sink.say(f"{target.name} holds the difference as a LoRA of rank {rank}; {found.error:.0%} of it is lost.")
+            self._sink.say(f"{target.name} holds the difference as a LoRA of rank {rank}; {extracted.error:.0%} of it is lost.")
         except (FinetuneError, RuntimeError) as error:
             _log.warning("No LoRA was extracted", exc_info=True)
             self._sink.say(f"The difference could not be saved as a LoRA: {error}")

@@ -82,9 +82,9 @@ def check_unchanged(began: CheckpointInfo, folder: RunFolder, say: Callable[[str
 
 def _replaced(began: CheckpointInfo, now: CheckpointInfo, digits: str | None) -> InputError:
     then = f"{(began.sha256 or '')[:10]} of {began.size} bytes".strip()
-    found = f"{(digits or '')[:10]} of {now.size} bytes".strip()
+    present = f"{(digits or '')[:10]} of {now.size} bytes".strip()
     message = (
-        f"{began.path} is another file than the one that this run began on: it was {then}, it is {found}. Put the old file back "
+        f"{began.path} is another file than the one that this run began on: it was {then}, it is {present}. Put the old file back "
         "to continue, or start a new run on this one."
     )
     return InputError([Problem("checkpoint", message)])
@@ -93,10 +93,10 @@ def _replaced(began: CheckpointInfo, now: CheckpointInfo, digits: str | None) ->
 def _with_mark(info: CheckpointInfo) -> CheckpointInfo:
     """With size and time of the file as it is now."""
     try:
-        found = info.path.stat() if info.path else None
+        status = info.path.stat() if info.path else None
     except OSError:
-        found = None
-    return dataclasses.replace(info, size=found.st_size, modified_ns=found.st_mtime_ns) if found else info
+        status = None
+    return dataclasses.replace(info, size=status.st_size, modified_ns=status.st_mtime_ns) if status else info
 
 
 def _hash(info: CheckpointInfo, folder: RunFolder) -> None:

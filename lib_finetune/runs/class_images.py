@@ -44,9 +44,13 @@ class ClassPictures:
         missing = len(self.missing(count))
         if not missing:
             return f"Class pictures: {count} of {self._request.prompt!r} are there from an earlier run."
-        said = f"Class pictures of {self._request.prompt!r}: have {count - missing}, need {count}"
+        sentence = f"Class pictures of {self._request.prompt!r}: have {count - missing}, need {count}"
         seconds = self._seconds()
-        return f"{said}, about {_duration(missing * seconds)}." if seconds else f"{said}; how long it takes is told after the first ones."
+        return (
+            f"{sentence}, about {_duration(missing * seconds)}."
+            if seconds
+            else f"{sentence}; how long it takes is told after the first ones."
+        )
 
     def make(self, count: int, progress: Callable[[int, int], None], say: Callable[[str], None], stop_asked: Callable[[], bool]) -> bool:
         """Make what is missing; False if a stop was asked for. What is made stays in either case.

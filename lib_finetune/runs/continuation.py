@@ -63,14 +63,14 @@ def further(
 
 def _state(settings: Settings, run_folder: Path, step: int | None) -> tuple[Path, int]:
     """(the state to go on from, its step)."""
-    found = saved_states.kept_states(RunFolder(run_folder))
-    if not found:
+    states = saved_states.kept_states(RunFolder(run_folder))
+    if not states:
         raise InputError([Problem("step", f"{run_folder.name} has kept no state (saving.states); {_without_state(settings)}")])
-    wanted = max(found) if step is None else step
-    if wanted not in found:
-        listed = ", ".join(str(each) for each in found)
-        raise InputError([Problem("step", f"No state of step {wanted} is kept, only of {listed}; {_without_state(settings)}")])
-    return found[wanted], wanted
+    chosen = max(states) if step is None else step
+    if chosen not in states:
+        listed = ", ".join(str(each) for each in states)
+        raise InputError([Problem("step", f"No state of step {chosen} is kept, only of {listed}; {_without_state(settings)}")])
+    return states[chosen], chosen
 
 
 def _without_state(settings: Settings) -> str:

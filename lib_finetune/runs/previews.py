@@ -83,8 +83,8 @@ class Previews:
             self._sink.figure(name, step, value)
         self._remember()
         if self._plan.watches:
-            for said in watch.warnings({name: curve for name, curve in self._curves.items() if curve[-1][0] == step}):
-                self._sink.say(f"Step {step}: {said}")
+            for warning in watch.warnings({name: curve for name, curve in self._curves.items() if curve[-1][0] == step}):
+                self._sink.say(f"Step {step}: {warning}")
         return self._load(step, watch.SUBJECT)[0]
 
     def first(self, files: Mapping[str, Path]) -> Image.Image:
@@ -105,8 +105,8 @@ class Previews:
                 _write_png(self._folder.path / name, image)
                 columns.append((each.kind, prompt, request.seed + place, name))
             self._host.between_turns()
-        kinds, said, seeds, names = zip(*columns, strict=True)
-        self._rows[step] = PreviewRow(step, kinds, said, seeds, names)
+        kinds, prompts, seeds, names = zip(*columns, strict=True)
+        self._rows[step] = PreviewRow(step, kinds, prompts, seeds, names)
         self._remember()
         self._sink.previewed(self._rows[step])
 

@@ -96,11 +96,11 @@ class Runner:
     def _definite(self, images: Dataset, info: CheckpointInfo) -> Settings:
         """The settings with every automatic value filled in; what was chosen is said."""
         tools = self._host.text_tools()
-        given, notes = admission.in_chosen_form(self._settings, images, info, self._host, self._folder)
+        chosen, notes = admission.in_chosen_form(self._settings, images, info, self._host, self._folder)
         if not self._folder.resumes():
-            notes = [*notes, *initial_weights.notes(given)]
-        settings, automatic = automatic_settings.resolved(given, images.views, tools.clip_skip)
-        self._folder.write_settings(given)
+            notes = [*notes, *initial_weights.notes(chosen)]
+        settings, automatic = automatic_settings.resolved(chosen, images.views, tools.clip_skip)
+        self._folder.write_settings(chosen)
         for report in (images.subject, images.classes):
             for line in report.lines() if report else ():
                 self._sink.say(line)

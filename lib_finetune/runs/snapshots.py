@@ -82,20 +82,20 @@ class Snapshots:
         Raises:
             FinetuneError: it cannot be written, or the host's loader refuses it.
         """
-        found = self.at(step)
-        if found is None:
-            found = Snapshot(step, self._write(step), why)
-            self._snapshots.append(found)
+        snapshot = self.at(step)
+        if snapshot is None:
+            snapshot = Snapshot(step, self._write(step), why)
+            self._snapshots.append(snapshot)
             self._remember()  # before anything can fail, so that what is lent is always taken back
-            self._verify(found.files)
-        elif _STRENGTH.index(why) > _STRENGTH.index(found.why):
-            self._snapshots.remove(found)
-            found = dataclasses.replace(found, why=why)
-            self._snapshots.append(found)
+            self._verify(snapshot.files)
+        elif _STRENGTH.index(why) > _STRENGTH.index(snapshot.why):
+            self._snapshots.remove(snapshot)
+            snapshot = dataclasses.replace(snapshot, why=why)
+            self._snapshots.append(snapshot)
         if why == KEPT:
             self._drop_old()
         self._remember()
-        return found
+        return snapshot
 
     def lend(self, step: int) -> Snapshot:
         """As `add` for a preview; the point lent before goes.
@@ -103,18 +103,18 @@ class Snapshots:
         Raises:
             FinetuneError: as `add`.
         """
-        found = self.add(step, LENT)
-        self._remove([point for point in self._snapshots if point.why == LENT and point is not found])
-        return found
+        snapshot = self.add(step, LENT)
+        self._remove([point for point in self._snapshots if point.why == LENT and point is not snapshot])
+        return snapshot
 
     def return_lent(self) -> None:
         """Remove what was lent; tells which points there are."""
         self._remove([point for point in self._snapshots if point.why == LENT])
 
     def _drop_old(self) -> None:
-        kept = [point for point in self._snapshots if point.why == KEPT]
+        regular = [point for point in self._snapshots if point.why == KEPT]
         if self._keep:
-            self._remove(kept[: -self._keep])
+            self._remove(regular[: -self._keep])
 
     def _remove(self, points: list[Snapshot]) -> None:
         for point in points:

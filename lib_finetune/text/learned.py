@@ -25,13 +25,13 @@ class LearnedVectors(nn.Module):
         """
         super().__init__()
         self.table: nn.Embedding = transformer.embeddings.token_embedding
-        self.vectors = nn.ParameterList([_parameter(given) for given in vectors.values()])
+        self.vectors = nn.ParameterList([_parameter(value) for value in vectors.values()])
         self._rows = self.table.num_embeddings
         self._runs: list[tuple[list[int], tuple[int, ...]]] = []
         first = self._rows
-        for name, given in vectors.items():
-            self._runs.append((ids_of(tokenizer, name), tuple(range(first, first + len(given)))))
-            first += len(given)
+        for name, value in vectors.items():
+            self._runs.append((ids_of(tokenizer, name), tuple(range(first, first + len(value)))))
+            first += len(value)
         # Of two names the longer one is looked for first, as `EmbeddingDatabase.register_embedding` sorts them.
         self._runs.sort(key=lambda run: -len(run[0]))
         transformer.embeddings.token_embedding = self
@@ -62,13 +62,13 @@ def placed(tokens: Sequence[int], runs: Sequence[tuple[list[int], tuple[int, ...
     Args:
         runs: (ids of a name, rows of its vectors), the longest name first.
     """
-    found: list[int | tuple[int, ...]] = []
+    ids_and_places: list[int | tuple[int, ...]] = []
     position = 0
     while position < len(tokens):
         run = next((run for run in runs if list(tokens[position : position + len(run[0])]) == run[0]), None)
-        found.append(tokens[position] if run is None else run[1])
+        ids_and_places.append(tokens[position] if run is None else run[1])
         position += 1 if run is None else len(run[0])
-    return found
+    return ids_and_places
 
 
 def count_tokens(tokenizer: Any, caption: str, word: str = "", vectors: int = 1) -> int:
@@ -107,5 +107,5 @@ def first_values(table: torch.Tensor, ids: Sequence[int], count: int, seed: int)
     return drawn / drawn.norm(dim=1, keepdim=True) * norm
 
 
-def _parameter(given: torch.Tensor) -> nn.Parameter:
-    return given if isinstance(given, nn.Parameter) else nn.Parameter(given, requires_grad=False)
+def _parameter(value: torch.Tensor) -> nn.Parameter:
+    return value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=False)

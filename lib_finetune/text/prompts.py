@@ -56,7 +56,7 @@ class TextEncoder:
         tokenizer: Any,
         clip_skip: int,
         max_tokens: int | None = None,
-        kept: int = 0,
+        texts_kept: int = 0,
         learned: LearnedVectors | None = None,
     ) -> None:
         """
@@ -65,7 +65,7 @@ class TextEncoder:
             tokenizer: a CLIPTokenizer.
             clip_skip: 1 reads the last layer, n the n-th from the end followed by the final layer norm.
             max_tokens: tokens of a caption that are read; None reads all.
-            kept: how many captions' outputs are kept; 0 for a text encoder that is trained.
+            texts_kept: how many captions' outputs are kept; 0 for a text encoder that is trained.
             learned: embeddings that captions may name, in the transformer already.
         """
         self._learned = learned
@@ -74,7 +74,7 @@ class TextEncoder:
         self._comma = int(tokenizer.convert_tokens_to_ids(",</w>"))
         self._clip_skip = clip_skip
         self._max_tokens = max_tokens
-        self._kept = kept
+        self._kept = texts_kept
         self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     def tokens(self, caption: str) -> list[int]:

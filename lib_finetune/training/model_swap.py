@@ -20,13 +20,13 @@ class Exchange:
         told: hears of each.
     """
 
-    def __init__(self, held: Callable[[], Iterable[torch.Tensor]], told: Callable[[Exchange], None] = lambda _: None) -> None:
+    def __init__(self, held: Callable[[], Iterable[torch.Tensor]], on_swapped: Callable[[Exchange], None] = lambda _: None) -> None:
         """
         Args:
             held: everything that training keeps from step to step, on the device at this moment.
         """
         self._held = held
-        self.told = told
+        self.told = on_swapped
         self._parking = Parking()
         self.seconds = 0.0
         self.count = 0

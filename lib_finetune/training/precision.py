@@ -78,7 +78,7 @@ def _scaler() -> Any:
     return scaler("cuda") if scaler else torch.cuda.amp.GradScaler()
 
 
-def choose(wanted: str, base: torch.dtype, device: torch.device) -> Precision:
+def choose(setting: str, base: torch.dtype, device: torch.device) -> Precision:
     """The precision for a setting.
 
     Automatic: the base's own dtype when it has 16 bits; otherwise bf16 where the card has it, fp16 on other cards, fp32 on the CPU.
@@ -86,10 +86,10 @@ def choose(wanted: str, base: torch.dtype, device: torch.device) -> Precision:
     Raises:
         InputError: one that cannot be had with this base or device, with what to do.
     """
-    if wanted == "auto":
+    if setting == "auto":
         return Precision(_automatic(base, device), base, device)
-    compute = DTYPES[wanted]
-    problem = _refusal(wanted, compute, base, device)
+    compute = DTYPES[setting]
+    problem = _refusal(setting, compute, base, device)
     if problem:
         raise InputError([Problem("training.precision", problem)])
     return Precision(compute, base, device)
@@ -108,10 +108,10 @@ def computes_bf16(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def _refusal(wanted: str, compute: torch.dtype, base: torch.dtype, device: torch.device) -> str | None:
+def _refusal(setting: str, compute: torch.dtype, base: torch.dtype, device: torch.device) -> str | None:
     if compute == torch.float16 and device.type == "cpu":
         return "fp16 is for CUDA cards; use fp32 or bf16 on the CPU."
     if base != torch.float32 and compute != base:
         held = next(name for name, dtype in DTYPES.items() if dtype == base)
-        return f"the loaded model holds {held} weights, which train in {held}; choose auto, or start with --no-half for {wanted}."
+        return f"the loaded model holds {held} weights, which train in {held}; choose auto, or start with --no-half for {setting}."
     return None

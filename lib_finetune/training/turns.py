@@ -24,21 +24,21 @@ class Turns:
     def __init__(
         self,
         host: Host,
-        wanted: CheckpointInfo,
+        checkpoint: CheckpointInfo,
         model: BorrowedModel,
         on_changed: Callable[[CheckpointChangedError], None],
         turn_s: float = TURN_S,
     ) -> None:
         """
         Args:
-            wanted: the checkpoint that training began on.
+            checkpoint: the checkpoint that training began on.
             model: is bound to the host's present storage for each turn.
             on_changed: called while another checkpoint is loaded, again and again until the wanted one is back; it waits,
                 loads it, or raises to end the run.
             turn_s: seconds after which a turn ends with the step that runs.
         """
         self._host = host
-        self._wanted = wanted
+        self._wanted = checkpoint
         self._model = model
         self._on_changed = on_changed
         self._turn_s = turn_s

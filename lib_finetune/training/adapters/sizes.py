@@ -18,12 +18,12 @@ def file_shapes(adapter: str, roots: Mapping[str, nn.Module], targets: Sequence[
         adapter: of `SHAPES`.
         roots: "unet" and "text" of a view, which may lie on the meta device.
     """
-    found: dict[str, Shape] = {}
+    shapes: dict[str, Shape] = {}
     for target in targets:
         weight = tuple(roots[target.part].get_submodule(target.module).weight.shape)
         for name, shape in SHAPES[adapter](weight, target.rank, options.factor).items():
-            found[f"{target.kohya}.{name}"] = shape
-    return found
+            shapes[f"{target.kohya}.{name}"] = shape
+    return shapes
 
 
 def _lora(weight: Shape, rank: int, _factor: int) -> dict[str, Shape]:
@@ -41,10 +41,10 @@ def _loha(weight: Shape, rank: int, _factor: int) -> dict[str, Shape]:
 def _lokr(weight: Shape, rank: int, factor: int) -> dict[str, Shape]:
     (out_small, out_large), (in_small, in_large) = _split(weight[0], factor), _split(weight[1], factor)
     kernel = weight[2:]
-    found: dict[str, Shape] = {"lokr_w1": (out_small, in_small), "alpha": ()}
+    shapes: dict[str, Shape] = {"lokr_w1": (out_small, in_small), "alpha": ()}
     if rank >= max(out_large, in_large) / 2:
-        return {**found, "lokr_w2": (out_large, in_large, *kernel)}
-    return {**found, "lokr_w2_a": (out_large, rank), "lokr_w2_b": (rank, in_large * _product(kernel))}
+        return {**shapes, "lokr_w2": (out_large, in_large, *kernel)}
+    return {**shapes, "lokr_w2_a": (out_large, rank), "lokr_w2_b": (rank, in_large * _product(kernel))}
 
 
 SHAPES: dict[str, Callable[[Shape, int, int], dict[str, Shape]]] = {"lora": _lora, "loha": _loha, "lokr": _lokr}

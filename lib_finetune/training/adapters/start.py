@@ -52,11 +52,11 @@ def demands(patches: Patches, name: str) -> dict[str, Any]:
     if not unet:
         raise _refused(f"{name} has no patches of the UNet, which are always trained here. Name another file.")
     wide = any("_attentions_" in module and not module.endswith(_ATTENTION) for module in unet)
-    found: dict[str, Any] = {"network.adapter": kind, "network.targets": "all" if wide else "attention"}
-    found["network.text_encoder"] = len(unet) < len(modules)
-    found |= _one_size((modules[module] for module in plain), "network.rank", "network.alpha", name)
-    found["network.conv_rank"] = 0
-    return found | _one_size((modules[module] for module in large), "network.conv_rank", "network.conv_alpha", name)
+    demanded: dict[str, Any] = {"network.adapter": kind, "network.targets": "all" if wide else "attention"}
+    demanded["network.text_encoder"] = len(unet) < len(modules)
+    demanded |= _one_size((modules[module] for module in plain), "network.rank", "network.alpha", name)
+    demanded["network.conv_rank"] = 0
+    return demanded | _one_size((modules[module] for module in large), "network.conv_rank", "network.conv_alpha", name)
 
 
 def _kind(modules: Mapping[str, Patches], name: str) -> str:
@@ -97,9 +97,9 @@ def _one_size(modules: Iterable[Patches], rank_field: str, alpha_field: str, nam
     return {field: value for field, values in ((rank_field, ranks), (alpha_field, alphas)) for value in values}
 
 
-def agrees(given: Any, demanded: Any) -> bool:
+def agrees(present: Any, demanded: Any) -> bool:
     """Whether a setting has the value that a file demands, up to the file's precision."""
-    return math.isclose(given, demanded, rel_tol=_ROUNDED) if isinstance(demanded, float) else given == demanded
+    return math.isclose(present, demanded, rel_tol=_ROUNDED) if isinstance(demanded, float) else present == demanded
 
 
 @torch.no_grad()
@@ -116,12 +116,12 @@ def begin(adapter: Adapter, patches: Patches, name: str) -> None:
         raise _refused(f"{name} does not fit the loaded model and these settings: it {lacks} {others[0]}. Name another file.")
     weights = {**adapter.parameters("unet"), **adapter.parameters("text")}
     for key, weight in weights.items():
-        given = patches.get(key)
-        if given is None or not interchangeable(tuple(given.shape), tuple(weight.shape)):
+        patch = patches.get(key)
+        if patch is None or not interchangeable(tuple(patch.shape), tuple(weight.shape)):
             raise _misfit(patches, name, key)
-        if not bool(torch.isfinite(given).all()):
+        if not bool(torch.isfinite(patch).all()):
             raise _refused(f"{name} is broken: {key} is not finite. Name another file.")
-        weight.copy_(given.reshape(weight.shape))  # some trainers write a 1×1 convolution as a matrix
+        weight.copy_(patch.reshape(weight.shape))  # some trainers write a 1×1 convolution as a matrix
 
 
 def _misfit(patches: Patches, name: str, key: str) -> InputError:

@@ -22,15 +22,15 @@ def unet_targets(unet: nn.Module, layers: str, rank: int, alpha: float, conv_ran
         conv_rank: of 3×3 convolutions; 0 leaves the residual blocks and samplers alone. Their 1×1 convolutions and time
             projections then take ``rank``, as kohya's LoCon does.
     """
-    found = []
+    targets = []
     for name, module in _patchable(unet):
         if ".attentions." in name:
             if layers == "all" or name.endswith(_ATTENTION):
-                found.append(_target("unet", name, rank, alpha))
+                targets.append(_target("unet", name, rank, alpha))
         elif conv_rank and name.endswith(_RESIDUAL):
             large = isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
-            found.append(_target("unet", name, conv_rank if large else rank, conv_alpha if large else alpha))
-    return found
+            targets.append(_target("unet", name, conv_rank if large else rank, conv_alpha if large else alpha))
+    return targets
 
 
 def text_targets(text: nn.Module, rank: int, alpha: float) -> list[Target]:

@@ -87,8 +87,8 @@ def batch_loss(
     teacher = Teacher(count, prior.base, lambda: text.encode(captions))
     mean, std = torch.cat([batch.mean] * 2), torch.cat([batch.std] * 2)
     values = denoiser.losses(mean, std, text.encode([*batch.captions, *captions]), generator, teacher)
-    own, kept = values.split(count)
-    return own.mean() + prior.weight * kept.mean()
+    own, class_values = values.split(count)
+    return own.mean() + prior.weight * class_values.mean()
 
 
 class Denoiser:

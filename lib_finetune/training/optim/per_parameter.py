@@ -90,9 +90,9 @@ class PerParameter:
 
 
 def _moved_at_once(optimizer: weakref.ref[PerParameter], place: int) -> None:
-    found = optimizer()
-    if found is not None:
-        found._at_once(place)
+    optimizer_of_all = optimizer()
+    if optimizer_of_all is not None:
+        optimizer_of_all._at_once(place)
 
 
 class _Seat:
@@ -108,9 +108,9 @@ class _Seat:
         self.optimizer = build({group["name"]: [self._stand_in]})
 
     def gradient(self) -> torch.Tensor:
-        found = self.parameter.grad
-        assert found is not None
-        return found
+        gradient = self.parameter.grad
+        assert gradient is not None
+        return gradient
 
     @torch.no_grad()
     def move(self) -> None:
