@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body
 
 from lib_finetune.api.routing import SETTINGS_BODY, chosen, may_use
 from lib_finetune.config.codec import to_dict
+from lib_finetune.jobs.status import since
 
 if TYPE_CHECKING:
     from lib_finetune.access import Guard
@@ -33,7 +34,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.get("/jobs/{name}/events", summary="What was said and measured since", dependencies=may)
     def events(name: str, line: int = 0, step: int = 0) -> dict[str, Any]:
-        return services().jobs.find(name).since(line, step)
+        return since(services().jobs.find(name), line, step)
 
     @router.get("/jobs/{name}/settings", summary="A job's settings", dependencies=may)
     def settings_of_job(name: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     @router.post("/jobs/{name}/stop", summary="End after this step; keep: write the file of what was trained", dependencies=may)
     def stop(name: str, keep: bool = Body(True, embed=True)) -> dict[str, Any]:
         found = services().jobs.find(name)
-        found.stop(keep=keep)
+        found.control.stop(keep=keep)
         return services().trainings.view(found)
 
     @router.post("/jobs/{name}/move", summary="Before another waiting job, or last", dependencies=may)
@@ -75,11 +76,11 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     def act(name: str, action: str) -> dict[str, Any]:
         found = services().jobs.find(name)
         known = {
-            "pause": found.pause,
-            "resume": found.resume,
-            "preview": found.preview_now,
-            "save": found.save_now,
-            "load": found.load_checkpoint,
+            "pause": found.control.pause,
+            "resume": found.control.resume,
+            "preview": found.control.preview_now,
+            "save": found.control.save_now,
+            "load": found.control.load_checkpoint,
         }
         chosen(known, action)()
         return services().trainings.view(found)

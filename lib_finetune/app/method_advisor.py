@@ -12,7 +12,7 @@ from lib_finetune.estimates import method_costs, trial
 from lib_finetune.estimates.method_choice import WISHES, Case, advise
 from lib_finetune.estimates.method_costs import ModelFacts
 from lib_finetune.jobs.background_task import Errand
-from lib_finetune.jobs.job import ACTIVE
+from lib_finetune.jobs.states import ACTIVE
 
 if TYPE_CHECKING:
     from lib_finetune.app.datasets import Datasets

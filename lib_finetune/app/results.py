@@ -14,6 +14,7 @@ from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.export import lora_file
 from lib_finetune.files import open_in_file_manager, write_atomically
 from lib_finetune.jobs.job import Job
+from lib_finetune.jobs.status import status_of
 from lib_finetune.model import tensor_file
 from lib_finetune.ports.host import Host
 
@@ -46,7 +47,7 @@ class Results:
             InputError: no such job or answer.
         """
         job = self._jobs.find(name)
-        return feedback.change(answer, job.settings, job.losses, sorted(choices(job)), job.status().get("validation", ()))
+        return feedback.change(answer, job.settings, job.progress.losses, sorted(choices(job)), status_of(job)["validation"])
 
     def pick(self, name: str, step: int, *, delete_others: bool) -> dict[str, str]:
         """See `pick`; the host's lists are refreshed."""
@@ -86,7 +87,7 @@ class Results:
 
 def choices(job: Job) -> dict[int, dict[str, Path]]:
     """Step → kind → file of everything that the job made and that is still there; the result itself is that of ``record.steps``."""
-    files_by_step = {step: files for step, files in sorted(job.by_step.items()) if all(path.is_file() for path in files.values())}
+    files_by_step = {step: files for step, files in sorted(job.snapshots.items()) if all(path.is_file() for path in files.values())}
     final = {kind: Path(path) for kind, path in job.record.files.items()}
     if final and all(path.is_file() for path in final.values()):
         files_by_step[job.record.steps] = final
@@ -133,8 +134,8 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
         for files in others.values():
             _remove(files, host)
         others = {}
-    job.by_step = others
-    job.record.points = {str(one): {kind: str(path) for kind, path in files.items()} for one, files in others.items()}
+    job.keep_snapshots(others)
+    job.record.keep_points(others)
     job.record.save(job.folder)
     return final
 

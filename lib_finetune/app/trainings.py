@@ -16,6 +16,7 @@ from lib_finetune.files import safe_name
 from lib_finetune.jobs import record as records
 from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.queue import Jobs, new_folder, unfinished
+from lib_finetune.jobs.status import status_of
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.continuation import further
 from lib_finetune.runs.folder import RunFolder
@@ -40,7 +41,7 @@ class Trainings:
         fields = ("group", "created", "started", "ended", "steps", "peak", "picked", "files")
         files_by_step = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in choices(job).items()}
         unended = job.state == "interrupted" and _has_state(job)
-        shown = {**job.status(), **{name: record[name] for name in fields}, "choices": files_by_step, "call": call(job)}
+        shown = {**status_of(job), **{name: record[name] for name in fields}, "choices": files_by_step, "call": call(job)}
         return {**shown, "method": job.settings.method, "can_go_on": unended or (job.state == "stopped" and _has_state(job))}
 
     def kept_states(self, name: str) -> list[int]:

@@ -203,14 +203,14 @@ def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int)
 def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
     adapter = adapter_of(settings, model)
     adapter.train(True)
-    text = _text_encoder(settings, model, tools, kept=0 if adapter.parameters("text") else _TEXTS_KEPT)
+    text = _text_encoder(settings, model, tools, texts_kept=0 if adapter.parameters("text") else _TEXTS_KEPT)
     return LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), text, adapter.network_module
 
 
 def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
     parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
     weights = model.own(parts, precision.DTYPES[settings.tuning.weights], denoiser.device)
-    text = _text_encoder(settings, model, tools, kept=0 if "text" in parts else _TEXTS_KEPT)
+    text = _text_encoder(settings, model, tools, texts_kept=0 if "text" in parts else _TEXTS_KEPT)
     return DreamBoothMethod(weights, text, denoiser, _prior(settings, model.as_lent)), text, ""
 
 

@@ -17,7 +17,8 @@ from lib_finetune.config.settings import Settings
 from lib_finetune.errors import FinetuneError, InputError, Problem
 from lib_finetune.jobs import record as records
 from lib_finetune.jobs.background_task import WAITS, Errand
-from lib_finetune.jobs.job import ACTIVE, DISCARDED, DONE, FAILED, QUEUED, RUNNING, Job, revived
+from lib_finetune.jobs.job import Job, revived
+from lib_finetune.jobs.states import ACTIVE, DISCARDED, DONE, FAILED, QUEUED, RUNNING
 from lib_finetune.ports.host import Host
 from lib_finetune.preflight.problems import problems
 from lib_finetune.runs.folder import RunFolder
@@ -254,9 +255,9 @@ class Jobs:
     def _execute(self, job: Job) -> None:
         job.record.started = time.time()
         self._keep(job)
-        run = Runner(job.settings, self.host, job.folder, job, job)
+        run = Runner(job.settings, self.host, job.folder, job.progress, job.control)
         try:
-            if job.stop_asked():
+            if job.control.stop_asked():
                 self._end(job, DISCARDED, "Stopped before it began.")
                 return
             result: Result = run.execute()
@@ -264,7 +265,7 @@ class Jobs:
             job.record.files = {kind: str(path) for kind, path in result.files.items()}
             self._end(job, result.outcome, _ending(result))
         except FinetuneError as error:
-            job.say(str(error))
+            job.progress.say(str(error))
             if run.rescued is not None:
                 job.record.steps, files = run.rescued
                 job.record.files, job.file = {kind: str(path) for kind, path in files.items()}, next(iter(files.values()))
@@ -273,12 +274,12 @@ class Jobs:
             _log.exception("The job %s failed", job.folder.name)
             self._append_traceback(job)
             said = f"Something went wrong that should not: {error!r}. The details are in {RunFolder(job.folder).traceback}."
-            job.say(said)
+            job.progress.say(said)
             self._end(job, FAILED, said)
 
     def _end(self, job: Job, state: str, message: str) -> None:
         job.record.ended, job.record.message, job.message = time.time(), message, message
-        job.record.points = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in job.by_step.items()}
+        job.record.keep_points(job.snapshots)
         job.record.peak = self.host.memory().peak
         job.record.state = state
         job.record.save(job.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +44,10 @@ class Record:
     steps: int = 0
     peak: int = 0
     picked: int | None = None
+
+    def keep_points(self, snapshots: Mapping[int, Mapping[str, Path]]) -> None:
+        """Take over step → kind → file of what was saved on the way."""
+        self.points = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in snapshots.items()}
 
     def save(self, folder: Path) -> None:
         """Write it into the job's folder; a disk that is full is logged and does not end anything."""

@@ -95,8 +95,8 @@ def _empty(services: Any, given: Given) -> str:
 
 
 _ACTIONS: dict[str, Callable[[Any, Given], str | None]] = {
-    "pause": lambda services, given: _job(services, given).pause(),
-    "resume": lambda services, given: _job(services, given).resume(),
+    "pause": lambda services, given: _job(services, given).control.pause(),
+    "resume": lambda services, given: _job(services, given).control.resume(),
     "cancel": lambda services, given: services.jobs.cancel(_job(services, given).folder.name),
     "forget": lambda services, given: services.jobs.forget(_job(services, given).folder.name),
     "move": _move,

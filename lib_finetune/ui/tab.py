@@ -339,17 +339,17 @@ class Tab:
         return self._answer(lambda: status.note(f"{self._services().trainings.resume(name or '').settings.name} goes on."))
 
     def _keep(self) -> str:
-        return self._tell(lambda job: job.stop(keep=True))
+        return self._tell(lambda job: job.control.stop(keep=True))
 
     def _discard(self) -> str:
-        return self._tell(lambda job: job.stop(keep=False))
+        return self._tell(lambda job: job.control.stop(keep=False))
 
     def _load_checkpoint(self) -> str:
-        return self._tell(lambda job: job.load_checkpoint())
+        return self._tell(lambda job: job.control.load_checkpoint())
 
     def _control(self, name: str) -> Callable[[], str]:
         member = {"preview": "preview_now", "save": "save_now"}.get(name, name)
-        return lambda: self._tell(lambda job: getattr(job, member)())
+        return lambda: self._tell(lambda job: getattr(job.control, member)())
 
     def _tell(self, action: Callable[[Any], None]) -> str:
         def run() -> str:

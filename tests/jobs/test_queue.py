@@ -8,6 +8,7 @@ import pytest
 from lib_finetune.errors import InputError
 from lib_finetune.jobs import record
 from lib_finetune.jobs.queue import Jobs, unfinished
+from lib_finetune.jobs.status import since
 from lib_finetune.runs.folder import RunFolder
 from tests.fakes.runs import Bench, settings
 
@@ -55,7 +56,7 @@ def test_jobs_run_in_the_order_of_the_queue(bench):
 def test_a_held_queue_begins_nothing(bench):
     _, (a,) = held(bench, "a")
     time.sleep(0.3)
-    assert a.state == "queued" and not a.losses
+    assert a.state == "queued" and not a.progress.losses
 
 
 def test_a_waiting_job_is_cancelled_and_one_that_has_ended_is_forgotten(bench):
@@ -80,7 +81,7 @@ def test_a_waiting_job_takes_other_settings_but_not_wrong_ones(bench):
     assert a.settings.training.steps == 3
     jobs.go()
     settle(jobs, a)
-    assert len(a.losses) == 3
+    assert len(a.progress.losses) == 3
 
 
 def test_after_a_restart_the_queue_is_there_in_its_order_and_waits_to_be_let_go(bench):
@@ -100,7 +101,7 @@ def test_after_a_restart_results_are_there_with_their_curves(bench):
     settle(jobs, job)
     (found,) = Jobs(bench.host()).all()
     assert (found.state, found.message, found.file) == ("done", job.message, job.file)
-    assert dict(found.losses) == pytest.approx(dict(job.losses), abs=1e-5)
+    assert dict(found.progress.losses) == pytest.approx(dict(job.progress.losses), abs=1e-5)
     assert found.record == job.record and found.record.steps == 4 and found.record.files == {"lora": str(job.file)}
 
 
@@ -111,7 +112,7 @@ def test_a_job_that_the_restart_ended_says_so_and_can_go_on(bench):
     while not unfinished(host):
         time.sleep(0.02)
     kept = record.read(job.folder)
-    job.stop(keep=True)
+    job.control.stop(keep=True)
     settle(jobs, job)
     kept.save(job.folder)  # as it stood when the program was killed
     again = Jobs(bench.host())
@@ -120,7 +121,7 @@ def test_a_job_that_the_restart_ended_says_so_and_can_go_on(bench):
     assert not again.held  # it does not begin by itself, and nothing waits
     went_on = again.submit(found.settings, found.folder)
     assert again.all() == [went_on]
-    went_on.stop(keep=False)
+    went_on.control.stop(keep=False)
     settle(again, went_on)
 
 
@@ -159,11 +160,11 @@ def test_a_free_name_is_free_of_jobs_and_files(bench):
 
 def test_events_are_told_once(bench):
     _, (a,) = held(bench, "a")
-    a.say("one")
-    first = a.since(0, 0)
-    a.say("two")
+    a.progress.say("one")
+    first = since(a, 0, 0)
+    a.progress.say("two")
     assert [line[9:] for line in first["log"]] == ["one"]
-    assert [line[9:] for line in a.since(first["line"], 0)["log"]] == ["two"]
+    assert [line[9:] for line in since(a, first["line"], 0)["log"]] == ["two"]
 
 
 def test_a_job_cannot_be_moved_before_itself_into_trouble(bench):
@@ -213,13 +214,13 @@ def test_a_run_that_goes_on_stays_in_its_group(bench):
 
     services = services_of(Jobs(bench.host()))
     job = services.jobs.submit(settings(bench.images, {"training.steps": "2000"}), group="g")
-    while not job.done:
+    while not job.progress.done:
         time.sleep(0.01)
-    job.stop(keep=True)
+    job.control.stop(keep=True)
     settle(services.jobs, job)
     again = services.trainings.resume(job.folder.name)
     assert again.record.group == "g"
-    again.stop(keep=False)
+    again.control.stop(keep=False)
     settle(services.jobs, again)
 
 

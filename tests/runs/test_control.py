@@ -5,8 +5,10 @@ import time
 import pytest
 
 from lib_finetune.errors import HostError
-from lib_finetune.jobs.job import ACTIVE, Job
+from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.queue import Jobs
+from lib_finetune.jobs.states import ACTIVE
+from lib_finetune.jobs.status import status_of
 from lib_finetune.ports.events import PreviewRow, StepReport
 from lib_finetune.runs.folder import STATE
 from lib_finetune.runs.runner import Runner
@@ -152,39 +154,44 @@ def test_a_file_asked_for_by_a_press_that_the_host_refuses_does_not_end_the_trai
 def test_a_job_pauses_and_goes_on_in_its_thread(bench):
     jobs = Jobs(bench.host())
     job = jobs.submit(settings(bench.images, {"training.steps": "60"}))
-    until(lambda: job.stage_name == "train")
-    job.pause()
+    until(lambda: job.progress.stage_name == "train")
+    job.control.pause()
     until(lambda: job.state == "paused")
-    shown = job.status()
+    shown = status_of(job)
     assert shown["paused"] and shown["pausing"] and job.state in ACTIVE and shown["seconds_left"] is None
-    done = len(job.losses)
-    job.save_now()
-    job.preview_now()
-    until(lambda: job.status()["previews"] and job.status()["points"])
-    assert len(job.losses) == done
-    job.resume()
+    done = len(job.progress.losses)
+    job.control.save_now()
+    job.control.preview_now()
+    until(lambda: status_of(job)["previews"] and status_of(job)["points"])
+    assert len(job.progress.losses) == done
+    job.control.resume()
     until(lambda: job.ended)
-    assert job.state == "done" and len(job.losses) == 60 and not job.status()["paused"]
+    assert job.state == "done" and len(job.progress.losses) == 60 and not status_of(job)["paused"]
 
 
 def test_a_press_is_taken_once(tmp_path):
     job = Job(settings(tmp_path), tmp_path)
-    assert not job.preview_asked() and not job.save_asked() and not job.pause_asked()
-    job.preview_now()
-    job.save_now()
-    assert [job.preview_asked(), job.preview_asked(), job.save_asked(), job.save_asked()] == [True, False, True, False]
+    assert not job.control.preview_asked() and not job.control.save_asked() and not job.control.pause_asked()
+    job.control.preview_now()
+    job.control.save_now()
+    assert [job.control.preview_asked(), job.control.preview_asked(), job.control.save_asked(), job.control.save_asked()] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_the_status_tells_curves_previews_points_and_memory(tmp_path):
     job = Job(settings(tmp_path), tmp_path)
-    job.figure("validation", 20, 0.2)
-    job.figure("validation", 10, 0.3)
-    job.figure("colour drift", 10, 4.0)
-    job.previewed(PreviewRow(10, ("subject",), ("a cat",), (42,), ("previews/000010/00.png",)))
-    job.previewed(PreviewRow(0, ("subject",), ("a cat",), (42,), ("previews/000000/00.png",)))
-    job.points([(10, [tmp_path / "cat-000010.safetensors"])])
-    job.steps(StepReport(10, 20, (0.5,), {"unet": 1e-4}, 1.0, {"gradient norm": 0.7, "memory": 5.0}))
-    shown = job.status()
+    job.progress.figure("validation", 20, 0.2)
+    job.progress.figure("validation", 10, 0.3)
+    job.progress.figure("colour drift", 10, 4.0)
+    job.progress.previewed(PreviewRow(10, ("subject",), ("a cat",), (42,), ("previews/000010/00.png",)))
+    job.progress.previewed(PreviewRow(0, ("subject",), ("a cat",), (42,), ("previews/000000/00.png",)))
+    job.progress.points([(10, [tmp_path / "cat-000010.safetensors"])])
+    job.progress.steps(StepReport(10, 20, (0.5,), {"unet": 1e-4}, 1.0, {"gradient norm": 0.7, "memory": 5.0}))
+    shown = status_of(job)
     assert shown["validation"] == [(10, 0.3), (20, 0.2)] and shown["watch"] == {"colour drift": [(10, 4.0)]}
     assert [row["step"] for row in shown["previews"]] == [0, 10]
     assert shown["previews"][1] == {
@@ -228,6 +235,6 @@ def test_a_job_of_an_earlier_session_shows_its_previews_and_curves(bench):
     host = bench.host()
     job = Jobs(host).submit(settings(bench.images, {"preview.enabled": "true", "preview.watch": "on", "preview.steps": "1"}))
     until(lambda: job.ended)
-    found = Jobs(host).all()[0].status()
-    assert found["previews"] == job.status()["previews"] and len(found["previews"]) == 5
-    assert found["watch"] == job.status()["watch"] and found["watch"]
+    found = status_of(Jobs(host).all()[0])
+    assert found["previews"] == status_of(job)["previews"] and len(found["previews"]) == 5
+    assert found["watch"] == status_of(job)["watch"] and found["watch"]

@@ -7,6 +7,7 @@ import pytest
 from lib_finetune.errors import InputError
 from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.queue import Jobs, unfinished
+from lib_finetune.jobs.status import status_of
 from lib_finetune.ports.events import StepReport
 from lib_finetune.ui import pictures, status
 from tests.fakes.runs import Bench, settings
@@ -31,15 +32,15 @@ def test_without_a_job_the_panel_says_what_to_do():
 def test_a_running_job_shows_step_speed_time_and_curve(tmp_path):
     job = Job(settings(tmp_path), tmp_path)
     for step in (10, 20):
-        job.steps(StepReport(step, 100, tuple([0.5] * 10), {"unet": 1e-4}, 5.0))
-    html = status.render(job.status(), {"now": 2**30, "peak": 2**31, "total": 2**33})
+        job.progress.steps(StepReport(step, 100, tuple([0.5] * 10), {"unet": 1e-4}, 5.0))
+    html = status.render(status_of(job), {"now": 2**30, "peak": 2**31, "total": 2**33})
     assert all(text in html for text in ("20/100", "2.00 it/s", "40 s left", "1.0 GB", "polyline", "1.00e-04"))
 
 
 def test_what_the_person_typed_is_escaped(tmp_path):
     job = Job(settings(tmp_path, {"name": "<b>x"}), tmp_path)
-    job.say("<script>")
-    html = status.render(job.status(), None)
+    job.progress.say("<script>")
+    html = status.render(status_of(job), None)
     assert "<script>" not in html and "<b>x" not in html
 
 
@@ -67,7 +68,7 @@ def test_a_second_press_of_train_is_refused(bench):
     first = jobs.submit(settings(bench.images, {"training.steps": "50"}))
     with pytest.raises(InputError, match="running or waits"):
         jobs.submit(settings(bench.images))
-    first.stop(keep=False)
+    first.control.stop(keep=False)
     finished(first)
 
 
@@ -85,9 +86,9 @@ def test_a_stopped_job_can_be_continued_later(bench):
     host = bench.host()
     jobs = Jobs(host)
     job = jobs.submit(settings(bench.images, {"training.steps": "400"}))
-    while not job.losses:
+    while not job.progress.losses:
         time.sleep(0.02)
-    job.stop(keep=True)
+    job.control.stop(keep=True)
     finished(job)
     assert job.state == "stopped" and unfinished(host) == [job.folder] and unfinished(host, "cat") and not unfinished(host, "dog")
 

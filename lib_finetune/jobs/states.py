@@ -1,0 +1,8 @@
+"""The states of a job."""
+
+from lib_finetune.runs.control import PAUSED
+
+QUEUED, RUNNING, WAITING, DONE, STOPPED, DISCARDED, FAILED = "queued", "running", "waiting", "done", "stopped", "discarded", "failed"
+INTERRUPTED = "interrupted"
+ACTIVE = (RUNNING, WAITING, PAUSED)
+ENDED = (DONE, STOPPED, DISCARDED, FAILED, INTERRUPTED)
