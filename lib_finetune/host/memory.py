@@ -2,63 +2,78 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lib_finetune.ports.host import MemoryUse
 
+_log = logging.getLogger(__name__)
+_STATUS = Path("/proc/self/status")
+
 
 def use(device: torch.device) -> MemoryUse:
     """Bytes in use now, at the peak since `reset_peak` (on the CPU: of the process), in all, and free; 0 where the system does not tell."""
+    ram = _told(lambda psutil: psutil.virtual_memory().available)
     if device.type == "cuda":
-        unasked, total = torch.cuda.mem_get_info(device)
-        reserved = torch.cuda.memory_reserved(device)
-        free = unasked + reserved - torch.cuda.memory_allocated(device)
-        return MemoryUse(reserved, torch.cuda.max_memory_reserved(device), total, free, _available())
-    available = _available()
-    return MemoryUse(_status("VmRSS"), _status("VmHWM"), _meminfo("MemTotal"), available, available)
+        card = _number(device)
+        unasked, total = torch.cuda.mem_get_info(card)
+        reserved = torch.cuda.memory_reserved(card)
+        free = unasked + reserved - torch.cuda.memory_allocated(card)
+        return MemoryUse(reserved, torch.cuda.max_memory_reserved(card), total, free, ram)
+    now = _told(lambda psutil: psutil.Process().memory_info().rss)
+    return MemoryUse(now, max(now, _peak()), _told(lambda psutil: psutil.virtual_memory().total), ram, ram)
 
 
 def reset_peak(device: torch.device) -> None:
     """Start a new peak on CUDA; a process' own peak cannot be reset."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats(_number(device))
 
 
-def _status(field: str) -> int:
-    """A field of Linux' /proc/self/status in bytes."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return _psutil()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
+def _number(device: torch.device) -> int:
+    """The card's: the WebUI's device is "cuda" without one, which `torch.cuda.mem_get_info` refuses below torch 2.5."""
+    return int(torch.cuda.current_device()) if device.index is None else device.index
 
 
-def _available() -> int:
-    """Main memory that can be had without swapping."""
-    found = _meminfo("MemAvailable")
-    if found:
-        return found
+def _told(ask: Callable[[Any], int]) -> int:
+    """An answer of psutil, or 0 where there is none: in some containers /proc is closed."""
     try:
         import psutil
     except ImportError:
         return 0
-    return int(psutil.virtual_memory().available)
-
-
-def _psutil() -> int:
     try:
-        import psutil
+        return int(ask(psutil))
+    except (psutil.Error, OSError, ValueError, AttributeError) as error:
+        _log.debug("The system does not tell its memory: %r", error)
+        return 0
+
+
+def _peak() -> int:
+    """The most that the process has held, by the way that this system has: Windows, Linux, the others."""
+    return _told(lambda psutil: getattr(psutil.Process().memory_info(), "peak_wset", 0)) or _high_water_mark() or _most_used()
+
+
+def _high_water_mark() -> int:
+    """Of Linux' /proc/self/status."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        lines = _STATUS.read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _most_used() -> int:
+    """As POSIX counts resources; macOS in bytes, the others in KiB."""
+    try:
+        import resource
     except ImportError:
         return 0
-    return int(psutil.Process().memory_info().rss)
-
-
-def _meminfo(field: str) -> int:
-    """A field of Linux' /proc/meminfo in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -198,13 +198,13 @@ def test_files_of_the_way_are_known_when_the_program_is_killed(bench, monkeypatc
 
     jobs, seen = Jobs(bench.host()), []
     job = jobs.submit(settings(bench.images, {"saving.every_steps": "2"}))
-    real = type(job).points
+    real = type(job.progress).points
 
-    def points(self, found):
-        real(self, found)
-        seen.append(record.read(self.folder).points)
+    def points(self, snapshots):
+        real(self, snapshots)
+        seen.append(record.read(job.folder).points)
 
-    monkeypatch.setattr(type(job), "points", points)
+    monkeypatch.setattr(type(job.progress), "points", points)
     settle(jobs, job)
     assert any("2" in points for points in seen)
 

@@ -1,0 +1,33 @@
+"""The byte count of a step: what a lever saves must be seen in it."""
+
+import sys
+
+import pytest
+import torch
+
+from bench.random_weights import small_layout
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch 2.1 counts no storages")
+
+
+def test_checkpointing_costs_less():
+    from tests.memory import step
+
+    def peak(checkpointing: str) -> float:
+        changes = {"training.gradient_checkpointing": checkpointing, "network.text_encoder": "false", "network.targets": "attention"}
+        found = step(changes, 128, torch.float16, small_layout(), count=1)
+        assert found["weights and adapters"] < found["between steps"] < found["peak"]
+        return found["peak"]
+
+    assert peak("true") < peak("false")
+
+
+def test_what_is_let_go_of_is_not_counted():
+    from tests.memory import LiveBytes
+
+    with LiveBytes() as live:
+        first = torch.zeros(1000)
+        assert live.now == 4096
+        second = first + 1
+        del first
+        assert (live.now, live.peak) == (4096, 8192) and second.sum() == 1000
