@@ -6,6 +6,7 @@ children of `FinetuneError` are failures of a run (exit code 1).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,20 @@ class DependencyError(InputError):
 
 class HostError(FinetuneError):
     """The WebUI is in a state in which training cannot go on (a flag, a failed load); the message says what to change."""
+
+
+class DeviceLostError(HostError):
+    """The driver of the GPU gave up on this program; whatever asks the GPU fails until it is started again."""
+
+    def __init__(self, reason: str) -> None:
+        """
+        Args:
+            reason: the driver's own words.
+        """
+        super().__init__(
+            f"The GPU does not answer any more ({reason}). The WebUI (or the program that trains without it) has to be restarted; "
+            "until then nothing can be trained and no picture can be made. What was saved last is kept."
+        )
 
 
 class CheckpointChangedError(HostError):
@@ -104,24 +119,61 @@ class NothingLearnedError(FinetuneError):
         )
 
 
+_NO_ROOM = ("not enough memory", "out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+_DEVICE_ERROR = re.compile(r"\b(CUDA|HIP)( driver)? error\b.*")
+_UNFIT = "no kernel image"
+"""A GPU that this torch was not made for; it lives, and a restart would change nothing."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device, or the machine, had no room left."""
-    words = ("not enough memory", "out of memory", "can't allocate memory")
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or any(word in str(error) for word in words)
+    named = isinstance(error, MemoryError | OutOfMemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(words in str(error) for words in _NO_ROOM)
+
+
+def device_loss(error: BaseException | None) -> str:
+    """What the driver said when the GPU was lost, from an error or what caused it; "" for any other error.
+
+    After such an error every further call to the GPU fails until the program is started again.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if reason := _words_of_driver(error):
+            return reason
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return ""
+
+
+def _words_of_driver(error: BaseException) -> str:
+    if not isinstance(error, RuntimeError | FinetuneError) or isinstance(error, InputError) or is_out_of_memory(error):
+        return ""
+    match = _DEVICE_ERROR.search(str(error))
+    # torch has a class for it since 2.8 and raises it for nothing else.
+    named = type(error).__name__ == "AcceleratorError"
+    if (match is None and not named) or _UNFIT in str(error):
+        return ""
+    return (match.group() if match else str(error).split("\n")[0]).rstrip(". ")
 
 
 @contextmanager
-def out_of_memory_in_words() -> Iterator[None]:
-    """Out of memory becomes an error that says what to change; the traceback, which holds tensors, is let go of."""
+def device_errors_in_words() -> Iterator[None]:
+    """Out of memory, or a lost GPU, as an error that says what to do; the traceback, which holds tensors, is let go of.
+
+    Raises:
+        OutOfMemoryError, DeviceLostError: in place of what was raised.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        reason = device_loss(error)
+        if not reason and not is_out_of_memory(error):
             raise
         message = str(error).split("\n")[0]
     else:
         return
+    if reason:
+        raise DeviceLostError(reason)
     raise OutOfMemoryError(
         f"The device ran out of memory ({message}). What was trained is kept and the run can go on. Switch on "
         "training.gradient_checkpointing, lower data.resolution or training.batch, or close other programs that use the card."

@@ -22,7 +22,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.get("/about", summary="Version, checkpoint, device, memory", dependencies=may)
     def about() -> dict[str, Any]:
-        return about_host(services().host)
+        return about_host(services().host, services().jobs.lost)
 
     @router.get("/schema", summary="JSON Schema of the settings", dependencies=may)
     def settings_schema() -> dict[str, Any]:

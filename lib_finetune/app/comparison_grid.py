@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from lib_finetune.config.settings import Settings
-    from lib_finetune.jobs.background_task import Errand
+    from lib_finetune.jobs.background_task import BackgroundTask
     from lib_finetune.jobs.job import Job
     from lib_finetune.jobs.queue import Jobs
 
@@ -141,7 +141,7 @@ class ComparisonGrids:
         self._jobs = jobs
         self._host = jobs.host
 
-    def of_job(self, name: str, prompts: Sequence[str], weights: Sequence[float] = _WEIGHTS) -> Errand:
+    def of_job(self, name: str, prompts: Sequence[str], weights: Sequence[float] = _WEIGHTS) -> BackgroundTask:
         """A grid of the files of a job at several weights, beside the base.
 
         Raises:
@@ -158,7 +158,7 @@ class ComparisonGrids:
             columns += columns_of(job.settings, f"step {step}", files, weights)
         return self._task(name, columns, job.settings, prompts)
 
-    def of_group(self, group: str, prompts: Sequence[str] = ()) -> Errand:
+    def of_group(self, group: str, prompts: Sequence[str] = ()) -> BackgroundTask:
         """A grid of the results of jobs that belong together, with size, time and memory of each.
 
         Raises:
@@ -173,7 +173,7 @@ class ComparisonGrids:
             columns += columns_of(job.settings, f"{job.settings.name} · {_figures(job)}", final, (job.settings.preview.weight,))
         return self._task(group, columns, jobs[0].settings, prompts)
 
-    def of_trigger_word(self, settings: Settings) -> Errand:
+    def of_trigger_word(self, settings: Settings) -> BackgroundTask:
         """A grid that shows what the loaded model takes the trigger word for, alone and beside the class word.
 
         Raises:
@@ -197,11 +197,11 @@ class ComparisonGrids:
         if len([other for other in group if other.record.files]) > 1 and all(other.ended for other in group):
             self.of_group(job.record.group)
 
-    def _task(self, about: str, columns: list[Column], settings: Settings, prompts: Sequence[str]) -> Errand:
+    def _task(self, about: str, columns: list[Column], settings: Settings, prompts: Sequence[str]) -> BackgroundTask:
         rows = [Row(prompt, seed) for prompt in prompts_of(settings, prompts) for seed in _SEEDS]
         look = Look(min(512, settings.data.resolution), settings.preview.steps)
 
-        def work(task: Errand) -> dict[str, Any]:
+        def work(task: BackgroundTask) -> dict[str, Any]:
             image = make(self._host, columns, rows, look, settings.data.trigger, task.progress, task.stop_asked)
             if image is None:
                 return {}
@@ -209,7 +209,7 @@ class ComparisonGrids:
             write_png(self._host.paths.data / "sheets" / name, image)
             return {"sheet": name}
 
-        return self._jobs.errand("sheet", work, about)
+        return self._jobs.run_in_background("sheet", work, about)
 
 
 def _figures(job: Job) -> str:

@@ -15,7 +15,7 @@ from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.images import load_rgb
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import safe_name, write_atomically
-from lib_finetune.jobs.background_task import Errand
+from lib_finetune.jobs.background_task import BackgroundTask
 from lib_finetune.preflight.dataset_report import Looks, PictureView, thumbnail, view
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Datasets:
         """Names of what can write captions here."""
         return list(self._host.captioners())
 
-    def write_captions(self, settings: Settings, captioner: str) -> Errand:
+    def write_captions(self, settings: Settings, captioner: str) -> BackgroundTask:
         """Write a caption for each image that has none, before the next training begins.
 
         Raises:
@@ -119,10 +119,10 @@ class Datasets:
         def describe(image: Image) -> str:
             return self._host.describe(captioner, image)
 
-        def work(task: Errand) -> dict[str, Any]:
+        def work(task: BackgroundTask) -> dict[str, Any]:
             return {"captions": self.fill_captions(settings, describe, task.progress, task.stop_asked)}
 
-        return self._jobs.errand("captions", work, settings.data.images)
+        return self._jobs.run_in_background("captions", work, settings.data.images)
 
     def fill_captions(
         self, settings: Settings, describe: Callable[[Image], str], progress: Callable[[int, int], None], stop_asked: Callable[[], bool]

@@ -11,7 +11,7 @@ from lib_finetune.errors import FinetuneError, InputError, Problem
 from lib_finetune.estimates import method_costs, trial
 from lib_finetune.estimates.method_choice import WISHES, Case, advise
 from lib_finetune.estimates.method_costs import ModelFacts
-from lib_finetune.jobs.background_task import Errand
+from lib_finetune.jobs.background_task import BackgroundTask
 from lib_finetune.jobs.states import ACTIVE
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class MethodAdvisor:
         """
         if wish not in WISHES:
             raise InputError([Problem("wish", f"{wish!r} is none of: {', '.join(map(repr, WISHES))}.")])
+        if self._jobs.lost:
+            return {"cards": [], "recommended": "", "reason": self._jobs.lost, "question": ""}
         pictures, views = 0, _USUAL_IMAGES
         if settings.data.images.strip():
             dataset = self._datasets.view(settings)
@@ -68,7 +70,7 @@ class MethodAdvisor:
                 self._facts = (identity, method_costs.model_facts(self._host))
             return self._facts[1]
 
-    def forecast(self, settings: Settings) -> Errand:
+    def forecast(self, settings: Settings) -> BackgroundTask:
         """Try two steps of a training, when no other runs.
 
         Raises:
@@ -76,9 +78,9 @@ class MethodAdvisor:
         """
         if reason := self._busy():
             raise InputError(reason)
-        return self._jobs.errand("forecast", lambda task: self._try_out(settings, task))
+        return self._jobs.run_in_background("forecast", lambda task: self._try_out(settings, task))
 
-    def _try_out(self, settings: Settings, task: Errand) -> dict[str, Any]:
+    def _try_out(self, settings: Settings, task: BackgroundTask) -> dict[str, Any]:
         forecast = trial.probe(settings, self._host, self._busy, task.stop_asked)
         return {} if forecast is None else {**dataclasses.asdict(forecast), "lines": _lines(forecast)}
 

@@ -20,7 +20,7 @@ from lib_finetune.ports.host import Host
 
 if TYPE_CHECKING:
     from lib_finetune.access import Folders
-    from lib_finetune.jobs.background_task import Errand
+    from lib_finetune.jobs.background_task import BackgroundTask
     from lib_finetune.jobs.queue import Jobs
 
 _BESIDE = (".json", ".yaml", ".png", ".preview.png", ".txt", ".description.txt")
@@ -54,7 +54,7 @@ class Results:
         files = pick(self._jobs.find(name), step, self._jobs.host, delete_others=delete_others)
         return {kind: str(path) for kind, path in files.items()}
 
-    def select(self, name: str) -> Errand:
+    def select(self, name: str) -> BackgroundTask:
         """Load the checkpoint that a job made, before the next job begins.
 
         Raises:
@@ -65,11 +65,11 @@ class Results:
         if not path.is_file():
             raise InputError([Problem("id", f"{job.settings.name} has no checkpoint to load.")])
 
-        def work(_: Errand) -> dict[str, Any]:
+        def work(_: BackgroundTask) -> dict[str, Any]:
             host.load(dataclasses.replace(host.checkpoint(), name=path.stem, path=path, sha256=None, short_hash=None))
             return {}
 
-        return self._jobs.errand("select", work, name)
+        return self._jobs.run_in_background("select", work, name)
 
     def open_folder(self, name: str) -> None:
         """Show the folder of a job's result on the screen of this machine.

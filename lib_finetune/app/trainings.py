@@ -15,7 +15,7 @@ from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import safe_name
 from lib_finetune.jobs import record as records
 from lib_finetune.jobs.job import Job
-from lib_finetune.jobs.queue import Jobs, new_folder, unfinished
+from lib_finetune.jobs.queue import Jobs, make_folder, unfinished
 from lib_finetune.jobs.status import status_of
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.continuation import further
@@ -53,12 +53,13 @@ class Trainings:
         return list(saved_states.kept_states(RunFolder(self._jobs.find(name).folder)))
 
     def overview(self) -> dict[str, Any]:
-        """All jobs, those that wait in their order, errands, and whether the queue is held."""
+        """All jobs, those that wait in their order, errands, and whether the queue is held, and why nothing can begin, if so."""
         return {
             "jobs": [self.view(job) for job in self._jobs.all()],
             "queue": [job.folder.name for job in self._jobs.queue()],
             "held": self._jobs.held,
-            "errands": [errand.status() for errand in self._jobs.errands()],
+            "lost": self._jobs.lost,
+            "errands": [errand.status() for errand in self._jobs.tasks()],
         }
 
     def train(self, settings: Settings, editing: str = "") -> tuple[Job, bool]:
@@ -166,7 +167,7 @@ class Trainings:
         """
         job = self._jobs.find(name)
         new = self._jobs.free_name(job.settings.name, job.settings.method)
-        folder = new_folder(self._jobs.host, new)
+        folder = make_folder(self._jobs.host.paths.data, new)
         if step is None and job.record.picked in saved_states.kept_states(RunFolder(job.folder)):
             step = job.record.picked
         settings, folder = further(self._jobs.host, job.settings, job.folder, step, steps, new, folder)

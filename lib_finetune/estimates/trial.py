@@ -123,7 +123,10 @@ def _tried(settings: Settings, images: dataset.Dataset, host: Host, stop_asked: 
             raise
         _log.info("The forecast ran out of memory: %s", error)
     finally:
-        peak, restoration = host.memory().peak, host.restoration()
+        try:
+            peak = host.memory().peak
+        finally:  # also when the GPU is lost
+            restoration = host.restoration()
     return _Tried(seconds, peak, restoration.line, stopped)
 
 

@@ -1,4 +1,4 @@
-"""An errand: a short piece of work between two trainings (a probe, a sheet of pictures), with progress and an end."""
+"""A short piece of work between two trainings (a trial, a comparison grid), with progress and an end."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib_finetune.errors import FinetuneError, InputError
+from lib_finetune.errors import DeviceLostError, FinetuneError, InputError, device_loss
 
 _log = logging.getLogger(__name__)
 WAITS, WORKS, READY, FAILED, STOPPED = "queued", "running", "done", "failed", "stopped"
 
 
 @dataclass
-class Errand:
-    """Every method may be called from any thread but `run`, which belongs to the runner.
+class BackgroundTask:
+    """Every method may be called from any thread but `run`, which belongs to the worker.
 
     Attributes:
         kind: what it does: "grid", "forecast", "word", "captions".
         about: id of the job or group that it belongs to, or "".
-        work: does it, given this errand; its answer (plain values) becomes ``result``.
+        work: does it, given this task; its answer (plain values) becomes ``result``.
+        lost_reason: what the driver said when the work lost the GPU, or "".
     """
 
     kind: str
-    work: Callable[[Errand], Mapping[str, Any]]
+    work: Callable[[BackgroundTask], Mapping[str, Any]]
     about: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     state: str = WAITS
@@ -34,6 +35,7 @@ class Errand:
     total: int = 0
     message: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
+    lost_reason: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
@@ -49,18 +51,31 @@ class Errand:
         self.done, self.total = done, total
 
     def run(self) -> None:
-        """Do the work; what goes wrong becomes the message."""
+        """Do the work; what goes wrong, of whatever kind, becomes the message."""
         self.state = WORKS
         try:
             self.result = self.work(self)
             self.state = STOPPED if self.stop_asked() else READY
-        except InputError as error:
-            self.message, self.state = " ".join(str(problem) for problem in error.problems), FAILED
-        except FinetuneError as error:
-            self.message, self.state = str(error), FAILED
-        except Exception as error:  # noqa: BLE001  an edge: shown or logged
-            _log.exception("The errand %s failed", self.kind)
-            self.message, self.state = f"Something went wrong that should not: {error!r}. The console has the details.", FAILED
+        except BaseException as error:  # noqa: BLE001  an edge: shown or logged
+            try:
+                self.lost_reason = device_loss(error)
+                self.message = self._words_of(error)
+            finally:
+                self.state = FAILED
+
+    def refuse(self, why: str) -> None:
+        """End it without a result."""
+        self.message, self.state = why, FAILED
+
+    def _words_of(self, error: BaseException) -> str:
+        if self.lost_reason:
+            return str(DeviceLostError(self.lost_reason))
+        if isinstance(error, InputError):
+            return " ".join(str(problem) for problem in error.problems)
+        if isinstance(error, FinetuneError):
+            return str(error)
+        _log.error("The task %s failed", self.kind, exc_info=error)
+        return f"Something went wrong that should not: {error!r}. The console has the details."
 
     @property
     def ended(self) -> bool:

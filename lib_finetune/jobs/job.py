@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
+from lib_finetune.config.settings import Settings
 from lib_finetune.jobs.control import JobControl
 from lib_finetune.jobs.log_files import LogFiles
 from lib_finetune.jobs.progress import JobProgress
 from lib_finetune.jobs.record import Record
-from lib_finetune.jobs.states import ENDED, INTERRUPTED, QUEUED
+from lib_finetune.jobs.states import DAMAGED, ENDED, INTERRUPTED, QUEUED
 from lib_finetune.runs.folder import RunFolder
-
-if TYPE_CHECKING:
-    from lib_finetune.config.settings import Settings
 
 
 class Job:
@@ -61,6 +60,11 @@ class Job:
         kinds = [kind.kind for kind in artifact_kinds_of(self.settings)]
         return {step: dict(zip(kinds, files, strict=True)) for step, files in self.progress.snapshots.items()}
 
+    def keep_result(self, files: Mapping[str, Path], steps: int) -> None:
+        """Take over kind → file of the result, and the steps that are in it."""
+        self.file = next(iter(files.values()), None)
+        self.record.files, self.record.steps = {kind: str(path) for kind, path in files.items()}, steps
+
     def keep_snapshots(self, snapshots: dict[int, dict[str, Path]]) -> None:
         """Take over which files are there now."""
         self.progress.snapshots = {step: list(files.values()) for step, files in snapshots.items()}
@@ -83,4 +87,11 @@ def revived(settings: Settings, folder: Path, record: Record) -> Job:
     job.file = next((Path(path) for path in record.files.values()), None)
     job.progress.snapshots = {int(step): [Path(path) for path in files.values()] for step, files in record.points.items()}
     job.progress.recall(folder)
+    return job
+
+
+def damaged(folder: Path, message: str) -> Job:
+    """A job whose record or settings cannot be read: shown with its folder, and nothing can be done with it but to delete it."""
+    job = Job(replace(Settings(), name=folder.name), folder, Record(DAMAGED), old=True)
+    job.state, job.message = DAMAGED, message
     return job

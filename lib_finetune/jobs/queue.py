@@ -6,38 +6,46 @@ import logging
 import shutil
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
+from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
-from lib_finetune.errors import FinetuneError, InputError, Problem
+from lib_finetune.errors import DeviceLostError, InputError, Problem, SaveError
 from lib_finetune.jobs import record as records
-from lib_finetune.jobs.background_task import WAITS, Errand
-from lib_finetune.jobs.job import Job, revived
-from lib_finetune.jobs.states import ACTIVE, DISCARDED, DONE, FAILED, QUEUED, RUNNING
+from lib_finetune.jobs import root_lock
+from lib_finetune.jobs.background_task import WAITS, BackgroundTask
+from lib_finetune.jobs.job import Job, damaged, revived
+from lib_finetune.jobs.states import ACTIVE, DISCARDED, QUEUED, RUNNING
+from lib_finetune.jobs.worker import Worker
 from lib_finetune.ports.host import Host
 from lib_finetune.preflight.problems import problems
 from lib_finetune.runs.folder import RunFolder
-from lib_finetune.runs.runner import Result, Runner
 
 _log = logging.getLogger(__name__)
-_ERRANDS_KEPT = 50
+_TASKS_KEPT = 50
 
 
 class Jobs:
-    """The runner of one host: takes jobs in order, keeps them, and finds them again after a restart of the program."""
+    """The jobs of one host: taken in order, kept, and found again after a restart of the program. Any thread.
+
+    It has more than fifteen methods because all of them act on one list under one lock.
+    """
 
     def __init__(self, host: Host) -> None:
+        """
+        Raises:
+            HostError: another program works in the host's folder.
+        """
+        root_lock.hold(host.paths.data)
         self.host = host
         self._jobs: list[Job] = restored(host)
-        self._errands: list[Errand] = []
+        self._tasks: list[BackgroundTask] = []
         self._wake = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._listeners: list[Callable[[Job], None]] = []
+        self._worker = Worker(host, self._next_work)
         self.held = any(job.state == QUEUED for job in self._jobs)
         """Jobs that waited when the program ended do not begin by themselves: who starts the WebUI may want to make pictures."""
 
@@ -52,47 +60,49 @@ class Jobs:
 
         Raises:
             InputError: everything that is wrong with the input; nothing was queued.
+            SaveError: the folder of the job cannot be written.
         """
-        place = folder or new_folder(self.host, settings.name)
-        job = self.check(settings, place)
+        self.check(settings, resuming=folder is not None and RunFolder(folder).resumes())
         with self._wake:
             if any(other.settings.name == settings.name and not other.ended for other in self._jobs):
                 raise InputError(f"A job with the name {settings.name} is running or waits already. Give this one another name.")
-            self._jobs = [other for other in self._jobs if other.folder != place]
+            job = Job(settings, folder or make_folder(self.host.paths.data, settings.name))
             job.record.group, job.record.created = group, time.time()
             job.record.place = 1 + max((other.record.place for other in self._jobs), default=0.0)
-            self._jobs.append(job)
-            self._keep(job, settings_too=True)
-            self._start()
+            job.message = self.lost
+            self._jobs = [*(other for other in self._jobs if other.folder != job.folder), job]
+            _keep(job, settings_too=True)
+            self._wake_worker()
         return job
 
-    def check(self, settings: Settings, folder: Path | None = None) -> Job:
-        """Look for everything that can be wrong, without starting; returns a job that could be queued.
+    def check(self, settings: Settings, resuming: bool = False) -> None:
+        """Look for everything that can be wrong, without starting.
 
         Raises:
             InputError: with all problems.
         """
-        job = Job(settings, folder or new_folder(self.host, settings.name))
-        if obstacles := problems(settings, self.host, RunFolder(job.folder).resumes()):
+        if obstacles := problems(settings, self.host, resuming):
             raise InputError(obstacles)
-        return job
 
-    def errand(self, kind: str, work: Callable[[Errand], Mapping[str, Any]], about: str = "") -> Errand:
+    def run_in_background(self, kind: str, work: Callable[[BackgroundTask], Mapping[str, Any]], about: str = "") -> BackgroundTask:
         """Queue a short piece of work; it is done before the next job begins."""
-        errand = Errand(kind, work, about)
+        task = BackgroundTask(kind, work, about)
         with self._wake:
-            self._errands = [*self._errands[-_ERRANDS_KEPT:], errand]
-            self._start()
-        return errand
+            self._tasks = [*self._tasks[-_TASKS_KEPT:], task]
+            self._wake_worker()
+        return task
 
     def when_ended(self, listener: Callable[[Job], None]) -> None:
-        """Have a listener told of each job that ends, in the runner's thread; one that fails is logged."""
-        self._listeners.append(listener)
+        """See `Worker.when_ended`."""
+        self._worker.when_ended(listener)
 
-    def _start(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._work, name="finetune", daemon=True)
-            self._thread.start()
+    @property
+    def lost(self) -> str:
+        """Why nothing can begin until the program is started again, in words; "" while the device answers."""
+        return str(DeviceLostError(self._worker.lost_reason)) if self._worker.lost_reason else ""
+
+    def _wake_worker(self) -> None:
+        self._worker.start()
         self._wake.notify()
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -110,20 +120,20 @@ class Jobs:
         """How many jobs run or wait before this one."""
         return sum(not other.ended and other is not job and other.record.place < job.record.place for other in self.all())
 
-    def errands(self) -> list[Errand]:
+    def tasks(self) -> list[BackgroundTask]:
         """Of this session, oldest first."""
         with self._wake:
-            return list(self._errands)
+            return list(self._tasks)
 
-    def find_errand(self, name: str) -> Errand:
+    def find_task(self, name: str) -> BackgroundTask:
         """A background task of this session.
 
         Raises:
             InputError: there is none of this id.
         """
-        for errand in self.errands():
-            if errand.id == name:
-                return errand
+        for task in self.tasks():
+            if task.id == name:
+                return task
         raise InputError([Problem("id", f"There is no errand {name!r}.")])
 
     def find(self, name: str) -> Job:
@@ -148,10 +158,16 @@ class Jobs:
     # -- the queue -------------------------------------------------------------------------------------------------
 
     def go(self) -> None:
-        """Let jobs begin that were found waiting after a restart, or that `hold` keeps back."""
+        """Let jobs begin that were found waiting after a restart, or that `hold` keeps back.
+
+        Raises:
+            DeviceLostError: nothing can begin before the program is started again.
+        """
         with self._wake:
+            if self.lost:
+                raise DeviceLostError(self._worker.lost_reason)
             self.held = False
-            self._start()
+            self._wake_worker()
 
     def hold(self) -> None:
         """Let no further job begin."""
@@ -173,7 +189,7 @@ class Jobs:
             order.insert(order.index(ahead) if ahead else len(order), job)
             for moved, place in zip(order, sorted(other.record.place for other in queue), strict=True):
                 moved.record.place = place
-                self._keep(moved)
+                _keep(moved)
 
     def edit(self, name: str, settings: Settings) -> None:
         """Other settings for a waiting job.
@@ -182,7 +198,7 @@ class Jobs:
             InputError: it does not wait, or the settings will not do; then it keeps its own.
         """
         job = self._waiting(name)
-        self.check(settings, job.folder)
+        self.check(settings, RunFolder(job.folder).resumes())
         with self._wake:
             if any(other is not job and other.settings.name == settings.name and not other.ended for other in self._jobs):
                 raise InputError(
@@ -191,7 +207,7 @@ class Jobs:
             if job.state != QUEUED:
                 raise InputError([Problem("id", f"{settings.name} has begun meanwhile; its settings stay.")])
             job.settings = settings
-            self._keep(job, settings_too=True)
+            _keep(job, settings_too=True)
 
     def cancel(self, name: str) -> None:
         """Take a waiting job out of the queue.
@@ -202,7 +218,7 @@ class Jobs:
         job = self._waiting(name)
         with self._wake:
             if job.state == QUEUED:
-                self._end(job, DISCARDED, "Taken out of the queue.")
+                self._worker.end(job, DISCARDED, "Taken out of the queue.")
 
     def forget(self, name: str) -> None:
         """Delete what is left of a job that has ended: log, saved state, previews; its results stay where they are.
@@ -235,112 +251,75 @@ class Jobs:
             raise InputError([Problem("id", f"{job.settings.name} does not wait in the queue.")])
         return job
 
-    # -- working ---------------------------------------------------------------------------------------------------
+    # -- for the worker --------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while True:
-            with self._wake:
-                errand = next((errand for errand in self._errands if errand.state == WAITS), None)
-                queue = [] if self.held else sorted((job for job in self._jobs if job.state == QUEUED), key=lambda job: job.record.place)
-                if errand is None and not queue:
-                    self._wake.wait()
-                    continue
-                if errand is None:
-                    queue[0].state = RUNNING
-            if errand is not None:
-                errand.run()
-            else:
-                self._execute(queue[0])
+    def _next_work(self) -> Job | BackgroundTask:
+        with self._wake:
+            while True:
+                task = next((task for task in self._tasks if task.state == WAITS), None)
+                if task is not None:
+                    return task
+                waiting = [] if self.held or self.lost else sorted(self._waiting_jobs(), key=lambda job: job.record.place)
+                if waiting:
+                    waiting[0].state = RUNNING
+                    return waiting[0]
+                self._wake.wait()
 
-    def _execute(self, job: Job) -> None:
-        job.record.started = time.time()
-        self._keep(job)
-        run = Runner(job.settings, self.host, job.folder, job.progress, job.control)
-        try:
-            if job.control.stop_asked():
-                self._end(job, DISCARDED, "Stopped before it began.")
-                return
-            result: Result = run.execute()
-            job.file, job.record.steps = result.file, result.steps
-            job.record.files = {kind: str(path) for kind, path in result.files.items()}
-            self._end(job, result.outcome, _ending(result))
-        except FinetuneError as error:
-            job.progress.say(str(error))
-            if run.rescued is not None:
-                job.record.steps, files = run.rescued
-                job.record.files, job.file = {kind: str(path) for kind, path in files.items()}, next(iter(files.values()))
-            self._end(job, FAILED, str(error))
-        except Exception as error:  # noqa: BLE001  an edge: shown or logged
-            _log.exception("The job %s failed", job.folder.name)
-            self._append_traceback(job)
-            said = f"Something went wrong that should not: {error!r}. The details are in {RunFolder(job.folder).traceback}."
-            job.progress.say(said)
-            self._end(job, FAILED, said)
+    def _waiting_jobs(self) -> list[Job]:
+        return [job for job in self._jobs if job.state == QUEUED]
 
-    def _end(self, job: Job, state: str, message: str) -> None:
-        job.record.ended, job.record.message, job.message = time.time(), message, message
-        job.record.keep_points(job.snapshots)
-        job.record.peak = self.host.memory().peak
-        job.record.state = state
-        job.record.save(job.folder)
-        job.state = state  # last: who sees that it has ended finds its record
-        for listener in self._listeners:
-            try:
-                listener(job)
-            except Exception:  # noqa: BLE001  an edge: shown or logged
-                _log.exception("What was to follow the job %s failed", job.folder.name)
 
-    def _keep(self, job: Job, *, settings_too: bool = False) -> None:
-        """Write the record; the settings where no run has written them yet."""
-        job.record.state = job.state
-        job.record.save(job.folder)
-        if settings_too:
-            RunFolder(job.folder).write_settings(job.settings)
-
-    def _append_traceback(self, job: Job) -> None:
-        try:
-            RunFolder(job.folder).traceback.write_text(traceback.format_exc(), encoding="utf-8")
-        except OSError:
-            _log.warning("The traceback could not be written to %s", job.folder)
+def _keep(job: Job, *, settings_too: bool = False) -> None:
+    """Write the record; the settings where no run has written them yet."""
+    job.record.state = job.state
+    job.record.save(job.folder)
+    if settings_too:
+        RunFolder(job.folder).write_settings(job.settings)
 
 
 def restored(host: Host) -> list[Job]:
-    """Jobs that the last program left: results, those that waited, and those that it was ended in the middle of."""
+    """Jobs that the last program left: results, those that waited, those that it was ended in the middle of, and damaged ones."""
     runs = host.paths.data / "runs"
-    found = []
-    for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
+    folders = sorted(runs.iterdir()) if runs.is_dir() else []
+    return [job for job in (_restored_job(folder) for folder in folders) if job is not None]
+
+
+def _restored_job(folder: Path) -> Job | None:
+    """None for a folder without a record: a run of the command line, or nothing of ours."""
+    try:
         record = records.read(folder)
-        settings = RunFolder(folder).settings() if record else None
-        if record is not None and settings is not None:
-            found.append(revived(settings, folder, record))
-    return found
+        if record is None:
+            return None
+        return revived(codec.load(RunFolder(folder).settings_file), folder, record)
+    except InputError as error:
+        _log.warning("The job in %s is damaged: %s", folder, error)
+        return damaged(folder, f"{error} The folder is {folder}.")
 
 
-def _ending(result: Result) -> str:
-    if result.file is None:
-        return "Stopped; no file was written."
-    said = (
-        f"Done: {result.file.name}, {result.steps} steps."
-        if result.outcome == DONE
-        else f"Stopped: {result.file.name}, {result.steps} steps."
-    )
-    return f"{said} {result.restoration.line}"
+def make_folder(data: Path, name: str) -> Path:
+    """Make a folder for a new run, named by time; no two runs share one.
 
-
-def new_folder(host: Host, name: str) -> Path:
-    """A folder for a new run, named by time; made when the run starts."""
+    Raises:
+        SaveError: it cannot be made.
+    """
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:60] or "run"
-    base = host.paths.data / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}"
-    number = 2
-    folder = base
-    while folder.exists():
-        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return folder
+    base, number = data / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}", 1
+    while True:
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise SaveError(f"{folder} cannot be made: {error.strerror or error}. Check its permissions and the disk.") from error
+        else:
+            return folder
 
 
 def unfinished(host: Host, name: str | None = None) -> list[Path]:
-    """Folders of runs that can go on, newest first; of one result's name if given."""
+    """Folders of runs that can be resumed, newest first; of one result's name if given."""
     runs = host.paths.data / "runs"
     folders = sorted(runs.iterdir(), reverse=True) if runs.is_dir() else []
-    found = [(folder, RunFolder(folder).settings()) for folder in folders if RunFolder(folder).resumes()]
-    return [folder for folder, settings in found if settings is not None and name in (None, settings.name)]
+    resumable = [(folder, RunFolder(folder).settings()) for folder in folders if RunFolder(folder).resumes()]
+    return [folder for folder, settings in resumable if settings is not None and name in (None, settings.name)]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from lib_finetune.errors import SaveError
+from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.files import write_atomically
+from lib_finetune.jobs import states
 from lib_finetune.runs.folder import RunFolder
 
 _log = logging.getLogger(__name__)
@@ -58,13 +61,48 @@ class Record:
 
 
 def read(folder: Path) -> Record | None:
-    """The record of a job's folder, or None where there is none that can be read."""
-    known = {entry.name for entry in dataclasses.fields(Record)}
+    """The record of a job's folder, or None where there is none.
+
+    Raises:
+        InputError: it is there and cannot be read.
+    """
+    path = RunFolder(folder).record
     try:
-        values = json.loads(RunFolder(folder).record.read_text(encoding="utf-8"))
-        return Record(**{name: value for name, value in values.items() if name in known})
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return _checked(values)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        _log.warning("%s cannot be read: %s", RunFolder(folder).record, error)
+    except NotADirectoryError:
         return None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError([Problem("", f"{path.name} cannot be read ({error}).")]) from error
+
+
+def _checked(values: Any) -> Record:
+    """A record of which every value is of its type.
+
+    Raises:
+        ValueError, TypeError, AttributeError: one is not.
+    """
+    known = {entry.name for entry in dataclasses.fields(Record)}
+    record = Record(**{name: value for name, value in values.items() if name in known})
+    for name in ("place", "created", "started", "ended"):
+        if isinstance(getattr(record, name), bool) or not math.isfinite(getattr(record, name)):
+            raise ValueError(f"{name} is no number")
+    for name in ("state", "group", "message"):
+        if not isinstance(getattr(record, name), str):
+            raise TypeError(f"{name} is no text")
+    if record.state not in states.ALL:
+        raise ValueError(f"the state {record.state!r} is unknown")
+    _check_files(record.files)
+    for step, files in record.points.items():
+        int(step)
+        _check_files(files)
+    if not isinstance(record.steps, int) or not isinstance(record.peak, int) or not isinstance(record.picked, int | None):
+        raise TypeError("steps, peak or picked is no number")
+    return record
+
+
+def _check_files(files: Mapping[str, str]) -> None:
+    if not all(isinstance(kind, str) and isinstance(path, str) for kind, path in files.items()):
+        raise TypeError("a file has no path")

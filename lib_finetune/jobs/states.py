@@ -3,6 +3,7 @@
 from lib_finetune.runs.control import PAUSED
 
 QUEUED, RUNNING, WAITING, DONE, STOPPED, DISCARDED, FAILED = "queued", "running", "waiting", "done", "stopped", "discarded", "failed"
-INTERRUPTED = "interrupted"
+INTERRUPTED, DAMAGED = "interrupted", "damaged"
 ACTIVE = (RUNNING, WAITING, PAUSED)
-ENDED = (DONE, STOPPED, DISCARDED, FAILED, INTERRUPTED)
+ENDED = (DONE, STOPPED, DISCARDED, FAILED, INTERRUPTED, DAMAGED)
+ALL = (QUEUED, *ACTIVE, *ENDED)

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
-from lib_finetune.errors import out_of_memory_in_words
+from lib_finetune.errors import device_errors_in_words
 from lib_finetune.runs.class_images import ClassPictures
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def with_class_images(
     side, count = min(512, settings.data.resolution), settings.data.class_count
     classes = ClassPictures(host, info, automatic_settings.class_caption(settings), side)
     sink.say(classes.announce(count))
-    with out_of_memory_in_words():
+    with device_errors_in_words():
         complete = classes.make(count, lambda done, total: sink.stage("class pictures", done, total), sink.say, waiting.stop_asked)
     return dataclasses.replace(images, classes=dataset.class_report(classes.folder, count)) if complete else None
 

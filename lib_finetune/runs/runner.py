@@ -15,7 +15,7 @@ from lib_finetune.assembly.dataset import Dataset
 from lib_finetune.assembly.run_plans import preview_plan, saving_plan
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.fingerprint import fingerprint
-from lib_finetune.errors import DivergedError, FinetuneError, SaveError, out_of_memory_in_words
+from lib_finetune.errors import DivergedError, FinetuneError, SaveError, device_errors_in_words
 from lib_finetune.estimates import memory_plan, speed_history
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import ProgressSink, StepReport
@@ -24,6 +24,7 @@ from lib_finetune.preflight.problems import checked_dataset
 from lib_finetune.runs import admission, previews, saved_states
 from lib_finetune.runs.artifacts import Artifacts, main_file
 from lib_finetune.runs.control import Control
+from lib_finetune.runs.endings import at_the_end, beside_an_error
 from lib_finetune.runs.finish import finish
 from lib_finetune.runs.folder import RunFolder
 from lib_finetune.runs.preparation import bind, encode_latents, with_class_images
@@ -71,7 +72,7 @@ class Runner:
         self._control = control
         self.restoration = Restoration()
         self.rescued: tuple[int, dict[str, Path]] | None = None
-        """The step and the files that were written when the training failed, if any."""
+        """The step and the files that were written when the run failed, if any."""
 
     def execute(self) -> Result:
         """Run to the end.
@@ -80,14 +81,18 @@ class Runner:
             InputError: the settings, the images or the checkpoint will not do; nothing was started.
             FinetuneError: the run failed; the state of the last good step is kept in the run's folder.
         """
+        with device_errors_in_words():
+            return self._execute()
+
+    def _execute(self) -> Result:
         images = checked_dataset(self._settings, self._host, self._folder.resumes())
         info = admission.checkpoint_of_run(self._settings, self._host, self._folder, self._sink)
         settings = self._definite(images, info)
         self._host.remember()
-        try:
+        with at_the_end("Giving the model back", self._give_back, self._sink):
             outcome, files, steps = self._work(settings, images, info)
-        finally:
-            self._give_back()
+            if files:
+                self.rescued = (steps, files)
         file = main_file(files) if files else None
         if file and saving_plan(settings).load_result:
             self._load(file, info)
@@ -122,18 +127,15 @@ class Runner:
                 self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
                 return "discarded", {}, 0
             self._sink.stage("bind")
-            with out_of_memory_in_words():
+            with device_errors_in_words():
                 assembly = waiting.retry_until_checkpoint_loaded(
                     lambda: bind(settings, complete, info, self._host, waiting, clock.steps, self._say_exchange)
                 )
         except StoppedWhileWaiting:
             self._sink.say("Stopped before the first step; there is nothing to write.")
             return "discarded", {}, 0
-        try:
-            with out_of_memory_in_words():
-                return self._trained(self._session(settings, complete, assembly, info, waiting), clock)
-        finally:
-            assembly.close()
+        with at_the_end("Letting go of what was trained", assembly.close, self._sink), device_errors_in_words():
+            return self._trained(self._session(settings, complete, assembly, info, waiting), clock)
 
     def _session(self, settings: Settings, images: Dataset, assembly: Assembly, info: CheckpointInfo, waiting: Waiting) -> Session:
         saving, preview = saving_plan(settings), preview_plan(settings)
@@ -158,7 +160,7 @@ class Runner:
         assembly = session.assembly
         for line in (*assembly.plan.lines(), *automatic_settings.long_captions(session.settings, assembly.recipe.captions, assembly.text)):
             self._sink.say(line)
-        try:
+        with at_the_end("Tidying up", lambda: self._tidy(session), self._sink):
             with contextlib.suppress(StoppedWhileWaiting), closing_turn(assembly.trainer.turns):
                 saved_states.resume(session)
                 encode_latents(session)
@@ -166,10 +168,12 @@ class Runner:
                 self._train(session)
                 self._remember_speed(session, clock.seconds)
             return finish(session)
-        finally:
-            session.snapshots.return_lent()
-            if assembly.exchange and assembly.exchange.count:
-                self._sink.say(f"The two models changed places {assembly.exchange.count} times, {assembly.exchange.total:.1f} s in all.")
+
+    def _tidy(self, session: Session) -> None:
+        session.snapshots.return_lent()
+        swap = session.assembly.exchange
+        if swap and swap.count:
+            self._sink.say(f"The two models changed places {swap.count} times, {swap.total:.1f} s in all.")
 
     def _train(self, session: Session) -> None:
         trainer, validation = session.assembly.trainer, session.assembly.validation
@@ -178,7 +182,8 @@ class Runner:
         try:
             trainer.train(self._control.stop_asked, schedule.due, schedule.act)
         except DivergedError:
-            self._write_last_good(session)
+            with beside_an_error("Writing the last good step", self._sink):
+                self._write_last_good(session)
             raise
         except BaseException as error:
             saved_states.rescue(session, error)

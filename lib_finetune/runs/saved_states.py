@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from lib_finetune.assembly import provenance
-from lib_finetune.errors import InputError, Problem, SaveError
+from lib_finetune.errors import InputError, Problem, SaveError, device_loss
+from lib_finetune.runs.endings import beside_an_error
 from lib_finetune.training import state
 from lib_finetune.training.optim.per_parameter import PerParameter
 
@@ -92,6 +93,13 @@ def _check_same_run(session: Session, stored: dict[str, str], step: int) -> None
 
 def rescue(session: Session, error: BaseException) -> None:
     """Keep what was trained when something failed between two steps; the parameters are checked first."""
+    if device_loss(error):  # nothing can be read from the GPU
+        return
+    with beside_an_error("Keeping what was trained", session.sink):
+        _keep_if_whole(session, error)
+
+
+def _keep_if_whole(session: Session, error: BaseException) -> None:
     trainer = session.assembly.trainer
     if isinstance(trainer.optimizer, PerParameter) and trainer.optimizer.torn:
         session.sink.say("The step that failed had moved a part of the weights; the last saved state is kept.")

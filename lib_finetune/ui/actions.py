@@ -111,6 +111,6 @@ _ACTIONS: dict[str, Callable[[Any, Given], str | None]] = {
     "more": _more,
     "select": _select,
     "open": lambda services, given: services.results.open_folder(_job(services, given).folder.name),
-    "stop errand": lambda services, given: services.jobs.find_errand(str(given.get("errand"))).stop(),
+    "stop errand": lambda services, given: services.jobs.find_task(str(given.get("errand"))).stop(),
     "empty": _empty,
 }

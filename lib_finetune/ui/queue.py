@@ -21,6 +21,8 @@ def queue(overview: Mapping[str, Any]) -> str:
     rows = [[str(place), _name(job), _method(job), _queue_buttons(job, place, len(waiting))] for place, job in enumerate(waiting, start=1)]
     held = button("Start the queue", "go", primary=True) if overview["held"] else button("Hold the queue", "hold")
     said = "The queue is held; jobs that waited when the WebUI was ended do not begin by themselves." if overview["held"] else ""
+    if overview.get("lost"):
+        held, said = "", escape(overview["lost"])
     return f"<p>{said}</p>" * bool(said) + table(["", "name", "method", ""], rows, "queue") + f'<div class="finetune-row">{held}</div>'
 
 

@@ -28,6 +28,7 @@ STATES = {
     "stopped": "stopped and kept",
     "discarded": "stopped",
     "failed": "failed",
+    "damaged": "damaged",
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from lib_finetune.access import page_key
+from lib_finetune.app.about import memory_of
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import FinetuneError, InputError
 from lib_finetune.ui import actions, cards, form, gallery, outcome, queue, status
@@ -196,9 +197,9 @@ class Tab:
         self._wire_presets(everything, quick)
         self._wire_conditions(everything, quick)
         for name, action in (("keep", self._keep), ("discard", self._discard), ("load", self._load_checkpoint)):
-            parts[name].click(action, [], message, **quick)
+            parts[name].click(action, [parts["page"]], message, **quick)
         for name in ("pause", "resume", "preview", "save"):
-            parts[name].click(self._control(name), [], message, **quick)
+            parts[name].click(self._control(name), [parts["page"]], message, **quick)
         left = [parts["left"], parts["go_on"]]
         parts["go_on"].click(self._continue, [parts["left"]], message, **quick).then(self._unfinished, [], left, **quick)
         acted = parts["act"].click(self._act, [parts["action"], parts["page"], *everything], [parts["message"], *everything], **quick)
@@ -288,6 +289,8 @@ class Tab:
     def _begun(self, job: Any) -> str:
         """What becomes of a job that was just added."""
         name, ahead = job.settings.name, self._services().jobs.ahead_of(job)
+        if lost := self._services().jobs.lost:
+            return f"{name} waits. {lost}"
         if self._services().jobs.held:
             return f"{name} waits: the queue is held. Press Start the queue, below."
         if ahead:
@@ -338,24 +341,30 @@ class Tab:
     def _continue(self, name: str) -> str:
         return self._answer(lambda: status.note(f"{self._services().trainings.resume(name or '').settings.name} goes on."))
 
-    def _keep(self) -> str:
-        return self._tell(lambda job: job.control.stop(keep=True))
+    def _keep(self, page: dict[str, Any]) -> str:
+        return self._control_shown(page, lambda control: control.stop(keep=True))
 
-    def _discard(self) -> str:
-        return self._tell(lambda job: job.control.stop(keep=False))
+    def _discard(self, page: dict[str, Any]) -> str:
+        return self._control_shown(page, lambda control: control.stop(keep=False))
 
-    def _load_checkpoint(self) -> str:
-        return self._tell(lambda job: job.control.load_checkpoint())
+    def _load_checkpoint(self, page: dict[str, Any]) -> str:
+        return self._control_shown(page, lambda control: control.load_checkpoint())
 
-    def _control(self, name: str) -> Callable[[], str]:
+    def _control(self, name: str) -> Callable[[dict[str, Any]], str]:
         member = {"preview": "preview_now", "save": "save_now"}.get(name, name)
-        return lambda: self._tell(lambda job: getattr(job.control, member)())
+        return lambda page: self._control_shown(page, lambda control: getattr(control, member)())
 
-    def _tell(self, action: Callable[[Any], None]) -> str:
+    def _control_shown(self, page: dict[str, Any], action: Callable[[Any], None]) -> str:
+        """A button above the panel means the job that this page shows, which need not be the one that runs by now."""
+
         def run() -> str:
-            job = self._services().jobs.current()
-            if job is not None and not job.ended:
-                action(job)
+            name = page.get("shown")
+            if not name:
+                return ""
+            job = self._services().jobs.find(name)
+            if job.ended:
+                return status.note(f"{job.settings.name} has ended already; nothing was changed.")
+            action(job.control)
             return ""
 
         return self._answer(run)
@@ -558,13 +567,15 @@ class Tab:
         if now is not None and (ended or "job" not in page):
             page["job"], page["said"] = now["id"], ""
         page["running"] = now["id"] if now and active else ""
-        memory = dataclasses.asdict(services.host.memory()) if active else None
+        page["shown"] = now["id"] if now else ""
+        memory = dataclasses.asdict(memory_of(services.host)) if active else None
         errands = overview["errands"]
         forecast = next((errand for errand in reversed(errands) if errand["kind"] == "forecast"), None)
         captions = next((errand for errand in errands[-1:] if errand["kind"] == "captions"), None)
         failed = [errand["message"] for errand in errands[-1:] if errand["kind"] == "select" and errand["state"] == "failed"]
         panels = {
-            "panel": status.render(now, memory, page_key())
+            "panel": status.problems([overview["lost"]] if overview["lost"] else [])
+            + status.render(now, memory, page_key())
             + cards.forecast(forecast)
             + gallery.captions(captions)
             + status.problems(failed),

@@ -140,8 +140,8 @@ def test_errands_go_before_the_next_job_and_tell_what_went_wrong(bench):
         raise ValueError("boom")
 
     gate = threading.Event()
-    first = jobs.errand("wait", lambda errand: gate.wait(60) and {"done": errand.progress(1, 2)})
-    bad = jobs.errand("bad", fail)
+    first = jobs.run_in_background("wait", lambda errand: gate.wait(60) and {"done": errand.progress(1, 2)})
+    bad = jobs.run_in_background("bad", fail)
     jobs.when_ended(lambda job: order.append(job.settings.name))
     jobs.go()
     gate.set()

@@ -133,7 +133,7 @@ def test_actions_of_the_page_are_done_or_refused_in_words(tab):
 
 def test_train_says_what_becomes_of_the_job(tab, monkeypatch):
     made, services = tab
-    monkeypatch.setattr(services.jobs, "_start", lambda: None)
+    monkeypatch.setattr(services.jobs._worker, "start", lambda: None)
     services.jobs.hold()
     images = str(services.host.paths.data.parent.parent / "pictures")
     said = made._train({}, *_filled(images=images, trigger="zxq", name="one", data_resolution="64", preview_enabled=False))
@@ -224,3 +224,31 @@ def test_a_method_shows_its_own_part_only():
         "textual_inversion": [False, False, True],
         "pivotal_tuning": [True, False, True],
     }
+
+
+@pytest.mark.parametrize("button", ["_keep", "_discard", "_load_checkpoint"])
+def test_a_button_means_the_job_that_the_page_shows(tab, monkeypatch, button):
+    made, services = tab
+    monkeypatch.setattr(services.jobs._worker, "start", lambda: None)
+    images = services.host.paths.data.parent.parent / "pictures"
+    shown, running = (services.jobs.submit(settings(images, {"name": name})) for name in ("shown", "running"))
+    shown.state = "running"
+    page = {}
+    made._poll(page)
+    assert page["shown"] == shown.folder.name
+    shown.state, running.state = "done", "running"  # between two looks of the page
+    assert "shown has ended already" in getattr(made, button)(page)
+    assert not running.control.stop_asked() and not running.control.load_asked() and not shown.control.stop_asked()
+    made._poll(page)
+    assert getattr(made, button)(page) == "" and (running.control.stop_asked() or running.control.load_asked())
+
+
+@pytest.mark.parametrize("name", ["pause", "preview", "save"])
+def test_the_other_buttons_too(tab, monkeypatch, name):
+    made, services = tab
+    monkeypatch.setattr(services.jobs._worker, "start", lambda: None)
+    images = services.host.paths.data.parent.parent / "pictures"
+    shown, running = (services.jobs.submit(settings(images, {"name": each})) for each in ("shown", "running"))
+    page, running.state = {"shown": shown.folder.name}, "running"
+    made._control(name)(page)
+    assert getattr(shown.control, f"{name}_asked")() and not getattr(running.control, f"{name}_asked")()
