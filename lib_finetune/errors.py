@@ -79,12 +79,17 @@ class CheckpointChangedError(HostError):
 class DivergedError(FinetuneError):
     """The loss stopped being a number."""
 
-    def __init__(self, step: int, rate: float) -> None:
+    def __init__(self, step: int, rate: float, *, ahead: bool = False) -> None:
+        """
+        Args:
+            step: whose loss it was.
+            ahead: that step has not been: its loss was looked at to know whether the one before it is good.
+        """
         self.step = step
         self.rate = rate
+        when = f"after step {step - 1}, the last one" if ahead else f"at step {step}"
         super().__init__(
-            f"The loss was not a finite number at step {step} (learning rate {rate:.3g}). "
-            "Training went back to the last good state and stopped; nothing of the bad steps is saved. "
+            f"The loss was not a finite number {when} (learning rate {rate:.3g}). Training stopped; nothing of the bad steps is saved. "
             "Lower the learning rate (a third is a good next try), or use bf16 or fp32 precision."
         )
 

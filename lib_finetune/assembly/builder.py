@@ -162,6 +162,8 @@ def assemble(
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
     method, text, network_module = _METHODS[settings.method](settings, model, tools, denoiser)
     compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
+    if compute.scales and _moves_apart(settings):  # a run that goes on may come to another card than it began on
+        raise InputError([precision.scaled_apart(settings.tuning.weights)])
     _prepare_modes(settings, model)
     plan = data_plan(settings, images)
     cache = _cache(settings, model, lease, cache_folder)
@@ -350,25 +352,30 @@ def _trainer(
     steps = training.steps or 0
     groups = method.parameters()
     named = {name: parameter for group in groups.values() for name, parameter in group.items()}
-    ledger = Ledger(named, steps, not compute.scales, report, keeps=settings.method != "dreambooth")
+    ema, keeps = Ema(named, training.ema_decay), settings.method != "dreambooth"
+    ledger = Ledger(named, steps, not compute.scales, report, keeps=keeps, average=ema.average.values())
     turns.before_close(ledger.fetch)
     return Trainer(
         method=method,
         batches=batches.batch,
         optimizer=_optimizer(settings, {group: list(values.values()) for group, values in groups.items()}),
         precision=compute,
-        ema=Ema(named, training.ema_decay),
+        ema=ema,
         ledger=ledger,
         turns=turns,
         plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step)),
     )
 
 
+def _moves_apart(settings: Settings) -> bool:
+    """Whether each weight has an optimizer of its own."""
+    return settings.method == "dreambooth" and (settings.tuning.in_backward == "on" or settings.tuning.weights == "bf16")
+
+
 def _optimizer(settings: Settings, groups: dict[str, list[torch.nn.Parameter]]) -> Optimizer | PerParameter:
     chosen = settings.optimizer
     build = OPTIMIZERS[chosen.name].build
-    whole = settings.method == "dreambooth"
-    if whole and (settings.tuning.in_backward == "on" or settings.tuning.weights == "bf16"):
+    if _moves_apart(settings):
         in_backward = settings.tuning.in_backward == "on"
         return PerParameter(groups, lambda own: build(own, chosen.weight_decay), in_backward=in_backward, clip_norm=chosen.clip_norm)
     return build(groups, chosen.weight_decay)

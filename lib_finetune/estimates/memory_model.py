@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.training import precision
 
 GIB = 1 << 30
 _STATES = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.05, "lion": 4.0, "prodigy": 16.0}
@@ -38,12 +39,12 @@ def passing(pixels: int, sixteen_bit: bool, checkpointing: bool = False) -> int:
 
 
 def beside(weights: int, optimizer: str, average: bool = False) -> int:
-    """Bytes of float32 weights that are trained beside the model: themselves, gradients, the copy that was last good, optimizer, EMA.
+    """Bytes of float32 weights that are trained beside the model: themselves, gradients, optimizer, EMA, and the `Ledger`'s two copies.
 
     Args:
         weights: how many.
     """
-    return int(weights * (12 + _STATES[optimizer] + 4 * average))
+    return int(weights * (16 + _STATES[optimizer] + 12 * average))
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,8 @@ class Wish:
     checkpointing: bool = False
     bf16: bool = True
     """Whether the device computes bf16."""
+    scaled: bool | None = None
+    """Whether 16 bits are fp16 with loss scaling, which needs all gradients at once; None: where there is no bf16."""
     summed: bool = False
     """Gradients of several batches are summed, so that they are all needed at the end."""
     single: bool = False
@@ -195,9 +198,11 @@ def choose(wish: Wish, work: Work, room: Room, advice: str = "") -> Form:
         advice: what else would help, said when nothing fits.
 
     Raises:
-        InputError: none fits, with the figures and what to change.
+        InputError: none fits, with the figures and what to change; or the wish cannot be.
     """
     forms = candidates(wish, work)
+    if not forms:
+        raise InputError([precision.scaled_apart(wish.weights)])
     fitting = next((form for form in forms if room.holds(form, work)), None)
     if fitting is None:
         raise InputError([Problem("tuning.weights", _refusal(wish, forms, work, room, advice))])
@@ -206,11 +211,12 @@ def choose(wish: Wish, work: Work, room: Room, advice: str = "") -> Form:
 
 def least(wish: Wish, work: Work) -> Form:
     """The form that keeps to the wish and takes least of the device."""
-    return min(candidates(wish, work), key=lambda form: (form.need(work), not form.exchanged))
+    forms = candidates(wish, work) or candidates(dataclasses.replace(wish, weights=None, in_backward=None), work)
+    return min(forms, key=lambda form: (form.need(work), not form.exchanged))
 
 
 def candidates(wish: Wish, work: Work) -> list[Form]:
-    """All forms that keep to the wish, in the order of `choose`."""
+    """All forms that keep to the wish, in the order of `choose`; none where weights are to move apart and losses are scaled."""
     places = (False, True) if wish.exchanged is None else (wish.exchanged,)
     forms: dict[Form, None] = {}
     for exchanged in places:
@@ -227,11 +233,17 @@ def candidates(wish: Wish, work: Work) -> list[Form]:
                 form.single,
                 exchanged,
             )
-            scaled = work.sixteen_bit and not wish.bf16 and not form.single
+            scaled = work.sixteen_bit and (not wish.bf16 if wish.scaled is None else wish.scaled) and not form.single
             if wish.in_backward is None and wished.in_backward and (wish.summed or scaled):
                 wished = dataclasses.replace(wished, in_backward=False)
-            forms[wished] = None
+            if not (scaled and _apart(wished)) and not (form.single and wished.weights == "bf16"):
+                forms[wished] = None
     return list(forms)
+
+
+def _apart(form: Form) -> bool:
+    """Whether each weight has an optimizer of its own (`PerParameter`), which knows nothing of a scaled loss."""
+    return form.in_backward or form.weights == "bf16"
 
 
 def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str) -> str:

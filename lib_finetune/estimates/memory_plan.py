@@ -78,7 +78,8 @@ def passing(settings: Settings, device: torch.device) -> int:
 
 
 def _sixteen_bit(settings: Settings, device: torch.device) -> bool:
-    return device.type == "cuda" and settings.training.precision != "fp32"
+    wanted = settings.training.precision
+    return device.type == "cuda" and wanted != "fp32" and not (wanted == "auto" and precision.lacks_fp16(device))
 
 
 def choose_memory_plan(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> tuple[Settings, str]:
@@ -221,6 +222,7 @@ def _wish(settings: Settings, device: torch.device) -> memory_model.Wish:
         in_backward=None if tuning.in_backward == "auto" else tuning.in_backward == "on",
         checkpointing=training.gradient_checkpointing,
         bf16=precision.computes_bf16(device) and training.precision in ("auto", "bf16"),
+        scaled=precision.scales(training.precision, device),
         summed=training.accumulation > 1 or whole_gradient,
         single=training.precision in ("auto", "fp32"),
         # On the CPU both models lie in main memory in any case.

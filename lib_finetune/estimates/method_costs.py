@@ -23,6 +23,7 @@ from lib_finetune.estimates import memory_model, memory_plan, speed_history
 from lib_finetune.export import bundled_word, checkpoint_writer, embedding_file
 from lib_finetune.model import layout, tensor_file
 from lib_finetune.model.checkpoint_reader import ldm_name
+from lib_finetune.preflight import conflicts
 from lib_finetune.training.adapters import AdapterOptions
 from lib_finetune.training.adapters.sizes import Shape, file_shapes
 
@@ -99,12 +100,14 @@ class Fit:
         need: bytes beside the host's model.
         settings: with what a run would choose by itself.
         note: what it would choose, or "".
+        wrong: why it cannot be, whatever the memory, or "".
     """
 
     fits: bool
     need: int
     settings: Settings
     note: str = ""
+    wrong: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,7 @@ def speed_of(settings: Settings, facts: ModelFacts, machine: Machine) -> speed_h
 
 def _message(fitting: Fit, changes: tuple[Change, ...], machine: Machine, needed: int, free: int) -> str:
     if not fitting.fits:
-        return unfit(fitting.need, machine.free, changes)
+        return fitting.wrong or unfit(fitting.need, machine.free, changes)
     if needed > free:
         return f"Does not fit on the disk: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free. Free some space."
     return fitting.note
@@ -254,11 +257,14 @@ def fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
 
 
 def _whole_fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
+    wrong = " ".join(problem.message for problem in conflicts.precision_problems(settings, machine.device))
     try:
         chosen, note = memory_plan.choose_memory_plan(settings, facts.weights, machine.device, machine.free, machine.ram)
     except InputError:
+        chosen, note = None, ""
+    if chosen is None or wrong:
         least = memory_plan.least(settings, machine.device, facts.counts)
-        return Fit(False, memory_plan.beside_host(least, facts.weights, machine.device), least)
+        return Fit(False, memory_plan.beside_host(least, facts.weights, machine.device), least, wrong=wrong)
     return Fit(True, memory_plan.beside_host(chosen, facts.weights, machine.device), chosen, note)
 
 

@@ -151,7 +151,7 @@ def _timed(
             """Without the time in which the two models changed places, which a run does seldom."""
             times[step] = time.monotonic() - (assembly.exchange.total if assembly.exchange else 0.0)
 
-        assembly.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), stamp)
+        assembly.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), stamp, judged=lambda: False)
         return (times[steps] - times[_WARM_UP]) / _TIMED if steps in times else None
     finally:
         turns.close()

@@ -43,7 +43,9 @@ def write(path: Path, trained: Mapping[str, torch.Tensor], base: Mapping[str, En
         return
     with replacing(path) as file:
         # The WebUI's unpickler refuses the zip members that torch 2.6 and later write.
-        torch.save({"state_dict": {name: each.value() for name, each in entries.items()}}, file, _use_new_zipfile_serialization=False)
+        torch.save(
+            {"state_dict": {name: each.value().contiguous() for name, each in entries.items()}}, file, _use_new_zipfile_serialization=False
+        )
 
 
 def _entry(path: Path, name: str, base: Entry, trained: Mapping[str, torch.Tensor], dtype: torch.dtype) -> Entry:

@@ -14,8 +14,11 @@ from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import embedding_file
 from lib_finetune.files import at_home
 from lib_finetune.text import word_name
+from lib_finetune.training import precision
 
 if TYPE_CHECKING:
+    import torch
+
     from lib_finetune.ports.files import Paths
 
 
@@ -79,6 +82,16 @@ def _tuning_problems(settings: Settings) -> list[Problem]:
         message = "The loss scaling that fp16 needs looks at all gradients together: choose bf16, or set tuning.in_backward to off."
         problems.append(Problem("tuning.in_backward", message))
     return problems
+
+
+def precision_problems(settings: Settings, device: torch.device) -> list[Problem]:
+    """What is wrong with DreamBooth's form on this device, where its precision is chosen by the device."""
+    tuning = settings.tuning
+    if settings.method != "dreambooth" or settings.training.precision != "auto" or precision.computes_bf16(device):
+        return []
+    if tuning.weights == "bf16" or (tuning.in_backward == "on" and precision.scales("auto", device)):
+        return [precision.scaled_apart(tuning.weights)]
+    return []
 
 
 def _pivot_problems(settings: Settings) -> list[Problem]:

@@ -67,6 +67,7 @@ def _examine(settings: Settings, host: Host | None, resuming: bool) -> tuple[Dat
             obstacles += conflicts.word_problems(settings, images, host.text_tools().tokenizer, host.paths)
     obstacles += conflicts.method_problems(settings)
     if host is not None:
+        obstacles += conflicts.precision_problems(settings, host.device)
         obstacles += [Problem("", reason) for reason in host.refusals()]
     return images, obstacles
 

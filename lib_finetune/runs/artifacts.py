@@ -44,25 +44,26 @@ class Artifacts:
         self._host = host
         self._sink = sink
 
-    def write_result(self, step: int, state: AbstractContextManager[None]) -> dict[str, Path]:
+    def write_result(self, step: int, state: AbstractContextManager[None], *, replaces: bool = True) -> dict[str, Path]:
         """As `write`, under the name of the run."""
-        return self.write(self._plan.name, step, state)
+        return self.write(self._plan.name, step, state, replaces=replaces)
 
     def write_snapshot(self, step: int) -> dict[str, Path]:
         """As `write`, under the name of a step, of what would be saved now."""
         return self.write(f"{self._plan.name}-{step:06d}", step, self._assembly.trainer.ema.applied())
 
-    def write(self, name: str, step: int, state: AbstractContextManager[None]) -> dict[str, Path]:
+    def write(self, name: str, step: int, state: AbstractContextManager[None], *, replaces: bool = True) -> dict[str, Path]:
         """Write the files of a result under a free name; kind → file.
 
         Args:
             step: steps that they hold.
             state: inside it the parameters are those to be saved.
+            replaces: whether older files may be replaced where the settings say so; False for what is rescued.
 
         Raises:
             SaveError: as the writers of the files.
         """
-        free = self._free(name, lambda name: self._plan.targets(self._host.paths, name).values())
+        free = self._free(name, lambda name: self._plan.targets(self._host.paths, name).values(), replaces)
         files = self._plan.targets(self._host.paths, free)
         self.fill(files, free, step, state)
         config = self._info.path.with_suffix(".yaml") if self._info.path else None
@@ -117,11 +118,11 @@ class Artifacts:
             _log.warning("No LoRA was extracted", exc_info=True)
             self._sink.say(f"The difference could not be saved as a LoRA: {error}")
 
-    def _free(self, name: str, files: Callable[[str], Iterable[Path]]) -> str:
+    def _free(self, name: str, files: Callable[[str], Iterable[Path]], replaces: bool = True) -> str:
         """``name``, or with a number behind it when one of its files was taken meanwhile and may not be replaced."""
         number = 2
         free = name
-        while any(path.exists() for path in files(free)) and not self._plan.overwrite:
+        while any(path.exists() for path in files(free)) and not (replaces and self._plan.overwrite):
             free = f"{name}-{number}"
             number += 1
         return free

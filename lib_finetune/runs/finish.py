@@ -24,14 +24,16 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
         sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
         return "discarded", {}, step
     sink.stage("save")
-    best = _best_step(session)
+    validation, ledger = session.assembly.validation, session.assembly.trainer.ledger
+    far = ledger.doubtful and not (validation and validation.best)
+    best = _last_good_step(session) if far else _best_step(session)
     try:
-        files = session.artifacts.write_result(best, session.assembly.best())
+        files = session.artifacts.write_result(best, session.assembly.best(), replaces=not far)
     except BaseException as error:  # a full disk, say: what was trained must not go with it
         saved_states.rescue(session, error)
         raise
     path = main_file(files)
-    if path.stem != session.saving.name:
+    if path.stem != session.saving.name and not far:
         sink.say(f"{session.saving.name} was taken meanwhile; the result is called {path.stem}.")
     session.artifacts.verify(files)
     if session.preview.whole_model:
@@ -41,7 +43,7 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
         previews.show_result(session, best, files)
     outcome = "done" if step >= total else "stopped"
     if outcome == "done":
-        session.folder.state.unlink(missing_ok=True)
+        saved_states.drop(session.folder.next_state, *([] if far else [session.folder.state]))
     sink.say(f"{path.name} is ready: {session.saving.writers[0].call(path.stem)}")
     return outcome, files, best
 
@@ -53,3 +55,39 @@ def _best_step(session: Session) -> int:
     if best and best.step != session.step:
         session.sink.say(f"The result holds step {best.step}, which did best on the pictures held out (loss {best.loss:.4f}).")
     return best.step if best else session.step
+
+
+def _last_good_step(session: Session) -> int:
+    """The step in the result of a run whose loss ended far above its beginning: the last good one, where it is in memory."""
+    ledger = session.assembly.trainer.ledger
+    if ledger.good_step:
+        ledger.go_back()
+        session.sink.say(f"The loss ended far above its beginning. The result holds step {ledger.good_step}, the last good one.")
+        return ledger.good_step
+    session.sink.say("The loss ended far above its beginning, so the result may be spoilt: look at its pictures first.")
+    session.sink.say(saved_states.good_on_disk(session.folder))
+    return session.step
+
+
+def write_last_good(session: Session, bad_step: int) -> tuple[int, dict[str, Path]] | None:
+    """Save what was good in memory under a name that is free, and say what is left on the disk; what came after it goes.
+
+    Args:
+        bad_step: the step after which the loss was no number.
+
+    Returns:
+        (step, kind → file), or None where nothing was in memory.
+
+    Raises:
+        SaveError: the files cannot be written.
+    """
+    trainer = session.assembly.trainer
+    step = trainer.ledger.good_step
+    saved_states.drop(session.folder.next_state)
+    session.snapshots.forsake(bad_step)
+    if not step:
+        session.sink.say(saved_states.good_on_disk(session.folder))
+        return None
+    files = session.artifacts.write_result(step, trainer.ema.applied(), replaces=False)
+    session.sink.say(f"{main_file(files).name} holds step {step}, the last good one.")
+    return step, files

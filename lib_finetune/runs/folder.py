@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 SETTINGS = "settings.json"
 CHECKPOINT = "checkpoint.json"
 STATE = "state.safetensors"
+NEXT = "state-next.safetensors"
 FINAL = "final.safetensors"
 PREVIEW_CHECKPOINT = "preview.safetensors"
 PREVIEWS = "previews"
@@ -40,8 +41,17 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """The state of a run that has not ended; a run resumes from it."""
+        """The last good state of a run that has not ended."""
         return self.path / STATE
+
+    @property
+    def next_state(self) -> Path:
+        """A newer state, until the loss after it is known; then it takes the place of the last good one, or goes."""
+        return self.path / NEXT
+
+    def latest_state(self) -> Path | None:
+        """The state that a run resumes from; None without any."""
+        return next((path for path in (self.next_state, self.state) if path.is_file()), None)
 
     @property
     def final_state(self) -> Path:
@@ -99,7 +109,7 @@ class RunFolder:
 
     def resumes(self) -> bool:
         """Whether a run on this folder continues from a saved state."""
-        return self.state.exists()
+        return self.latest_state() is not None
 
     def settings(self) -> Settings | None:
         """The stored settings, or None when they cannot be read."""

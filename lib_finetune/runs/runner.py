@@ -25,7 +25,7 @@ from lib_finetune.runs import admission, previews, saved_states
 from lib_finetune.runs.artifacts import Artifacts, main_file
 from lib_finetune.runs.control import Control
 from lib_finetune.runs.endings import at_the_end, beside_an_error
-from lib_finetune.runs.finish import finish
+from lib_finetune.runs.finish import finish, write_last_good
 from lib_finetune.runs.folder import RunFolder
 from lib_finetune.runs.preparation import bind, encode_latents, with_class_images
 from lib_finetune.runs.previews import Previews
@@ -171,6 +171,8 @@ class Runner:
 
     def _tidy(self, session: Session) -> None:
         session.snapshots.return_lent()
+        if session.saving.states == "all":
+            saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
         swap = session.assembly.exchange
         if swap and swap.count:
             self._sink.say(f"The two models changed places {swap.count} times, {swap.total:.1f} s in all.")
@@ -178,12 +180,17 @@ class Runner:
     def _train(self, session: Session) -> None:
         trainer, validation = session.assembly.trainer, session.assembly.validation
         self._sink.stage("train", trainer.step, session.total)
+        trainer.ledger.turned = self._say_far
         schedule = schedule_of(session)
+
+        def judged() -> bool:
+            return trainer.step == session.total or not self._control.discard_asked()
+
         try:
-            trainer.train(self._control.stop_asked, schedule.due, schedule.act)
-        except DivergedError:
+            trainer.train(self._control.stop_asked, schedule.due, schedule.act, judged=judged)
+        except DivergedError as error:
             with beside_an_error("Writing the last good step", self._sink):
-                self._write_last_good(session)
+                self.rescued = write_last_good(session, error.step - 1)
             raise
         except BaseException as error:
             saved_states.rescue(session, error)
@@ -192,16 +199,15 @@ class Runner:
             if validation and trainer.step > validation.step and not self._control.discard_asked():
                 validate(session)
             saved_states.save(session)
-        elif session.saving.states != "none":
+        elif session.saving.states != "none" and not trainer.ledger.doubtful:
             saved_states.save(session, session.folder.final_state)
 
-    def _write_last_good(self, session: Session) -> None:
-        trainer = session.assembly.trainer
-        step = trainer.ledger.good_step
-        if step:
-            files = session.artifacts.write_result(step, trainer.ema.applied())
-            self.rescued = (step, files)
-            self._sink.say(f"{main_file(files).name} holds step {step}, the last good one.")
+    def _say_far(self, far: bool) -> None:
+        self._sink.say(
+            "The loss is far above its beginning: the training goes on, and the last good state is kept until it comes down again."
+            if far
+            else "The loss has come down again."
+        )
 
     def _remember_speed(self, session: Session, seconds: float | None) -> None:
         """For the estimates of later runs; without it they are only less exact."""

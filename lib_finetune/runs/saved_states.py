@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Container
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from lib_finetune.assembly import provenance
-from lib_finetune.errors import InputError, Problem, SaveError, device_loss
+from lib_finetune.errors import DivergedError, InputError, Problem, SaveError, device_loss
 from lib_finetune.runs.endings import beside_an_error
 from lib_finetune.training import state
 from lib_finetune.training.optim.per_parameter import PerParameter
@@ -26,7 +28,7 @@ _log = logging.getLogger(__name__)
 def kept_states(folder: RunFolder) -> dict[int, Path]:
     """Step → state, of all that more steps can be trained from; one that cannot be read is left out."""
     states = folder.states_of_steps()
-    for path in (folder.state, folder.final_state):
+    for path in (folder.state, folder.next_state, folder.final_state):
         try:
             if path.is_file():
                 states[int(state.outline(path)["trainer"]["step"])] = path
@@ -50,14 +52,60 @@ def remove_states_without_snapshot(folder: RunFolder, steps: Container[int]) -> 
 
 
 def save(session: Session, path: Path | None = None) -> None:
-    """Write the state to ``path``, or where a run resumes from. What cannot be written is said, and does not end the training."""
-    assembly = session.assembly
+    """Write the state to ``path``, or where a run resumes from: in the place of the last good one only when it is known to be good.
+
+    What cannot be written is said, and does not end the training.
+    """
+    assembly, ledger = session.assembly, session.assembly.trainer.ledger
+    target = path or _place(session.folder, ledger.present)
+    if target is None:
+        return
     run = {"pictures": session.fingerprint, "settings": provenance.public_settings(session.settings)}
     validation = {"validation": assembly.validation.state()} if assembly.validation else {}
     try:
-        state.save(path or session.folder.state, {"run": run, "trainer": assembly.trainer.state(), **validation})
+        state.save(target, {"run": run, "trainer": assembly.trainer.state(), **validation})
     except SaveError as error:
         session.sink.say(f"The state of step {session.step} was not saved. {error}")
+        return
+    if path is None and ledger.present:
+        drop(session.folder.next_state)
+    elif path is None and ledger.present is None:
+        ledger.when_judged(partial(_settle, session.folder))
+
+
+def _place(folder: RunFolder, good: bool | None) -> Path | None:
+    """Where a state is written that is good, or bad, or not judged yet (None); None where a good one stays in its stead."""
+    if good:
+        return folder.state
+    return None if good is False and folder.state.is_file() else folder.next_state
+
+
+def _settle(folder: RunFolder, good: bool) -> None:
+    """The loss after the newest state is known."""
+    try:
+        if good and folder.next_state.is_file():
+            os.replace(folder.next_state, folder.state)
+        elif not good and folder.state.is_file():
+            folder.next_state.unlink(missing_ok=True)
+    except OSError as error:  # the state is there all the same, and a run resumes from it
+        _log.warning("%s keeps its name: %s", folder.next_state, error)
+
+
+def drop(*states: Path) -> None:
+    """Remove states that are not needed any more."""
+    for path in states:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("%s was not removed: %s", path, error)
+
+
+def good_on_disk(folder: RunFolder) -> str:
+    """Which good state the run's folder holds, in a sentence."""
+    step = next((step for step, path in kept_states(folder).items() if path == folder.state), None)
+    if step is None:
+        return "No state of this run is known to be good, and none is kept."
+    return f"The last good state is that of step {step}; it is kept in the run's folder, and the run can go on from it."
 
 
 def resume(session: Session) -> None:
@@ -66,15 +114,18 @@ def resume(session: Session) -> None:
     Raises:
         InputError: images or settings are others than those of the state, or all its steps are done.
     """
-    if not session.folder.resumes():
+    path, assembly = session.folder.latest_state(), session.assembly
+    if path is None:
         return
-    stored, assembly = state.load(session.folder.state), session.assembly
+    stored, proven = state.load(path), path == session.folder.state
     _check_same_run(session, stored["run"], stored["trainer"]["step"])
     trainer = assembly.trainer
     if assembly.exchange:  # an optimizer puts its state where its weights lie: on the device
         trainer.turns.use(assembly.needs, assembly.exchange)
     with trainer.turns.step() if assembly.exchange else contextlib.nullcontext():
-        trainer.load_state(stored["trainer"])
+        trainer.load_state(stored["trainer"], proven=proven)
+    if not proven:
+        trainer.ledger.when_judged(partial(_settle, session.folder))
     if assembly.validation:
         assembly.validation.load_state(stored["validation"])
         for step, loss in assembly.validation.curve:
@@ -103,6 +154,11 @@ def _keep_if_whole(session: Session, error: BaseException) -> None:
     trainer = session.assembly.trainer
     if isinstance(trainer.optimizer, PerParameter) and trainer.optimizer.torn:
         session.sink.say("The step that failed had moved a part of the weights; the last saved state is kept.")
+        return
+    try:
+        trainer.ledger.fetch()  # what was not looked at yet
+    except DivergedError:
+        drop(session.folder.next_state)
         return
     finite = all(parameter.numel() > 0 and bool(torch.isfinite(parameter).all()) for parameter in trainer.parameters())
     if trainer.step and finite:

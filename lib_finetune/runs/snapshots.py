@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,7 @@ class Snapshots:
         self._verify = verify
         self._keep = keep
         self._snapshots: list[Snapshot] = [point for point in _read(self._index) if all(path.exists() for path in point.files.values())]
+        self._good = {snapshot.step for snapshot in self._snapshots}
         self.return_lent()
 
     def at(self, step: int) -> Snapshot | None:
@@ -107,14 +109,35 @@ class Snapshots:
         self._remove([point for point in self._snapshots if point.why == LENT and point is not snapshot])
         return snapshot
 
+    def judged(self, step: int, good: bool) -> None:
+        """It is known whether the state of a snapshot was good."""
+        if good:
+            self._good.add(step)
+
+    def forsake(self, step: int) -> None:
+        """The loss after this step was no number: its files go, but for those that the person asked for."""
+        snapshot = self.at(step)
+        if snapshot is None or snapshot.why == LENT or step in self._good:
+            return
+        name = next(iter(snapshot.files.values())).name
+        if snapshot.why == ASKED:
+            self._sink.say(f"{name} holds step {step}, after which the loss was no number: it will be of no use.")
+            return
+        self._remove([snapshot])
+        self._sink.say(f"{name} was removed: it held step {step}, after which the loss was no number.")
+
     def return_lent(self) -> None:
-        """Remove what was lent; tells which points there are."""
+        """Remove what was lent, and what is more than is to be kept; tells which snapshots there are."""
         self._remove([point for point in self._snapshots if point.why == LENT])
+        self._drop_old()
 
     def _drop_old(self) -> None:
-        regular = [point for point in self._snapshots if point.why == KEPT]
-        if self._keep:
-            self._remove(regular[: -self._keep])
+        """The last good one stays, too, however many came after it."""
+        regular = [snapshot for snapshot in self._snapshots if snapshot.why == KEPT]
+        last_good = max((snapshot.step for snapshot in regular if snapshot.step in self._good), default=None)
+        surplus = [snapshot for snapshot in regular[: -self._keep] if snapshot.step != last_good] if self._keep else []
+        if surplus:
+            self._remove(surplus)
 
     def _remove(self, points: list[Snapshot]) -> None:
         for point in points:
@@ -172,6 +195,7 @@ def keep(session: Session, step: int, why: str) -> None:
             raise
         session.sink.say(f"The file of step {step} was not saved. {error}")
     session.sink.stage("train", step, session.total)
+    session.assembly.trainer.ledger.when_judged(partial(session.snapshots.judged, step))
     if session.saving.states == "all":
         saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
         if step in session.snapshots.steps:

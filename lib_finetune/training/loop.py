@@ -51,18 +51,27 @@ class Trainer:
     plan: Plan
     step: int = 0
 
-    def train(self, stop_asked: Callable[[], bool], due: Callable[[int], bool], act: Callable[[int], None]) -> None:
+    def train(
+        self,
+        stop_asked: Callable[[], bool],
+        due: Callable[[int], bool],
+        act: Callable[[int], None],
+        *,
+        judged: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Run from `step` to the end or until a stop is asked.
 
         Args:
             stop_asked: looked at before every step.
             due: whether something is to be done after this step (save, preview).
             act: does it, outside a turn.
+            judged: whether a forward pass is to tell if what the last step left is good.
 
         Raises:
-            DivergedError: see `Ledger.fetch`; the method's parameters are the last good ones.
+            DivergedError: see `Ledger.fetch`; what trains is in its last good state, where one is kept.
         """
-        self.ledger.begin(self.step)
+        begun = self.step
+        self.ledger.begin(begun)
         while self.step < self.plan.steps and not stop_asked():
             rates = self.plan.rates(self.step)
             with self.turns.step():
@@ -73,11 +82,16 @@ class Trainer:
                     raise
                 self.step += 1
                 self.ledger.note(loss, norm, rates)
+                if self.step == self.plan.steps and judged():  # in the turn of the last step: another one may cost an exchange
+                    self.ledger.look_ahead(self._next_loss())
             if due(self.step):
                 self.turns.close()
                 self.ledger.pause()
                 act(self.step)
                 self.ledger.resume()
+        if begun < self.step < self.plan.steps and judged():
+            with self.turns.step():
+                self.ledger.look_ahead(self._next_loss())
         self.turns.close()
         self.ledger.fetch()
 
@@ -100,6 +114,15 @@ class Trainer:
         self.method.after_step()
         self.ema.update(self.step + 1)
         return total, norm
+
+    @torch.no_grad()
+    def _next_loss(self) -> torch.Tensor:
+        """A loss of the weights as they are: of the last batch, which is encoded already, at the next step's noise and timesteps."""
+        following = self.step * self.plan.accumulation
+        generator = randomness.for_step(self.plan.seed, following)
+        with self.precision.context():
+            loss, _report = self.method.loss(self.batches(following - 1), generator)
+        return loss
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All that trains."""
@@ -134,18 +157,38 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.state(),
             "ema": self.ema.average,
+            "ledger": self.ledger.state(),
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that `state` gave."""
+    def load_state(self, state: Mapping[str, Any], *, proven: bool = True) -> None:
+        """Continue from a state that `state` gave.
+
+        Args:
+            proven: whether it is known to be a good one (`Ledger`).
+        """
         for group in self.method.parameters().values():
             for name, parameter in group.items():
                 parameter.data.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore(self.optimizer, state["optimizer"])
         self.precision.load_state(state["scaler"])
         for name, value in state["ema"].items():
             self.ema.average[name].copy_(value)
+        self.ledger.load_state(state.get("ledger", {}), proven)  # states of before it was kept have none
         self.step = state["step"]
+
+
+def restore(optimizer: Optimizer | PerParameter, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's state; what is held value by value lies in memory as its weight does, as it did before it was saved.
+
+    Fused kernels pair them by their place in memory, and a file knows nothing of ``--opt-channelslast``.
+    """
+    optimizer.load_state_dict(dict(state))
+    if isinstance(optimizer, PerParameter):
+        return  # its stand-ins are contiguous, as what comes from a file is
+    for parameter, held in optimizer.state.items():
+        for name, value in held.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                held[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _tensors(state: Any) -> Iterator[torch.Tensor]:

@@ -81,7 +81,8 @@ def _scaler() -> Any:
 def choose(setting: str, base: torch.dtype, device: torch.device) -> Precision:
     """The precision for a setting.
 
-    Automatic: the base's own dtype when it has 16 bits; otherwise bf16 where the card has it, fp16 on other cards, fp32 on the CPU.
+    Automatic: the base's own dtype when it has 16 bits; otherwise bf16 where the card has it, fp16 on other cards, fp32 on the
+    CPU and on cards whose fp16 fails.
 
     Raises:
         InputError: one that cannot be had with this base or device, with what to do.
@@ -100,12 +101,29 @@ def _automatic(base: torch.dtype, device: torch.device) -> torch.dtype:
         return base
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if computes_bf16(device) else torch.float16
+    if computes_bf16(device):
+        return torch.bfloat16
+    return torch.float32 if lacks_fp16(device) else torch.float16
 
 
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device has bf16 of its own; `torch.cuda.is_bf16_supported` says so of cards that emulate it, many times slower."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def lacks_fp16(device: torch.device) -> bool:
+    """Whether fp16 gives numbers that are not finite, as on the GTX 16 cards; the WebUI computes in fp32 there, too."""
+    if device.type != "cuda":
+        return False
+    try:
+        return "GTX 16" in torch.cuda.get_device_name(device)
+    except (AssertionError, RuntimeError):  # torch's words for a card that it cannot see
+        return False
+
+
+def scales(setting: str, device: torch.device) -> bool:
+    """Whether float32 weights are computed in fp16, whose losses are scaled: their gradients must be unscaled all together."""
+    return device.type == "cuda" and (DTYPES[setting] if setting != "auto" else _automatic(torch.float32, device)) == torch.float16
 
 
 def _refusal(setting: str, compute: torch.dtype, base: torch.dtype, device: torch.device) -> str | None:
@@ -115,3 +133,15 @@ def _refusal(setting: str, compute: torch.dtype, base: torch.dtype, device: torc
         held = next(name for name, dtype in DTYPES.items() if dtype == base)
         return f"the loaded model holds {held} weights, which train in {held}; choose auto, or start with --no-half for {setting}."
     return None
+
+
+def scaled_apart(weights: str | None) -> Problem:
+    """What is wrong with weights that move each by itself where losses are scaled."""
+    if weights == "bf16":
+        message = "bf16 weights are computed in bf16, which this card does not have: set tuning.weights to auto or fp32."
+        return Problem("tuning.weights", message)
+    message = (
+        "This card computes in fp16, and the loss scaling that fp16 needs looks at all gradients together: "
+        "set tuning.in_backward to auto, or training.precision to fp32."
+    )
+    return Problem("tuning.in_backward", message)

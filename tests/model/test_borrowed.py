@@ -12,6 +12,8 @@ from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import infer
 from tests.fakes.host import tiny_tensors
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def model():
@@ -124,3 +126,23 @@ def test_a_linear_layer_may_be_written_as_a_1x1_convolution_and_back(model):
     with model.bound(tensors):
         for seat in model.seats:
             assert seat.module._parameters[seat.leaf].data_ptr() == tensors[seat.source].data_ptr()
+
+
+@pytest.mark.parametrize("lies", ["contiguous", "channels_last", "transposed", "every other", "expanded"])
+def test_own_weights_are_each_in_a_place_of_their_own(model, lies):
+    """Dense and nothing over anything else, however the host's lie: optimizers write to bare memory."""
+    places = {
+        "contiguous": lambda tensor: tensor,
+        "channels_last": lambda tensor: tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor,
+        "transposed": lambda tensor: tensor.permute(*reversed(range(tensor.ndim))).contiguous().permute(*reversed(range(tensor.ndim))),
+        "every other": lambda tensor: tensor.repeat_interleave(2, dim=-1)[..., ::2] if tensor.shape[-1] > 1 else tensor,
+        "expanded": lambda tensor: tensor[:1].expand_as(tensor),
+    }
+    tensors = {name: places[lies](tensor) for name, tensor in tiny_tensors().items()}
+    if lies == "transposed":  # a convolution that stands for a linear layer is seated by a view
+        tensors |= {name: tensor for name, tensor in tiny_tensors().items() if tensor.shape[2:] == (1, 1)}
+    with model.bound(tensors):
+        own = model.own(("unet", "text"), torch.float32, CPU)
+        for name, weight in (pair for part in own.values() for pair in part.items()):
+            assert weight.untyped_storage().nbytes() == weight.numel() * weight.element_size(), name
+            assert torch.equal(weight, tensors[name].reshape(weight.shape))

@@ -50,18 +50,120 @@ def ledger_of(parameter, norm_counts=True):
     return Ledger({"p": parameter}, 100, norm_counts, reports.append), reports
 
 
+NAN = float("nan")
+
+
+def steps(ledger, parameter, *losses, norm=1.0):
+    """Each step adds one to what trains and has a loss, which is that of the weights before it."""
+    for loss in losses:
+        parameter.data += 1
+        ledger.note(torch.tensor(loss), torch.tensor(norm), {"unet": 1e-4})
+
+
 def test_a_loss_that_is_no_number_brings_the_last_good_parameters_back():
+    """The loss of step 3 tells that what step 2 left was bad already."""
     parameter = torch.nn.Parameter(torch.zeros(2))
     ledger, _ = ledger_of(parameter)
     ledger.begin(0)
-    parameter.data += 1
-    ledger.note(torch.tensor(0.5), torch.tensor(1.0), {"unet": 1e-4})
-    ledger.fetch()
-    parameter.data += float("nan")
-    ledger.note(torch.tensor(float("nan")), torch.tensor(1.0), {"unet": 1e-4})
-    with pytest.raises(DivergedError, match=r"step 2 .*0\.0001"):
+    for _ in range(2):
+        steps(ledger, parameter, 0.5)
+        ledger.fetch()
+    steps(ledger, parameter, NAN)
+    with pytest.raises(DivergedError, match=r"step 3 .*0\.0001"):
         ledger.fetch()
     assert torch.equal(parameter, torch.ones(2)) and ledger.good_step == 1
+
+
+@pytest.mark.parametrize(("bad", "good"), [(1, 0), (4, 0), (5, 3), (6, 3), (7, 3), (8, 6)])
+def test_the_copy_that_comes_back_is_the_last_whose_next_loss_was_finite(bad, good):
+    parameter, average = torch.nn.Parameter(torch.zeros(2)), torch.zeros(2)
+    ledger = Ledger({"p": parameter}, 100, True, lambda _: None, average=[average])
+    ledger.begin(0)
+
+    def train():
+        for step in range(1, 12):
+            average.add_(0.5)
+            steps(ledger, parameter, NAN if step == bad else 0.5)
+            if step % 3 == 0:
+                ledger.fetch()
+
+    with pytest.raises(DivergedError, match=f"step {bad} "):
+        train()
+    assert ledger.good_step == good and torch.equal(parameter, torch.full((2,), float(good))) and average[0] == good / 2
+
+
+def test_a_gradient_that_is_no_number_leaves_the_state_before_it_good():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    ledger, _ = ledger_of(parameter)
+    ledger.begin(0)
+    steps(ledger, parameter, 0.5)
+    ledger.fetch()
+    steps(ledger, parameter, 0.5, norm=NAN)
+    with pytest.raises(DivergedError, match="step 2 "):
+        ledger.fetch()
+    assert ledger.good_step == 1 and parameter[0] == 1
+
+
+def test_what_is_far_goes_on_and_the_good_copy_stays():
+    parameter, told = torch.nn.Parameter(torch.zeros(2)), []
+    ledger, _ = ledger_of(parameter)
+    ledger.turned = told.append
+    ledger.begin(0)
+    steps(ledger, parameter, *[0.5] * 60, *[50.0] * 20)
+    assert ledger.good_step == 50 and told == [True] and ledger.doubtful
+    ledger.go_back()
+    assert parameter[0] == 50
+    steps(ledger, parameter, *[0.5] * 120)
+    assert told == [True, False] and ledger.good_step == 190 and not ledger.doubtful
+
+
+@pytest.mark.parametrize(("ahead", "good"), [(0.5, True), (5000.0, False)])
+def test_a_look_ahead_stands_for_the_next_loss(ahead, good):
+    parameter, told = torch.nn.Parameter(torch.zeros(2)), []
+    ledger, reports = ledger_of(parameter)
+    ledger.begin(0)
+    steps(ledger, parameter, *[0.5] * 55)
+    ledger.fetch()
+    ledger.when_judged(told.append)
+    assert ledger.present is None
+    before = ledger.state()
+    ledger.look_ahead(torch.tensor(ahead))
+    ledger.fetch()
+    assert told == [good] and ledger.present is good and ledger.good_step == (55 if good else 50)
+    assert ledger.state() == before and sum(len(report.losses) for report in reports) == 55
+
+
+def test_a_look_ahead_that_is_no_number_ends_the_run():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    ledger, _ = ledger_of(parameter)
+    ledger.begin(0)
+    steps(ledger, parameter, *[0.5] * 12)
+    ledger.look_ahead(torch.tensor(NAN))
+    with pytest.raises(DivergedError, match="after step 12, the last one"):
+        ledger.fetch()
+    assert ledger.good_step == 10 and parameter[0] == 10
+
+
+def test_what_waits_for_a_judgement_hears_it_with_the_next_step():
+    parameter, told = torch.nn.Parameter(torch.zeros(2)), []
+    ledger, _ = ledger_of(parameter)
+    ledger.begin(0)
+    steps(ledger, parameter, 0.5, 0.5)
+    ledger.pause()
+    ledger.when_judged(told.append)
+    steps(ledger, parameter, 0.5)
+    assert told == [True]
+
+
+def test_a_state_that_is_not_proven_is_no_good_copy():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    ledger, _ = ledger_of(parameter)
+    ledger.load_state({}, proven=False)
+    ledger.begin(7)
+    assert ledger.present is None and ledger.good_step == 0
+    steps(ledger, parameter, 0.5)
+    ledger.fetch()
+    assert ledger.good_step == 7
 
 
 @pytest.mark.parametrize("counts", [True, False])
@@ -181,6 +283,43 @@ def test_precision_on_the_cpu(wanted, base, compute):
 def test_a_precision_that_cannot_be_had_is_refused(wanted, base):
     with pytest.raises(InputError, match="precision"):
         precision.choose(wanted, base, CPU)
+
+
+CARDS = {
+    "NVIDIA GeForce RTX 3060": (8, 6),
+    "NVIDIA GeForce RTX 2070": (7, 5),
+    "NVIDIA GeForce GTX 1660 SUPER": (7, 5),
+    "NVIDIA GeForce GTX 1650 Ti with Max-Q Design": (7, 5),
+    "GeForce GTX 1660 Ti": (7, 5),
+    "NVIDIA GeForce GTX 1070": (6, 1),
+}
+
+
+def card(monkeypatch, name):
+    """A CUDA device as torch tells of it, without one."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _=None: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: CARDS[name])
+    return torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "compute"),
+    [(name, torch.bfloat16 if power >= (8, 0) else torch.float32 if "GTX 16" in name else torch.float16) for name, power in CARDS.items()],
+)
+def test_a_float32_model_computes_as_the_card_can(monkeypatch, name, compute):
+    """That of --no-half, too: the GTX 16 cards, whose fp16 gives black pictures, train it in fp32."""
+    device = card(monkeypatch, name)
+    chosen = precision.choose("auto", torch.float32, device)
+    assert chosen.compute == compute and chosen.scales == (compute == torch.float16) == precision.scales("auto", device)
+    assert precision.choose("auto", torch.float16, device).compute == torch.float16  # a model in fp16 computes as it is
+
+
+def test_a_card_that_torch_cannot_see_is_none_of_those_without_fp16(monkeypatch):
+    def unseen(_=None):
+        raise RuntimeError("No CUDA GPUs are available")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", unseen)
+    assert not precision.lacks_fp16(torch.device("cuda")) and not precision.lacks_fp16(CPU)
 
 
 def test_bf16_on_a_float32_base_computes_in_bf16():

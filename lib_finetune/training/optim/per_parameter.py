@@ -96,13 +96,17 @@ def _moved_at_once(optimizer: weakref.ref[PerParameter], place: int) -> None:
 
 
 class _Seat:
-    """A parameter and the optimizer that moves it through a float32 stand-in, flattened to two dimensions.
+    """A parameter and the optimizer that moves it through a float32 stand-in, flattened to two dimensions and contiguous.
 
     Two, because factored optimizers save memory over rows and columns only, and a 3×3 convolution's last two are tiny.
+    Contiguous, because kernels that take bare pointers (fused AdamW, bitsandbytes) pair weights, gradients and states by
+    their place in memory, and ``--opt-channelslast`` puts weights into another order than a state that was read from a file.
     """
 
     def __init__(self, parameter: nn.Parameter, group: Mapping[str, Any], build: Callable[[Groups], Optimizer]) -> None:
         self.parameter = parameter
+        if any(step == 0 and size > 1 for step, size in zip(parameter.stride(), parameter.shape, strict=True)):
+            parameter.data = parameter.data.clone()  # values that lie over one another cannot move by themselves
         self._group = group
         self._stand_in = nn.Parameter(torch.empty(0, device=parameter.device))
         self.optimizer = build({group["name"]: [self._stand_in]})
@@ -122,14 +126,16 @@ class _Seat:
         for group in self.optimizer.param_groups:
             group["lr"] = self._group["lr"]
         self.optimizer.step()
-        if not whole:
-            parameter.copy_(stochastically_rounded(stand_in.detach()).view(parameter.shape))
+        moved = stand_in.detach() if whole else stochastically_rounded(stand_in.detach())
+        if moved.data_ptr() != parameter.data_ptr():  # the stand-in is the weight itself only where that lies flat in memory
+            parameter.copy_(moved.view(parameter.shape))
         stand_in.grad = parameter.grad = None
         stand_in.data = stand_in.data.new_empty(0)
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.flatten(1) if tensor.ndim > 2 else tensor
+    """Two-dimensional and contiguous; the tensor's own memory where it lies so, else a copy."""
+    return (tensor.flatten(1) if tensor.ndim > 2 else tensor).contiguous()
 
 
 def stochastically_rounded(values: torch.Tensor) -> torch.Tensor:

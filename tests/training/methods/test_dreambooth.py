@@ -157,6 +157,54 @@ def test_every_form_goes_on_exactly(bench, form):
     assert held == {torch.float32}
 
 
+class ChannelsLast(FakeHost):
+    """The WebUI's model with --opt-channelslast."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        last = torch.channels_last
+        self._tensors = {name: value.to(memory_format=last) if value.ndim == 4 else value for name, value in self._tensors.items()}
+
+
+def moved(result):
+    """Names of the trained weights that are not the host's any more."""
+    before = FakeHost(result.file.parent / "fresh")._tensors
+    return {name for name, value in load_file(str(result.file)).items() if not torch.equal(value, before[name])}
+
+
+@pytest.mark.parametrize("placed", ["beside", "exchange"])
+@pytest.mark.parametrize("form", [*FORMS, "fp32, in backward"])
+def test_with_channels_last_every_form_trains_every_weight(bench, form, placed):
+    alone = {"tuning.weights": "fp32", "tuning.in_backward": "on"}
+    changes = WHOLE | RARE | FORMS.get(form, alone) | {"training.steps": "1", "saving.precision": "fp32", "tuning.host_weights": placed}
+    plain, _, _ = bench.run(changes)
+    host = ChannelsLast(bench.root / "last")
+    last, _, _ = bench.run(changes, host=host)
+    still = moved(plain) - moved(last)
+    assert not still and any(value.is_contiguous(memory_format=torch.channels_last) for value in host._tensors.values() if value.ndim == 4)
+    kernels = {name for name, value in host._tensors.items() if value.ndim == 4 and value.shape[2] == 3 and name.startswith(layout.UNET)}
+    assert kernels <= moved(last)
+
+
+@pytest.mark.parametrize("form", ["exact", "fp32, in backward"])
+def test_with_channels_last_a_form_goes_on_exactly(bench, form):
+    alone = {"tuning.weights": "fp32", "tuning.in_backward": "on"}
+    changes = WHOLE | RARE | FORMS.get(form, alone) | {"saving.precision": "fp32", "training.ema_decay": "0.9" if form == "exact" else "0"}
+    whole, _, _ = bench.run(changes, host=ChannelsLast(bench.root / "whole"))
+    other = ChannelsLast(bench.root / "stopped")
+    stopped, _, _ = bench.run(changes, host=other, recorder=Recorder(stop_at=1))
+    stopped.file.unlink()
+    again, _, _ = bench.run(changes, host=other)
+    assert same(tensors(whole.file), tensors(again.file))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+def test_a_file_has_nothing_of_channels_last(bench, suffix):
+    result, _, _ = bench.run(WHOLE | RARE | {"training.steps": "1", "tuning.format": suffix}, host=ChannelsLast(bench.root / "last"))
+    found = load_file(str(result.file)) if suffix == "safetensors" else torch.load(result.file, weights_only=True)["state_dict"]
+    assert found and all(value.is_contiguous() for value in found.values())
+
+
 class Visited(FakeHost):
     """Somebody wants a picture after every step; what lies where in that moment is looked at."""
 
@@ -747,6 +795,105 @@ def test_wrong_input_is_refused_before_training(bench, changes, field, words):
     with pytest.raises(InputError, match=words) as refused:
         bench.run(WHOLE | RARE | changes)
     assert [problem.field for problem in refused.value.problems] == [field]
+
+
+RTX_2070, GTX_1660, RTX_3060 = "NVIDIA GeForce RTX 2070", "NVIDIA GeForce GTX 1660 SUPER", "NVIDIA GeForce RTX 3060"
+ALONE = {"tuning.in_backward": "on"}
+HALVED = {"tuning.weights": "bf16"}
+
+
+def on_card(monkeypatch, host, name):
+    """The host computes on a card of this name, as far as torch tells."""
+    power = (8, 6) if name == RTX_3060 else (7, 5)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _=None: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: power)
+    monkeypatch.setattr(type(host), "device", property(lambda _: torch.device("cuda")))
+    return host
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "field"),
+    [
+        (RTX_2070, ALONE, "tuning.in_backward"),
+        (RTX_2070, ALONE | {"tuning.weights": "fp32"}, "tuning.in_backward"),
+        (RTX_2070, HALVED, "tuning.weights"),
+        (RTX_2070, HALVED | ALONE, "tuning.weights"),
+        (GTX_1660, HALVED, "tuning.weights"),
+        (GTX_1660, ALONE, None),
+        (RTX_3060, HALVED | ALONE, None),
+        (RTX_2070, ALONE | {"training.precision": "fp32"}, None),
+        (RTX_2070, HALVED | {"training.precision": "bf16"}, None),
+        (RTX_2070, ALONE | {"training.precision": "bf16"}, None),
+        (RTX_2070, {}, None),
+        (RTX_2070, ALONE | {"method": "lora"}, None),
+    ],
+)
+def test_weights_that_move_apart_are_refused_where_losses_are_scaled(bench, monkeypatch, name, changes, field):
+    """Everywhere the same: at the check of a job, in a forecast, at the start; and the card of the method says it."""
+    from lib_finetune.estimates import method_costs, trial
+    from lib_finetune.jobs.queue import Jobs
+
+    host = bench.host()
+    facts = method_costs.model_facts(host)
+    on_card(monkeypatch, host, name)
+    given = settings(bench.images, WHOLE | RARE | {"objective.prior": "off"} | changes)
+    machine = method_costs.Machine(host.device, name, 0, 0, 0, host.paths)
+    card = method_costs.card(given, 3, facts, machine)
+    if field is None:
+        Jobs(host).check(given)
+        assert card.fits
+        return
+    for start in (
+        lambda: Jobs(host).check(given),
+        lambda: trial.probe(given, host, lambda: None),
+        lambda: bench.run(WHOLE | RARE | changes, host=host),
+    ):
+        with pytest.raises(InputError) as refused:
+            start()
+        (problem,) = refused.value.problems
+        assert problem.field == field and "set tuning." in problem.message
+    assert not card.fits and "set tuning." in card.message and dict(card.levers)
+    assert not host.asked and not list(host.paths.data.rglob(STATE))
+
+
+def test_a_run_that_comes_to_another_card_is_refused_before_its_next_step(bench, monkeypatch):
+    """It began with bf16, whose gradients need no scaling."""
+    changes = WHOLE | RARE | ALONE | {"tuning.weights": "fp32"}
+    host = bench.host()
+    bench.run(changes, host=host, recorder=Recorder(stop_at=1))[0].file.unlink()
+    real = builder.precision.choose
+    monkeypatch.setattr(builder.precision, "choose", lambda *how: scaling(real(*how)))
+    recorder = Recorder()
+    with pytest.raises(InputError, match=r"set tuning\.in_backward to auto"):
+        bench.run(changes, host=host, recorder=recorder)
+    assert not recorder.losses
+
+
+def scaling(chosen):
+    """A precision with a loss scaler, as on a card without bf16."""
+    chosen._scaler = object()
+    return chosen
+
+
+@pytest.mark.parametrize("name", [RTX_2070, GTX_1660])
+def test_a_card_without_fp16_is_reckoned_in_fp32(bench, monkeypatch, name):
+    host = on_card(monkeypatch, bench.host(), name)
+    chosen = settings(bench.images, WHOLE | RARE)
+    assert memory_plan._sixteen_bit(chosen, host.device) == (name != GTX_1660)
+    counts = {"unet": 859_520_964, "text": 123_060_480}
+    work = memory_plan._work(chosen, counts, host.device)
+    forms = memory_model.candidates(memory_plan._wish(chosen, host.device), work)
+    assert forms and any(form.in_backward and not form.single for form in forms) == (name == GTX_1660)
+
+
+@pytest.mark.parametrize("wish", [{"in_backward": True}, {"weights": "bf16"}, {"in_backward": True, "weights": "bf16"}])
+def test_no_form_parts_what_is_scaled(wish):
+    forms = memory_model.candidates(memory_model.Wish(bf16=False, single=True, **wish), FULL)
+    assert all(form.single and form.weights == "fp32" for form in forms)
+    none = memory_model.Wish(bf16=False, **wish)
+    assert memory_model.candidates(none, FULL) == [] and not memory_model.least(none, FULL).in_backward
+    with pytest.raises(InputError, match=r"set tuning\."):
+        memory_model.choose(none, FULL, memory_model.Room(0))
 
 
 def test_an_empty_class_folder_and_small_class_pictures_are_told(bench):

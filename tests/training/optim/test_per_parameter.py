@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from lib_finetune.training.loop import _tensors, restore
+from lib_finetune.training.model_swap import Exchange
 from lib_finetune.training.optim import OPTIMIZERS
 from lib_finetune.training.optim.per_parameter import PerParameter, stochastically_rounded
 
@@ -122,3 +124,118 @@ def test_factored_states_of_convolutions_are_small():
     conv(torch.ones(1, 64, 4, 4)).sum().backward()
     held = sum(value.numel() for state in own._seats[0].optimizer.state.values() for value in state.values() if torch.is_tensor(value))
     assert held <= 64 + 64 * 9 + 1
+
+
+# -- every form of the weights, however they lie in memory -------------------------------------------------------------
+
+
+def _crossed(value):
+    """As the transpose of something contiguous."""
+    order = tuple(reversed(range(value.ndim)))
+    return value.permute(order).contiguous().permute(order)
+
+
+PLACES = {
+    "contiguous": lambda value: value.clone(),
+    "channels_last": lambda value: value.clone(memory_format=torch.channels_last) if value.ndim == 4 else value.clone(),
+    "transposed": _crossed,
+    "every other": lambda value: value.repeat_interleave(2, dim=-1)[..., ::2],
+    "a slice": lambda value: torch.cat([value, value]).split(len(value))[1],
+    "expanded": lambda value: value[:1].clone().expand_as(value),
+}
+
+
+def _lying(place, dtype):
+    """Parameters of the shapes that SD1.5 has, which lie in memory as ``place`` says."""
+    torch.manual_seed(0)
+    shapes = {"conv": (4, 3, 3, 3), "point": (5, 4, 1, 1), "linear": (6, 5), "bias": (6,)}
+    values = {name: torch.randn(shape) for name, shape in shapes.items()}
+    if place == "expanded":
+        values = {name: value[:1].expand_as(value).clone() for name, value in values.items()}
+    return {name: nn.Parameter(PLACES[place](value.to(dtype))) for name, value in values.items()}
+
+
+def _optimizer(name, groups, form):
+    if form == "together":
+        return OPTIMIZERS[name].build(groups, 0.01)
+    return PerParameter(groups, lambda own: OPTIMIZERS[name].build(own, 0.01), in_backward=form == "in backward", clip_norm=1.0)
+
+
+def _skip_what_cannot_be(place, form):
+    if place in ("expanded", "every other") and form == "together":
+        pytest.skip("a model's own weights never have gaps or lie over one another (tests/model/test_borrowed.py)")
+
+
+def _trained(place, dtype, name, form, *, values=None, exchanged=False, halved=False, steps=4):
+    """Weights after some steps, by name; with ``halved`` the second half is another session's, from a saved state."""
+    weights = _lying(place, dtype) if values is None else {key: nn.Parameter(PLACES[place](v.detach())) for key, v in values.items()}
+    optimizer = _optimizer(name, {"unet": list(weights.values())}, form)
+    for step in range(steps):
+        if halved and step == steps // 2:
+            weights, optimizer = _another_session(place, dtype, name, form, weights, optimizer)
+        _step(weights, optimizer, step, 100.0 if name == "prodigy" else 1e-2)
+        if exchanged:
+            held = [*weights.values(), *(state for one in getattr(optimizer, "optimizers", [optimizer]) for state in _tensors(one.state))]
+            exchange = Exchange(lambda held=held: held)
+            exchange.leave()
+            exchange.come()
+    return {key: value.detach() for key, value in weights.items()}
+
+
+def _step(weights, optimizer, step, rate):
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    generator = torch.Generator().manual_seed(step)
+    loss = sum((value.float() * torch.randn(value.shape, generator=generator)).sum() for value in weights.values())
+    torch.manual_seed(step)  # of stochastic rounding
+    loss.backward()
+    optimizer.finish() if isinstance(optimizer, PerParameter) else optimizer.step()
+    optimizer.zero_grad()
+
+
+def _another_session(place, dtype, name, form, weights, optimizer):
+    """As a run that goes on: the state comes from a file, whose tensors are contiguous."""
+    fresh = _lying(place, dtype)
+    again = _optimizer(name, {"unet": list(fresh.values())}, form)
+    with torch.no_grad():
+        for key, value in fresh.items():
+            value.copy_(weights[key].clone(memory_format=torch.contiguous_format))
+    restore(again, _contiguous(optimizer.state_dict()))
+    return fresh, again
+
+
+def _contiguous(state):
+    if torch.is_tensor(state):
+        return state.detach().clone(memory_format=torch.contiguous_format)
+    if isinstance(state, dict):
+        return {key: _contiguous(value) for key, value in state.items()}
+    return [_contiguous(value) for value in state] if isinstance(state, list) else state
+
+
+FORMS = [
+    (dtype, name, form)
+    for dtype in (torch.float32, torch.bfloat16)
+    for name in ("adamw", "adafactor", "lion", "prodigy")
+    for form in ("together", "at the end", "in backward")
+    if not (form == "together" and dtype == torch.bfloat16) and not (name == "prodigy" and form != "together")  # refused
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("dtype", "name", "form"), FORMS, ids=lambda value: str(value).removeprefix("torch."))
+def test_every_trained_weight_moves_and_as_a_contiguous_one_does(place, dtype, name, form):
+    _skip_what_cannot_be(place, form)
+    start, found = _lying(place, dtype), _trained(place, dtype, name, form)
+    assert [key for key, value in found.items() if torch.equal(value, start[key])] == []
+    plain = _trained("contiguous", dtype, name, form, values=start)
+    assert all(torch.allclose(found[key], plain[key], rtol=1e-5, atol=1e-7) for key in plain)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("dtype", "name", "form"), FORMS, ids=lambda value: str(value).removeprefix("torch."))
+def test_exchanged_and_halved_runs_end_with_the_same_weights(place, dtype, name, form):
+    _skip_what_cannot_be(place, form)
+    straight = _trained(place, dtype, name, form)
+    for how in ({"exchanged": True}, {"halved": True}):
+        found = _trained(place, dtype, name, form, **how)
+        assert all(torch.allclose(found[key], straight[key], rtol=1e-5, atol=1e-7) for key in straight), how

@@ -1,0 +1,57 @@
+"""The loss as the tab shows it, smoothed, and how it began: what tells a run that is going wrong while its numbers are still finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SMOOTH = 0.95
+"""As the curve that is shown."""
+FAR = 1.5
+"""Times the mean of the first losses."""
+FEWEST = 50
+"""Losses before which none is called far: each picture's own noise is as large as that."""
+
+
+class Curve:
+    """Every loss of a run, in order; its state goes along, so that a run which goes on judges as one that was never stopped."""
+
+    def __init__(self, steps: int) -> None:
+        """
+        Args:
+            steps: of the run; the losses of the first tenth are its beginning.
+        """
+        self._of = max(FEWEST, steps // 10)
+        self._count = 0
+        self._sum = 0.0
+        self._mean = 0.0
+        self._weight = 0.0
+
+    def add(self, loss: float) -> bool:
+        """Remember a loss; whether the smoothed one is not far above the beginning."""
+        if self._count < self._of:
+            self._count += 1
+            self._sum += loss
+        self._mean, self._weight = self._with(loss)
+        return self._near(self._mean / self._weight)
+
+    def near(self, loss: float) -> bool:
+        """What `add` would say, without remembering it."""
+        mean, weight = self._with(loss)
+        return self._near(mean / weight)
+
+    def _with(self, loss: float) -> tuple[float, float]:
+        # Divided by the weights so far, so that the curve does not begin at zero.
+        return SMOOTH * self._mean + (1 - SMOOTH) * loss, SMOOTH * self._weight + (1 - SMOOTH)
+
+    def _near(self, smoothed: float) -> bool:
+        return self._count < FEWEST or smoothed <= FAR * self._sum / self._count
+
+    def state(self) -> dict[str, float]:
+        """What `load_state` needs."""
+        return {"of": self._of, "count": self._count, "sum": self._sum, "mean": self._mean, "weight": self._weight}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """The inverse of `state`; an empty one, of a version before this, leaves the curve at its beginning."""
+        if state:
+            self._of, self._count = int(state["of"]), int(state["count"])
+            self._sum, self._mean, self._weight = state["sum"], state["mean"], state["weight"]
