@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.access import Guard
 from lib_finetune.errors import DependencyError, HostError
+from lib_finetune.loopback import Loopback
 
 if TYPE_CHECKING:
     from lib_finetune.app.services import Services
 
 _ADDRESS = "127.0.0.1"
+_TEMPORARY = "GRADIO_TEMP_DIR"
 
 
-def application(services: Services, missing: Callable[[], list[str]]) -> Any:
-    """The API with its ``/openapi.json``, and the tab as the page.
+def application(services: Services, missing: Callable[[], list[str]], files: Path | None = None) -> Any:
+    """The API with its ``/openapi.json``, and the tab as the page; for this machine alone.
+
+    Args:
+        files: the folder of what the page gives out, as gradio knows it.
 
     Raises:
         DependencyError: gradio of the WebUI's version is not there.
@@ -30,7 +40,7 @@ def application(services: Services, missing: Callable[[], list[str]]) -> Any:
         message = f"The page needs gradio 3.41.2, which comes with the WebUI's libraries on Python 3.10 and 3.11; this is Python {python}. "
         message += "Make such an environment with `python3.11 quickstart.py test`, and use its Python."
         raise DependencyError(message) from error
-    return page.mounted(api.application(lambda: services, Guard()), lambda: services, missing)
+    return Loopback(page.mounted(api.application(lambda: services, Guard()), lambda: services, missing), files)
 
 
 def serve(services: Services, missing: Callable[[], list[str]], port: int, say: Callable[[str], None]) -> None:
@@ -40,14 +50,39 @@ def serve(services: Services, missing: Callable[[], list[str]], port: int, say: 
         DependencyError: see `application`.
         HostError: the port is taken.
     """
-    app = application(services, missing)
-    import uvicorn
+    with _own_temporary_folder() as files:
+        app = application(services, missing, files)
+        _refuse_taken(port)
+        say(f"Finetune is ready: http://{_ADDRESS}:{port}")
+        _run(app, port)
 
+
+def _refuse_taken(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_ADDRESS, port))
         except OSError as error:
             raise HostError(f"Port {port} cannot be used: {error.strerror}. Choose another one with --port.") from error
-    say(f"Finetune is ready: http://{_ADDRESS}:{port}")
-    uvicorn.run(app, host=_ADDRESS, port=port, log_level="warning")
+
+
+def _run(app: Any, port: int) -> None:
+    import uvicorn
+
+    uvicorn.run(app, host=_ADDRESS, port=port, log_level="warning", proxy_headers=False)
+
+
+@contextmanager
+def _own_temporary_folder() -> Iterator[Path]:
+    """Where gradio puts what the page gives out: readable by nobody else, and gone afterwards."""
+    before = os.environ.get(_TEMPORARY)
+    folder = Path(tempfile.mkdtemp(prefix="finetune-page-")).resolve()
+    os.environ[_TEMPORARY] = str(folder)
+    try:
+        yield folder
+    finally:
+        if before is None:
+            del os.environ[_TEMPORARY]
+        else:
+            os.environ[_TEMPORARY] = before
+        shutil.rmtree(folder, ignore_errors=True)

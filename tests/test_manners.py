@@ -81,3 +81,30 @@ def test_importing_brings_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+#: Files of our own state; everything else goes through lib_finetune/model/pickled.py.
+LOADED_BY_TORCH = {"nano/stage.py": ["path", "weights_only=True", "map_location='cpu'"]}
+UNPICKLERS = ("pickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "_pickle")
+
+
+def called(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each call in a file: its dotted name, and its arguments as they are written."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), [ast.unparse(each) for each in (*node.args, *node.keywords)]
+
+
+def test_only_files_of_our_own_state_are_loaded_by_torch() -> None:
+    calls = [(path.relative_to(PACKAGE).as_posix(), *call) for path in PACKAGE.rglob("*.py") for call in called(path)]
+    loads = {path: given for path, name, given in calls if name in ("torch.load", "torch.serialization.load")}
+    assert loads == LOADED_BY_TORCH
+    assert not [call for call in calls if "torch.jit" in call[1] or "torch.hub" in call[1] or "allow_pickle=True" in call[2]]
+
+
+def test_nothing_else_unpickles() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert not set(external_imports(path)) & set(UNPICKLERS), path
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):  # torch's reader has no other name
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
+                assert not {alias.name for alias in node.names} & {"load", "serialization", "jit"}, path

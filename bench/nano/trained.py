@@ -119,18 +119,19 @@ def _borrowed(tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _pickled_embedding(path: Path) -> dict[str, torch.Tensor]:
-    import pickle
-
     import torch
 
+    from lib_finetune.model import pickled
+
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        stored = pickled.load(path)
+    except pickled.ERRORS as error:
         raise InputError([Problem("--file", f"{path} cannot be read as an embedding: {error}")]) from error
     vectors = stored.get("string_to_param", stored) if isinstance(stored, dict) else {}
-    if len(vectors) != 1:
-        raise InputError([Problem("--file", f"{path} is no embedding: it holds {len(vectors)} entries where one is expected.")])
-    return {name: value.detach() for name, value in vectors.items()}
+    found = {name: value.clone() for name, value in vectors.items() if isinstance(value, torch.Tensor)} if isinstance(vectors, dict) else {}
+    if len(found) != 1:
+        raise InputError([Problem("--file", f"{path} is no embedding: it holds {len(found)} tensors where one is expected.")])
+    return found
 
 
 def _with_embedding(

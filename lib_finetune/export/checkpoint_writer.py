@@ -80,7 +80,9 @@ def opened(path: Path) -> Iterator[dict[str, Entry]]:
         return
     try:
         tensors = pickled.tensors(path)
-    except pickled.ERRORS as error:
+    except pickled.ForeignFileError as error:
+        raise CheckpointError([Problem("checkpoint", str(error))]) from error
+    except OSError as error:
         raise _unreadable(path, error) from error
     yield {name: tensor_file.entry(value) for name, value in tensors.items() if not name.startswith(_AVERAGE)}
 

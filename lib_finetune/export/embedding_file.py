@@ -15,6 +15,7 @@ import torch
 from lib_finetune.errors import CheckpointError, Problem, SaveError
 from lib_finetune.export.metadata import Recipe, embedding_metadata
 from lib_finetune.files import write_atomically
+from lib_finetune.model import pickled
 
 KEY = "emb_params"
 SUFFIXES = (".safetensors", ".pt", ".bin")
@@ -74,9 +75,13 @@ def read(path: Path, field: str = "embedding") -> torch.Tensor:
     """
     if not path.is_file():
         raise CheckpointError([Problem(field, f"{path} does not exist.")])
+    from safetensors import SafetensorError
+
     try:
         vectors = _only_tensor(_load(path))
-    except Exception as error:  # unpicklers raise whatever they like
+    except pickled.ForeignFileError as error:
+        raise CheckpointError([Problem(field, str(error))]) from error
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
             [Problem(field, f"{path.name} cannot be read: {error}. Name an embedding as .safetensors or .pt.")]
         ) from error
@@ -84,7 +89,8 @@ def read(path: Path, field: str = "embedding") -> torch.Tensor:
         raise CheckpointError(
             [Problem(field, f"{path.name} is no embedding of Stable Diffusion 1.5: it does not hold exactly one tensor.")]
         )
-    return vectors.detach().float().reshape(-1, vectors.shape[-1])
+    # A copy: what is mapped keeps the file open, and Windows then lets nobody replace it.
+    return vectors.detach().float().reshape(-1, vectors.shape[-1]).clone()
 
 
 def _load(path: Path) -> Any:
@@ -92,11 +98,12 @@ def _load(path: Path) -> Any:
         from safetensors.torch import load_file
 
         return load_file(str(path))
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return pickled.load(path)
 
 
 def _only_tensor(data: Any) -> torch.Tensor | None:
     if not isinstance(data, Mapping):
         return None
-    tensors = [value for value in data.get("string_to_param", data).values() if isinstance(value, torch.Tensor)]
-    return tensors[0] if len(tensors) == 1 and tensors[0].ndim in (1, 2) else None
+    named = data.get("string_to_param", data)
+    tensors = [value for value in named.values() if isinstance(value, torch.Tensor)] if isinstance(named, Mapping) else []
+    return tensors[0] if len(tensors) == 1 and tensors[0].ndim in (1, 2) and tensors[0].numel() else None

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.runs.control import PAUSED
+from lib_finetune.training.curve import SMOOTH
 
 if TYPE_CHECKING:
     from lib_finetune.jobs.job import Job
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from lib_finetune.ports.events import PreviewRow
 
 _POINTS_SHOWN = 400
-_SMOOTHING = 0.95
 
 
 def status_of(job: Job) -> dict[str, Any]:
@@ -78,6 +78,6 @@ def _smoothed(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     mean, weight = 0.0, 0.0
     for step, loss in points:
         # Divided by the weights so far, so that the curve does not begin at zero.
-        mean, weight = _SMOOTHING * mean + (1 - _SMOOTHING) * loss, _SMOOTHING * weight + (1 - _SMOOTHING)
+        mean, weight = SMOOTH * mean + (1 - SMOOTH) * loss, SMOOTH * weight + (1 - SMOOTH)
         smooth.append((step, mean / weight))
     return smooth

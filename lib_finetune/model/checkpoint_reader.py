@@ -103,7 +103,9 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
         tensors = pickled.tensors(path)
-    except pickled.ERRORS as error:
+    except pickled.ForeignFileError as error:
+        raise _refused(str(error)) from error
+    except OSError as error:
         raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
     weights = {ldm_name(name): value for name, value in tensors.items() if ldm_name(name).startswith(_PARTS)}
     return _with_strangers(weights, tensors)

@@ -8,7 +8,7 @@ import torch
 from lib_finetune.errors import DivergedError
 from lib_finetune.jobs.queue import unfinished
 from lib_finetune.runs import saved_states
-from lib_finetune.runs.runner import STATE
+from lib_finetune.runs.folder import FINAL, NEXT, STATE, RunFolder
 from lib_finetune.training import curve, state
 from lib_finetune.training.loop import Trainer
 from lib_finetune.training.methods.dreambooth import DreamBoothMethod
@@ -95,7 +95,7 @@ def test_the_state_on_the_disk_is_the_last_whose_next_loss_was_finite(bench, wro
     host, recorder = bench.host(), Recorder()
     with pytest.raises(DivergedError, match=f"step {bad} "):
         bench.run(changes, host=host, recorder=recorder)
-    assert kept_step(host) == left and not (folder_of(host) / saved_states.NEXT).exists()
+    assert kept_step(host) == left and not (folder_of(host) / NEXT).exists()
     assert all(torch.isfinite(value).all() for path in results(host) if path.suffix == ".safetensors" for value in tensors(path).values())
     if method.startswith("whole"):
         said = f"The last good state is that of step {left}" if left else "No state of this run is known to be good"
@@ -143,7 +143,7 @@ def test_a_last_step_after_which_the_loss_is_no_number_is_not_the_result(bench, 
     with pytest.raises(DivergedError, match="after step 12, the last one"):
         bench.run(changes, host=host, recorder=recorder)
     assert len(recorder.losses) == 12 and not any("is ready" in line for line in recorder.lines)
-    assert kept_step(host, saved_states.FINAL) is None and kept_step(host) == 8
+    assert kept_step(host, FINAL) is None and kept_step(host) == 8
     steps = [metadata(path)["ss_steps"] for path in results(host) if path.suffix == ".safetensors" and method.startswith("lora")]
     assert steps == (["9"] if method.startswith("lora") else []) and bool(results(host)) == (method != "whole")
 
@@ -161,7 +161,7 @@ def test_what_is_far_and_finite_goes_on_and_the_last_good_state_stays(bench, wro
         bench.run(changes, host=host, recorder=first)
     result, recorder, _ = bench.run(changes, host=host, recorder=recorder)
     assert len(first.losses) + len(recorder.losses) == losses and result.outcome == "done"
-    assert (result.steps, kept_step(host), kept_step(host, saved_states.FINAL)) == (9, 9, None)
+    assert (result.steps, kept_step(host), kept_step(host, FINAL)) == (9, 9, None)
     assert same(tensors(result.file), tensors(reference.file)) and metadata(result.file)["ss_steps"] == "9"
     assert result.file != before and (before.read_bytes() == content or stop == 8)  # a good result may replace another
     told = [line for line in [*first.lines, *recorder.lines] if "far above its beginning: the training goes on" in line]
@@ -185,7 +185,7 @@ def test_what_comes_down_again_is_good_again(bench, wrong):
     wrong[8] = 5.0
     result, recorder, host = bench.run({**FLAT, "training.steps": "34", "saving.state_every": "9"})
     assert any("has come down again" in line for line in recorder.lines)
-    assert (result.steps, result.file.stem, kept_step(host), kept_step(host, saved_states.FINAL)) == (34, "cat", None, 34)
+    assert (result.steps, result.file.stem, kept_step(host), kept_step(host, FINAL)) == (34, "cat", None, 34)
 
 
 def test_a_stop_looks_ahead_but_not_when_all_is_thrown_away(bench, wrong):
@@ -198,14 +198,14 @@ def test_a_stop_looks_ahead_but_not_when_all_is_thrown_away(bench, wrong):
 
 def test_a_stopped_run_keeps_its_state_at_once(bench, wrong):
     _, _, host = bench.run(FLAT, recorder=Recorder(stop_at=2))
-    assert kept_step(host) == 2 and not (folder_of(host) / saved_states.NEXT).exists()
+    assert kept_step(host) == 2 and not (folder_of(host) / NEXT).exists()
 
 
 def test_killed_at_any_moment_a_run_goes_on(bench, monkeypatch):
     """What lies on the disk after each write, and before each change of a name, is gone on from."""
     changes = {**FLAT, "network.dropout": "0.1", "training.ema_decay": "0.9", "training.steps": "3", "saving.state_every": "1"}
     host, moments = bench.host(), []
-    save, settle = state.save, saved_states.settle
+    save, settle = state.save, saved_states._settle
 
     def moment():
         copy = bench.root / f"moment-{len(moments)}"
@@ -213,12 +213,12 @@ def test_killed_at_any_moment_a_run_goes_on(bench, monkeypatch):
         moments.append(copy)
 
     monkeypatch.setattr(state, "save", lambda path, value: (save(path, value), moment()))
-    monkeypatch.setattr(saved_states, "settle", lambda folder, good: (moment(), settle(folder, good), moment()))
+    monkeypatch.setattr(saved_states, "_settle", lambda folder, good: (moment(), settle(folder, good), moment()))
     straight, told, _ = bench.run(changes, host=host)
     monkeypatch.undo()
     found = set()
     for number, copied in enumerate(moments):
-        newest = saved_states.latest(copied)
+        newest = RunFolder(copied).latest_state()
         if newest is None:  # the run was done
             continue
         seen = (*sorted(path.name for path in copied.glob("state*")), state.outline(newest)["trainer"]["step"])
@@ -231,7 +231,7 @@ def test_killed_at_any_moment_a_run_goes_on(bench, monkeypatch):
         again, recorder, _ = bench.run(changes, host=other)
         assert same(tensors(again.file), tensors(straight.file))
         assert recorder.losses == told.losses[len(told.losses) - len(recorder.losses) :]
-    assert found == {(saved_states.NEXT, 1), (STATE, 1), (saved_states.NEXT, STATE, 2), (STATE, 2)}
+    assert found == {(NEXT, 1), (STATE, 1), (NEXT, STATE, 2), (STATE, 2)}
 
 
 def test_a_file_on_the_way_that_turned_out_bad_does_not_drive_out_the_good_one(bench, wrong):
@@ -246,7 +246,7 @@ def test_a_file_on_the_way_that_turned_out_bad_does_not_drive_out_the_good_one(b
         )
     assert {path.stem for path in host.paths.lora.glob("*.safetensors")} == {"cat-000010", "cat-000015", "cat"}
     assert any("cat-000020.safetensors was removed" in line for line in recorder.lines)
-    assert set(saved_states.kept(folder_of(host))) == {10, 15}
+    assert set(saved_states.kept_states(RunFolder(folder_of(host)))) == {10, 15}
 
 
 def test_a_file_that_was_asked_for_stays_and_is_said_to_be_bad(bench, wrong):

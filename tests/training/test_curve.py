@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib_finetune.jobs.job import _smoothed
+from lib_finetune.jobs.status import _smoothed
 from lib_finetune.training.curve import Curve
 
 
