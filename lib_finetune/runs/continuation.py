@@ -15,7 +15,7 @@ from lib_finetune.export import lora_file
 from lib_finetune.files import replacing, write_atomically
 from lib_finetune.ports.host import Host
 from lib_finetune.runs import saved_states
-from lib_finetune.runs.folder import RunFolder
+from lib_finetune.runs.folder import FINAL, STATE, RunFolder
 
 _FROM_FILE = {
     "lora": "name the LoRA file under network.start",
@@ -57,7 +57,8 @@ def further(
         lora_file.refuse_taken(product.target(host.paths, chosen, name), chosen.saving.overwrite)
     write_atomically(RunFolder(folder).checkpoint_file, begun.read_bytes())
     RunFolder(folder).write_settings(chosen)
-    _link(source, RunFolder(folder).state)
+    new, proven = RunFolder(folder), source.name in (STATE, FINAL)
+    _link(source, new.state if proven else new.next_state)  # of the others it is not known that they are good
     return chosen, folder
 
 
