@@ -1,12 +1,13 @@
-"""Random states: ours are set from the seed at every step, the host's come back at the end of every turn."""
+"""Random states: ours follow from the seed at every step; torch's global ones are the host's again right after what draws from them.
+
+Python's and numpy's global states are never touched: other threads draw from them at any time, and would draw the same twice.
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
 _LOSS, _DROPOUT = 1, 2
@@ -14,25 +15,28 @@ _LOSS, _DROPOUT = 1, 2
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Leave Python's, numpy's and torch's (CPU and CUDA) global random states as they were found."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    """Leave torch's global random states (CPU and CUDA) as they were found. For as short a time as may be: whoever draws meanwhile draws again."""
+    cpu = torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
         torch.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
 
 
 def for_step(seed: int, micro_step: int) -> torch.Generator:
-    """Seed dropout's global state for a step and return the generator of its noise.
+    """Seed torch's global states, from which dropout and stochastic rounding draw, and return the generator of the step's noise.
 
-    Because both depend on nothing but seed and step, a run that is interrupted at any step goes on exactly.
+    Because both depend on nothing but seed and step, a run that is interrupted at any step goes on exactly. Call inside `kept`.
     """
     torch.manual_seed(step_seed(seed, micro_step, _DROPOUT))
+    return noise_of(seed, micro_step)
+
+
+def noise_of(seed: int, micro_step: int) -> torch.Generator:
+    """The generator of a step's noise alone."""
     return torch.Generator().manual_seed(step_seed(seed, micro_step, _LOSS))
 
 

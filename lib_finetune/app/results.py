@@ -87,11 +87,18 @@ class Results:
 
 def choices(job: Job) -> dict[int, dict[str, Path]]:
     """Step → kind → file of everything that the job made and that is still there; the result itself is that of ``record.steps``."""
-    files_by_step = {step: files for step, files in sorted(job.snapshots.items()) if all(path.is_file() for path in files.values())}
+    files_by_step = {step: files for step, files in sorted(job.snapshots.items()) if _are_there(files)}
     final = {kind: Path(path) for kind, path in job.record.files.items()}
-    if final and all(path.is_file() for path in final.values()):
+    if final and _are_there(final):
         files_by_step[job.record.steps] = final
     return dict(sorted(files_by_step.items()))
+
+
+def _are_there(files: Mapping[str, Path]) -> bool:
+    try:
+        return all(path.is_file() for path in files.values())
+    except (OSError, ValueError):  # a folder that may not be looked into, a name that cannot be
+        return False
 
 
 def call(job: Job) -> str:

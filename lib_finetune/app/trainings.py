@@ -82,7 +82,7 @@ class Trainings:
 
     def settings_for_form(self, job: Job, *, edit: bool) -> Settings:
         """A job's settings for the form: under its own name to edit a job that waits, else under a free one."""
-        settings = job.settings
+        settings = self._jobs.find_whole(job.folder.name).settings
         return settings if edit else dataclasses.replace(settings, name=self._jobs.free_name(settings.name, settings.method))
 
     def clone(self, name: str, changes: Mapping[str, str]) -> Job:
@@ -91,7 +91,7 @@ class Trainings:
         Raises:
             InputError: no such job, wrong changes, or the settings will not do.
         """
-        settings = codec.with_values(self._jobs.find(name).settings, changes.items())
+        settings = codec.with_values(self._jobs.find_whole(name).settings, changes.items())
         if "name" not in changes:
             settings = dataclasses.replace(settings, name=self._jobs.free_name(settings.name, settings.method))
         return self._jobs.submit(self._settings_files.allowed(settings))
@@ -156,7 +156,10 @@ class Trainings:
         folder = self._jobs.host.paths.data / "runs" / name
         settings = RunFolder(folder).settings()
         assert settings is not None  # unfinished() lists those whose settings can be read
-        before = records.read(folder)
+        try:
+            before = records.read(folder)
+        except InputError:  # the run needs none
+            before = None
         return self._jobs.submit(settings, folder, before.group if before else "")
 
     def more(self, name: str, steps: int, step: int | None = None) -> Job:
@@ -165,7 +168,7 @@ class Trainings:
         Raises:
             InputError: no such job, or no state was kept; then from its file alone, what to set is said.
         """
-        job = self._jobs.find(name)
+        job = self._jobs.find_whole(name)
         new = self._jobs.free_name(job.settings.name, job.settings.method)
         folder = make_folder(self._jobs.host.paths.data, new)
         if step is None and job.record.picked in saved_states.kept_states(RunFolder(job.folder)):

@@ -131,7 +131,7 @@ def bind(
         model = borrowed(lease, tools)
         turns = Turns(host, info, model, on_changed)
         try:
-            with randomness.kept(), model.bound(lease.tensors):
+            with model.bound(lease.tensors):
                 assembly = assemble(settings, images, model, lease, tools, info, cache_folder, turns, report)
             if exchanged:
                 assembly.exchange = Exchange(assembly.trainer.held)
@@ -279,10 +279,10 @@ def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
         InputError: the file that it begins with does not fit.
     """
     network = settings.network
-    # Adapters draw their first values from the global state, which the turn gives back afterwards.
-    torch.manual_seed(settings.training.seed)
     options = AdapterOptions(network.dropout, network.factor)
-    adapter = ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
+    with randomness.kept():  # adapters draw their first values from torch's global states
+        torch.manual_seed(settings.training.seed)
+        adapter = ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
     initial_weights.put(settings, adapter)
     return adapter
 
@@ -363,13 +363,20 @@ def _trainer(
         ema=ema,
         ledger=ledger,
         turns=turns,
-        plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step)),
+        plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step), _draws(settings)),
     )
 
 
 def _moves_apart(settings: Settings) -> bool:
     """Whether each weight has an optimizer of its own."""
     return settings.method == "dreambooth" and (settings.tuning.in_backward == "on" or settings.tuning.weights == "bf16")
+
+
+def _draws(settings: Settings) -> bool:
+    """Whether a step draws from torch's global random states: dropout does, and weights that are rounded at random."""
+    if settings.method == "dreambooth":
+        return settings.tuning.weights == "bf16"
+    return settings.method != "textual_inversion" and settings.network.dropout > 0
 
 
 def _optimizer(settings: Settings, groups: dict[str, list[torch.nn.Parameter]]) -> Optimizer | PerParameter:

@@ -68,7 +68,7 @@ def load(path: Path, base: Settings | None = None) -> Settings:
         raise InputError([Problem("config", f"{path} cannot be read: {error}")]) from error
     try:
         values = json.loads(text) if path.suffix.lower() == ".json" else _toml(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError([Problem("config", f"{path} is not a valid {path.suffix or 'TOML'} file: {error}")]) from error
     if not isinstance(values, dict):
         raise InputError([Problem("config", f"{path} holds no table of settings.")])
@@ -103,7 +103,7 @@ def _assign(settings: Settings, pairs: Iterable[tuple[str, Any]], problems: list
             continue
         try:
             settings = replaced(settings, path, _read(leaf, value) if text else _typed(leaf, value))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(Problem(path, str(error)))
     if problems:
         raise InputError(problems)

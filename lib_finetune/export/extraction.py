@@ -54,7 +54,8 @@ def _factors(delta: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor
     """(down, up) whose product is nearest to a difference [out, in] or [out, in, h, w]; √σ goes to each side."""
     flat = delta.flatten(1)
     rank = min(rank, *flat.shape)
-    with torch.random.fork_rng(devices=[]):
+    # `manual_seed` reaches every card, so the states of all of them are kept.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
         torch.manual_seed(0)
         u, s, v = torch.svd_lowrank(flat, q=min(rank + _OVERSAMPLING, *flat.shape), niter=_ITERATIONS)
     root = s[:rank].sqrt()

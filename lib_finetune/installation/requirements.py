@@ -83,6 +83,7 @@ _BASE: dict[str, tuple[str, ...]] = {
         "accelerate==0.21.0",
         "einops==0.4.1",
         "fastapi==0.94.0",
+        "filelock==4.1.0",
         "gradio==3.41.2",
         "httpcore==0.15.0",
         "httpx==0.24.1",
@@ -101,6 +102,7 @@ _BASE: dict[str, tuple[str, ...]] = {
     "newest": (
         "accelerate==1.15.0",
         "einops==0.8.2",
+        "filelock==4.2.12",
         "huggingface-hub==2.4.0",
         "numpy==2.4.6",
         "Pillow==13.0.0",

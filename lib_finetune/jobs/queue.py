@@ -19,7 +19,7 @@ from lib_finetune.jobs import record as records
 from lib_finetune.jobs import root_lock
 from lib_finetune.jobs.background_task import WAITS, BackgroundTask
 from lib_finetune.jobs.job import Job, damaged, revived
-from lib_finetune.jobs.states import ACTIVE, DISCARDED, QUEUED, RUNNING
+from lib_finetune.jobs.states import ACTIVE, DAMAGED, DISCARDED, QUEUED, RUNNING
 from lib_finetune.jobs.worker import Worker
 from lib_finetune.ports.host import Host
 from lib_finetune.preflight.problems import problems
@@ -146,6 +146,17 @@ class Jobs:
             if job.folder.name == name:
                 return job
         raise InputError([Problem("id", f"There is no job {name!r}.")])
+
+    def find_whole(self, name: str) -> Job:
+        """As `find`, of a job whose settings are known.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        job = self.find(name)
+        if job.state == DAMAGED:
+            raise InputError([Problem("id", f"{name} is damaged; its settings cannot be read. {job.message}")])
+        return job
 
     def current(self) -> Job | None:
         """The job that runs, else the one that ended last in this session, else the next one, else None."""

@@ -169,7 +169,7 @@ def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tup
         }
     except FileNotFoundError:
         return {}, {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _log.warning("%s cannot be read: %s", folder.previews_index, error)
         return {}, {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ class Plan:
         clip_norm: 0 is off.
         seed: of noise, timesteps and dropout.
         rates: step (0-based) → learning rate by parameter group.
+        draws: whether a step draws from torch's global random states, as dropout and stochastic rounding do.
     """
 
     steps: int
@@ -35,6 +37,7 @@ class Plan:
     clip_norm: float
     seed: int
     rates: Callable[[int], Mapping[str, float]]
+    draws: bool = True
 
 
 @dataclass
@@ -76,7 +79,8 @@ class Trainer:
             rates = self.plan.rates(self.step)
             with self.turns.step():
                 try:
-                    loss, norm = self._one_step(rates)
+                    with randomness.kept() if self.plan.draws else nullcontext():
+                        loss, norm = self._one_step(rates)
                 except BaseException:
                     self.optimizer.zero_grad(set_to_none=True)  # of a step that will not be
                     raise
@@ -104,7 +108,7 @@ class Trainer:
         total = torch.zeros(())
         for part in range(self.plan.accumulation):
             micro_step = self.step * self.plan.accumulation + part
-            generator = randomness.for_step(self.plan.seed, micro_step)
+            generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, micro_step)
             with self.precision.context():
                 loss, _report = self.method.loss(self.batches(micro_step), generator)
             self.precision.backward(loss / self.plan.accumulation)
@@ -119,9 +123,10 @@ class Trainer:
     def _next_loss(self) -> torch.Tensor:
         """A loss of the weights as they are: of the last batch, which is encoded already, at the next step's noise and timesteps."""
         following = self.step * self.plan.accumulation
-        generator = randomness.for_step(self.plan.seed, following)
-        with self.precision.context():
-            loss, _report = self.method.loss(self.batches(following - 1), generator)
+        with randomness.kept() if self.plan.draws else nullcontext():
+            generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, following)
+            with self.precision.context():
+                loss, _report = self.method.loss(self.batches(following - 1), generator)
         return loss
 
     def parameters(self) -> list[torch.nn.Parameter]:

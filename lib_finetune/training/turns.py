@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from lib_finetune import randomness
 from lib_finetune.errors import CheckpointChangedError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.checkpoint import CheckpointInfo
@@ -68,7 +67,7 @@ class Turns:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around one step: inside, the view is bound and random states are ours. An exception ends the turn."""
+        """Around one step: inside, the view is bound. An exception ends the turn."""
         if self._stack is None:
             self._open()
         try:
@@ -112,7 +111,6 @@ class Turns:
                 self._on_changed(changed)
                 continue
             with stack:
-                stack.enter_context(randomness.kept())
                 self._come(lease.moved_s, stack)
                 stack.enter_context(self._model.bound(lease.tensors))
                 self._stack = stack.pop_all()

@@ -36,7 +36,7 @@ def _queue_buttons(job: Mapping[str, Any], place: int, count: int) -> str:
 
 def history(overview: Mapping[str, Any]) -> str:
     """Jobs that have ended, newest first."""
-    ended = [job for job in overview["jobs"] if job["state"] in ("done", "stopped", "failed", "interrupted")]
+    ended = [job for job in overview["jobs"] if job["state"] in ("done", "stopped", "failed", "interrupted", "damaged")]
     if not ended:
         return '<div class="finetune-empty">Nothing has been trained yet.</div>'
     rows = [

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from lib_finetune import randomness
 from lib_finetune.host.webui import remembered_state, weights
 from lib_finetune.host.webui.watch import Watch
 from lib_finetune.ports.lease import Lease
@@ -67,18 +66,13 @@ class Borrowing:
 
 
 def around(model: Any, watch: Watch | None) -> Callable[[], None]:
-    """Keep random states and, with a watch, look at everything but the weights; the function returned restores, looks again and tells."""
-    kept = ExitStack()
+    """With a watch, look at everything but the weights; the function returned looks again and tells."""
     if watch is None:
-        kept.enter_context(randomness.kept())
-        return kept.close
-    states, settings, before = remembered_state.random_states(), remembered_state.options(), remembered_state.surroundings(model)
-    kept.enter_context(randomness.kept())
+        return lambda: None
+    settings, before = remembered_state.options(), remembered_state.surroundings(model)
 
     def close() -> None:
-        kept.close()
         watch.around(before, remembered_state.surroundings(model))
-        watch.around(states, remembered_state.random_states())
         watch.settings(settings, remembered_state.options())
 
     return close

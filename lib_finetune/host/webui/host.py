@@ -83,7 +83,7 @@ class WebuiHost:
 
     @contextmanager
     def lease(self, wanted: CheckpointInfo | None = None, parts: Iterable[str] = weights.PARTS, *, alone: bool = False) -> Iterator[Lease]:
-        """See `Host.lease`. Random states are as they were when it is left.
+        """See `Host.lease`.
 
         Raises:
             CheckpointChangedError: another checkpoint or VAE is loaded.
@@ -158,11 +158,7 @@ class WebuiHost:
         cards.write_card(path, card)
         await_model()
         with self._turn.held():
-            close = borrowing.around(loaded_model(), None)
-            try:
-                return files.announce(kind, path, loaded_model())
-            finally:
-                close()
+            return files.announce(kind, path, loaded_model())
 
     def artifact_removed(self, kind: str, path: Path) -> None:
         """See `Host.artifact_removed`.
@@ -172,11 +168,7 @@ class WebuiHost:
         """
         await_model()
         with self._turn.held():
-            close = borrowing.around(loaded_model(), None)
-            try:
-                files.withdraw(kind, path, loaded_model())
-            finally:
-                close()
+            files.withdraw(kind, path, loaded_model())
 
     def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
         """See `Host.card_picture`.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from lib_finetune import randomness
 from lib_finetune.errors import HostError, OutOfMemoryError
 from lib_finetune.host.webui import files, weights
 from lib_finetune.host.webui.modules import lora_extension, webui
@@ -21,7 +22,7 @@ _JOB = (
 
 
 def make(request: PictureRequest, count: int, model: Any) -> list[Image.Image]:
-    """Make pictures of ``count`` seeds. Call under the turn; random states are the caller's to keep.
+    """Make pictures of ``count`` seeds. Call under the turn.
 
     Raises:
         CheckpointError: the file that is to stand in cannot be read.
@@ -30,7 +31,7 @@ def make(request: PictureRequest, count: int, model: Any) -> list[Image.Image]:
     """
     prompt = request.prompt + "".join(f"<lora:{_name(path)}:{weight:g}>" for path, weight in request.loras)
     with ExitStack() as kept:
-        for part in (_job_kept(), _history_kept(), _networks_kept(model)):
+        for part in (_job_kept(), _history_kept(), _networks_kept(model), randomness.kept()):
             kept.enter_context(part)
         if request.checkpoint:
             kept.enter_context(weights.standing_in(model, request.checkpoint))

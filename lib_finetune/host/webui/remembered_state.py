@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -108,19 +106,6 @@ def surroundings(model: nn.Module) -> Surroundings:
     return Surroundings(values, modules)
 
 
-def random_states() -> Surroundings:
-    """Subject → the state of every global source of random numbers."""
-    states: dict[str, Any] = {
-        "Python's random state": random.getstate(),
-        "numpy's random state": np.random.get_state(),
-        "torch's random state": torch.get_rng_state(),
-    }
-    if torch.cuda.is_initialized():
-        for number, state in enumerate(torch.cuda.get_rng_state_all()):
-            states[f"the random state of CUDA device {number}"] = state
-    return Surroundings(states)
-
-
 def options() -> dict[str, Any]:
     """The WebUI's settings as they are now."""
     return dict(webui("shared").opts.data)
@@ -159,8 +144,6 @@ def _networks() -> tuple[Any, ...]:
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return torch.equal(one, other)
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
     return bool(one == other)
