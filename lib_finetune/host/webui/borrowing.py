@@ -29,6 +29,8 @@ class Borrowing:
         self._watch = watch
         self._after = ExitStack()
         self._tensors: dict[str, torch.Tensor] = {}
+        self.written: list[str] = []
+        """Weights that were written to while they were lent, known after `give_back`."""
 
     def take(self, model: Any, parts: Iterable[str], device: torch.device, alone: bool = False) -> Lease:
         """Clean the weights, bring them to the device and collect them. Call under the turn; `give_back` is due even if it raises.
@@ -62,17 +64,27 @@ class Borrowing:
             return
         began = remembered_state.marks(model)
         watch.turn_began(model, began)
-        self._after.callback(lambda: watch.turn_ended(began, remembered_state.marks(model)))
+
+        def compare() -> None:
+            ended = remembered_state.marks(model)
+            self.written = watch.written_in_turn(began, ended)
+            watch.turn_ended(began, ended)
+
+        self._after.callback(compare)
 
 
-def around(model: Any, watch: Watch | None) -> Callable[[], None]:
-    """With a watch, look at everything but the weights; the function returned looks again and tells."""
+def around(model: Any, watch: Watch | None, *, picture: bool = False) -> Callable[[], None]:
+    """With a watch, look at everything but the weights; the function returned looks again and tells.
+
+    Args:
+        picture: a picture is made, in which extensions put their own things in order: hooks and forwards are theirs then.
+    """
     if watch is None:
         return lambda: None
-    settings, before = remembered_state.options(), remembered_state.surroundings(model)
+    settings, before = remembered_state.options(), remembered_state.surroundings(model, modules=not picture)
 
     def close() -> None:
-        watch.around(before, remembered_state.surroundings(model))
+        watch.around(before, remembered_state.surroundings(model, modules=not picture))
         watch.settings(settings, remembered_state.options())
 
     return close

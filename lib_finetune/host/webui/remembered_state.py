@@ -83,27 +83,33 @@ class Surroundings:
             for name in {**self.modules, **after.modules}:
                 is_now, was = after.modules.get(name), self.modules.get(name)
                 if is_now != was:
-                    found[f"the module {name.rstrip('.') or 'model'}"] = f"is {_shown(is_now)}, was {_shown(was)}"
+                    found[f"the module {name.rstrip('.') or 'model'}"] = _of_module(was, is_now)
         return found
 
 
-def surroundings(model: nn.Module) -> Surroundings:
-    """Look at training flags, hooks, replaced forwards, torch's flags, the attention optimisation, active networks, and places."""
-    modules: dict[str, Any] = {}
+def surroundings(model: nn.Module, *, modules: bool = True) -> Surroundings:
+    """Look at training flags, hooks, replaced forwards, torch's flags, the attention optimisation, active networks, and places.
+
+    Args:
+        modules: False leaves out what extensions put on modules and classes.
+    """
+    states: dict[str, Any] = {}
     classes: dict[Any, None] = {}
-    for prefix, module in weights.walk(model):
+    for prefix, module in weights.walk(model) if modules else ():
         own = module.__dict__
         hooks = [id(hook) for table in _HOOKS if own.get(table) for hook in own[table].values()]
-        name = prefix if prefix not in modules else f"{prefix}wrapped."
-        modules[name] = (own.get("training"), tuple(hooks), id(own["forward"]) if "forward" in own else None)
+        name = prefix if prefix not in states else f"{prefix}wrapped."
+        states[name] = (own.get("training"), tuple(hooks), id(own["forward"]) if "forward" in own else None)
         classes[type(module)] = None
-    values: dict[str, Any] = {f"the class {kind.__module__}.{kind.__qualname__}": id(kind.forward) for kind in classes}
+    values: dict[str, Any] = {
+        f"the forward of the class {kind.__module__}.{kind.__qualname__}": _Identity(id(kind.forward)) for kind in classes
+    }
     values.update({f"torch's {name}": value for name, value in _torch_flags().items()})
     values["the attention optimisation"] = _attention()
     values["the list of active networks"] = _networks()
     if not getattr(model, "lowvram", False):  # with --medvram the modules wander by the host's own rules
         values.update({f"the place of the {part}": str(weights.place_of(weights.module_of(model, part))) for part in weights.PARTS})
-    return Surroundings(values, modules)
+    return Surroundings(values, states)
 
 
 def options() -> dict[str, Any]:
@@ -149,6 +155,20 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+class _Identity(int):
+    """An address, which tells a person nothing."""
+
+
+def _of_module(was: Any, is_now: Any) -> str:
+    """What is different about a module, without addresses."""
+    if was is None or is_now is None:
+        return "is new" if was is None else "is gone"
+    parts = ("training mode", "hooks", "forward")
+    return "has another " + " and ".join(part for part, before, after in zip(parts, was, is_now, strict=True) if before != after)
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, _Identity):
+        return "another"
     text = f"a tensor of {value.numel()}" if isinstance(value, torch.Tensor) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
