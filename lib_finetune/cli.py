@@ -169,18 +169,17 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
     Args:
         resume: go on from the state that a run of the same name left behind.
     """
-    from lib_finetune.jobs import root_lock
+    from lib_finetune.jobs.folder_lock import run_lock
     from lib_finetune.jobs.queue import make_folder, unfinished
     from lib_finetune.ports.null import Nobody
     from lib_finetune.runs.runner import Runner
 
-    if resume:  # a server on the same folder may work on that run
-        root_lock.hold(host.paths.data)
     left = unfinished(host, settings.name) if resume else []
     if resume and not left:
         raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {host.paths.data / 'runs'}.")])
     folder = left[0] if left else make_folder(host.paths.data, settings.name)
-    return Runner(settings, host, folder, Console(), Nobody()).execute()
+    with run_lock(folder):
+        return Runner(settings, host, folder, Console(), Nobody()).execute()
 
 
 def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:

@@ -53,6 +53,13 @@ class HostError(FinetuneError):
     """The WebUI is in a state in which training cannot go on (a flag, a failed load); the message says what to change."""
 
 
+class InUseError(HostError):
+    """Another program works in a folder."""
+
+    def __init__(self, folder: object, message: str) -> None:
+        super().__init__(f"{folder} is in use: {message}")
+
+
 class DeviceLostError(HostError):
     """The driver of the GPU gave up on this program; whatever asks the GPU fails until it is started again."""
 

@@ -38,7 +38,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.get("/jobs/{name}/settings", summary="A job's settings", dependencies=may)
     def settings_of_job(name: str) -> dict[str, Any]:
-        return to_dict(services().jobs.find(name).settings)
+        return to_dict(services().jobs.find_whole(name).settings)
 
     @router.put("/jobs/{name}/settings", summary="Other settings for a job that waits", dependencies=may, openapi_extra=SETTINGS_BODY)
     def edit(name: str, settings: dict[str, Any] = Body(...)) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Results:
         Raises:
             InputError: no such job or answer.
         """
-        job = self._jobs.find(name)
+        job = self._jobs.find_whole(name)
         return feedback.change(answer, job.settings, job.progress.losses, sorted(choices(job)), status_of(job)["validation"])
 
     def pick(self, name: str, step: int, *, delete_others: bool) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -173,8 +174,12 @@ class Trainings:
         folder = make_folder(self._jobs.host.paths.data, new)
         if step is None and job.record.picked in saved_states.kept_states(RunFolder(job.folder)):
             step = job.record.picked
-        settings, folder = further(self._jobs.host, job.settings, job.folder, step, steps, new, folder)
-        return self._jobs.submit(settings, folder)
+        try:
+            settings, folder = further(self._jobs.host, job.settings, job.folder, step, steps, new, folder)
+            return self._jobs.submit(settings, folder)
+        except BaseException:  # what was refused leaves no folder
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _check_named(settings: Settings) -> None:

@@ -34,7 +34,7 @@ class LogFiles:
 
     def losses(self) -> list[tuple[int, float]]:
         """(step, loss) of all steps."""
-        return [(int(step), float(loss)) for step, loss in _pairs(self._folder.losses) if step.isdigit() and _is_number(loss)]
+        return [(int(step), float(loss)) for step, loss in _pairs(self._folder.losses) if step.isdecimal() and _is_number(loss)]
 
 
 def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
@@ -51,7 +51,7 @@ def _pairs(path: Path) -> list[list[str]]:
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             return [row for row in csv.reader(file) if len(row) == 2]
-    except OSError:
+    except (OSError, csv.Error):
         return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import threading
 import time
@@ -13,11 +14,12 @@ from typing import Any
 
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.config import codec
-from lib_finetune.config.settings import Settings
+from lib_finetune.config.fields import value_at
+from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import DeviceLostError, InputError, Problem, SaveError
 from lib_finetune.jobs import record as records
-from lib_finetune.jobs import root_lock
 from lib_finetune.jobs.background_task import WAITS, BackgroundTask
+from lib_finetune.jobs.folder_lock import FolderLock, run_lock
 from lib_finetune.jobs.job import Job, damaged, revived
 from lib_finetune.jobs.states import ACTIVE, DAMAGED, DISCARDED, QUEUED, RUNNING
 from lib_finetune.jobs.worker import Worker
@@ -27,6 +29,9 @@ from lib_finetune.runs.folder import RunFolder
 
 _log = logging.getLogger(__name__)
 _TASKS_KEPT = 50
+_MOST_NAME_BYTES = 120
+"""Of a folder's name, beside its time: file systems take 255."""
+_TAKEN = "another program trains with it: a second WebUI or a page of Finetune. End it, or start this one with another data folder."
 
 
 class Jobs:
@@ -38,9 +43,10 @@ class Jobs:
     def __init__(self, host: Host) -> None:
         """
         Raises:
-            HostError: another program works in the host's folder.
+            InUseError: another program works in the host's folder.
+            DependencyError: filelock is missing.
         """
-        root_lock.hold(host.paths.data)
+        self._lock = FolderLock(host.paths.data, _TAKEN)
         self.host = host
         self._jobs: list[Job] = restored(host)
         self._tasks: list[BackgroundTask] = []
@@ -61,17 +67,33 @@ class Jobs:
         Raises:
             InputError: everything that is wrong with the input; nothing was queued.
             SaveError: the folder of the job cannot be written.
+            InUseError: another program works on the run that is to be continued.
         """
-        self.check(settings, resuming=folder is not None and RunFolder(folder).resumes())
+        if folder is not None:
+            with run_lock(folder):
+                return self._submit(settings, folder, group)
+        self.check(settings)
+        place = make_folder(self.host.paths.data, settings.name)
+        try:
+            return self._submit(settings, place, group)
+        except BaseException:  # what was refused leaves no folder
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+
+    def _submit(self, settings: Settings, folder: Path, group: str) -> Job:
+        self.check(settings, resuming=RunFolder(folder).resumes())
+        job = Job(settings, folder)
         with self._wake:
-            if any(other.settings.name == settings.name and not other.ended for other in self._jobs):
+            unended = [other for other in self._jobs if not other.ended]
+            if any(other.settings.name == settings.name for other in unended):
                 raise InputError(f"A job with the name {settings.name} is running or waits already. Give this one another name.")
-            job = Job(settings, folder or make_folder(self.host.paths.data, settings.name))
+            if any(other.folder == folder for other in unended):
+                raise InputError([Problem("id", f"{folder.name} is running or waits already.")])
             job.record.group, job.record.created = group, time.time()
             job.record.place = 1 + max((other.record.place for other in self._jobs), default=0.0)
             job.message = self.lost
-            self._jobs = [*(other for other in self._jobs if other.folder != job.folder), job]
             _keep(job, settings_too=True)
+            self._jobs = [*(other for other in self._jobs if other.folder != folder), job]
             self._wake_worker()
         return job
 
@@ -301,10 +323,25 @@ def _restored_job(folder: Path) -> Job | None:
         record = records.read(folder)
         if record is None:
             return None
-        return revived(codec.load(RunFolder(folder).settings_file), folder, record)
+        return revived(_sound(codec.load(RunFolder(folder).settings_file)), folder, record)
     except InputError as error:
         _log.warning("The job in %s is damaged: %s", folder, error)
         return damaged(folder, f"{error} The folder is {folder}.")
+
+
+def _sound(settings: Settings) -> Settings:
+    """The same settings.
+
+    Raises:
+        InputError: of an unknown method, or with a value that is no number.
+    """
+    if settings.method not in METHODS:
+        raise InputError([Problem("method", f"{settings.method!r} is unknown.")])
+    for path in codec.all_leaves():
+        value = value_at(settings, path)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError([Problem(path, f"{value} is no number.")])
+    return settings
 
 
 def make_folder(data: Path, name: str) -> Path:
@@ -314,6 +351,7 @@ def make_folder(data: Path, name: str) -> Path:
         SaveError: it cannot be made.
     """
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:60] or "run"
+    safe = safe.encode("utf-8")[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
     base, number = data / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}", 1
     while True:
         folder = base if number == 1 else base.with_name(f"{base.name}-{number}")

@@ -74,7 +74,7 @@ def read(folder: Path) -> Record | None:
         return None
     except NotADirectoryError:
         return None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError([Problem("", f"{path.name} cannot be read ({error}).")]) from error
 
 
@@ -98,7 +98,7 @@ def _checked(values: Any) -> Record:
     for step, files in record.points.items():
         int(step)
         _check_files(files)
-    if not isinstance(record.steps, int) or not isinstance(record.peak, int) or not isinstance(record.picked, int | None):
+    if type(record.steps) is not int or type(record.peak) is not int or type(record.picked) not in (int, type(None)):
         raise TypeError("steps, peak or picked is no number")
     return record
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lib_finetune.errors import DeviceLostError, FinetuneError, device_loss
+from lib_finetune.jobs.folder_lock import run_lock
 from lib_finetune.jobs.states import DISCARDED, DONE, FAILED
 from lib_finetune.runs.folder import RunFolder
 from lib_finetune.runs.runner import Result, Runner
@@ -95,7 +96,8 @@ class Worker:
                 self.end(job, DISCARDED, "Stopped before it began.")
                 return
             runner = Runner(job.settings, self._host, job.folder, job.progress, job.control)
-            result = runner.execute()
+            with run_lock(job.folder):
+                result = runner.execute()
             job.keep_result(result.files, result.steps)
             self.end(job, result.outcome, _ending(result))
         except BaseException as error:  # noqa: BLE001  an edge: shown or logged; SystemExit of a library is no end of ours

@@ -83,7 +83,7 @@ def _check_targets(settings: Settings, host: Host, resuming: bool) -> None:
     if not resuming:
         for file in files:
             lora_file.refuse_taken(file, settings.saving.overwrite)
-    for folder in dict.fromkeys([*(file.parent for file in files), host.paths.data]):
+    for folder in dict.fromkeys([*(file.parent for file in files), host.paths.data / "runs"]):
         _check_writable(folder)
 
 

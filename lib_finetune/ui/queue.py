@@ -47,6 +47,8 @@ def history(overview: Mapping[str, Any]) -> str:
 
 
 def _made(job: Mapping[str, Any]) -> str:
+    if job["state"] == "damaged":
+        return escape(job["message"])
     took = f"{job['steps']} steps in {duration(job['ended'] - job['started'])}" if job["steps"] else ""
     return f'<span title="{escape(job["message"])}">{escape(took or job["message"][:80])}</span>'
 
@@ -57,7 +59,8 @@ def _history_buttons(job: Mapping[str, Any]) -> str:
         found.append(button("Go on", "go on", job=name, primary=True))
     if job["choices"]:
         found.append(button("Show", "show", job=name, help_text="its pictures, points and what can be done with them"))
-    found.append(button("Train again", "again", job=name, help_text="its settings go into the form"))
+    if job["state"] != "damaged":
+        found.append(button("Train again", "again", job=name, help_text="its settings go into the form"))
     sure = "Delete its log, saved states and previews? Results in the WebUI's folders stay."
     return " ".join([*found, button("Forget", "forget", job=name, sure=sure)])
 

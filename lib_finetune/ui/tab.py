@@ -534,7 +534,8 @@ class Tab:
             panels, visible = self._now(page)
         except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.debug("The status cannot be shown", exc_info=True)
-            panels = {"panel": status.problems([f"The status cannot be shown: {error!r}"])}
+            reason = str(error) if isinstance(error, FinetuneError) else f"The status cannot be shown: {error!r}"
+            panels = {"panel": status.problems([reason])}
             visible = {}
         # What has not changed is not sent again: pictures would flicker, and what is being typed there would be lost.
         marks = {name: hash(html) for name, html in panels.items()}
