@@ -1,11 +1,21 @@
 """Names of weights against readers that are not ours."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from bench.random_weights import random_checkpoint, sd15_layout, small_layout, tiny_layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import infer
+from lib_finetune.training.adapters import ADAPTERS, AdapterOptions
 from lib_finetune.training.adapters.targets import text_targets, unet_targets
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def golden(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +46,11 @@ def test_the_small_layout_has_no_name_that_sd15_has_not():
     assert set(BorrowedModel(small_layout()).sources().values()) < set(BorrowedModel(sd15_layout()).sources().values())
 
 
+def test_the_layout_of_sd15_has_the_names_of_its_checkpoint():
+    model = BorrowedModel(sd15_layout())
+    assert {seat.source for seat in model.seats} == set(golden("sd15_checkpoint_keys"))
+
+
 def test_sd15_has_1130_weights():
     sources = {seat.source for seat in BorrowedModel(sd15_layout()).seats}
     assert len(sources) == 1130
@@ -62,3 +77,11 @@ def test_locon_adds_the_residual_blocks_with_the_rank_of_convolutions():
 def test_attention_only_leaves_the_rest_alone():
     targets = unet_targets(BorrowedModel(sd15_layout()).unet, "attention", 16, 8, 0, 1)
     assert len(targets) == 128 and all("attn" in target.module for target in targets)
+
+
+@pytest.mark.parametrize(("file", "conv_rank"), [("lora_dim16", 0), ("locon_dim16_conv8", 8)])
+def test_names_and_shapes_of_a_lora_file_are_those_that_kohya_writes(file, conv_rank):
+    model = BorrowedModel(sd15_layout())
+    targets = unet_targets(model.unet, "all", 16, 8, conv_rank, 1) + text_targets(model.text, 16, 8)
+    adapter = ADAPTERS["lora"]({"unet": model.unet, "text": model.text}, targets, AdapterOptions())
+    assert {name: list(value.shape) for name, value in adapter.state().items()} == golden("kohya_lora_keys")[file]

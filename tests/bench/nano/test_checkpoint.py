@@ -9,7 +9,7 @@ import pytest
 from bench.nano import checkpoint, install, layout
 from lib_finetune.errors import CheckpointError, InputError
 
-KEYS = Path(__file__).parents[3].parent / "shared" / "data" / "sd15_checkpoint_keys.json"
+KEYS = Path(__file__).parents[2] / "golden" / "sd15_checkpoint_keys.json"
 
 # CLIP's depth is 12 layers and nano's 3; the autoencoder has one block a level where SD1.5 has two, and no widths change
 # in it, so no shortcuts; the UNet doubles its width at its third level only.
@@ -29,9 +29,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def sd15():
-    if not KEYS.is_file():
-        pytest.skip(f"{KEYS} is not here")
-    return json.loads(KEYS.read_text())
+    return json.loads(KEYS.read_text(encoding="utf-8"))
 
 
 def test_every_name_is_one_of_sd15(weights, sd15):
