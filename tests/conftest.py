@@ -1,4 +1,4 @@
-"""What holds for every test: no network, the same number of threads, the same random numbers."""
+"""What holds for every test: its tier, no network, the same number of threads, the same random numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,38 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads would onl
 os.environ.setdefault("MKL_CBWR", "AUTO")  # without it two equal runs differ in the last digit
 
 SEED = 20240607
+
+TESTS = Path(__file__).resolve().parent
+
+#: A test has one of these; CONTRIBUTING.md says what each proves and how long it takes.
+TIERS = ("unit", "integration", "slow", "browser")
+
+#: A test that has one of these is in no tier: it runs only when it is asked for.
+ASKED_FOR = ("environment", "webui")
+
+#: Folders and files whose tests run a whole training, serve pages, start programs or open the trained checkpoint.
+INTEGRATION = ("api", "app", "bench", "examples", "installation", "jobs", "runs", "ui", "test_cli.py", "test_manners.py", "test_tiers.py")
+
+#: A test file that uses this module runs whole trainings on the fake host.
+WHOLE_RUNS = "tests.fakes.runs"
+
+
+def tier_of(item: pytest.Item) -> str | None:
+    """The tier of a test: the one that it is marked with; else "integration" by its place or because its file uses whole runs; else "unit"."""
+    marked = [mark.name for mark in item.iter_markers() if mark.name in (*TIERS, *ASKED_FOR)]
+    if marked:
+        return marked[0] if marked[0] in TIERS else None
+    place = item.path.relative_to(TESTS).parts[0]
+    used = {getattr(value, "__module__", None) for value in vars(getattr(item, "module", None) or object).values()}
+    return "integration" if place in INTEGRATION or WHOLE_RUNS in used else "unit"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest picks by -m
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test the mark of its tier."""
+    for item in items:
+        if tier := tier_of(item):
+            item.add_marker(tier)
 
 
 @pytest.fixture(autouse=True)
