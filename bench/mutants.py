@@ -1,0 +1,380 @@
+"""Mutants: small faults put into `lib_finetune` one at a time, to see whether the tests notice.
+
+    python -m bench.mutants map [TESTS ...]     # once: which functions each test file runs
+    python -m bench.mutants try --count 80 --seed 1
+    python -m bench.mutants show
+
+``try`` draws a random sample of all places where one of the five changes of `KINDS` is possible, each place as likely as any other. It puts
+each change into a scratch copy of the project and runs the tests that cover the place: the file that mirrors the module (``tests/data/test_cache.py`` for
+``lib_finetune/data/cache.py``), then the files that ``map`` saw run the function, those that run the fewest functions first, until one fails.
+A test file that fails without any change is left out and named. Results lie in ``--out``; a run that was stopped carries on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "lib_finetune"
+KINDS = ("comparison flipped", "number changed", "call dropped", "branch cut", "return emptied")
+CAUGHT, SURVIVED, OUT_OF_TIME, NO_TESTS = "caught", "survived", "out of time", "no tests"
+_FLIPPED = {
+    ast.Lt: ">=", ast.LtE: ">", ast.Gt: "<=", ast.GtE: "<", ast.Eq: "!=", ast.NotEq: "==",
+    ast.Is: "is not", ast.IsNot: "is", ast.In: "not in", ast.NotIn: "in",
+}  # fmt: skip
+#: A dropped log line changes nothing that a test should hold.
+_LOGGERS = ("_log", "logging", "logger")
+_LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", "mutants-output", "*-output", "screenshots")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one place.
+
+    Attributes:
+        file: relative to the project, with "/".
+        line, column, end_line, end_column: the text that is replaced; columns in bytes, as `ast` counts.
+        kind: of `KINDS`.
+        before, after: the text.
+        function: first line of the function that holds the place, as the interpreter counts; 0 at the top level of the module.
+    """
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    kind: str
+    before: str
+    after: str
+    function: int
+
+    @property
+    def name(self) -> str:
+        """The same in each run as long as the file does not change."""
+        return f"{self.file}:{self.line}:{self.column} {self.kind}"
+
+    def applied(self, source: str) -> str:
+        """The module's text with the change."""
+        lines = source.encode("utf-8").splitlines(keepends=True)
+        head = b"".join(lines[: self.line - 1]) + lines[self.line - 1][: self.column]
+        tail = lines[self.end_line - 1][self.end_column :] + b"".join(lines[self.end_line :])
+        return (head + self.after.encode("utf-8") + tail).decode("utf-8")
+
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+def mutants_of(source: str, file: str) -> list[Mutant]:
+    """Every possible change of a module, in the order of its text."""
+    lines = source.encode("utf-8").splitlines(keepends=True)
+    return sorted(_walk(ast.parse(source), lines, file, 0), key=lambda mutant: (mutant.line, mutant.column, mutant.kind))
+
+
+def all_mutants(root: Path = ROOT) -> list[Mutant]:
+    """Every possible change of the package."""
+    files = sorted((root / PACKAGE).rglob("*.py"))
+    return [mutant for path in files for mutant in mutants_of(path.read_text(encoding="utf-8"), path.relative_to(root).as_posix())]
+
+
+def sample(mutants: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
+    """So many of them, the same for the same seed."""
+    return random.Random(seed).sample(list(mutants), min(count, len(mutants)))
+
+
+def _walk(node: ast.AST, lines: Sequence[bytes], file: str, function: int) -> Iterator[Mutant]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        function = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        return
+    if isinstance(node, ast.JoinedStr):  # before Python 3.12 the places inside are not those of the file
+        return
+    change = _change(node)
+    if change:
+        kind, target, after = change
+        end_line, end_column = target.end_lineno or target.lineno, target.end_col_offset or 0
+        before = _between(lines, target.lineno, target.col_offset, end_line, end_column)
+        yield Mutant(file, target.lineno, target.col_offset, end_line, end_column, kind, before, after, function)
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns"):  # types are for mypy
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _walk(child, lines, file, function)
+
+
+def _between(lines: Sequence[bytes], line: int, column: int, end_line: int, end_column: int) -> str:
+    """The text between two places; columns in bytes."""
+    text = b"".join(lines[line - 1 : end_line])
+    return text[column : len(text) - len(lines[end_line - 1]) + end_column].decode("utf-8")
+
+
+def _change(node: ast.AST) -> tuple[str, ast.expr | ast.stmt, str] | None:
+    """(kind, what is replaced, by what), or None where nothing is changed."""
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        sides = ast.unparse(node.left), ast.unparse(node.comparators[0])
+        return KINDS[0], node, f"({sides[0]} {_FLIPPED[type(node.ops[0])]} {sides[1]})"
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return KINDS[1], node, repr(node.value + 1 if isinstance(node.value, int) else node.value * 2 or 1.0)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not ast.unparse(node.value.func).startswith(_LOGGERS):
+        return KINDS[2], node, "pass"
+    if isinstance(node, ast.If):
+        return KINDS[3], node.test, "False"
+    if isinstance(node, ast.Return) and node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        return KINDS[4], node.value, "None"
+    return None
+
+
+# -- which tests cover a place -----------------------------------------------------------------------------------------
+
+#: Run inside pytest: notes each function of the package that a test file's tests call, in any thread.
+_RECORDER = """
+import json, sys, threading
+import pytest
+package, out, arguments = sys.argv[1], sys.argv[2], sys.argv[3:]
+seen = set()
+def note(frame, event, _argument):
+    if event == "call" and package in frame.f_code.co_filename:
+        seen.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
+class Recorder:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self):
+        threading.setprofile(note); sys.setprofile(note)
+        try:
+            return (yield)
+        finally:
+            sys.setprofile(None); threading.setprofile(None)
+code = pytest.main(arguments, plugins=[Recorder()])
+json.dump(sorted(seen), open(out, "w", encoding="utf-8"))
+sys.exit(code)
+"""
+
+
+def functions_run_by(test: str, root: Path, python: str) -> list[str]:
+    """``file:line`` of each function of the package that the tests of a file run."""
+    package = str(root / PACKAGE) + os.sep
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "seen.json"
+        command = [python, "-c", _RECORDER, package, str(out), "-q", "-n", "0", "-p", "no:cacheprovider", "-m", _RUN_BY_DEFAULT, test]
+        subprocess.run(command, cwd=root, env=_environ(), stdout=subprocess.DEVNULL, check=False)
+        seen = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else []
+    return [f"{Path(file).relative_to(root).as_posix()}:{line}" for file, line in seen]
+
+
+def mirror_of(file: str) -> str:
+    """The test file of a module, whether it exists or not."""
+    path = Path(file).relative_to(PACKAGE)
+    return (Path("tests") / path.parent / f"test_{path.name}").as_posix()
+
+
+def covering_tests(mutant: Mutant, coverage: Mapping[str, Sequence[str]], root: Path) -> list[str]:
+    """The test files that cover a place, the likeliest first.
+
+    Args:
+        coverage: test file → the functions that it runs.
+    """
+    place = f"{mutant.file}:{mutant.function}"
+    if mutant.function:
+        named = [test for test, functions in coverage.items() if place in functions]
+    else:  # what is done at import shows in whatever uses the module
+        named = [test for test, functions in coverage.items() if any(name.startswith(f"{mutant.file}:") for name in functions)]
+    mirror = mirror_of(mutant.file)
+    ordered = [mirror, *sorted((test for test in named if test != mirror), key=lambda test: (len(coverage[test]), test))]
+    return [test for test in ordered if (root / test).is_file()]
+
+
+# -- trying ------------------------------------------------------------------------------------------------------------
+
+_RUN_BY_DEFAULT = "not environment and not webui and not browser"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a mutant."""
+
+    result: str
+    tests: list[str]
+    seconds: float
+    failure: str = ""
+
+
+class Sampler:
+    """Tries mutants in a scratch copy and keeps what came of them in a file."""
+
+    def __init__(self, root: Path, out: Path, python: str, limit_s: float) -> None:
+        """
+        Args:
+            out: folder of ``coverage.json`` and ``results.json``.
+            limit_s: for the tests of one mutant together.
+        """
+        self._root, self._out, self._python, self._limit_s = root, out, python, limit_s
+        self.coverage: dict[str, list[str]] = _read(out / "coverage.json")
+        self.results: dict[str, Any] = _read(out / "results.json")
+        self._green: dict[str, bool] = {}
+
+    def map(self, tests: Sequence[str]) -> None:
+        """Note which functions these test files run."""
+        for number, test in enumerate(tests, start=1):
+            start = time.monotonic()
+            self.coverage[test] = functions_run_by(test, self._root, self._python)
+            _write(self._out / "coverage.json", self.coverage)
+            print(f"{number}/{len(tests)} {test}: {len(self.coverage[test])} functions, {time.monotonic() - start:.0f} s", flush=True)
+
+    def run(self, mutants: Sequence[Mutant]) -> None:
+        """Try those that have no result yet, and print a line for each."""
+        with tempfile.TemporaryDirectory(prefix="finetune-mutants-") as scratch:
+            copy = Path(scratch) / "project"
+            shutil.copytree(self._root, copy, ignore=_LEFT_OUT, symlinks=True)
+            for number, mutant in enumerate(mutants, start=1):
+                digest = hashlib.sha256((self._root / mutant.file).read_bytes()).hexdigest()[:16]
+                stored = self.results.get(mutant.name)
+                if stored is None or stored["source"] != digest:
+                    stored = {**asdict(mutant), "source": digest, **asdict(self._tried(mutant, copy))}
+                    self.results[mutant.name] = stored
+                    _write(self._out / "results.json", self.results)
+                print(f"{number}/{len(mutants)} {line_of(stored)}", flush=True)
+
+    def _tried(self, mutant: Mutant, copy: Path) -> Outcome:
+        start = time.monotonic()
+        tests = [test for test in covering_tests(mutant, self.coverage, copy) if self._is_green(test, copy)]
+        if not tests:
+            return Outcome(NO_TESTS, [], time.monotonic() - start)
+        path = copy / mutant.file
+        source = path.read_text(encoding="utf-8")
+        start = time.monotonic()
+        try:
+            path.write_text(mutant.applied(source), encoding="utf-8")
+            code, output = self._pytest(tests, copy)
+        finally:
+            path.write_text(source, encoding="utf-8")
+        result = OUT_OF_TIME if code is None else SURVIVED if code == 0 else CAUGHT
+        failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return Outcome(result, tests, round(time.monotonic() - start, 1), failed[0][:200] if failed and result == CAUGHT else "")
+
+    def _is_green(self, test: str, copy: Path) -> bool:
+        """Whether a test file passes without any change; looked at once."""
+        if test not in self._green:
+            code, _ = self._pytest([test], copy)
+            self._green[test] = code == 0
+            if code == _NOTHING_COLLECTED:
+                print(f"{test} has no test that runs here, and is left out.", flush=True)
+            elif code != 0:
+                print(f"{test} does not pass without a change, and is left out.", flush=True)
+        return self._green[test]
+
+    def _pytest(self, tests: Sequence[str], copy: Path) -> tuple[int | None, str]:
+        """(exit code, output) of these files up to the first failure; None when the time is over."""
+        # No bytecode: a file that changes twice within a second would be taken for the same.
+        command = [self._python, "-B", "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", _RUN_BY_DEFAULT, *tests]
+        with subprocess.Popen(
+            command, cwd=copy, env=_environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        ) as child:
+            try:
+                output, _ = child.communicate(timeout=self._limit_s)
+            except subprocess.TimeoutExpired:
+                _end(child)
+                return None, ""
+        return child.returncode, output
+
+
+_NOTHING_COLLECTED = 5
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End a program and all that it has started."""
+    if os.name == "nt":
+        child.kill()
+    else:
+        os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+
+
+def _environ() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    part.replace(path)
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
+
+
+def line_of(result: Mapping[str, Any]) -> str:
+    """One result in one line."""
+    before = " ".join(str(result["before"]).split())[:60]
+    change = f"{before} -> {result['after'][:60]}"
+    line = f"{result['result']:11} {result['file']}:{result['line']}  {result['kind']}: {change}  ({result['seconds']:.0f} s)"
+    return line + (f"  {result['failure']}" if result["failure"] else "")
+
+
+def summary(results: Sequence[Mapping[str, Any]]) -> str:
+    """How many were caught, of those whose tests came to an end."""
+    counts = {result: sum(tried["result"] == result for tried in results) for result in (CAUGHT, SURVIVED, OUT_OF_TIME, NO_TESTS)}
+    share = 100 * counts[CAUGHT] / len(results) if results else 0.0
+    return ", ".join(f"{count} {result}" for result, count in counts.items()) + f": {share:.0f} % of {len(results)} caught"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.mutants", description="Put small faults into the package and see whether tests notice."
+    )
+    parser.add_argument("action", choices=("map", "try", "show"))
+    parser.add_argument("tests", nargs="*", help="map: test files or folders (all of tests/)")
+    parser.add_argument("--count", type=int, default=80)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=[], metavar="PATH", help="try: places in these files or folders of the package")
+    parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for the tests of one mutant")
+    parser.add_argument("--python", default=sys.executable, help="that runs the tests")
+    parser.add_argument("--out", type=Path, default=ROOT / "mutants-output", metavar="DIR", help="coverage.json and results.json")
+    options = parser.parse_args(arguments)
+    sampler = Sampler(ROOT, options.out, options.python, options.limit)
+    if options.action == "map":
+        sampler.map(_test_files(options.tests or ["tests"]))
+        return 0
+    places = [mutant for mutant in all_mutants() if not options.only or mutant.file.startswith(tuple(options.only))]
+    chosen = sample(places, options.count, options.seed)
+    if options.action == "try":
+        if not sampler.coverage:
+            print("There is no map yet: only the tests that mirror a module are run. `map` makes it.", flush=True)
+        sampler.run(chosen)
+    results = [sampler.results[mutant.name] for mutant in chosen if mutant.name in sampler.results]
+    if options.action == "show":
+        print("\n".join(line_of(result) for result in results))
+    print(summary(results))
+    return 0
+
+
+def _test_files(places: Sequence[str]) -> list[str]:
+    found: list[Path] = []
+    for place in places:
+        path = ROOT / place
+        found += sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+    return [path.relative_to(ROOT).as_posix() for path in found]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The sampler of mutants: which places it changes, which tests it runs, and that it tells a caught change from one that survives."""
+
+import ast
+import json
+import sys
+import textwrap
+
+import pytest
+
+from bench import mutants
+from bench.mutants import Sampler, covering_tests, mutants_of, sample
+
+SOURCE = textwrap.dedent(
+    '''
+    """A module."""
+
+    from typing import TYPE_CHECKING
+
+    if TYPE_CHECKING:
+        import numpy
+
+    LIMIT: int = 3
+
+
+    def cut(values: "list[int]", log) -> "list[int]":
+        """Keep what is small."""
+        if len(values) > LIMIT:
+            log.append(f"é {len(values) > 3}")
+            _log.warning("too many")
+            return values[:LIMIT]
+        return values
+    '''
+).lstrip()
+
+
+def changes(kind):
+    return [(mutant.before, mutant.after) for mutant in mutants_of(SOURCE, "lib_finetune/x.py") if mutant.kind == kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("comparison flipped", [("len(values) > LIMIT", "(len(values) <= LIMIT)")]),
+        ("number changed", [("3", "4")]),
+        ("call dropped", [('log.append(f"é {len(values) > 3}")', "pass")]),
+        ("branch cut", [("len(values) > LIMIT", "False")]),
+        ("return emptied", [("values[:LIMIT]", "None"), ("values", "None")]),
+    ],
+)
+def test_each_kind_of_change_has_its_places(kind, expected):
+    assert changes(kind) == expected
+
+
+def test_every_kind_is_looked_for():
+    assert {mutant.kind for mutant in mutants_of(SOURCE, "lib_finetune/x.py")} == set(mutants.KINDS)
+
+
+def test_a_change_touches_nothing_else():
+    for mutant in mutants_of(SOURCE, "lib_finetune/x.py"):
+        changed = mutant.applied(SOURCE)
+        ast.parse(changed)
+        first, last = mutant.line - 1, mutant.end_line
+        before, after = SOURCE.splitlines(), changed.splitlines()
+        assert before[:first] == after[:first] and before[last:] == after[len(after) - len(before) + last :]
+        assert changed != SOURCE
+
+
+def test_a_place_knows_its_function():
+    functions = {mutant.line: mutant.function for mutant in mutants_of(SOURCE, "lib_finetune/x.py")}
+    start = SOURCE.splitlines().index('def cut(values: "list[int]", log) -> "list[int]":') + 1
+    assert functions[SOURCE.splitlines().index("LIMIT: int = 3") + 1] == 0
+    assert functions[start + 2] == start
+
+
+def test_the_sample_follows_from_the_seed():
+    places = mutants_of(SOURCE * 30, "lib_finetune/x.py")
+    assert sample(places, 20, 3) == sample(places, 20, 3) != sample(places, 20, 4)
+
+
+def test_every_place_of_the_package_has_a_name_of_its_own():
+    names = [place.name for place in mutants.all_mutants()]
+    assert len(set(names)) == len(names) > 1000
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project of one module with two functions, of which the tests hold one."""
+    for folder in ("lib_finetune/data", "tests/data", "tests/app"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\naddopts = ["--import-mode=importlib"]\n')
+    (tmp_path / "lib_finetune/data/sums.py").write_text("def more(x):\n    return x + 1\n\n\ndef less(x):\n    return x - 1\n")
+    imports = "from lib_finetune.data.sums import less, more\n\n\n"
+    (tmp_path / "tests/data/test_sums.py").write_text(f"{imports}def test_more():\n    assert more(1) == 2\n")
+    (tmp_path / "tests/app/test_all.py").write_text(f"{imports}def test_both():\n    more(1)\n    assert less(1) is not None\n")
+    (tmp_path / "tests/app/test_red.py").write_text(f"{imports}def test_red():\n    assert less(1) == 5\n")
+    return tmp_path
+
+
+def places(project):
+    return mutants.all_mutants(project)
+
+
+def test_the_mirror_comes_first_and_the_map_names_the_rest(project):
+    more, less = (next(place for place in places(project) if place.line == line) for line in (2, 6))
+    coverage = {
+        "tests/app/test_all.py": ["lib_finetune/data/sums.py:1", "lib_finetune/data/sums.py:5"],
+        "tests/gone.py": [f"{less.file}:5"],
+    }
+    assert covering_tests(more, coverage, project) == ["tests/data/test_sums.py", "tests/app/test_all.py"]
+    coverage["tests/app/test_all.py"].pop()
+    assert covering_tests(less, coverage, project) == ["tests/data/test_sums.py"]
+
+
+@pytest.mark.slow  # starts pytest some ten times
+def test_caught_survived_and_carried_on(project, tmp_path, capsys, monkeypatch):
+    sampler = Sampler(project, tmp_path / "out", sys.executable, 60)
+    sampler.map(["tests/app/test_all.py", "tests/app/test_red.py"])
+    assert sampler.coverage["tests/app/test_all.py"] == ["lib_finetune/data/sums.py:1", "lib_finetune/data/sums.py:5"]
+    sampler.run(places(project))
+    found = {(result["line"], result["kind"]): result["result"] for result in sampler.results.values()}
+    assert found == {
+        (2, "return emptied"): "caught",  # by the mirror
+        (2, "number changed"): "caught",
+        (6, "return emptied"): "caught",  # by a file that the map names
+        (6, "number changed"): "survived",
+    }
+    printed = capsys.readouterr().out
+    assert "tests/app/test_red.py does not pass without a change" in printed
+    assert "survived    lib_finetune/data/sums.py:6  number changed: 1 -> 2" in printed
+    assert mutants.summary(list(sampler.results.values())).endswith("75 % of 4 caught")
+    assert json.loads((tmp_path / "out/results.json").read_text()) == sampler.results
+    assert (project / "lib_finetune/data/sums.py").read_text().count("1") == 2  # the project itself is not touched
+
+    again = Sampler(project, tmp_path / "out", sys.executable, 60)
+    monkeypatch.setattr(again, "_tried", lambda *_: pytest.fail("tried twice"))
+    again.run(places(project))
+    (project / "lib_finetune/data/sums.py").write_text("def more(x):\n    return x + 2\n")
+    with pytest.raises(pytest.fail.Exception, match="tried twice"):
+        again.run(places(project)[:1])
+
+
+def test_a_change_that_never_ends_is_out_of_time(project, tmp_path):
+    (project / "lib_finetune/data/sums.py").write_text(
+        "def more(x):\n    while x < 2:\n        x += 1\n    return x\n\n\ndef less(x):\n    return x\n"
+    )
+    sampler = Sampler(project, tmp_path / "out", sys.executable, 5)
+    flipped = [place for place in places(project) if place.line == 3]  # x += 2 ends; x = 1, then 3
+    endless = [mutants.Mutant(flipped[0].file, 3, 13, 3, 14, "number changed", "1", "0", 1)]
+    sampler.run(endless)
+    assert [result["result"] for result in sampler.results.values()] == ["out of time"]
