@@ -7,7 +7,8 @@
 ``try`` draws a random sample of all places where one of the five changes of `KINDS` is possible, each place as likely as any other. It puts
 each change into a scratch copy of the project and runs the tests that cover the place: the file that mirrors the module (``tests/data/test_cache.py`` for
 ``lib_finetune/data/cache.py``), then the files that ``map`` saw run the function, those that run the fewest functions first, until one fails.
-A test file that fails without any change is left out and named. Results lie in ``--out``; a run that was stopped carries on from there.
+A test file that fails without any change is left out and named. Results lie in ``--out``; a run that was stopped carries on from there,
+and what was not caught is tried again when the map names other tests.
 """
 
 from __future__ import annotations
@@ -242,24 +243,24 @@ class Sampler:
             shutil.copytree(self._root, copy, ignore=_LEFT_OUT, symlinks=True)
             for number, mutant in enumerate(mutants, start=1):
                 digest = hashlib.sha256((self._root / mutant.file).read_bytes()).hexdigest()[:16]
+                covering = covering_tests(mutant, self.coverage, copy)
                 stored = self.results.get(mutant.name)
-                if stored is None or stored["source"] != digest:
-                    stored = {**asdict(mutant), "source": digest, **asdict(self._tried(mutant, copy))}
+                if not _still_holds(stored, digest, covering):
+                    stored = {**asdict(mutant), "source": digest, "covering": covering, **asdict(self._tried(mutant, covering, copy))}
                     self.results[mutant.name] = stored
                     _write(self._out / "results.json", self.results)
                 print(f"{number}/{len(mutants)} {line_of(stored)}", flush=True)
 
-    def _tried(self, mutant: Mutant, copy: Path) -> Outcome:
-        start = time.monotonic()
-        tests = [test for test in covering_tests(mutant, self.coverage, copy) if self._is_green(test, copy)]
+    def _tried(self, mutant: Mutant, covering: Sequence[str], copy: Path) -> Outcome:
+        tests = [test for test in covering if self._is_green(test, copy)]
         if not tests:
-            return Outcome(NO_TESTS, [], time.monotonic() - start)
+            return Outcome(NO_TESTS, [], 0.0)
         path = copy / mutant.file
         source = path.read_text(encoding="utf-8")
         start = time.monotonic()
         try:
             path.write_text(mutant.applied(source), encoding="utf-8")
-            code, output = self._pytest(tests, copy)
+            code, output = self._pytest(tests, copy, self._limit_s)
         finally:
             path.write_text(source, encoding="utf-8")
         result = OUT_OF_TIME if code is None else SURVIVED if code == 0 else CAUGHT
@@ -269,7 +270,7 @@ class Sampler:
     def _is_green(self, test: str, copy: Path) -> bool:
         """Whether a test file passes without any change; looked at once."""
         if test not in self._green:
-            code, _ = self._pytest([test], copy)
+            code, _ = self._pytest([test], copy, max(self._limit_s, _CLEAN_LIMIT_S))
             self._green[test] = code == 0
             if code == _NOTHING_COLLECTED:
                 print(f"{test} has no test that runs here, and is left out.", flush=True)
@@ -277,7 +278,7 @@ class Sampler:
                 print(f"{test} does not pass without a change, and is left out.", flush=True)
         return self._green[test]
 
-    def _pytest(self, tests: Sequence[str], copy: Path) -> tuple[int | None, str]:
+    def _pytest(self, tests: Sequence[str], copy: Path, limit_s: float) -> tuple[int | None, str]:
         """(exit code, output) of these files up to the first failure; None when the time is over."""
         # No bytecode: a file that changes twice within a second would be taken for the same.
         command = [self._python, "-B", "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", _RUN_BY_DEFAULT, *tests]
@@ -285,7 +286,7 @@ class Sampler:
             command, cwd=copy, env=_environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         ) as child:
             try:
-                output, _ = child.communicate(timeout=self._limit_s)
+                output, _ = child.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
                 _end(child)
                 return None, ""
@@ -293,6 +294,12 @@ class Sampler:
 
 
 _NOTHING_COLLECTED = 5
+_CLEAN_LIMIT_S = 900.0
+
+
+def _still_holds(stored: Mapping[str, Any] | None, digest: str, covering: Sequence[str]) -> bool:
+    """Whether a result is worth keeping: the module is the same, and the tests caught it or no other ones have come."""
+    return stored is not None and stored["source"] == digest and (stored["result"] == CAUGHT or stored["covering"] == list(covering))
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -350,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for the tests of one mutant")
     parser.add_argument("--python", default=sys.executable, help="that runs the tests")
     parser.add_argument("--out", type=Path, default=ROOT / "mutants-output", metavar="DIR", help="coverage.json and results.json")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     sampler = Sampler(ROOT, options.out, options.python, options.limit)
     if options.action == "map":
         sampler.map(_test_files(options.tests or ["tests"]))

@@ -134,6 +134,10 @@ def test_caught_survived_and_carried_on(project, tmp_path, capsys, monkeypatch):
     again = Sampler(project, tmp_path / "out", sys.executable, 60)
     monkeypatch.setattr(again, "_tried", lambda *_: pytest.fail("tried twice"))
     again.run(places(project))
+    again.coverage["tests/app/test_more.py"] = ["lib_finetune/data/sums.py:5"]
+    (project / "tests/app/test_more.py").write_text("def test_nothing():\n    pass\n")
+    with pytest.raises(pytest.fail.Exception, match="tried twice"):  # other tests may catch what has survived
+        again.run(places(project))
     (project / "lib_finetune/data/sums.py").write_text("def more(x):\n    return x + 2\n")
     with pytest.raises(pytest.fail.Exception, match="tried twice"):
         again.run(places(project)[:1])
