@@ -48,7 +48,7 @@ def test_the_small_layout_has_no_name_that_sd15_has_not():
 
 def test_the_layout_of_sd15_has_the_names_of_its_checkpoint():
     model = BorrowedModel(sd15_layout())
-    assert {seat.source for seat in model.seats} == set(golden("sd15_checkpoint_keys"))
+    assert set(model.sources().values()) == set(golden("sd15_checkpoint_keys"))
 
 
 def test_sd15_has_1130_weights():

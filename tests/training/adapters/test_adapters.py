@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.random_weights import small_layout
+from lib_finetune.config import settings
 from lib_finetune.errors import InputError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.lora_merge import by_module, delta, merged
@@ -34,6 +35,10 @@ def shake(adapter):
 @torch.no_grad()
 def output(model):
     return model.unet(*INPUT).sample
+
+
+def test_the_settings_know_each_adapter():
+    assert set(settings.ADAPTERS) == set(ADAPTERS)
 
 
 @pytest.mark.parametrize("name", list(ADAPTERS))

@@ -5,7 +5,9 @@ import importlib.util
 import pytest
 import torch
 
+from lib_finetune.config import settings
 from lib_finetune.errors import DependencyError
+from lib_finetune.estimates import memory_model
 from lib_finetune.training.optim import OPTIMIZERS, automatic_rates, rate_warnings
 
 PACKAGES = {"adamw8bit": "bitsandbytes", "lion": "lion_pytorch", "prodigy": "prodigyopt"}
@@ -22,6 +24,11 @@ def step(parameter, optimizer, rate):
         group["lr"] = rate
     parameter.grad = torch.ones_like(parameter)
     optimizer.step()
+
+
+def test_settings_and_memory_figures_know_each_optimizer():
+    assert set(settings.OPTIMIZERS) - {"auto"} == set(OPTIMIZERS)
+    assert {"adamw", *memory_model._STATES} == set(OPTIMIZERS)
 
 
 RATES = {"prodigy": 1.0}  # it finds its own and starts from 1e-6
