@@ -20,7 +20,7 @@ STAMP = "finetune-installed.txt"
 USAGE = """usage: python quickstart.py [--output-root DIR]
            sets everything up, trains a LoRA on the sample pictures and says where it lies
        python quickstart.py test [--libraries host|newest] [arguments of pytest ...]
-           sets everything up and runs all tests"""
+           sets everything up and runs all tests; -m unit runs those of one tier (unit, integration, slow, browser)"""
 
 
 class SetupError(Exception):

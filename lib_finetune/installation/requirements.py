@@ -124,6 +124,9 @@ _DEVELOPMENT = (
     "ruff==0.17.6",
 )
 
+#: Tests of the page drive a Chromium that is there already; the page itself belongs to the set `host`.
+_BROWSER = {"host": ("playwright==1.65.2",), "newest": ()}
+
 #: Only its table of byte pairs is read (the tokenizer's vocabulary); it is never imported, so nothing that it asks for is needed.
 _VOCABULARY = "open-clip-torch==2.20.0"
 
@@ -143,7 +146,7 @@ def environment_pins(library_set: str, python: tuple[int, int]) -> tuple[list[st
 
     The WebUI's set adds our libraries without dependencies, as install.py does, so that tests see what a user has.
     """
-    base = [torch_pin(library_set, python), *_BASE[library_set], *_DEVELOPMENT]
+    base = [torch_pin(library_set, python), *_BASE[library_set], *_DEVELOPMENT, *_BROWSER[library_set]]
     ours = [add_on.pin for add_on in ADD_ONS[library_set]]
     return (base, [*ours, _VOCABULARY]) if library_set == "host" else ([*base, *ours], [_VOCABULARY])
 

@@ -256,7 +256,9 @@ def a_training_is_watched_and_survives_a_reload(page: Page) -> str:
 def it_is_stopped_and_kept(page: Page) -> str:
     """Stop and keep: the file is there and the result can be used."""
     page._until(
-        lambda: page.ask("/jobs")["jobs"][0]["done"] >= 101 or page.ask("/jobs")["jobs"][0]["state"] == "done", "100 steps are done"
+        lambda: page.ask("/jobs")["jobs"][0]["done"] >= 101 or page.ask("/jobs")["jobs"][0]["state"] == "done",
+        "100 steps are done",
+        wait_s=600,  # as long as 100 steps take on a busy machine
     )
     if page.page.is_visible("#finetune_keep"):
         page.press("keep")

@@ -13,7 +13,11 @@ from tests.fakes.host import tiny_tensors
 from tests.fakes.pictures import draw
 from tests.fakes.runs import same, tensors
 
-pytestmark = [pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL"),
+    pytest.mark.timeout(600),
+    pytest.mark.slow,
+]
 STEPS = 8
 
 

@@ -41,6 +41,7 @@ def test_latents_have_standard_deviation_one_when_scaled(vae):
     assert ((spread > 0.85) & (spread < 1.15)).all()
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_stopped(tmp_path, vae, monkeypatch):
     import torch
 

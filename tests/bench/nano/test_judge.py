@@ -30,6 +30,7 @@ def test_the_judge_sees_what_went_through_the_autoencoder(drawings):
     assert min(shares.values()) >= 0.95, shares
 
 
+@pytest.mark.slow
 def test_the_judge_learns(tmp_path, drawings):
     """Twenty steps are far from enough, but they are no longer guessing."""
     trained = judge.train(tmp_path / "judge.safetensors", steps=20, batch=32)

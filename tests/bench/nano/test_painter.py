@@ -28,6 +28,7 @@ def test_a_fresh_painter_predicts_nothing(small):
     assert fresh.model["unet"](latents, torch.tensor([1, 900]), context).sample.abs().max() == 0
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_stopped(tmp_path, small):
     import torch
 
