@@ -84,7 +84,7 @@ def test_importing_brings_nothing_heavy(module: str) -> None:
 
 
 #: Files of our own state; everything else goes through lib_finetune/model/pickled.py.
-LOADED_BY_TORCH = {"nano/stage.py": ["path", "weights_only=True", "map_location='cpu'"]}
+LOADED_BY_TORCH = {"bench/nano/stage.py": ["path", "weights_only=True", "map_location='cpu'"]}
 UNPICKLERS = ("pickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "_pickle")
 
 
@@ -96,7 +96,7 @@ def called(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def test_only_files_of_our_own_state_are_loaded_by_torch() -> None:
-    calls = [(path.relative_to(PACKAGE).as_posix(), *call) for path in PACKAGE.rglob("*.py") for call in called(path)]
+    calls = [(path.relative_to(ROOT).as_posix(), *call) for top in (PACKAGE, ROOT / "bench") for path in top.rglob("*.py") for call in called(path)]
     loads = {path: given for path, name, given in calls if name in ("torch.load", "torch.serialization.load")}
     assert loads == LOADED_BY_TORCH
     assert not [call for call in calls if "torch.jit" in call[1] or "torch.hub" in call[1] or "allow_pickle=True" in call[2]]

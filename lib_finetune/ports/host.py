@@ -31,10 +31,6 @@ class MemoryUse:
     """The same of main memory, which on the CPU is the device's."""
 
 
-_SHOWN = 3
-"""Differences that are named; the others are counted."""
-
-
 @dataclass(frozen=True)
 class Restoration:
     """The outcome of comparing the host before and after a run.
@@ -53,8 +49,7 @@ class Restoration:
     def line(self) -> str:
         """The one line of the report."""
         if self.differences:
-            more = len(self.differences) - _SHOWN
-            return "NOT as it was: " + "; ".join(self.differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+            return "NOT as it was: " + "; ".join(self.differences)
         if not self.tensors:
             return "Another checkpoint is loaded now; every turn left the model as it found it."
         return f"The model is exactly as it was: {self.tensors} tensors equal bit for bit, checked in {self.seconds:.1f} s."

@@ -10,6 +10,7 @@ from bench.random_weights import small_layout
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch 2.1 counts no storages")
 
 
+@pytest.mark.slow
 def test_checkpointing_costs_less():
     from tests.memory import step
 

@@ -83,7 +83,7 @@ class Surroundings:
             for name in {**self.modules, **after.modules}:
                 is_now, was = after.modules.get(name), self.modules.get(name)
                 if is_now != was:
-                    found[f"the module {name.rstrip('.') or 'model'}"] = _of_module(was, is_now)
+                    found[f"the module {name.rstrip('.') or 'model'}"] = f"is {_shown(is_now)}, was {_shown(was)}"
         return found
 
 
@@ -155,20 +155,6 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-class _Identity(int):
-    """An address, which tells a person nothing."""
-
-
-def _of_module(was: Any, is_now: Any) -> str:
-    """What is different about a module, without addresses."""
-    if was is None or is_now is None:
-        return "is new" if was is None else "is gone"
-    parts = ("training mode", "hooks", "forward")
-    return "has another " + " and ".join(part for part, before, after in zip(parts, was, is_now, strict=True) if before != after)
-
-
 def _shown(value: Any) -> str:
-    if isinstance(value, _Identity):
-        return "another"
     text = f"a tensor of {value.numel()}" if isinstance(value, torch.Tensor) else repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
