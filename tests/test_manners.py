@@ -96,7 +96,12 @@ def called(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def test_only_files_of_our_own_state_are_loaded_by_torch() -> None:
-    calls = [(path.relative_to(ROOT).as_posix(), *call) for top in (PACKAGE, ROOT / "bench") for path in top.rglob("*.py") for call in called(path)]
+    calls = [
+        (path.relative_to(ROOT).as_posix(), *call)
+        for top in (PACKAGE, ROOT / "bench")
+        for path in top.rglob("*.py")
+        for call in called(path)
+    ]
     loads = {path: given for path, name, given in calls if name in ("torch.load", "torch.serialization.load")}
     assert loads == LOADED_BY_TORCH
     assert not [call for call in calls if "torch.jit" in call[1] or "torch.hub" in call[1] or "allow_pickle=True" in call[2]]

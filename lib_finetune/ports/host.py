@@ -31,6 +31,10 @@ class MemoryUse:
     """The same of main memory, which on the CPU is the device's."""
 
 
+_NAMED = 3
+"""Differences that the line of a report names."""
+
+
 @dataclass(frozen=True)
 class Restoration:
     """The outcome of comparing the host before and after a run.
@@ -47,9 +51,10 @@ class Restoration:
 
     @property
     def line(self) -> str:
-        """The one line of the report."""
+        """The one line of the report; it names the first few differences and counts the others."""
         if self.differences:
-            return "NOT as it was: " + "; ".join(self.differences)
+            named, others = self.differences[:_NAMED], len(self.differences) - _NAMED
+            return "NOT as it was: " + "; ".join(named) + (f"; and {others} more" if others > 0 else "")
         if not self.tensors:
             return "Another checkpoint is loaded now; every turn left the model as it found it."
         return f"The model is exactly as it was: {self.tensors} tensors equal bit for bit, checked in {self.seconds:.1f} s."

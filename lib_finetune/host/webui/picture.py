@@ -66,6 +66,7 @@ def _processing(request: PictureRequest, prompt: str, count: int, model: Any) ->
         prompt=prompt,
         negative_prompt=request.negative_prompt,
         seed=request.seed,
+        subseed=request.seed,  # of strength 0: the WebUI would draw one from Python's random state
         sampler_name="DPM++ 2M",
         scheduler="Karras",
         steps=request.steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from torch import nn
 from lib_finetune.host.webui import weights
 from lib_finetune.host.webui.modules import lora_extension, webui
 
+_ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-fA-F]+")
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -61,6 +63,22 @@ def marks(model: nn.Module) -> dict[str, Mark]:
 
 
 @dataclass(frozen=True)
+class Function:
+    """One that somebody put in place: the same only if it is the very object, and told by its name."""
+
+    identity: int
+    name: str = field(compare=False)
+
+    @classmethod
+    def of(cls, found: Any) -> Function:
+        """Without a reference to it."""
+        return cls(id(found), str(getattr(found, "__name__", type(found).__name__)))
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """All that is not a weight: sentence subject → a value that can be compared.
 
@@ -77,13 +95,13 @@ class Surroundings:
         found = {}
         for subject in {**self.values, **after.values}:
             is_now, was = after.values.get(subject), self.values.get(subject)
-            if not _equal(is_now, was):
-                found[subject] = f"is {_shown(is_now)}, was {_shown(was)}"
+            if is_now != was:
+                found[subject] = f"is {shown(is_now)}, was {shown(was)}"
         if self.modules != after.modules:
             for name in {**self.modules, **after.modules}:
                 is_now, was = after.modules.get(name), self.modules.get(name)
                 if is_now != was:
-                    found[f"the module {name.rstrip('.') or 'model'}"] = f"is {_shown(is_now)}, was {_shown(was)}"
+                    found[f"the module {name.rstrip('.') or 'model'}"] = f"is {shown(is_now)}, was {shown(was)}"
         return found
 
 
@@ -97,13 +115,11 @@ def surroundings(model: nn.Module, *, modules: bool = True) -> Surroundings:
     classes: dict[Any, None] = {}
     for prefix, module in weights.walk(model) if modules else ():
         own = module.__dict__
-        hooks = [id(hook) for table in _HOOKS if own.get(table) for hook in own[table].values()]
+        hooks = [Function.of(hook) for table in _HOOKS if own.get(table) for hook in own[table].values()]
         name = prefix if prefix not in states else f"{prefix}wrapped."
-        states[name] = (own.get("training"), tuple(hooks), id(own["forward"]) if "forward" in own else None)
+        states[name] = (own.get("training"), tuple(hooks), Function.of(own["forward"]) if "forward" in own else None)
         classes[type(module)] = None
-    values: dict[str, Any] = {
-        f"the forward of the class {kind.__module__}.{kind.__qualname__}": _Identity(id(kind.forward)) for kind in classes
-    }
+    values: dict[str, Any] = {f"the class {kind.__module__}.{kind.__qualname__}": Function.of(kind.forward) for kind in classes}
     values.update({f"torch's {name}": value for name, value in _torch_flags().items()})
     values["the attention optimisation"] = _attention()
     values["the list of active networks"] = _networks()
@@ -147,14 +163,7 @@ def _networks() -> tuple[Any, ...]:
     return () if networks is None else tuple((net.name, net.te_multiplier, net.unet_multiplier) for net in networks.loaded_networks)
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
-    return bool(one == other)
-
-
-def _shown(value: Any) -> str:
-    text = f"a tensor of {value.numel()}" if isinstance(value, torch.Tensor) else repr(value)
+def shown(value: Any) -> str:
+    """For a sentence: short, and without addresses in memory."""
+    text = _ADDRESS.sub("", repr(value))
     return text if len(text) <= 60 else text[:57] + "…"

@@ -125,7 +125,7 @@ class Watch:
             return []
         now, saved = remembered_state.options(), _saved_settings()
         return [
-            f"the setting {key} is {now.get(key)!r}, was {before!r}"
+            f"the setting {key} is {remembered_state.shown(now.get(key))}, was {remembered_state.shown(before)}"
             for key, (before, after) in self._options.items()
             if now.get(key) == after and before != after and saved.get(key) != after
         ]

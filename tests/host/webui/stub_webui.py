@@ -126,6 +126,30 @@ class Processing:
         self.closed = True
 
 
+class Script:
+    """An always-on script of an extension: its controls, and what it does around a picture."""
+
+    def __init__(self, filename: str, controls: list[Any], first: int, process: Any = lambda p, *args: None) -> None:
+        self.filename, self.controls, self.process = filename, controls, process
+        self.args_from, self.args_to, self.name, self.alwayson = first, first + len(controls), Path(filename).stem, True
+
+
+class ScriptRunner:
+    """`ScriptRunner` of modules/scripts.py, as far as a picture runs it."""
+
+    def __init__(self) -> None:
+        self.scripts: list[Script] = []
+
+    @property
+    def alwayson_scripts(self) -> list[Script]:
+        return self.scripts
+
+    def add(self, filename: str, controls: list[Any], process: Any = lambda p, *args: None) -> Script:
+        first = max([1, *(script.args_to for script in self.scripts)])
+        self.scripts.append(Script(filename, controls, first, process))
+        return self.scripts[-1]
+
+
 class Words:
     """`EmbeddingDatabase` of modules/textual_inversion/textual_inversion.py, as far as words of LoRA files need it."""
 
@@ -280,6 +304,7 @@ class StubWebui:
         self.page = types.SimpleNamespace(name="lora", lister=types.SimpleNamespace(resets=0))
         self.page.lister.reset = lambda: setattr(self.page.lister, "resets", self.page.lister.resets + 1)
         self._add("modules.ui_extra_networks", extra_pages=[self.page])
+        self.scripts = self._add("modules.scripts", scripts_txt2img=ScriptRunner())
         self.networks = self._lora_extension()
 
     def _send_everything_to_cpu(self) -> None:
@@ -290,6 +315,9 @@ class StubWebui:
 
         self.made.append(p)
         torch.rand(3)
+        runner = getattr(p, "scripts", None)
+        for script in runner.scripts if runner else ():
+            script.process(p, *p.script_args[script.args_from : script.args_to])
         self.shared.state.job_no = 7
         self.during_picture()
         return types.SimpleNamespace(images=[Image.new("RGB", (p.width, p.height))] * p.batch_size)

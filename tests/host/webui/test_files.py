@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -133,10 +135,19 @@ def test_a_picture_leaves_job_history_networks_and_random_states(host: WebuiHost
     torch.manual_seed(2)
     state = torch.get_rng_state()
     host.picture(PictureRequest("a cat"))
-    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(torch.get_rng_state(), state) and webui.made[0].subseed >= 0
     assert (webui.shared.state.job, webui.shared.state.interrupted, webui.shared.state.job_no) == ("theirs", True, 0)
     assert [net.name for net in webui.networks.loaded_networks] == ["dog"]
     assert webui.shared.cmd_opts.no_prompt_history is False
+
+
+def test_who_draws_during_a_picture_does_not_draw_the_same_again(host: WebuiHost, webui: StubWebui) -> None:
+    drawn: list[float] = []
+    webui.during_picture = lambda: drawn.extend((random.random(), np.random.rand()))
+    host.remember()
+    host.picture(PictureRequest("a cat"))
+    assert drawn[0] != random.random() and drawn[1] != np.random.rand()
+    assert host.restoration().differences == ()
 
 
 def test_a_picture_in_a_run_is_not_blamed_on_us(host: WebuiHost, webui: StubWebui) -> None:
