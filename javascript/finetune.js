@@ -116,6 +116,137 @@
         }).observe(gallery, {childList: true, subtree: true});
     }
 
+    // Files go to our own routes, in parts: so that each request is small, and how far it is can be said.
+    const KINDS = /\.(png|jpe?g|webp|bmp|avif|txt|caption)$/i;
+    const PART_FILES = 50;
+    const PART_BYTES = 32e6;
+    const SETTINGS_BYTES = 1e6;
+    const HEADER_BYTES = 16e6;
+    let sendingFiles = false;
+
+    function partsOf(files) {
+        const parts = [];
+        let size = Infinity;
+        for (const file of files) {
+            if (size + file.size > PART_BYTES || parts.at(-1).length === PART_FILES) {
+                parts.push([]);
+                size = 0;
+            }
+            parts.at(-1).push(file);
+            size += file.size;
+        }
+        return parts;
+    }
+
+    // What stands in the way becomes an Error whose message is for the person.
+    async function send(zone, files, query) {
+        const form = new FormData();
+        for (const file of files) form.append("files", file, file.name);
+        let answer;
+        try {
+            const headers = {"X-Finetune-Key": zone.dataset.key};
+            answer = await fetch(`${zone.dataset.to}?${new URLSearchParams(query)}`, {method: "POST", body: form, headers: headers});
+        } catch {
+            throw new Error("The files could not be sent. Is the server still running?");
+        }
+        if (answer.status === 401 || answer.status === 403) throw new Error("This page is not signed in any more. Reload the page.");
+        const told = await answer.json().catch(() => ({}));
+        if (answer.ok) return told;
+        const said = Array.isArray(told.detail) ? told.detail.map((one) => one.message).join(" ") : "";
+        throw new Error(said || "The files could not be sent. The console has the details.");
+    }
+
+    async function sendPictures(zone, files, show) {
+        const limits = JSON.parse(zone.dataset.limits);
+        const whole = files.reduce((sum, file) => sum + file.size, 0);
+        if (files.length > limits.files || whole > limits.drop || files.some((file) => file.size > limits.file)) throw new Error(limits.said);
+        const field = part("images")?.querySelector("textarea, input");
+        let folder = field?.value || "";
+        let done = 0;
+        for (const some of partsOf(files)) {
+            show(`${done} of ${files.length} files are sent`, done / files.length);
+            folder = (await send(zone, some, {into: folder})).folder;
+            done += some.length;
+        }
+        write(field, folder);
+        show(`${done} of ${files.length} files are sent`, 1);
+        setTimeout(() => part("look")?.click(), 50);
+    }
+
+    // Of a result the header is enough, of the older forms its name; a checkpoint has gigabytes.
+    async function beginning(file) {
+        if (/\.(pt|ckpt)$/i.test(file.name)) return new File([], file.name);
+        if (!/\.safetensors$/i.test(file.name)) return new File([file.slice(0, SETTINGS_BYTES + 1)], file.name);
+        const size = file.size < 8 ? 0 : Number(new DataView(await file.slice(0, 8).arrayBuffer()).getBigUint64(0, true));
+        return new File([file.slice(0, 8 + Math.min(size, HEADER_BYTES))], file.name);
+    }
+
+    async function sendSettings(zone, files, show) {
+        show("The file is read", 0);
+        const told = await send(zone, [await beginning(files[0])], {});
+        show("", 1);
+        ask("import", told);
+    }
+
+    async function sendFiles(zone, files) {
+        if (sendingFiles || !files.length) return;
+        sendingFiles = true;
+        const input = zone.querySelector("input");
+        const progress = zone.querySelector("progress");
+        const said = zone.querySelector("[aria-live]");
+        const show = (text, share) => {
+            said.textContent = text;
+            said.className = "";
+            progress.value = share;
+            progress.hidden = share === 1;
+        };
+        input.disabled = true;
+        try {
+            await (input.multiple ? sendPictures : sendSettings)(zone, files, show);
+        } catch (error) {
+            show(error.message, 1);
+            said.className = "finetune-problems";
+        } finally {
+            sendingFiles = false;
+            input.disabled = false;
+            input.value = "";  // so that the same file can be chosen again
+        }
+    }
+
+    // A folder's files, those of its folders too; what lies there beside pictures and captions is not meant.
+    async function filesIn(entry) {
+        if (entry.isFile) return [await new Promise((take, fail) => entry.file(take, fail))];
+        const reader = entry.createReader();
+        const found = [];
+        for (;;) {
+            const some = await new Promise((take, fail) => reader.readEntries(take, fail));  // a hundred at a time
+            if (!some.length) break;
+            for (const one of some) found.push(...await filesIn(one));
+        }
+        return found.filter((file) => KINDS.test(file.name));
+    }
+
+    async function onDrop(zone, data) {
+        const plain = [...data.files];
+        const entries = [...data.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);  // now: they are gone after a pause
+        const lists = entries.length ? await Promise.all(entries.map(filesIn)).catch(() => [plain]) : [plain];
+        await sendFiles(zone, lists.flat());
+    }
+
+    document.addEventListener("change", (event) => {
+        const zone = event.target.closest?.(".finetune-drop");
+        if (zone && event.target.files) sendFiles(zone, [...event.target.files]);
+    });
+    for (const name of ["dragover", "dragleave", "drop"]) {
+        document.addEventListener(name, (event) => {
+            const zone = event.target.closest?.(".finetune-drop");
+            if (!zone || !event.dataTransfer.types.includes("Files")) return;
+            event.preventDefault();
+            zone.classList.toggle("finetune-over", name === "dragover");
+            if (name === "drop") onDrop(zone, event.dataTransfer);
+        });
+    }
+
     // Settings that differ from their defaults are marked, with a button that brings the default back.
     function markChanged() {
         const holder = page().querySelector("#finetune_defaults");

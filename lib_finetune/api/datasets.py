@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Body, File, Query, Response, UploadFile
+from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from lib_finetune.api.routing import KEEP, SETTINGS_BODY, may_see_pictures, may_use
+from lib_finetune.api.uploads import FILES_BODY, may_send, sent_files
+from lib_finetune.app import datasets
 
 if TYPE_CHECKING:
     from lib_finetune.access import Guard
@@ -18,10 +21,17 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     """Add the routes of this resource."""
     may, may_see = [may_use(guard)], [may_see_pictures(guard)]
 
-    @router.post("/pictures", summary="Send pictures and captions; answers the folder to train from", dependencies=may, status_code=201)
-    async def send(files: list[UploadFile] = File(...), folder: str = Query("")) -> dict[str, str]:
-        dropped = [(file.filename or "", await file.read()) for file in files]
-        return {"folder": str(services().datasets.keep(dropped, folder))}
+    @router.post(
+        "/pictures",
+        summary="Send pictures and captions; answers the folder to train from",
+        description=datasets.LIMITS,
+        dependencies=[may_send(guard)],
+        openapi_extra=FILES_BODY,
+        status_code=201,
+    )
+    async def send(request: Request, folder: str = Query(""), into: str = Query("")) -> dict[str, str]:
+        async with sent_files(request, datasets.FILES, datasets.DROP_BYTES, datasets.LIMITS) as files:
+            return {"folder": str(await run_in_threadpool(services().datasets.keep, files, folder, into))}
 
     @router.post("/dataset", summary="The pictures as the model will see them", dependencies=may, openapi_extra=SETTINGS_BODY)
     def dataset(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:

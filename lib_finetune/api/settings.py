@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Request
+from fastapi.concurrency import run_in_threadpool
 
 from lib_finetune.api.routing import SETTINGS_BODY, may_use
+from lib_finetune.api.uploads import FILES_BODY, may_send, sent_files
+from lib_finetune.app.settings_files import HEADER_BYTES
 from lib_finetune.config.codec import to_dict
+from lib_finetune.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from lib_finetune.access import Guard
@@ -40,6 +44,20 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     def settings_in(path: str = Body(..., embed=True)) -> dict[str, Any]:
         settings, missing = services().settings_files.from_file(path)
         return {"settings": to_dict(settings), "missing": missing}
+
+    @router.post(
+        "/settings/file",
+        summary="Settings of a file that is sent: exported ones, or the beginning of a LoRA, embedding or checkpoint made here",
+        dependencies=[may_send(guard)],
+        openapi_extra=FILES_BODY,
+    )
+    async def settings_of(request: Request) -> dict[str, Any]:
+        async with sent_files(request, 1, HEADER_BYTES, "A file of settings may have 1 MB; send one.") as files:
+            if not files:
+                raise InputError([Problem("file", "No file was sent.")])
+            (name, content) = files[0]
+            settings, missing, subject = await run_in_threadpool(lambda: services().settings_files.from_upload(name, content.read()))
+        return {"settings": to_dict(settings), "missing": missing, "subject": subject}
 
     @router.get("/last", summary="What was trained last", dependencies=may)
     def last() -> dict[str, Any]:

@@ -8,12 +8,12 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.images import load_rgb
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.files import safe_name, write_atomically
 from lib_finetune.jobs.background_task import BackgroundTask
 from lib_finetune.preflight.dataset_report import Looks, PictureView, thumbnail, view
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 _CAPTIONS = (".txt", ".caption")
 _SEEN_KEPT = 5000
+FILE_BYTES, FILES, DROP_BYTES = 64 * 10**6, 2000, 2 * 10**9
+LIMITS = (
+    "At most 2,000 files and 2 GB can be dropped, of 64 MB each. Put more into a folder on the machine that trains, and name that folder."
+)
 
 
 class Datasets:
@@ -37,7 +41,7 @@ class Datasets:
         self._looks = Looks(self._host.face)
         self._seen: dict[str, tuple[PictureView, Path]] = {}
 
-    def keep(self, dropped: Sequence[tuple[str, bytes]], folder: str = "", into: str = "") -> Path:
+    def keep(self, dropped: Sequence[tuple[str, bytes | BinaryIO]], folder: str = "", into: str = "") -> Path:
         """Put dropped pictures and captions into a dataset folder; returns it.
 
         Args:
@@ -46,20 +50,26 @@ class Datasets:
             into: a folder; where it is a dataset folder of ours, they are added to it instead.
 
         Raises:
-            InputError: a file is neither picture nor caption, or none was sent.
+            InputError: a file is neither picture nor caption, none was sent, or they are more than `LIMITS` says; nothing was kept.
             SaveError: the folder cannot be written.
         """
-        wrong = [name for name, _ in dropped if Path(name).suffix.lower() not in (*_PICTURES, *_CAPTIONS)]
+        files = [(_file_name(name), content) for name, content in dropped]
+        wrong = [
+            name for (name, _), (safe, _) in zip(dropped, files, strict=True) if Path(safe).suffix.lower() not in (*_PICTURES, *_CAPTIONS)
+        ]
         if wrong or not dropped:
-            message = f"{', '.join(wrong)}: neither picture nor caption file." if wrong else "No pictures were sent."
+            message = f"{', '.join(wrong[:5])}: neither picture nor caption file." if wrong else "No pictures were sent."
             kinds = ", ".join(kind[1:] for kind in _PICTURES)
             raise InputError([Problem("data.images", f"{message} Pictures are {kinds}; captions are txt files of the same name.")])
         ours = self._host.paths.data / "datasets"
-        place = ours / (safe_name(folder) or time.strftime("%Y%m%d-%H%M%S"))
+        place: Path | None = ours / safe_name(folder) if safe_name(folder) else None
         if into.strip() and Path(into).resolve().parent == ours.resolve() and Path(into).is_dir():
             place = Path(into)
-        for name, content in dropped:
-            write_atomically(_free(place / Path(name.replace("\\", "/")).name, content), content)
+        _refuse_too_many(files, place)
+        place = place or _new_folder(ours)
+        for name, content in files:
+            whole = content if isinstance(content, bytes) else content.read()
+            write_atomically(_free(place / name, whole), whole)
         return place
 
     def view(self, settings: Settings) -> dict[str, Any]:
@@ -148,6 +158,54 @@ class Datasets:
         if token not in self._seen:
             raise InputError([Problem("picture", "This picture is not known any more. Look at the folder again.")])
         return self._seen[token]
+
+
+def _file_name(name: str) -> str:
+    """The last part of a name, without what a folder of any system cannot hold or takes for something else."""
+    bare = Path(name.replace("\\", "/")).name
+    safe = "".join("_" if letter in '<>:"|?*' or not letter.isprintable() else letter for letter in bare)
+    return f"{Path(safe).stem[:100]}{Path(safe).suffix[:10]}"
+
+
+def _refuse_too_many(files: Sequence[tuple[str, bytes | BinaryIO]], place: Path | None) -> None:
+    """
+    Raises:
+        InputError: they are more than `LIMITS` says, with what lies in the folder already.
+    """
+    sizes = {name: _size(content) for name, content in files}
+    large = [name for name, size in sizes.items() if size > FILE_BYTES]
+    lying = [path.stat().st_size for path in place.iterdir() if path.is_file()] if place and place.is_dir() else []
+    if large or len(files) + len(lying) > FILES or sum(sizes.values()) + sum(lying) > DROP_BYTES:
+        message = f"Too large: {', '.join(large[:5])}. {LIMITS}" if large else LIMITS
+        raise InputError([Problem("data.images", message)])
+
+
+def _size(content: bytes | BinaryIO) -> int:
+    if isinstance(content, bytes):
+        return len(content)
+    size = content.seek(0, io.SEEK_END)
+    content.seek(0)
+    return size
+
+
+def _new_folder(ours: Path) -> Path:
+    """A folder that nobody else has: several may drop pictures in one second.
+
+    Raises:
+        SaveError: it cannot be made.
+    """
+    name, number = time.strftime("%Y%m%d-%H%M%S"), 2
+    place = ours / name
+    while True:
+        try:
+            ours.mkdir(parents=True, exist_ok=True)
+            place.mkdir()
+        except FileExistsError:
+            place, number = ours / f"{name}-{number}", number + 1
+        except OSError as error:
+            raise SaveError(f"{place} cannot be made: {error.strerror or error}.") from error
+        else:
+            return place
 
 
 def _free(path: Path, content: bytes) -> Path:

@@ -18,7 +18,7 @@ from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
 from lib_finetune.files import at_home, safe_name, write_atomically
-from lib_finetune.model import checkpoint_reader
+from lib_finetune.model import checkpoint_reader, tensor_file
 from lib_finetune.runs.folder import SETTINGS, RunFolder
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ PATHS = ("data.images", "data.class_images", "embedding.init", "embedding.templa
 _FOLDERS = PATHS[:2]
 """Those that name nothing else; the others may be words too."""
 _RESULTS = (".safetensors", ".pt", ".ckpt")
+SETTINGS_BYTES = 10**6
+HEADER_BYTES = 16 * 10**6
+"""Of a result only the header is sent, which tells of all tensors and how they were trained."""
 
 
 class SettingsFiles:
@@ -82,7 +85,7 @@ class SettingsFiles:
             InputError: the file may not be named, or holds none.
         """
         self._folders.check(path, "path")
-        return self.from_local_file(Path(path), Settings())
+        return self.from_local_file(at_home(path), Settings())
 
     def from_local_file(self, path: Path, now: Settings) -> tuple[Settings, list[str]]:
         """As `from_file`, of a file that is known to be allowed; an exported file leaves what it does not name as it is ``now``."""
@@ -90,6 +93,38 @@ class SettingsFiles:
             restored = of_result(path, self._data)
             return restored.settings, list(restored.missing)
         return imported(path, now), []
+
+    def from_upload(self, name: str, content: bytes) -> tuple[Settings, list[str], bool]:
+        """As `from_file`, of a file that was sent; third: whether what is about the subject is told too.
+
+        Args:
+            content: all of an exported file; of a result its beginning, see `of_beginning`.
+
+        Raises:
+            InputError: it holds none, or is larger than such files are.
+        """
+        file = Path(Path(name.replace("\\", "/")).name)
+        is_result = file.suffix.lower() in _RESULTS
+        if len(content) > (HEADER_BYTES if is_result else SETTINGS_BYTES):
+            raise InputError([Problem("file", f"{file.name} is larger than 1 MB, the most that a file of settings may have.")])
+        if is_result:
+            restored = of_beginning(file, content, self._data)
+            return restored.settings, list(restored.missing), True
+        return codec.parsed(content, file), [], False
+
+    def for_form(self, values: object, now: Settings, *, subject: bool) -> Settings:
+        """Settings that `from_upload` gave, for the form.
+
+        Args:
+            subject: whether what is about the subject is taken from them too, or stays as it is now.
+
+        Raises:
+            InputError: they are none.
+        """
+        if not isinstance(values, dict):
+            raise InputError([Problem("file", "No settings were sent.")])
+        settings = codec.from_dict(values)
+        return settings if subject else with_subject_of(settings, now)
 
     def export(self, settings: Settings) -> Path:
         """Write settings as a file to give away; returns it."""
@@ -169,10 +204,11 @@ def imported(path: Path, settings: Settings) -> Settings:
     Raises:
         InputError: the file cannot be read, or names settings that there are not.
     """
-    base = Settings()
-    for field in SUBJECT:
-        base = replaced(base, field, value_at(settings, field))
-    loaded = codec.load(path, base)
+    return with_subject_of(codec.load(path, with_subject_of(Settings(), settings)), settings)
+
+
+def with_subject_of(loaded: Settings, settings: Settings) -> Settings:
+    """``loaded``, with what is about the subject alone as in ``settings``."""
     for field in SUBJECT:
         loaded = replaced(loaded, field, value_at(settings, field))
     return loaded
@@ -246,7 +282,34 @@ def of_result(file: Path, data: Path) -> Restored:
     """
     if file.is_file() and file.suffix != ".safetensors":
         return _of_run(file, data)
-    values = _told(file)
+    if not file.is_file():
+        raise InputError([Problem("file", f"{file} does not exist.")])
+    try:
+        return _restored(file, checkpoint_reader.metadata(file), data)
+    except CheckpointError as error:
+        raise InputError([Problem("file", problem.message) for problem in error.problems]) from error
+
+
+def of_beginning(file: Path, content: bytes, data: Path) -> Restored:
+    """As `of_result`, of a file that lies elsewhere.
+
+    Args:
+        file: its name; nothing is read there.
+        content: its beginning, at least the header of a ``.safetensors``; of another one nothing is needed.
+
+    Raises:
+        InputError: as `of_result`.
+    """
+    if file.suffix.lower() != ".safetensors":
+        return _of_run(file, data)
+    try:
+        return _restored(file, tensor_file.metadata_in(content), data)
+    except ValueError as error:
+        raise InputError([Problem("file", f"{file.name} cannot be read: {error}.")]) from error
+
+
+def _restored(file: Path, metadata: Mapping[str, str], data: Path) -> Restored:
+    values = _told(file, metadata)
     missing = [f"{path} is no setting of this version; it is left out." for path in _drop_unknown(values)]
     settings = codec.from_dict(values)
     for path in _FOLDERS:
@@ -259,18 +322,13 @@ def of_result(file: Path, data: Path) -> Restored:
     return Restored(settings, tuple(missing))
 
 
-def _told(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise InputError([Problem("file", f"{file} does not exist.")])
-    try:
-        text = checkpoint_reader.metadata(file).get(METADATA_KEY)
-    except CheckpointError as error:
-        raise InputError([Problem("file", problem.message) for problem in error.problems]) from error
+def _told(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    text = metadata.get(METADATA_KEY)
     if text is None:
         raise InputError([Problem("file", f"{file.name} tells no settings of Finetune.")])
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError([Problem("file", f"The settings in {file.name} are damaged: {error}")]) from error
     if not isinstance(values, dict):
         raise InputError([Problem("file", f"The settings in {file.name} are damaged: they are no table.")])

@@ -63,8 +63,24 @@ def load(path: Path, base: Settings | None = None) -> Settings:
         InputError: the file is missing, unreadable, or holds what `from_dict` refuses.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError([Problem("config", f"{path} cannot be read: {error}")]) from error
+    return parsed(content, path, base)
+
+
+def parsed(content: bytes, path: Path, base: Settings | None = None) -> Settings:
+    """Settings from what a .toml or .json file holds.
+
+    Args:
+        path: its name, which tells the form; nothing is read there.
+
+    Raises:
+        InputError: it is unreadable, or holds what `from_dict` refuses.
+    """
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError([Problem("config", f"{path} cannot be read: {error}")]) from error
     try:
         values = json.loads(text) if path.suffix.lower() == ".json" else _toml(text)

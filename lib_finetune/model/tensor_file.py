@@ -83,6 +83,25 @@ def _write_text(file: BinaryIO, header: Mapping[str, object]) -> None:
     file.write(struct.pack("<Q", len(text)) + text)
 
 
+def metadata_in(head: bytes) -> dict[str, str]:
+    """The metadata that the beginning of a file tells: its header, without the tensors.
+
+    Raises:
+        ValueError: it is no such file, or more of it is needed.
+    """
+    size = struct.unpack("<Q", head[:8])[0] if len(head) >= 8 else 0
+    if not size or size > len(head) - 8:
+        raise ValueError("it is no .safetensors file, or ends too early")
+    try:
+        header = json.loads(head[8 : 8 + size].decode("utf-8"))
+    except RecursionError:
+        raise ValueError("its header is nested too deeply") from None
+    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("its header is damaged")
+    return found
+
+
 def renamed(source: Path, target: Path, changes: Mapping[str, str]) -> None:
     """Write a copy of a file with other words for metadata that it has; its tensors are the same bytes, so their hashes hold.
 

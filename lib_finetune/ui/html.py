@@ -31,6 +31,24 @@ def picture_url(key: str, *parts: str) -> str:
     return f"{_ROUTES}/{'/'.join(quote(part, safe='') for part in parts)}?key={quote(key)}"
 
 
+def drop(to: str, label: str, key: str, limits: Mapping[str, Any] | None = None) -> str:
+    """A field for files, to be chosen or dropped, which the page's script sends to one of our routes.
+
+    Args:
+        to: the route.
+        key: proves the page to it.
+        limits: for several files: "file" and "drop" in bytes, "files", and "said" when one is passed; None for one file.
+    """
+    name = f"finetune_drop_{to.replace('/', '_')}"
+    more = " multiple" if limits else ""
+    told = escape(json.dumps(limits or {}))
+    return (
+        f'<div class="finetune-drop" data-to="{escape(f"{_ROUTES}/{to}")}" data-key="{escape(key)}" data-limits="{told}">'
+        f'<label for="{name}">{escape(label)}</label><input type="file" id="{name}"{more}>'
+        f'<progress hidden max="1" value="0" aria-labelledby="{name}_said"></progress><div id="{name}_said" aria-live="polite"></div></div>'
+    )
+
+
 def table(head: list[str], rows: list[list[str]], label: str) -> str:
     """A table; cells are HTML already."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)

@@ -7,16 +7,16 @@ import json
 import logging
 from collections.abc import Callable
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from lib_finetune.access import page_key
+from lib_finetune.app import datasets
 from lib_finetune.app.about import memory_of
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import FinetuneError, InputError
-from lib_finetune.ui import actions, cards, form, gallery, outcome, queue, status
+from lib_finetune.ui import actions, cards, form, gallery, html, outcome, queue, status
 from lib_finetune.ui.form import own
 from lib_finetune.ui.turnstile import Turnstile
 
@@ -83,7 +83,9 @@ class Tab:
             parts["images"] = own(
                 gr.Textbox(label="1  Pictures: a folder", placeholder="/home/me/pictures/cat", max_lines=1, elem_id="finetune_images")
             )
-            parts["files"] = own(gr.File(label="or drop pictures (and captions) here", file_count="multiple", elem_id="finetune_files"))
+            # Not gradio's own: it copies whatever file of this machine a request names, before we are asked.
+            limits = {"file": datasets.FILE_BYTES, "files": datasets.FILES, "drop": datasets.DROP_BYTES, "said": datasets.LIMITS}
+            gr.HTML(html.drop("pictures", "or drop pictures (and captions) here", page_key(), limits), elem_id="finetune_files")
             parts["found"] = gr.HTML("", elem_id="finetune_found")
         with gr.Group():
             parts["kind"] = own(gr.Radio(form.KINDS, value="", label="2  What do they show?", elem_id="finetune_kind"))
@@ -120,11 +122,8 @@ class Tab:
             for name, label in (("load_preset", "Use"), ("save_preset", "Save"), ("delete_preset", "Delete"), ("reset", "All to defaults")):
                 parts[name] = own(gr.Button(label, size="sm", elem_id=f"finetune_{name}"))
         with gr.Row():
-            parts["import"] = own(
-                gr.File(
-                    label="Settings from a file: exported ones, or a LoRA, embedding or checkpoint made here", elem_id="finetune_import"
-                )
-            )
+            label = "Settings from a file: exported ones, or a LoRA, embedding or checkpoint made here"
+            gr.HTML(html.drop("settings/file", label, page_key()), elem_id="finetune_import")
             parts["export"] = own(gr.Button("Export", size="sm", elem_id="finetune_export"))
             parts["exported"] = own(gr.File(label="Exported settings", visible=False, interactive=False, elem_id="finetune_exported"))
 
@@ -185,10 +184,6 @@ class Tab:
         for name in ("kind", "drawn", "method", "wish"):
             self._then_look(parts[name].change, everything, quick)
         self._then_look(parts["look"].click, everything, quick)
-        dropped = parts["files"].upload(
-            self._drop, [parts["files"], parts["images"]], [parts["images"], parts["files"], parts["message"]], **quick
-        )
-        self._then_look(dropped.then, everything, quick)
         parts["train"].click(self._train, [parts["page"], *everything], message, **quick)
         parts["forecast"].click(self._forecast, everything, message, **quick)
         parts["word"].click(self._word, everything, message, **quick)
@@ -240,7 +235,6 @@ class Tab:
         filled = [
             parts["load_preset"].click(self._use_preset, [parts["preset"], *everything], [message, *everything], **quick),
             parts["reset"].click(self._reset, everything, [message, *everything], **quick),
-            parts["import"].upload(self._import, [parts["import"], *everything], [message, *everything], **quick),
         ]
         for event in filled:
             self._then_look(event.then(self._applying, everything, self._conditional(), **quick).then, everything, quick)
@@ -325,19 +319,6 @@ class Tab:
 
         return self._answer(start)
 
-    def _drop(self, files: Any, now: str) -> tuple[Any, Any, str]:
-        folder: list[str] = []
-
-        def keep() -> str:
-            dropped = [(getattr(file, "orig_name", None) or Path(file.name).name, Path(file.name).read_bytes()) for file in files or ()]
-            folder.append(str(self._services().datasets.keep(dropped, into=now or "")))
-            for file in files or ():  # gradio gives out its own copies to whoever asks
-                Path(file.name).unlink(missing_ok=True)
-            return ""
-
-        said = self._answer(keep)
-        return (gr.update(value=folder[0]) if folder else gr.update()), gr.update(value=None), said
-
     def _continue(self, name: str) -> str:
         return self._answer(lambda: status.note(f"{self._services().trainings.resume(name or '').settings.name} goes on."))
 
@@ -381,6 +362,13 @@ class Tab:
                 job = self._services().jobs.find(str(given.get("job")))
                 kept[:] = self._filled(self._services().trainings.settings_for_form(job, edit=name == "edit"))
                 page["filled"], page["editing"] = True, job.folder.name if name == "edit" else ""
+            elif name == "import":
+                subject = given.get("subject") is True
+                now = Settings() if subject else self._settings(values)
+                kept[:] = self._filled(self._services().settings_files.for_form(given.get("settings"), now, subject=subject))
+                page["filled"] = True
+                missing = given.get("missing")
+                return status.note(" ".join(["The settings are in the form.", *map(str, missing if isinstance(missing, list) else ())]))
             elif name == "caption":
                 self._services().datasets.caption(str(given.get("picture")), str(given.get("text")))
             elif name == "default":
@@ -449,13 +437,6 @@ class Tab:
         return self._into_form(
             values, lambda: (self._services().presets.defaults(self._settings(values)), "All further settings are at their defaults.")
         )
-
-    def _import(self, file: Any, *values: Any) -> tuple[Any, ...]:
-        def read() -> tuple[Any, str]:
-            settings, missing = self._services().settings_files.from_local_file(Path(file.name), self._settings(values))
-            return settings, "The settings are in the form." + "".join(f" {line}" for line in missing)
-
-        return self._into_form(values, read)
 
     def _last(self) -> str:
         """What the form shows at first, and what it would show with the settings of the last training, as JSON."""
