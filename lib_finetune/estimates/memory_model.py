@@ -39,12 +39,12 @@ def passing(pixels: int, sixteen_bit: bool, checkpointing: bool = False) -> int:
 
 
 def beside(weights: int, optimizer: str, average: bool = False) -> int:
-    """Bytes of float32 weights that are trained beside the model: themselves, gradients, optimizer, EMA, and the `Ledger`'s two copies.
+    """Bytes of float32 weights that are trained beside the model: themselves, gradients, optimizer, EMA, and the `Ledger`'s copy of both.
 
     Args:
         weights: how many.
     """
-    return int(weights * (16 + _STATES[optimizer] + 12 * average))
+    return int(weights * (12 + _STATES[optimizer] + 8 * average))
 
 
 @dataclass(frozen=True)

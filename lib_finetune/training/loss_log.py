@@ -81,7 +81,7 @@ class Ledger:
         self._step = step
         self._good, self._fresh, self.good_step, self.present = None, None, 0, None
         if self._proven:
-            self._good, self.good_step, self.present = self._copies(), step if self._keeps else 0, True
+            self._good, self.good_step, self.present = _in_main_memory(self._copies()), step if self._keeps else 0, True
         else:
             self._fresh = step, self._copies()
         self._since = self._now()
@@ -172,7 +172,7 @@ class Ledger:
         """A loss was finite, and near its beginning or not: so was the state before it."""
         if good and self._fresh is not None:
             self.good_step = self._fresh[0] if self._keeps else 0
-            self._good = self._fresh[1]
+            self._good = _in_main_memory(self._fresh[1])
         self._fresh = None
         if self._far == good:
             self._far = not good
@@ -192,3 +192,8 @@ class Ledger:
 
     def _copies(self) -> list[torch.Tensor]:
         return [value.detach().clone() for value in self._held]
+
+
+def _in_main_memory(copies: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The device need hold one copy only, of what is not judged yet."""
+    return [value.to("cpu") for value in copies]
