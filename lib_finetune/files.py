@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 def safe_name(text: str) -> str:
     """Text as a part of a file name: letters, digits, "-", "_" and "."; it never begins with a dot."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text).strip(".")[:60]
+
+
+def bears_name_of(path: Path, target: Path) -> bool:
+    """Whether a file is ``target`` itself or lies beside it under its name with numbers behind, as a free name has them; links are followed."""
+    try:
+        beside = path.is_absolute() and path.parent.resolve() == target.parent.resolve()
+    except (OSError, ValueError, RuntimeError):  # a name that cannot be, a circle of links
+        return False
+    return beside and path.suffix == target.suffix and re.fullmatch(re.escape(target.stem) + r"(-\d+)*", path.stem) is not None
 
 
 def open_in_file_manager(folder: Path) -> None:

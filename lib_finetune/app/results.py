@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.app import feedback
-from lib_finetune.assembly.artifact_kinds import artifact_kind_of, artifact_kinds_of
+from lib_finetune.assembly.artifact_kinds import artifact_kind_of, artifact_kinds_of, targets
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.export import lora_file
-from lib_finetune.files import open_in_file_manager, write_atomically
+from lib_finetune.files import bears_name_of, open_in_file_manager, write_atomically
 from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.status import status_of
 from lib_finetune.model import tensor_file
@@ -119,13 +119,14 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
         kind → file of the result now.
 
     Raises:
-        InputError: the job has not ended, or made no file at this step.
+        InputError: the job has not ended, made no file at this step, or its record names a file that is not its own.
         SaveError: a file could not be moved; nothing is lost.
     """
     files_by_step = choices(job)
     if not job.ended or step not in files_by_step:
         known = ", ".join(str(one) for one in files_by_step) or "none"
         raise InputError([Problem("step", f"{job.settings.name} has no file of step {step}. There are: {known}.")])
+    _refuse_strange(job, host)
     final = {kind: Path(path) for kind, path in job.record.files.items()} or _targets(job, host)
     others = {one: files for one, files in files_by_step.items() if one not in (step, job.record.steps)}
     if step != job.record.steps:
@@ -145,6 +146,22 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
     job.record.keep_points(others)
     job.record.save(job.folder)
     return final
+
+
+def _refuse_strange(job: Job, host: Host) -> None:
+    """The record lies in a folder that others write to as well, and what it names is renamed and deleted here.
+
+    Raises:
+        InputError: it names a file that this job cannot have made.
+    """
+    own = targets(job.settings, host.paths, job.settings.name)
+    for files in (job.record.files, *job.record.points.values()):
+        for kind, path in files.items():
+            if kind not in own or not bears_name_of(Path(path), own[kind]):
+                raise InputError(
+                    f"The record of {job.settings.name} names {path}, which is no file of this job. Nothing was changed; "
+                    "choose the file in its folder by hand."
+                )
 
 
 def _targets(job: Job, host: Host) -> dict[str, Path]:

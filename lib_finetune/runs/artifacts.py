@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lib_finetune.assembly import builder
 from lib_finetune.errors import CheckpointError, FinetuneError, HostError
 from lib_finetune.export import checkpoint_writer, extraction
-from lib_finetune.files import write_atomically
+from lib_finetune.files import bears_name_of, write_atomically
 from lib_finetune.model import tensor_file
 
 if TYPE_CHECKING:
@@ -50,7 +50,15 @@ class Artifacts:
 
     def write_snapshot(self, step: int) -> dict[str, Path]:
         """As `write`, under the name of a step, of what would be saved now."""
-        return self.write(f"{self._plan.name}-{step:06d}", step, self._assembly.trainer.ema.applied())
+        return self.write(self._snapshot_name(step), step, self._assembly.trainer.ema.applied())
+
+    def is_snapshot(self, step: int, kind: str, path: Path) -> bool:
+        """Whether `write_snapshot` of this run can have written a file: below the host's folder of its kind, named by the run and the step."""
+        target = self._plan.targets(self._host.paths, self._snapshot_name(step)).get(kind)
+        return target is not None and bears_name_of(path, target)
+
+    def _snapshot_name(self, step: int) -> str:
+        return f"{self._plan.name}-{step:06d}"
 
     def write(self, name: str, step: int, state: AbstractContextManager[None], *, replaces: bool = True) -> dict[str, Path]:
         """Write the files of a result under a free name; kind → file.

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from lib_finetune.ports.host import Host
 from lib_finetune.runs import saved_states
 
 if TYPE_CHECKING:
+    from lib_finetune.runs.artifacts import Artifacts
     from lib_finetune.runs.folder import RunFolder
     from lib_finetune.runs.session import Session
 
@@ -41,31 +42,28 @@ class Snapshot:
 
 
 class Snapshots:
-    """Writes points by ``write`` and remembers them in the run's folder, so that a run which goes on finds them and leaves no rest."""
+    """Has points written and remembers them in the run's folder, so that a run which goes on finds them and leaves no rest."""
 
     def __init__(
         self,
         folder: RunFolder,
         host: Host,
         sink: ProgressSink,
-        write: Callable[[int], Mapping[str, Path]],
-        verify: Callable[[Mapping[str, Path]], None],
+        artifacts: Artifacts,
         keep: int,
     ) -> None:
         """
         Args:
             folder: of the run.
-            write: writes the files of a step; raises FinetuneError.
-            verify: passes them through the host's loader; raises FinetuneError.
+            artifacts: writes the files of a step, knows them again, and passes them through the host's loader.
             keep: how many of those that the settings keep stay; 0 keeps all.
         """
         self._index = folder.snapshots_index
         self._host = host
         self._sink = sink
-        self._write = write
-        self._verify = verify
+        self._artifacts = artifacts
         self._keep = keep
-        self._snapshots: list[Snapshot] = [point for point in _read(self._index) if all(path.exists() for path in point.files.values())]
+        self._snapshots: list[Snapshot] = [point for point in _read(self._index) if self._is_own(point)]
         self._good = {snapshot.step for snapshot in self._snapshots}
         self.return_lent()
 
@@ -86,10 +84,10 @@ class Snapshots:
         """
         snapshot = self.at(step)
         if snapshot is None:
-            snapshot = Snapshot(step, self._write(step), why)
+            snapshot = Snapshot(step, self._artifacts.write_snapshot(step), why)
             self._snapshots.append(snapshot)
             self._remember()  # before anything can fail, so that what is lent is always taken back
-            self._verify(snapshot.files)
+            self._artifacts.verify(snapshot.files)
         elif _STRENGTH.index(why) > _STRENGTH.index(snapshot.why):
             self._snapshots.remove(snapshot)
             snapshot = dataclasses.replace(snapshot, why=why)
@@ -131,6 +129,15 @@ class Snapshots:
         self._remove([point for point in self._snapshots if point.why == LENT])
         self._drop_old()
 
+    def _is_own(self, point: Snapshot) -> bool:
+        """The index lies in a folder that others write to as well: what it names may be deleted later, so it must be what this run writes."""
+        if not all(path.exists() for path in point.files.values()):
+            return False
+        strange = [path for kind, path in point.files.items() if not self._artifacts.is_snapshot(point.step, kind, path)]
+        for path in strange:
+            self._sink.say(f"{self._index.name} names {path}, which is no file of this run. It is left alone.")
+        return not strange
+
     def _drop_old(self) -> None:
         """The last good one stays, too, however many came after it."""
         regular = [snapshot for snapshot in self._snapshots if snapshot.why == KEPT]
@@ -171,7 +178,10 @@ _STRENGTH = (LENT, KEPT, ASKED)
 def _read(index: Path) -> list[Snapshot]:
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))
-        return [Snapshot(row["step"], {kind: Path(path) for kind, path in row["files"].items()}, row["why"]) for row in rows]
+        points = [Snapshot(row["step"], {kind: Path(path) for kind, path in row["files"].items()}, row["why"]) for row in rows]
+        if not all(type(point.step) is int and point.files and point.why in _STRENGTH for point in points):
+            raise ValueError("a point without a step, a file or a reason")
+        return points
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,11 +1,17 @@
 """Files of the way: kept, asked for, lent to a preview, and what is left of them."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
+from lib_finetune.assembly.run_plans import saving_plan
 from lib_finetune.errors import HostError
+from lib_finetune.runs.artifacts import Artifacts
 from lib_finetune.runs.folder import RunFolder
 from lib_finetune.runs.snapshots import ASKED, KEPT, LENT, Snapshots
 from tests.fakes.host import FakeHost, Recorder
+from tests.fakes.runs import settings
 
 
 class Shop:
@@ -15,15 +21,18 @@ class Shop:
         self.folder, self.host, self.sink = root / "run", FakeHost(root), Recorder()
         self.folder.mkdir(exist_ok=True)
         self.written, self.refuses = [], False
-        self.snapshots = Snapshots(RunFolder(self.folder), self.host, self.sink, self.write, self.verify, keep)
+        self.snapshots = Snapshots(RunFolder(self.folder), self.host, self.sink, self, keep)
 
-    def write(self, step):
+    def write_snapshot(self, step):
         self.written.append(step)
         files = {"lora": self.folder / f"x-{step}.safetensors", "embedding": self.folder / f"w-{step}.safetensors"}
         for path in files.values():
             path.write_text(str(step))
             path.with_suffix(".json").write_text("{}")
         return files
+
+    def is_snapshot(self, step, kind, path):
+        return path == self.folder / f"{'x' if kind == 'lora' else 'w'}-{step}.safetensors"
 
     def verify(self, files):
         if self.refuses:
@@ -103,3 +112,69 @@ def test_a_file_that_cannot_be_removed_is_said(shop, monkeypatch):
     monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     shop.snapshots.return_lent()
     assert sum("was not removed" in line for line in shop.sink.lines) == 2
+
+
+@pytest.mark.parametrize(
+    "place", ["outside", "of another run", "of another step", "of another kind", "deeper", "by dots", "by a link", "relative"]
+)
+def test_a_file_that_is_not_of_this_run_is_never_removed(tmp_path, monkeypatch, place):
+    """An index that names the person's file took it away, with the pictures' settings beside it, as soon as the run went on."""
+    host = FakeHost(tmp_path)
+    own = host.paths.lora / "cat-000040.safetensors"
+    other = {
+        "outside": tmp_path / "cat-000040.safetensors",
+        "of another run": host.paths.lora / "dog-000040.safetensors",
+        "of another step": host.paths.lora / "cat-000400.safetensors",
+        "of another kind": host.paths.checkpoints / "cat-000040.safetensors",
+        "deeper": host.paths.lora / "mine" / "cat-000040.safetensors",
+        "by dots": host.paths.lora / ".." / "cat-000040.safetensors",
+        "by a link": host.paths.lora / "link" / "cat-000040.safetensors",
+        "relative": own.relative_to(tmp_path),
+    }[place]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    host.paths.lora.mkdir(parents=True, exist_ok=True)
+    (host.paths.lora / "link").symlink_to(tmp_path / "elsewhere")
+    other.parent.mkdir(parents=True, exist_ok=True)
+    beside = [other.with_suffix(suffix) for suffix in (".safetensors", ".json", ".yaml")]
+    for path in beside:
+        path.write_text("theirs")
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    rows = [{"step": 40, "why": LENT, "files": {"lora": str(other)}}, {"step": 30, "why": KEPT, "files": {"lora": str(other)}}]
+    folder.snapshots_index.write_text(json.dumps(rows))
+    artifacts = Artifacts(saving_plan(settings(tmp_path, {"name": "cat"})), SimpleNamespace(), None, host, sink := Recorder())
+    snapshots = Snapshots(folder, host, sink, artifacts, keep=1)
+    assert all(path.read_text() == "theirs" for path in beside) and not host.removed and not snapshots.steps
+    assert str(other) in sink.lines[0] and "left alone" in sink.lines[0]
+
+
+@pytest.mark.parametrize("name", ["cat-000040.safetensors", "cat-000040-2.safetensors"])
+def test_a_lent_file_of_this_run_is_taken_back(tmp_path, name):
+    host, folder = FakeHost(tmp_path), RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    host.paths.lora.mkdir(parents=True, exist_ok=True)
+    (own := host.paths.lora / name).write_text("ours")
+    folder.snapshots_index.write_text(json.dumps([{"step": 40, "why": LENT, "files": {"lora": str(own)}}]))
+    Snapshots(
+        folder,
+        host,
+        Recorder(),
+        Artifacts(saving_plan(settings(tmp_path, {"name": "cat"})), SimpleNamespace(), None, host, Recorder()),
+        keep=0,
+    )
+    assert not own.exists() and host.removed == [own]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"step": "40", "why": LENT, "files": {"lora": "x"}},
+        {"step": 4, "why": "?", "files": {"lora": "x"}},
+        {"step": 4, "why": KEPT, "files": {}},
+    ],
+)
+def test_an_index_of_other_values_is_begun_anew(tmp_path, row):
+    (tmp_path / "run").mkdir()
+    RunFolder(tmp_path / "run").snapshots_index.write_text(json.dumps([row]))
+    assert Shop(tmp_path).steps() == []
