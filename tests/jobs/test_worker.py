@@ -1,6 +1,7 @@
 """The end of a job when things go wrong: the first error is told, the runner lives on, and a card that is lost holds the queue."""
 
 import json
+import logging
 import threading
 import time
 
@@ -229,6 +230,7 @@ def test_a_run_that_cannot_even_be_made_fails(bench, monkeypatch):
 
 
 def test_words_that_no_file_can_hold_end_nothing(bench, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("lib_finetune"), "propagate", False)  # nor can the report of parallel tests hold them
     jobs = Jobs(bench.host())
     broken_at(monkeypatch, 2, ValueError("a picture called \udcff"))  # as Linux gives names that are not UTF-8
     job = jobs.submit(settings(bench.images))
