@@ -22,7 +22,11 @@ def jobs() -> list:
     """Status of every job of this session, oldest first."""
     module = sys.modules.get("lib_finetune.app.services")
     found = module and module._SERVICES.get("webui")
-    return [job.status() for job in found.jobs.all() if not job.old] if found else []
+    if not found:
+        return []
+    from lib_finetune.jobs.status import status_of
+
+    return [status_of(job) for job in found.jobs.all() if not job.old]
 
 
 def began() -> list:
