@@ -46,10 +46,10 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         response_class=FileResponse,
     )
     def result_file(name: str, kind: str) -> Response:
-        found = services().jobs.find(name).record.files.get(kind)
-        if found is None or not Path(found).is_file():
+        found = services().results.file(name, kind)
+        if found is None:
             raise HTTPException(404, "The job has no such file.")
-        return FileResponse(found, media_type="application/octet-stream", filename=Path(found).name)
+        return FileResponse(found, media_type="application/octet-stream", filename=found.name)
 
     @router.get("/jobs/{name}/previews/{step}/{file}", summary="A preview", dependencies=may_see, response_class=FileResponse)
     def preview(name: str, step: str, file: str) -> Response:

@@ -54,6 +54,16 @@ class Results:
         files = pick(self._jobs.find(name), step, self._jobs.host, delete_others=delete_others)
         return {kind: str(path) for kind, path in files.items()}
 
+    def file(self, name: str, kind: str) -> Path | None:
+        """The result of a kind; None where there is none, or the record names a file that the job cannot have made.
+
+        Raises:
+            InputError: no such job.
+        """
+        job = self._jobs.find(name)
+        path = Path(job.record.files.get(kind) or "")
+        return path if _is_own(job, self._jobs.host, kind, path) and path.is_file() else None
+
     def select(self, name: str) -> BackgroundTask:
         """Load the checkpoint that a job made, before the next job begins.
 
@@ -154,14 +164,18 @@ def _refuse_strange(job: Job, host: Host) -> None:
     Raises:
         InputError: it names a file that this job cannot have made.
     """
-    own = targets(job.settings, host.paths, job.settings.name)
     for files in (job.record.files, *job.record.points.values()):
         for kind, path in files.items():
-            if kind not in own or not bears_name_of(Path(path), own[kind]):
+            if not _is_own(job, host, kind, Path(path)):
                 raise InputError(
                     f"The record of {job.settings.name} names {path}, which is no file of this job. Nothing was changed; "
                     "choose the file in its folder by hand."
                 )
+
+
+def _is_own(job: Job, host: Host, kind: str, path: Path) -> bool:
+    target = targets(job.settings, host.paths, job.settings.name).get(kind)
+    return target is not None and bears_name_of(path, target)
 
 
 def _targets(job: Job, host: Host) -> dict[str, Path]:

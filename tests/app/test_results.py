@@ -1,5 +1,7 @@
 """What a person does with the files of a job."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from lib_finetune.app import results
@@ -31,3 +33,15 @@ def test_a_record_that_names_another_file_moves_and_removes_nothing(tmp_path, st
     with pytest.raises(InputError, match=named.name):
         results.pick(job, 4, host, delete_others=True)
     assert all(path.read_text() == "theirs" for path in (*own, other, other.with_suffix(".yaml"))) and not host.removed
+
+
+@pytest.mark.parametrize("named", ["cat.safetensors", "../other.safetensors", "dog.safetensors"])
+def test_only_a_file_of_the_job_is_given_out(tmp_path, named):
+    host = FakeHost(tmp_path)
+    host.paths.lora.mkdir(parents=True, exist_ok=True)
+    path = host.paths.lora / named
+    path.write_text("x")
+    job = revived(settings(tmp_path, {"name": "cat"}), tmp_path / "job", Record(states.DONE, files={"lora": str(path)}))
+    found = results.Results(SimpleNamespace(host=host, find=lambda _: job), None)
+    assert found.file("job", "lora") == (path if named == "cat.safetensors" else None)
+    assert found.file("job", "checkpoint") is None
