@@ -74,23 +74,6 @@ class DeviceLostError(HostError):
         )
 
 
-class WeightsChangedError(HostError):
-    """Something else wrote to the loaded model while it was ours; training on would learn against other weights."""
-
-    def __init__(self, names: Sequence[str], when: str) -> None:
-        """
-        Args:
-            names: of the weights.
-            when: "while a picture was made", "during a turn of training".
-        """
-        self.names = tuple(names)
-        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        super().__init__(
-            f"An extension changed weights of the loaded model {when}: {listed}. The run stops here, and its last state is kept. "
-            "Switch off extensions that change weights by themselves, choose the checkpoint again at the top left, then let the run go on."
-        )
-
-
 class CheckpointChangedError(HostError):
     """Another checkpoint or VAE is loaded than the one that training began on; the job waits for it."""
 

@@ -18,8 +18,6 @@ from lib_finetune.ports.pictures import PictureRequest
 _BATCH = 4
 _STEPS = 25
 _ABOUT = "about.json"
-_VERSION = 2
-"""Of how class images are made; those of another version are made again. 2: with the person's scripts at rest."""
 
 
 class ClassPictures:
@@ -33,9 +31,9 @@ class ClassPictures:
         """
         self._host = host
         self._request = PictureRequest(prompt, width_px=side_px, height_px=side_px, steps=_STEPS)
-        made_with = [_VERSION, info.sha256 or str(info.path or info.name), info.vae, prompt, side_px, _STEPS, self._request.guidance]
+        made_with = [info.sha256 or str(info.path or info.name), info.vae, prompt, side_px, _STEPS, self._request.guidance]
         self.folder = host.paths.data / "classes" / hashlib.sha256(json.dumps(made_with).encode("utf-8")).hexdigest()[:16]
-        self._about = {"version": _VERSION, "checkpoint": info.name, "vae": info.vae, "prompt": prompt, "side_px": side_px, "steps": _STEPS}
+        self._about = {"checkpoint": info.name, "vae": info.vae, "prompt": prompt, "side_px": side_px, "steps": _STEPS}
 
     def missing(self, count: int) -> list[int]:
         """Numbers of the first ``count`` pictures that are not there yet."""

@@ -29,8 +29,6 @@ class Borrowing:
         self._watch = watch
         self._after = ExitStack()
         self._tensors: dict[str, torch.Tensor] = {}
-        self.written: list[str] = []
-        """Weights that were written to while they were lent, known after `give_back`."""
 
     def take(self, model: Any, parts: Iterable[str], device: torch.device, alone: bool = False) -> Lease:
         """Clean the weights, bring them to the device and collect them. Call under the turn; `give_back` is due even if it raises.
@@ -64,27 +62,17 @@ class Borrowing:
             return
         began = remembered_state.marks(model)
         watch.turn_began(model, began)
-
-        def compare() -> None:
-            ended = remembered_state.marks(model)
-            self.written = watch.written_in_turn(began, ended)
-            watch.turn_ended(began, ended)
-
-        self._after.callback(compare)
+        self._after.callback(lambda: watch.turn_ended(began, remembered_state.marks(model)))
 
 
-def around(model: Any, watch: Watch | None, *, picture: bool = False) -> Callable[[], None]:
-    """With a watch, look at everything but the weights; the function returned looks again and tells.
-
-    Args:
-        picture: a picture is made, in which extensions put their own things in order: hooks and forwards are theirs then.
-    """
+def around(model: Any, watch: Watch | None) -> Callable[[], None]:
+    """With a watch, look at everything but the weights; the function returned looks again and tells."""
     if watch is None:
         return lambda: None
-    settings, before = remembered_state.options(), remembered_state.surroundings(model, modules=not picture)
+    settings, before = remembered_state.options(), remembered_state.surroundings(model)
 
     def close() -> None:
-        watch.around(before, remembered_state.surroundings(model, modules=not picture))
+        watch.around(before, remembered_state.surroundings(model))
         watch.settings(settings, remembered_state.options())
 
     return close

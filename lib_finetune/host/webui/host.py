@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lib_finetune.errors import CheckpointChangedError, FinetuneError, OutOfMemoryError, WeightsChangedError
+from lib_finetune.errors import CheckpointChangedError, FinetuneError, OutOfMemoryError
 from lib_finetune.export import card as cards
 from lib_finetune.host import memory
-from lib_finetune.host.webui import borrowing, captions, faces, files, loading, picture, remembered_state, weights
+from lib_finetune.host.webui import borrowing, captions, faces, files, loading, picture, weights
 from lib_finetune.host.webui.borrowing import Borrowing
 from lib_finetune.host.webui.loading import await_model, loaded_model
 from lib_finetune.host.webui.modules import webui
@@ -89,7 +89,6 @@ class WebuiHost:
             CheckpointChangedError: another checkpoint or VAE is loaded.
             HostError: the model cannot be borrowed.
             OutOfMemoryError: the device has no room for the parts.
-            WeightsChangedError: something else wrote to the weights meanwhile; raised when the lease ends.
         """
         await_model()
         with self._turn.held():
@@ -103,8 +102,6 @@ class WebuiHost:
                 yield taken
             finally:
                 borrowing.give_back()
-            if borrowing.written:
-                raise WeightsChangedError(borrowing.written, "during a turn of training")
 
     def waiting(self) -> bool:
         """See `Host.waiting`."""
@@ -192,7 +189,6 @@ class WebuiHost:
             CheckpointChangedError: another checkpoint or VAE is loaded than at `remember`.
             HostError: a LoRA is not in the WebUI's list, or the WebUI could not make the picture.
             OutOfMemoryError: the device has no room for it.
-            WeightsChangedError: an extension changed weights of the model meanwhile.
         """
         await_model()
         with self._turn.held():
@@ -250,19 +246,15 @@ def _take(borrowing: Borrowing, parts: Iterable[str], device: torch.device, alon
 
 
 def _make(request: PictureRequest, count: int, watch: Watch | None) -> list[Image.Image] | FinetuneError:
-    began = remembered_state.marks(loaded_model()) if watch else {}
-    close = borrowing.around(loaded_model(), watch, picture=True)
-    outcome: list[Image.Image] | FinetuneError
+    close = borrowing.around(loaded_model(), watch)
     try:
-        outcome = picture.make(request, count, loaded_model())
+        return picture.make(request, count, loaded_model())
     except FinetuneError as error:
-        _log.info("No picture", exc_info=True)
+        _log.info("No preview", exc_info=True)
         error.__cause__ = error.__context__ = None
-        outcome = error.with_traceback(None)
+        return error.with_traceback(None)
     finally:
         close()
-    changed = watch.picture_made(loaded_model(), began) if watch else []
-    return WeightsChangedError(changed, "while a picture was made") if changed else outcome
 
 
 def _compare(watch: Watch) -> int:

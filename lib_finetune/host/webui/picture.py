@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -12,11 +11,10 @@ from PIL import Image
 
 from lib_finetune import randomness
 from lib_finetune.errors import HostError, OutOfMemoryError
-from lib_finetune.host.webui import files, scripts_at_rest, weights
+from lib_finetune.host.webui import files, weights
 from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.ports.pictures import PictureRequest
 
-_log = logging.getLogger(__name__)
 _JOB = (
     "job", "job_no", "job_count", "job_timestamp", "processing_has_refined_job_count", "sampling_step", "sampling_steps", "current_latent",
     "current_image", "current_image_sampling_step", "id_live_preview", "skipped", "interrupted", "stopping_generation", "textinfo", "time_start",
@@ -43,7 +41,7 @@ def make(request: PictureRequest, count: int, model: Any) -> list[Image.Image]:
         except torch.cuda.OutOfMemoryError as error:
             raise OutOfMemoryError("No room on the device for a preview picture: choose a smaller one or switch previews off.") from error
         except Exception as error:  # the WebUI and its extensions raise whatever they like
-            raise HostError(_failure(error)) from error
+            raise HostError(f"The WebUI could not make the preview picture: {error}") from error
     if len(images) < count:
         raise HostError("The WebUI made no preview picture: it was interrupted.")
     assert all(isinstance(image, Image.Image) for image in images)
@@ -79,19 +77,9 @@ def _processing(request: PictureRequest, prompt: str, count: int, model: Any) ->
         do_not_save_grid=True,
         override_settings=_same_checkpoint(model),
     )
-    always_on = scripts_at_rest.put_at_rest(p)
-    if always_on:
-        _log.info("Scripts that work on every picture by default, ours too: %s", ", ".join(always_on))
     # Of its own: the shared cache would answer with what an earlier state of the file had made of the prompt.
     p.cached_c, p.cached_uc = [None, None], [None, None]
     return p
-
-
-def _failure(error: BaseException) -> str:
-    name = scripts_at_rest.culprit(error)
-    if not name:
-        return f"The WebUI could not make the picture: {error!r}"
-    return f"The extension {name} failed while the WebUI made a picture ({error!r}). Switch it off or update it, then try again."
 
 
 def _same_checkpoint(model: Any) -> dict[str, str]:

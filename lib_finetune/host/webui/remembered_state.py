@@ -105,19 +105,15 @@ class Surroundings:
         return found
 
 
-def surroundings(model: nn.Module, *, modules: bool = True) -> Surroundings:
-    """Look at training flags, hooks, replaced forwards, torch's flags, the attention optimisation, active networks, and places.
-
-    Args:
-        modules: False leaves out what extensions put on modules and classes.
-    """
-    states: dict[str, Any] = {}
+def surroundings(model: nn.Module) -> Surroundings:
+    """Look at training flags, hooks, replaced forwards, torch's flags, the attention optimisation, active networks, and places."""
+    modules: dict[str, Any] = {}
     classes: dict[Any, None] = {}
-    for prefix, module in weights.walk(model) if modules else ():
+    for prefix, module in weights.walk(model):
         own = module.__dict__
         hooks = [Function.of(hook) for table in _HOOKS if own.get(table) for hook in own[table].values()]
-        name = prefix if prefix not in states else f"{prefix}wrapped."
-        states[name] = (own.get("training"), tuple(hooks), Function.of(own["forward"]) if "forward" in own else None)
+        name = prefix if prefix not in modules else f"{prefix}wrapped."
+        modules[name] = (own.get("training"), tuple(hooks), Function.of(own["forward"]) if "forward" in own else None)
         classes[type(module)] = None
     values: dict[str, Any] = {f"the class {kind.__module__}.{kind.__qualname__}": Function.of(kind.forward) for kind in classes}
     values.update({f"torch's {name}": value for name, value in _torch_flags().items()})
@@ -125,7 +121,7 @@ def surroundings(model: nn.Module, *, modules: bool = True) -> Surroundings:
     values["the list of active networks"] = _networks()
     if not getattr(model, "lowvram", False):  # with --medvram the modules wander by the host's own rules
         values.update({f"the place of the {part}": str(weights.place_of(weights.module_of(model, part))) for part in weights.PARTS})
-    return Surroundings(values, states)
+    return Surroundings(values, modules)
 
 
 def options() -> dict[str, Any]:

@@ -56,29 +56,6 @@ class Watch:
             if last is None or mark.dtype != last.dtype or written:
                 self._others.add(name)
 
-    def picture_made(self, model: nn.Module, began: Mapping[str, Mark]) -> list[str]:
-        """Weights that have other values after a picture of ours than before the run, though the person did not change them.
-
-        Call with clean weights. Writes alone say nothing: the Lora extension writes and takes back.
-
-        Args:
-            began: marks before the picture.
-        """
-        now = remembered_state.marks(model)
-        self._last = dict(now)
-        written = {name for name, mark in now.items() if name in self._digest and mark != began.get(name)} - self._others
-        if not written:
-            return []
-        values = digest({name: tensor for name, tensor in weights.collect(model, ("",)).items() if name in written})
-        changed = sorted(name for name, value in values.items() if value != self._digest[name])
-        for name in changed:
-            self._found.setdefault(name, "has other values")
-        return changed
-
-    def written_in_turn(self, began: Mapping[str, Mark], ended: Mapping[str, Mark]) -> list[str]:
-        """Weights that were written to in a turn of training, in which nobody else has any business with them."""
-        return sorted(name for name, mark in began.items() if name in ended and mark.differs(ended[name]) == "was written to")
-
     def turn_ended(self, began: Mapping[str, Mark], ended: Mapping[str, Mark]) -> None:
         """Note which weights were touched in our turn."""
         self._last = dict(ended)
@@ -104,7 +81,7 @@ class Watch:
 
     def differences(self) -> list[str]:
         """What is known so far, a sentence each."""
-        return [f"{subject} {difference}" for subject, difference in self._found.items()] + self._settings_left()
+        return [f"{subject} {said}" for subject, said in self._found.items()] + self._settings_left()
 
     def compare_weights(self, model: nn.Module) -> int:
         """Compare the digest of clean weights with the first one; returns how many tensors are equal."""
