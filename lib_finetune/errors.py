@@ -74,6 +74,10 @@ class DeviceLostError(HostError):
         )
 
 
+class WeightsChangedError(HostError):
+    """Something else wrote to the loaded model and it could not be put back: what is learned from there on is wrong."""
+
+
 class CheckpointChangedError(HostError):
     """Another checkpoint or VAE is loaded than the one that training began on; the job waits for it."""
 

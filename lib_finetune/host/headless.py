@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,10 +147,11 @@ class HeadlessHost:
         if checkpoint.identity != self._info.identity:
             raise HostError(f"This run holds {self._info}; start it again with --checkpoint {checkpoint.path or checkpoint.name}.")
 
-    def remember(self) -> None:
+    def remember(self) -> Sequence[str]:
         """See `Host.remember`."""
         memory.reset_peak(self._device)
         self._before = digest(self._tensors)
+        return ()
 
     def restoration(self) -> Restoration:
         """See `Host.restoration`."""

@@ -112,8 +112,12 @@ class Host(Protocol):
             HostError: it is gone or does not load.
         """
 
-    def remember(self) -> None:
-        """Take the picture of the host that `restoration` compares with. Called once a run, under no lease."""
+    def remember(self) -> Sequence[str]:
+        """Take the picture of the host that `restoration` compares with. Called once a run, under no lease.
+
+        Returns:
+            What the person should know of the host before pictures are made in it, a line each.
+        """
 
     def restoration(self) -> Restoration:
         """Compare the host with what `remember` saw."""

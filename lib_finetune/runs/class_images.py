@@ -18,10 +18,12 @@ from lib_finetune.ports.pictures import PictureRequest
 _BATCH = 4
 _STEPS = 25
 _ABOUT = "about.json"
+_VERSION = 2
+"""Of how pictures are made; those of another one are left alone and made again. 1: with what other extensions had left behind."""
 
 
 class ClassPictures:
-    """A folder of class pictures for one checkpoint, prompt, size and sampling; a picture's number is its seed."""
+    """A folder of class pictures for one checkpoint, prompt, size, sampling and version; a picture's number is its seed."""
 
     def __init__(self, host: Host, info: CheckpointInfo, prompt: str, side_px: int) -> None:
         """
@@ -31,9 +33,9 @@ class ClassPictures:
         """
         self._host = host
         self._request = PictureRequest(prompt, width_px=side_px, height_px=side_px, steps=_STEPS)
-        made_with = [info.sha256 or str(info.path or info.name), info.vae, prompt, side_px, _STEPS, self._request.guidance]
+        made_with = [_VERSION, info.sha256 or str(info.path or info.name), info.vae, prompt, side_px, _STEPS, self._request.guidance]
         self.folder = host.paths.data / "classes" / hashlib.sha256(json.dumps(made_with).encode("utf-8")).hexdigest()[:16]
-        self._about = {"checkpoint": info.name, "vae": info.vae, "prompt": prompt, "side_px": side_px, "steps": _STEPS}
+        self._about = {"version": _VERSION, "checkpoint": info.name, "vae": info.vae, "prompt": prompt, "side_px": side_px, "steps": _STEPS}
 
     def missing(self, count: int) -> list[int]:
         """Numbers of the first ``count`` pictures that are not there yet."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from lib_finetune.data.images import load_rgb
-from lib_finetune.errors import FinetuneError
+from lib_finetune.errors import FinetuneError, WeightsChangedError
 from lib_finetune.evaluation import watch
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.events import PreviewRow, ProgressSink
@@ -225,6 +225,8 @@ def _failure_is_said(session: Session, what: str) -> Iterator[None]:
     """A preview that fails is said, and does not end the training: the file is good without it."""
     try:
         yield
+    except WeightsChangedError:  # the training would go on with other weights
+        raise
     except (FinetuneError, RuntimeError, OSError) as error:
         _log.warning("%s failed", what, exc_info=True)
         session.sink.say(f"{what} could not be made: {error}")

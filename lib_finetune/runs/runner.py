@@ -88,7 +88,8 @@ class Runner:
         images = checked_dataset(self._settings, self._host, self._folder.resumes())
         info = admission.checkpoint_of_run(self._settings, self._host, self._folder, self._sink)
         settings = self._definite(images, info)
-        self._host.remember()
+        for line in self._host.remember() or ():
+            self._sink.say(line)
         with at_the_end("Giving the model back", self._give_back, self._sink):
             outcome, files, steps = self._work(settings, images, info)
             if files:

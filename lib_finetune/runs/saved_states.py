@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lib_finetune.assembly import provenance
-from lib_finetune.errors import DivergedError, InputError, Problem, SaveError, device_loss
+from lib_finetune.errors import DivergedError, InputError, Problem, SaveError, WeightsChangedError, device_loss
 from lib_finetune.runs.endings import beside_an_error
 from lib_finetune.training import state
 from lib_finetune.training.optim.per_parameter import PerParameter
@@ -144,7 +144,7 @@ def _check_same_run(session: Session, stored: dict[str, str], step: int) -> None
 
 def rescue(session: Session, error: BaseException) -> None:
     """Keep what was trained when something failed between two steps; the parameters are checked first."""
-    if device_loss(error):  # nothing can be read from the GPU
+    if device_loss(error) or isinstance(error, WeightsChangedError):  # nothing can be read, or what was learned last is wrong
         return
     with beside_an_error("Keeping what was trained", session.sink):
         _keep_if_whole(session, error)

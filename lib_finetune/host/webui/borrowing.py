@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -39,8 +39,11 @@ class Borrowing:
         Raises:
             HostError: the weights are not there.
         """
-        self._after.callback(around(model, self._watch))
+        self._after.callback(Around(model, self._watch).close)
         weights.clean(model)
+        if self._watch is not None:
+            self._watch.turn_begins(model)
+            self._after.callback(self._watch.turn_over, model)
         start, parts = time.monotonic(), tuple(parts)
         if alone:
             weights.send_away(model, [part for part in weights.PARTS if part not in parts], device, self._after)
@@ -61,18 +64,38 @@ class Borrowing:
         if watch is None:
             return
         began = remembered_state.marks(model)
-        watch.turn_began(model, began)
-        self._after.callback(lambda: watch.turn_ended(began, remembered_state.marks(model)))
+        self._after.callback(lambda: watch.lease_ended(model, began, remembered_state.marks(model)))
 
 
-def around(model: Any, watch: Watch | None) -> Callable[[], None]:
-    """With a watch, look at everything but the weights; the function returned looks again and tells."""
-    if watch is None:
-        return lambda: None
-    settings, before = remembered_state.options(), remembered_state.surroundings(model)
+class Around:
+    """Looks at everything but the weights at both ends of a turn, and tells the watch what changed by our doing."""
 
-    def close() -> None:
-        watch.around(before, remembered_state.surroundings(model))
-        watch.settings(settings, remembered_state.options())
+    def __init__(self, model: Any, watch: Watch | None) -> None:
+        """
+        Args:
+            watch: of the run, if one is on; without it there is nothing to tell.
+        """
+        self._model, self._watch = model, watch
+        if watch is not None:
+            self._settings, self._surroundings = remembered_state.options(), remembered_state.surroundings(model)
 
-    return close
+    @contextmanager
+    def theirs(self) -> Iterator[None]:
+        """Inside, the WebUI makes a picture for us: what it and its extensions change meanwhile is theirs, and is compared with from then on."""
+        if self._watch is None:
+            yield
+            return
+        settings, before = remembered_state.options(), remembered_state.surroundings(self._model)
+        try:
+            yield
+        finally:
+            after, left = remembered_state.options(), remembered_state.surroundings(self._model)
+            self._surroundings = self._surroundings.with_changes(before, left)
+            self._settings |= {key: value for key, value in after.items() if settings.get(key) != value}
+
+    def close(self) -> None:
+        """Look again, tell, and let go of the model."""
+        model, self._model = self._model, None
+        if self._watch is not None:
+            self._watch.around(self._surroundings, remembered_state.surroundings(model))
+            self._watch.settings(self._settings, remembered_state.options())

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lib_finetune.errors import CheckpointChangedError, FinetuneError, OutOfMemoryError
+from lib_finetune import randomness
+from lib_finetune.errors import CheckpointChangedError, FinetuneError, OutOfMemoryError, WeightsChangedError
 from lib_finetune.export import card as cards
 from lib_finetune.host import memory
-from lib_finetune.host.webui import borrowing, captions, faces, files, loading, picture, weights
-from lib_finetune.host.webui.borrowing import Borrowing
+from lib_finetune.host.webui import captions, faces, files, loading, picture, scripts_at_rest, weights
+from lib_finetune.host.webui.borrowing import Around, Borrowing
 from lib_finetune.host.webui.loading import await_model, loaded_model
 from lib_finetune.host.webui.modules import webui
 from lib_finetune.host.webui.turn import Turn
@@ -89,11 +90,13 @@ class WebuiHost:
             CheckpointChangedError: another checkpoint or VAE is loaded.
             HostError: the model cannot be borrowed.
             OutOfMemoryError: the device has no room for the parts.
+            WeightsChangedError: in an earlier turn of the run.
         """
         await_model()
         with self._turn.held():
             if wanted is not None:
                 _check(wanted)
+            _refuse_broken(self._watch)
             borrowing = Borrowing(self._watch)
             try:
                 taken = _take(borrowing, tuple(parts), self.device, alone)
@@ -121,7 +124,7 @@ class WebuiHost:
         with self._turn.held():
             loading.load(wanted)
 
-    def remember(self) -> None:
+    def remember(self) -> Sequence[str]:
         """See `Host.remember`. Takes the time of a digest of all weights.
 
         Raises:
@@ -132,6 +135,7 @@ class WebuiHost:
         with self._turn.held():
             weights.clean(loaded_model())
             self._watch = Watch(loaded_model(), loading.info())
+            return scripts_at_rest.switched_on()
 
     def restoration(self) -> Restoration:
         """See `Host.restoration`. Without a `remember` before it there is nothing to tell; ends the watch.
@@ -157,7 +161,7 @@ class WebuiHost:
         """
         cards.write_card(path, card)
         await_model()
-        with self._turn.held():
+        with self._turn.held(), randomness.kept():  # the loader makes layers, which draw their first values
             return files.announce(kind, path, loaded_model())
 
     def artifact_removed(self, kind: str, path: Path) -> None:
@@ -187,14 +191,16 @@ class WebuiHost:
 
         Raises:
             CheckpointChangedError: another checkpoint or VAE is loaded than at `remember`.
-            HostError: a LoRA is not in the WebUI's list, or the WebUI could not make the picture.
+            HostError: a LoRA is not in the WebUI's list, the WebUI could not make the picture, or the model's weights were changed meanwhile.
             OutOfMemoryError: the device has no room for it.
         """
         await_model()
         with self._turn.held():
             if self._watch is not None:
                 _check(self._watch.checkpoint)
+            _refuse_broken(self._watch)
             made = _make(request, count, self._watch)
+            _refuse_broken(self._watch)
         if isinstance(made, FinetuneError):
             raise made
         return made
@@ -233,6 +239,11 @@ def _check(wanted: CheckpointInfo) -> None:
         raise CheckpointChangedError(str(wanted), str(loaded))
 
 
+def _refuse_broken(watch: Watch | None) -> None:
+    if watch is not None and watch.broken:
+        raise WeightsChangedError(watch.broken)
+
+
 # The two below return an error and do not raise it: its frames would hold the model, and a job keeps its errors to show them.
 
 
@@ -246,15 +257,21 @@ def _take(borrowing: Borrowing, parts: Iterable[str], device: torch.device, alon
 
 
 def _make(request: PictureRequest, count: int, watch: Watch | None) -> list[Image.Image] | FinetuneError:
-    close = borrowing.around(loaded_model(), watch)
+    model = loaded_model()
+    around = Around(model, watch)
+    if watch is not None:
+        weights.clean(model)
+        watch.turn_begins(model)
     try:
-        return picture.make(request, count, loaded_model())
+        return picture.make(request, count, model, around.theirs())
     except FinetuneError as error:
         _log.info("No preview", exc_info=True)
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
     finally:
-        close()
+        around.close()
+        if watch is not None:
+            watch.picture_made(model)
 
 
 def _compare(watch: Watch) -> int:
@@ -262,8 +279,8 @@ def _compare(watch: Watch) -> int:
     model = loaded_model()
     if model is None or loading.info().identity != watch.checkpoint.identity:
         return 0
-    close = borrowing.around(model, watch)
+    around = Around(model, watch)
     weights.clean(model)
     equal = watch.compare_weights(model)
-    close()
+    around.close()
     return equal

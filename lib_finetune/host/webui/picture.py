@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from PIL import Image
 
 from lib_finetune import randomness
 from lib_finetune.errors import HostError, OutOfMemoryError
-from lib_finetune.host.webui import files, weights
+from lib_finetune.host.webui import files, scripts_at_rest, weights
 from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.ports.pictures import PictureRequest
 
@@ -21,8 +21,11 @@ _JOB = (
 )  # fmt: skip
 
 
-def make(request: PictureRequest, count: int, model: Any) -> list[Image.Image]:
-    """Make pictures of ``count`` seeds. Call under the turn.
+def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContextManager[None]) -> list[Image.Image]:
+    """Make pictures of ``count`` seeds, as the WebUI makes them with all its scripts at rest. Call under the turn.
+
+    Args:
+        theirs: is entered while the WebUI and its extensions are at work.
 
     Raises:
         CheckpointError: the file that is to stand in cannot be read.
@@ -37,15 +40,31 @@ def make(request: PictureRequest, count: int, model: Any) -> list[Image.Image]:
             kept.enter_context(weights.standing_in(model, request.checkpoint))
         p = kept.enter_context(closing(_processing(request, prompt, count, model)))
         try:
-            images = webui("processing").process_images(p).images
+            with theirs:
+                scripts_at_rest.put_to_rest(p)
+                made = webui("processing").process_images(p)
         except torch.cuda.OutOfMemoryError as error:
             raise OutOfMemoryError("No room on the device for a preview picture: choose a smaller one or switch previews off.") from error
+        except HostError:
+            raise
         except Exception as error:  # the WebUI and its extensions raise whatever they like
-            raise HostError(f"The WebUI could not make the preview picture: {error}") from error
+            raise _failed(error) from error
+    first = getattr(made, "index_of_first_image", 0)
+    images = made.images[first : first + count]  # behind them is what extensions add
     if len(images) < count:
         raise HostError("The WebUI made no preview picture: it was interrupted.")
     assert all(isinstance(image, Image.Image) for image in images)
-    return list(images[-count:])
+    return list(images)
+
+
+def _failed(error: Exception) -> HostError:
+    extension, said = scripts_at_rest.culprit(error), str(error) or type(error).__name__
+    if extension is None:
+        return HostError(f"The WebUI could not make the preview picture: {said}")
+    return HostError(
+        f"The WebUI could not make the preview picture, because the extension {extension} failed: {said}. "
+        "If it goes on failing, switch it off in the Extensions tab or update it."
+    )
 
 
 def _name(path: Any) -> str:
@@ -73,6 +92,8 @@ def _processing(request: PictureRequest, prompt: str, count: int, model: Any) ->
         height=request.height_px,
         batch_size=count,
         n_iter=1,
+        outpath_samples=getattr(webui("shared").opts, "outdir_txt2img_samples", None),
+        outpath_grids=getattr(webui("shared").opts, "outdir_txt2img_grids", None),
         do_not_save_samples=True,
         do_not_save_grid=True,
         override_settings=_same_checkpoint(model),

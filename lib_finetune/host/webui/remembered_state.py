@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from lib_finetune.host.webui import weights
 from lib_finetune.host.webui.modules import lora_extension, webui
 
 _ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-fA-F]+")
+_NETWORKS, _PLACE = "the list of active networks", "the place of the "
+_PUT_BACK = (_NETWORKS, _PLACE, "torch's grad mode", "torch's inference mode", "torch's autocast")
+"""What is put back after a picture whoever changed it, or must not change for our own thread."""
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -62,20 +66,28 @@ def marks(model: nn.Module) -> dict[str, Mark]:
     return found
 
 
-@dataclass(frozen=True)
 class Function:
-    """One that somebody put in place: the same only if it is the very object, and told by its name."""
+    """One that somebody put in place: the same only if it is the very object, and told by its name. Does not keep it alive."""
 
-    identity: int
-    name: str = field(compare=False)
+    def __init__(self, found: Any) -> None:
+        self._name = str(getattr(found, "__name__", type(found).__name__))
+        self._id = id(found)
+        try:
+            self._found: Callable[[], Any] = weakref.ref(found)
+        except TypeError:  # it takes no weak references
+            self._found = lambda: True
 
-    @classmethod
-    def of(cls, found: Any) -> Function:
-        """Without a reference to it."""
-        return cls(id(found), str(getattr(found, "__name__", type(found).__name__)))
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Function):
+            return NotImplemented
+        # Another may lie by now where one lay that is gone.
+        return self._id == other._id and self._found() is not None and other._found() is not None
+
+    def __hash__(self) -> int:
+        return hash(self._name)
 
     def __repr__(self) -> str:
-        return self.name
+        return self._name
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,19 @@ class Surroundings:
                     found[f"the module {name.rstrip('.') or 'model'}"] = f"is {shown(is_now)}, was {shown(was)}"
         return found
 
+    def with_changes(self, before: Surroundings, after: Surroundings) -> Surroundings:
+        """These, with what somebody else changed between two later looks. What we put back ourselves stays as it is here."""
+        ours = {subject: value for subject, value in self.values.items() if subject.startswith(_PUT_BACK)}
+        return Surroundings(
+            {**_overlaid(self.values, before.values, after.values), **ours}, _overlaid(self.modules, before.modules, after.modules)
+        )
+
+
+def _overlaid(first: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    gone = before.keys() - after.keys()
+    changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
+    return {name: value for name, value in {**first, **changed}.items() if name not in gone}
+
 
 def surroundings(model: nn.Module) -> Surroundings:
     """Look at training flags, hooks, replaced forwards, torch's flags, the attention optimisation, active networks, and places."""
@@ -111,16 +136,16 @@ def surroundings(model: nn.Module) -> Surroundings:
     classes: dict[Any, None] = {}
     for prefix, module in weights.walk(model):
         own = module.__dict__
-        hooks = [Function.of(hook) for table in _HOOKS if own.get(table) for hook in own[table].values()]
+        hooks = [Function(hook) for table in _HOOKS if own.get(table) for hook in own[table].values()]
         name = prefix if prefix not in modules else f"{prefix}wrapped."
-        modules[name] = (own.get("training"), tuple(hooks), Function.of(own["forward"]) if "forward" in own else None)
+        modules[name] = (own.get("training"), tuple(hooks), Function(own["forward"]) if "forward" in own else None)
         classes[type(module)] = None
-    values: dict[str, Any] = {f"the class {kind.__module__}.{kind.__qualname__}": Function.of(kind.forward) for kind in classes}
+    values: dict[str, Any] = {f"the class {kind.__module__}.{kind.__qualname__}": Function(kind.forward) for kind in classes}
     values.update({f"torch's {name}": value for name, value in _torch_flags().items()})
     values["the attention optimisation"] = _attention()
-    values["the list of active networks"] = _networks()
+    values[_NETWORKS] = _networks()
     if not getattr(model, "lowvram", False):  # with --medvram the modules wander by the host's own rules
-        values.update({f"the place of the {part}": str(weights.place_of(weights.module_of(model, part))) for part in weights.PARTS})
+        values.update({f"{_PLACE}{part}": str(weights.place_of(weights.module_of(model, part))) for part in weights.PARTS})
     return Surroundings(values, modules)
 
 

@@ -1,19 +1,22 @@
 """The watch over a run: what we changed of the host, told apart from what the person changed meanwhile.
 
-Each of our turns is compared with itself, beginning with end; whatever changes between turns is the person's doing. The
-digest of all weights is taken at the start of a run and at its end and finds what no counter sees.
+Each of our turns is compared with itself, beginning with end; whatever changes between turns is the person's doing. What an
+extension puts in order while the WebUI makes a picture for us is its own affair, but for the weights: those must be what they
+were. The digest of all weights is taken at the start of a run and at its end and finds what no counter sees; in between those
+weights are looked at whose counters moved.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from lib_finetune.errors import FinetuneError
 from lib_finetune.host.webui import remembered_state, weights
 from lib_finetune.host.webui.modules import webui
 from lib_finetune.host.webui.remembered_state import Mark, Surroundings
@@ -21,6 +24,7 @@ from lib_finetune.model.digest import digest
 from lib_finetune.ports.checkpoint import CheckpointInfo
 
 _log = logging.getLogger(__name__)
+_NAMED = 3
 _REWRITTEN = ("alphas_cumprod",)  # the WebUI assigns it anew for every picture, by the person's options
 
 
@@ -34,31 +38,38 @@ class Watch:
             checkpoint: the one that is loaded.
         """
         self.checkpoint = checkpoint
+        self.broken: str | None = None
+        """Why the run must not go on: weights were changed in a turn of ours and could not be put back."""
         self._digest = _digest(model)
+        self._present = dict(self._digest)
         self._last = remembered_state.marks(model)
         self._model = id(model)
         self._others: set[str] = set()
         self._found: dict[str, str] = {}
         self._options: dict[str, tuple[Any, Any]] = {}
 
-    def turn_began(self, model: nn.Module, marks: Mapping[str, Mark]) -> None:
-        """Note which weights the host has written since our last turn (the Lora extension's patches are taken back and do not count)."""
-        if id(model) != self._model:
-            self._others.update(marks)
-            self._model = id(model)
-            return
-        if marks == self._last:
-            return
-        for name, mark in marks.items():
-            last = self._last.get(name)
-            # A new address comes with a move between devices, which counts as a write but keeps the values.
-            written = last is not None and mark.version != last.version and mark.pointer == last.pointer and not mark.patchable
-            if last is None or mark.dtype != last.dtype or written:
-                self._others.add(name)
+    def turn_begins(self, model: nn.Module) -> None:
+        """Compare clean weights with those that our last turn left; what has changed since is the host's doing, or the person's.
 
-    def turn_ended(self, began: Mapping[str, Mark], ended: Mapping[str, Mark]) -> None:
-        """Note which weights were touched in our turn."""
-        self._last = dict(ended)
+        The Lora extension's patches are taken back and do not count.
+        """
+        now = remembered_state.marks(model)
+        if id(model) != self._model:
+            self._model, self._last = id(model), {}
+        changed = self._changed(model, _touched(self._last, now))
+        self._last = now
+        if not changed:
+            return
+        _log.warning("%s changed between turns of the run, while the WebUI had the model.", _named(list(changed)))
+        self._present |= changed
+        self._others.update(name for name in changed if not now[name].patchable)
+
+    def turn_over(self, model: nn.Module) -> None:
+        """Remember how our turn leaves the weights, clean and where they were."""
+        self._last = remembered_state.marks(model)
+
+    def lease_ended(self, model: nn.Module, began: Mapping[str, Mark], ended: Mapping[str, Mark]) -> None:
+        """Note which weights were touched while we had them; such as have other values are put back, or the run ends."""
         if began == ended:
             return
         for name in {**began, **ended}:
@@ -67,6 +78,47 @@ class Watch:
                 self._found.setdefault(name, "is new" if before is None else "is gone")
             elif said := before.differs(after):
                 self._found.setdefault(name, said)
+        self._mend(model, self._changed(model, _touched(began, ended) & self._present.keys()), "the training had the model")
+
+    def picture_made(self, model: nn.Module) -> None:
+        """Look whether an extension has left weights changed that it met in a picture of ours; they are put back, or the run ends."""
+        now = remembered_state.marks(model)
+        touched = _touched(self._last, now)
+        # What extensions add is theirs, and so is another dtype: the WebUI itself gives one to an autoencoder that made NaN.
+        free = [name for name in touched if name not in self._digest or name not in self._last or self._last[name].dtype != now[name].dtype]
+        own, theirs = self._changed(model, touched.difference(free)), self._changed(model, free)
+        self._present |= theirs
+        self._others |= theirs.keys()
+        self._mend(model, own, "a picture of this run was made")
+        self._last = remembered_state.marks(model)
+
+    def _changed(self, model: nn.Module, names: Collection[str]) -> dict[str, int]:
+        """Those of the weights whose values are not what they were, with their digests."""
+        if not names:
+            return {}
+        now = _digest(model, names)
+        return {name: value for name, value in now.items() if self._present.get(name) != value}
+
+    def _mend(self, model: nn.Module, changed: Mapping[str, int], while_what: str) -> None:
+        if not changed:
+            return
+        wanted = {name: self._present[name] for name in changed}
+        if self.checkpoint.path is not None:
+            try:
+                weights.put_back(model, self.checkpoint.path, wanted)
+            except FinetuneError:
+                _log.info("The checkpoint's file cannot be read", exc_info=True)
+        left = self._changed(model, list(changed))
+        if not left:
+            _log.warning("%s changed while %s; put back from the checkpoint's file.", _named(list(changed)), while_what)
+            return
+        self._present |= left
+        for name in left:
+            self._found.setdefault(name, "has other values")
+        self.broken = (
+            f"Something changed weights of the loaded model while {while_what}: {_named(list(left))}. They could not be put back, so the run "
+            "was stopped. Choose another checkpoint at the top left and this one again, switch off extensions that change the model, and go on."
+        )
 
     def around(self, before: Surroundings, after: Surroundings) -> None:
         """Note what else changed in our turn."""
@@ -85,6 +137,7 @@ class Watch:
 
     def compare_weights(self, model: nn.Module) -> int:
         """Compare the digest of clean weights with the first one; returns how many tensors are equal."""
+        self.turn_begins(model)
         now = _digest(model)
         equal = 0
         for name in {**self._digest, **now}:
@@ -108,8 +161,29 @@ class Watch:
         ]
 
 
-def _digest(model: nn.Module) -> dict[str, int]:
-    return digest({name: tensor for name, tensor in weights.collect(model, ("",)).items() if name not in _REWRITTEN})
+def _digest(model: nn.Module, names: Collection[str] | None = None) -> dict[str, int]:
+    """Of all weights, or of some; what lies nowhere has none."""
+    found = weights.collect(model, ("",))
+    return digest(
+        {
+            name: tensor
+            for name, tensor in found.items()
+            if name not in _REWRITTEN and not tensor.is_meta and (names is None or name in names)
+        }
+    )
+
+
+def _touched(before: Mapping[str, Mark], after: Mapping[str, Mark]) -> set[str]:
+    """Weights that were written to, moved or replaced, and new ones."""
+    return {
+        name
+        for name, mark in after.items()
+        if (last := before.get(name)) is None or (last.version, last.pointer, last.dtype) != (mark.version, mark.pointer, mark.dtype)
+    }
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _saved_settings() -> dict[str, Any]:

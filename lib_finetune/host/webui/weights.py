@@ -16,6 +16,7 @@ from lib_finetune.export.checkpoint_writer import opened
 from lib_finetune.host import memory
 from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.model import checkpoint_reader
+from lib_finetune.model.digest import digest
 from lib_finetune.model.parking import Parking
 from lib_finetune.model.shapes import reshaped
 from lib_finetune.ports.pictures import PICTURE_BYTES
@@ -132,6 +133,27 @@ def clean(model: nn.Module) -> None:
                 networks.network_apply_weights(module)
     finally:
         networks.loaded_networks[:] = active
+
+
+def put_back(model: nn.Module, path: Path, wanted: Mapping[str, int]) -> None:
+    """Write the values of a checkpoint's file over weights, where they are the very ones.
+
+    Args:
+        wanted: name → `digest` of the weights that are to be put back.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    places = {name: tensor for name, tensor in collect(model, ("",)).items() if name in wanted}
+    with torch.no_grad(), opened(path) as entries:
+        for stored, entry in entries.items():
+            name = checkpoint_reader.ldm_name(stored)
+            place = places.get(name)
+            if place is None or torch.Size(entry.shape).numel() != place.numel():
+                continue
+            value = entry.value().to(place.device, place.dtype).reshape(place.shape)
+            if digest({name: value})[name] == wanted[name]:
+                place.copy_(value)
 
 
 def module_of(model: Any, part: str) -> nn.Module:

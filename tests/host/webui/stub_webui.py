@@ -120,34 +120,80 @@ class Processing:
 
     def __init__(self, **fields: Any) -> None:
         self.__dict__.update(fields)
-        self.closed = False
+        self.closed = self.is_api = self.scripts_setup_complete = False
+        self._scripts = self._script_args = None
+
+    @property
+    def scripts(self) -> Any:
+        return self._scripts
+
+    @scripts.setter
+    def scripts(self, value: Any) -> None:
+        self._scripts = value
+        self._set_up()
+
+    @property
+    def script_args(self) -> Any:
+        return self._script_args
+
+    @script_args.setter
+    def script_args(self, value: Any) -> None:
+        self._script_args = value
+        self._set_up()
+
+    def _set_up(self) -> None:
+        if self._scripts and self._script_args and not self.scripts_setup_complete:
+            self.scripts_setup_complete = True
+            self._scripts.setup_scrips(self, is_ui=not self.is_api)
 
     def close(self) -> None:
         self.closed = True
 
 
 class Script:
-    """An always-on script of an extension: its controls, and what it does around a picture."""
+    """An extension's script, as `modules/scripts.py` knows it: its controls' places among all arguments, and what it was asked."""
 
-    def __init__(self, filename: str, controls: list[Any], first: int, process: Any = lambda p, *args: None) -> None:
-        self.filename, self.controls, self.process = filename, controls, process
-        self.args_from, self.args_to, self.name, self.alwayson = first, first + len(controls), Path(filename).stem, True
+    def __init__(self, root: Path, extension: str, controls: list[Any], title: str | None = None) -> None:
+        self.filename = str(root / "extensions" / extension / "scripts" / "main.py")
+        self.args_from = self.args_to = None
+        self.alwayson, self.is_img2img, self.controls, self._title = True, False, controls, title or extension
+        self.api_info = types.SimpleNamespace(args=[types.SimpleNamespace(label=each.label, value=each.value) for each in controls])
+        self.asked: list[tuple[Any, ...]] = []
+        self.process = lambda p, *args: None
+        self.postprocess = lambda p, *args: None
+
+    def title(self) -> str:
+        return self._title
 
 
-class ScriptRunner:
-    """`ScriptRunner` of modules/scripts.py, as far as a picture runs it."""
+def control(label: str, value: Any, elem_id: str | None = None) -> Any:
+    return types.SimpleNamespace(label=label, value=value, elem_id=elem_id)
 
-    def __init__(self) -> None:
-        self.scripts: list[Script] = []
 
-    @property
-    def alwayson_scripts(self) -> list[Script]:
-        return self.scripts
+class Runner:
+    """`ScriptRunner` of modules/scripts.py."""
 
-    def add(self, filename: str, controls: list[Any], process: Any = lambda p, *args: None) -> Script:
-        first = max([1, *(script.args_to for script in self.scripts)])
-        self.scripts.append(Script(filename, controls, first, process))
-        return self.scripts[-1]
+    def __init__(self, scripts: list[Script]) -> None:
+        self.scripts, self.alwayson_scripts = scripts, [script for script in scripts if script.alwayson]
+        self.set_up: list[tuple[Any, bool]] = []
+        self.reported: list[Exception] = []
+        end = 1
+        for script in scripts:
+            script.args_from, script.args_to = end, end + len(script.controls)
+            end = script.args_to
+
+    def setup_scrips(self, p: Any, *, is_ui: bool) -> None:
+        self.set_up.append((p, is_ui))
+
+    def ask(self, p: Any, what: str) -> None:
+        """What a script raises is printed and passed over."""
+        for script in self.alwayson_scripts:
+            given = p.script_args[script.args_from : script.args_to]
+            script.asked.append(given)
+            try:
+                getattr(script, what)(p, *given)
+            except Exception as error:  # noqa: BLE001
+                self.reported.append(error)
 
 
 class Words:
@@ -221,6 +267,7 @@ class StubWebui:
             (root / folder).mkdir(parents=True)
         self.made: list[Any] = []
         self.during_picture = lambda: None
+        self.extra_images: list[Any] = []
         self.entries = {name: self._entry(name) for name in ("a", "b")}
         self.lock = FIFOLock()
         self._modules()
@@ -238,6 +285,14 @@ class StubWebui:
     @property
     def words(self) -> Words:
         return self.hijack.model_hijack.embedding_db
+
+    def put_scripts(self, *scripts: Script) -> Runner:
+        """Start with extensions; a built-in script is always there."""
+        builtin = Script(
+            self.root, "../program/extensions-builtin/soft-inpainting", [control("Soft inpainting", False), control("Bias", 1.0)]
+        )
+        self.scripts.scripts_txt2img = Runner([builtin, *scripts])
+        return self.scripts.scripts_txt2img
 
     def _entry(self, name: str) -> Any:
         filename = str(self.root / "models/Stable-diffusion" / f"{name}.safetensors")
@@ -272,7 +327,15 @@ class StubWebui:
             config_filename=str(root / "config.json"),
         )
         self._add("modules.call_queue", queue_lock=self.lock)
-        self._add("modules.paths", models_path=str(root / "models"), data_path=str(root))
+        self._add(
+            "modules.paths",
+            models_path=str(root / "models"),
+            data_path=str(root),
+            extensions_dir=str(root / "extensions"),
+            extensions_builtin_dir=str(root / "program" / "extensions-builtin"),
+        )
+        self.scripts = self._add("modules.scripts", scripts_txt2img=None, scripts_data=[])
+        self.put_scripts()
         self.devices = self._add("modules.devices", device=torch.device("cpu"), cpu=torch.device("cpu"), fp8=False)
         self.data = types.SimpleNamespace(sd_model=None)
         self.models = self._add(
@@ -304,7 +367,6 @@ class StubWebui:
         self.page = types.SimpleNamespace(name="lora", lister=types.SimpleNamespace(resets=0))
         self.page.lister.reset = lambda: setattr(self.page.lister, "resets", self.page.lister.resets + 1)
         self._add("modules.ui_extra_networks", extra_pages=[self.page])
-        self.scripts = self._add("modules.scripts", scripts_txt2img=ScriptRunner())
         self.networks = self._lora_extension()
 
     def _send_everything_to_cpu(self) -> None:
@@ -315,12 +377,15 @@ class StubWebui:
 
         self.made.append(p)
         torch.rand(3)
-        runner = getattr(p, "scripts", None)
-        for script in runner.scripts if runner else ():
-            script.process(p, *p.script_args[script.args_from : script.args_to])
         self.shared.state.job_no = 7
+        if p.scripts is not None:
+            p.scripts.ask(p, "process")
         self.during_picture()
-        return types.SimpleNamespace(images=[Image.new("RGB", (p.width, p.height))] * p.batch_size)
+        if p.scripts is not None:
+            p.scripts.ask(p, "postprocess")
+        return types.SimpleNamespace(
+            images=[Image.new("RGB", (p.width, p.height))] * p.batch_size + self.extra_images, index_of_first_image=0
+        )
 
     def _lora_extension(self) -> types.ModuleType:
         """`extensions-builtin/Lora/networks.py`: weights are patched in place at the next forward, by a backup on the CPU."""

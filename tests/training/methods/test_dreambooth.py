@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import hashlib
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import weakref
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from bench.random_weights import small_layout
@@ -415,6 +417,20 @@ def test_class_pictures_depend_on_checkpoint_prompt_and_size(bench):
         ClassPictures(host, dataclasses.replace(info, vae="other"), "a photo of cat", 64).folder,
     }
     assert len(folders) == 5
+
+
+def test_class_pictures_of_an_earlier_version_are_made_again(bench):
+    """Those of the first one were made with what other extensions had left behind; their folder's name did not tell a version."""
+    host = bench.host()
+    made_with = [host.checkpoint().sha256, None, "a photo of cat", 64, 25, 7.0]
+    old = host.paths.data / "classes" / hashlib.sha256(json.dumps(made_with).encode("utf-8")).hexdigest()[:16]
+    old.mkdir(parents=True)
+    for number in range(1, 7):
+        Image.new("RGB", (64, 64)).save(old / f"{number:05d}.png")
+    _, recorder, _ = bench.run(WHOLE | RARE | {"data.class_count": "6", "training.steps": "1"}, host=host)
+    assert any("have 0, need 6" in line for line in recorder.lines)
+    new = ClassPictures(host, host.checkpoint(), "a photo of cat", 64).folder
+    assert new != old and json.loads((new / "about.json").read_text())["version"] == 2
 
 
 def test_a_stop_keeps_the_class_pictures_that_are_ready(bench):
