@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.jobs.folder_lock import in_use
 
 if TYPE_CHECKING:
     from lib_finetune.jobs.queue import Jobs
@@ -57,10 +58,13 @@ class Storage:
         busy = [job for job in jobs if not job.ended]
         if part in _NEEDED_BY_JOBS and busy:
             raise InputError([Problem("part", f"A job runs or waits, and may need the {part}. Empty it when all have ended.")])
-        freed = empty(self._data, part, {job.folder for job in busy})
+        keep = {job.folder for job in busy}
+        if part == "runs":  # of the command line, or just being made: no job tells of them
+            keep |= {folder for folder in _folders(self._data / part) if folder not in keep and in_use(folder)}
+        freed = empty(self._data, part, keep)
         if part == "runs":
             for job in jobs:
-                if job not in busy:
+                if job.folder not in keep:
                     self._jobs.forget(job.folder.name)
         return freed
 
@@ -90,6 +94,10 @@ def empty(data: Path, name: str, keep: Collection[Path] = ()) -> int:
         else:
             entry.unlink(missing_ok=True)
     return before - _size(data / name)
+
+
+def _folders(place: Path) -> list[Path]:
+    return [entry for entry in place.iterdir() if entry.is_dir() and not entry.is_symlink()] if place.is_dir() else []
 
 
 def _size(folder: Path) -> int:

@@ -15,6 +15,7 @@ from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import safe_name
 from lib_finetune.jobs import record as records
+from lib_finetune.jobs.folder_lock import run_lock
 from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.queue import Jobs, make_folder, unfinished
 from lib_finetune.jobs.status import status_of
@@ -175,8 +176,9 @@ class Trainings:
         if step is None and job.record.picked in saved_states.kept_states(RunFolder(job.folder)):
             step = job.record.picked
         try:
-            settings, folder = further(self._jobs.host, job.settings, job.folder, step, steps, new, folder)
-            return self._jobs.submit(settings, folder)
+            with run_lock(folder):  # until it is listed, so that nobody tidies it away
+                settings, folder = further(self._jobs.host, job.settings, job.folder, step, steps, new, folder)
+                return self._jobs.submit(settings, folder)
         except BaseException:  # what was refused leaves no folder
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -92,6 +92,19 @@ def _give_up(held: _Held) -> None:
             held.lock.release()
 
 
+def in_use(folder: Path) -> bool:
+    """Whether anybody holds a folder, this program or another one."""
+    with _GUARD:
+        held = _ALL.get(folder.resolve() / FILE)
+        if held is not None and held.holders:
+            return True
+        try:
+            FolderLock(folder, "").release()
+        except InUseError:
+            return True
+        return False
+
+
 def run_lock(folder: Path) -> FolderLock:
     """Held while a run is worked on, here or on the command line.
 

@@ -75,7 +75,8 @@ class Jobs:
         self.check(settings)
         place = make_folder(self.host.paths.data, settings.name)
         try:
-            return self._submit(settings, place, group)
+            with run_lock(place):  # until it is listed, so that nobody tidies it away
+                return self._submit(settings, place, group)
         except BaseException:  # what was refused leaves no folder
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -156,7 +157,7 @@ class Jobs:
         for task in self.tasks():
             if task.id == name:
                 return task
-        raise InputError([Problem("id", f"There is no errand {name!r}.")])
+        raise InputError([Problem("id", f"There is no background task {name!r}.")])
 
     def find(self, name: str) -> Job:
         """The job whose folder has this name.
@@ -258,10 +259,12 @@ class Jobs:
 
         Raises:
             InputError: it has not ended.
+            InUseError: another program goes on with it.
         """
         job = self.find(name)
         if not job.ended:
             raise InputError([Problem("id", f"{job.settings.name} has not ended. Stop it first.")])
+        run_lock(job.folder).release()
         with self._wake:
             self._jobs = [other for other in self._jobs if other is not job]
         shutil.rmtree(job.folder, ignore_errors=True)

@@ -1,9 +1,15 @@
 """The size of Finetune's folder, and emptying it."""
 
+import subprocess
+import sys
+
 import pytest
 
 from lib_finetune.app import storage
-from lib_finetune.errors import InputError
+from lib_finetune.errors import InputError, InUseError
+from lib_finetune.jobs.folder_lock import run_lock
+from lib_finetune.jobs.queue import Jobs
+from tests.fakes.runs import Bench, settings
 
 
 def fill(path, size):
@@ -37,3 +43,42 @@ def test_nothing_behind_a_link_is_deleted(tmp_path):
 def test_only_known_parts_are_emptied(tmp_path, name):
     with pytest.raises(InputError, match="no part"):
         storage.empty(tmp_path, name)
+
+
+HOLD = "import sys; from pathlib import Path; from lib_finetune.jobs.folder_lock import run_lock; "
+HOLD += "held = run_lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+
+
+@pytest.mark.parametrize("who", ["this program", "another program"])
+def test_a_run_that_somebody_works_on_is_not_emptied(tmp_path, who):
+    """A run of the command line lost its folder in the middle of training: no job tells of it."""
+    jobs = Jobs(Bench(tmp_path).host())
+    used, free = (jobs.host.paths.data / "runs" / name for name in ("used", "free"))
+    for folder in (used, free):
+        fill(folder / "state.safetensors", 10)
+    if who == "this program":
+        with run_lock(used):
+            storage.Storage(jobs).empty("runs")
+    else:
+        with subprocess.Popen([sys.executable, "-c", HOLD, str(used)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout.readline() == b"held\n"
+            storage.Storage(jobs).empty("runs")
+    assert (used / "state.safetensors").exists() and not free.exists()
+    storage.Storage(jobs).empty("runs")
+    assert not used.exists()
+
+
+def test_a_job_that_another_program_goes_on_with_is_not_forgotten(tmp_path):
+    bench = Bench(tmp_path)
+    jobs = Jobs(bench.host())
+    jobs.hold()
+    job = jobs.submit(settings(bench.images))
+    job.state = "interrupted"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(job.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(InUseError, match="another program"):
+            jobs.forget(job.folder.name)
+        storage.Storage(jobs).empty("runs")
+    assert job.folder.is_dir() and jobs.all() == [job]
+    jobs.forget(job.folder.name)
+    assert not job.folder.exists() and not jobs.all()
