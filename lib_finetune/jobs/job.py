@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.config.settings import Settings
+from lib_finetune.errors import InputError
 from lib_finetune.jobs.control import JobControl
 from lib_finetune.jobs.log_files import LogFiles
 from lib_finetune.jobs.progress import JobProgress
@@ -77,7 +78,14 @@ class Job:
 
 
 def revived(settings: Settings, folder: Path, record: Record) -> Job:
-    """A job of an earlier session, as its folder tells."""
+    """A job of an earlier session, as its folder tells.
+
+    Raises:
+        InputError: the record does not go with the settings.
+    """
+    kinds = {kind.kind for kind in artifact_kinds_of(settings)}
+    if any(set(files) != kinds for files in record.points.values()) or not set(record.files) <= kinds:
+        raise InputError(f"{RunFolder(folder).record.name} names other kinds of files than {', '.join(sorted(kinds))}.")
     job = Job(settings, folder, record, old=True)
     job.state, job.message = record.state, record.message
     if job.state not in (QUEUED, *ENDED):

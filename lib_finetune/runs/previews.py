@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from lib_finetune.data.images import load_rgb
-from lib_finetune.errors import FinetuneError, WeightsChangedError
+from lib_finetune.errors import FinetuneError
 from lib_finetune.evaluation import watch
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.events import PreviewRow, ProgressSink
@@ -164,9 +164,13 @@ def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tup
     try:
         stored: dict[str, Any] = json.loads(folder.previews_index.read_text(encoding="utf-8"))
         rows = [PreviewRow(**{name: _tuple(value) for name, value in row.items()}) for row in stored["rows"]]
-        return {row.step: row for row in rows}, {
-            name: [(step, value) for step, value in curve] for name, curve in stored["figures"].items()
-        }
+        figures = {name: [(step, value) for step, value in curve] for name, curve in stored["figures"].items()}
+        points = [*((row.step, 0.0) for row in rows), *(point for curve in figures.values() for point in curve)]
+        if not all(type(step) is int and type(value) in (int, float) for step, value in points):
+            raise TypeError("a step or a value is no number")
+        if not all(isinstance(file, str) for row in rows for file in row.files):
+            raise TypeError("a picture has no path")
+        return {row.step: row for row in rows}, figures
     except FileNotFoundError:
         return {}, {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -225,8 +229,6 @@ def _failure_is_said(session: Session, what: str) -> Iterator[None]:
     """A preview that fails is said, and does not end the training: the file is good without it."""
     try:
         yield
-    except WeightsChangedError:  # the training would go on with other weights
-        raise
     except (FinetuneError, RuntimeError, OSError) as error:
         _log.warning("%s failed", what, exc_info=True)
         session.sink.say(f"{what} could not be made: {error}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lib_finetune.errors import FinetuneError, SaveError
 from lib_finetune.files import write_atomically
@@ -131,12 +131,10 @@ class Snapshots:
 
     def _is_own(self, point: Snapshot) -> bool:
         """The index lies in a folder that others write to as well: what it names may be deleted later, so it must be what this run writes."""
-        if not all(path.exists() for path in point.files.values()):
-            return False
         strange = [path for kind, path in point.files.items() if not self._artifacts.is_snapshot(point.step, kind, path)]
         for path in strange:
             self._sink.say(f"{self._index.name} names {path}, which is no file of this run. It is left alone.")
-        return not strange
+        return not strange and all(path.exists() for path in point.files.values())
 
     def _drop_old(self) -> None:
         """The last good one stays, too, however many came after it."""
@@ -176,17 +174,32 @@ _STRENGTH = (LENT, KEPT, ASKED)
 
 
 def _read(index: Path) -> list[Snapshot]:
+    """The points that can be read; a damaged one does not hide the others, which may have to be taken back."""
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))
-        points = [Snapshot(row["step"], {kind: Path(path) for kind, path in row["files"].items()}, row["why"]) for row in rows]
-        if not all(type(point.step) is int and point.files and point.why in _STRENGTH for point in points):
-            raise ValueError("a point without a step, a file or a reason")
-        return points
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         _log.warning("%s cannot be read: %s", index, error)
         return []
+    points = []
+    for row in rows if isinstance(rows, list) else [rows]:
+        try:
+            points.append(_point(row))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.warning("%s holds a point that cannot be read: %s", index, error)
+    return points
+
+
+def _point(row: Any) -> Snapshot:
+    """
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
+    point = Snapshot(row["step"], {kind: Path(path) for kind, path in row["files"].items()}, row["why"])
+    if type(point.step) is not int or not point.files or point.why not in _STRENGTH:
+        raise ValueError("no step, no file or no reason")
+    return point
 
 
 def keep(session: Session, step: int, why: str) -> None:

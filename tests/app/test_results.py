@@ -22,13 +22,13 @@ def test_a_record_that_names_another_file_moves_and_removes_nothing(tmp_path, st
     for path in (*own, other, other.with_suffix(".yaml")):
         path.write_text("theirs")
     record = Record(states.DONE, files={"lora": str(own[0])}, points={str(step): {"lora": str(own[step // 2])} for step in (2, 4)}, steps=6)
+    job = revived(settings(tmp_path, {"name": "cat"}), tmp_path / "job", record)
     if strange == "point":
         record.points["2"] = {"lora": str(other)}
     elif strange == "result":
         record.files = {"lora": str(other)}
     else:
         record.points["2"] = {"checkpoint": str(own[1])}
-    job = revived(settings(tmp_path, {"name": "cat"}), tmp_path / "job", record)
     named = own[1] if strange == "kind" else other
     with pytest.raises(InputError, match=named.name):
         results.pick(job, 4, host, delete_others=True)

@@ -44,6 +44,9 @@ DAMAGE = {
     "points are of no step": {**GOOD, "points": {"last": {"lora": "a.safetensors"}}},
     "points hold lists": {**GOOD, "points": {"4": ["a.safetensors"]}},
     "points hold numbers": {**GOOD, "points": {"4": {"lora": 1}}},
+    "a point has no file": {**GOOD, "points": {"4": {}}},
+    "a point has a file too many": {**GOOD, "points": {"4": {"lora": "a.safetensors", "embedding": "b.safetensors"}}},
+    "the result is of another kind": {**GOOD, "files": {"checkpoint": "a.safetensors"}},
 }
 SETTINGS_DAMAGE = {
     "not JSON": "{",
@@ -114,6 +117,27 @@ def test_damaged_settings_are_shown_and_forgotten(bench, damage):
     check(bench, bad)
 
 
+ROW = {"step": 1, "kinds": ["subject"], "prompts": ["a"], "seeds": [1], "files": ["a.png"]}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"rows": [ROW, {**ROW, "step": "a"}], "figures": {}}, {"rows": [{**ROW, "files": [[1]]}], "figures": {}},
+        {"rows": [], "figures": {"validation": [[[1], 0.5]]}}, {"rows": [], "figures": {"validation": [[1, 0.5], ["a", 0.5]]}},
+        {"rows": [], "figures": {"validation": [[1, "a"]]}}, {"rows": [], "figures": []},
+    ],
+)  # fmt: skip
+def test_damaged_previews_are_left_out_and_everything_else_is_shown(bench, damage):
+    bad, _ = two(bench)
+    put(bad / "previews.json", damage)
+    overview = services_of(Jobs(bench.host())).trainings.overview()
+    json.dumps(overview, allow_nan=False)
+    assert [(job["name"], job["state"], job["previews"], job["validation"]) for job in overview["jobs"]] == [
+        (name, "queued", [], []) for name in ("bad", "good")
+    ]
+
+
 @pytest.mark.parametrize("name", ["job.json", SETTINGS])
 def test_a_folder_in_place_of_a_file_is_shown_and_forgotten(bench, name):
     bad, _ = two(bench)
@@ -128,14 +152,17 @@ def test_a_file_that_may_not_be_read_is_shown_and_forgotten(bench, monkeypatch, 
     from pathlib import Path
 
     bad, _ = two(bench)
-    real = Path.read_text
 
-    def read_text(self, *args, **kwargs):
-        if self == bad / name:
-            raise PermissionError(13, "Permission denied", str(self))
-        return real(self, *args, **kwargs)
+    def refusing(real):
+        def read(self, *args, **kwargs):
+            if self == bad / name:
+                raise PermissionError(13, "Permission denied", str(self))
+            return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+        return read
+
+    for reader in ("read_text", "read_bytes"):
+        monkeypatch.setattr(Path, reader, refusing(getattr(Path, reader)))
     check(bench, bad)
 
 

@@ -149,13 +149,14 @@ def test_a_file_that_is_not_of_this_run_is_never_removed(tmp_path, monkeypatch, 
     assert str(other) in sink.lines[0] and "left alone" in sink.lines[0]
 
 
+@pytest.mark.parametrize("beside", [[], [{"step": "4"}], [5], [None]])
 @pytest.mark.parametrize("name", ["cat-000040.safetensors", "cat-000040-2.safetensors"])
-def test_a_lent_file_of_this_run_is_taken_back(tmp_path, name):
+def test_a_lent_file_of_this_run_is_taken_back_whatever_else_the_index_holds(tmp_path, name, beside):
     host, folder = FakeHost(tmp_path), RunFolder(tmp_path / "run")
     folder.path.mkdir()
     host.paths.lora.mkdir(parents=True, exist_ok=True)
     (own := host.paths.lora / name).write_text("ours")
-    folder.snapshots_index.write_text(json.dumps([{"step": 40, "why": LENT, "files": {"lora": str(own)}}]))
+    folder.snapshots_index.write_text(json.dumps([*beside, {"step": 40, "why": LENT, "files": {"lora": str(own)}}]))
     Snapshots(
         folder,
         host,
