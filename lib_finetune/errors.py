@@ -77,6 +77,14 @@ class DeviceLostError(HostError):
 class WeightsChangedError(HostError):
     """Something else wrote to the loaded model and it could not be put back: what is learned from there on is wrong."""
 
+    def __init__(self, message: str, *, in_training: bool) -> None:
+        """
+        Args:
+            in_training: whether it happened in a turn of training, so that what was learned in it is wrong already.
+        """
+        super().__init__(message)
+        self.in_training = in_training
+
 
 class CheckpointChangedError(HostError):
     """Another checkpoint or VAE is loaded than the one that training began on; the job waits for it."""

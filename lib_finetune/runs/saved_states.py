@@ -144,7 +144,7 @@ def _check_same_run(session: Session, stored: dict[str, str], step: int) -> None
 
 def rescue(session: Session, error: BaseException) -> None:
     """Keep what was trained when something failed between two steps; the parameters are checked first."""
-    if device_loss(error) or isinstance(error, WeightsChangedError):  # nothing can be read, or what was learned last is wrong
+    if device_loss(error) or (isinstance(error, WeightsChangedError) and error.in_training):  # nothing can be read, or it is wrong
         return
     with beside_an_error("Keeping what was trained", session.sink):
         _keep_if_whole(session, error)

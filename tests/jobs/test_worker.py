@@ -10,12 +10,12 @@ import torch
 
 from lib_finetune.app.about import about as about_host
 from lib_finetune.app.services import services_of
-from lib_finetune.errors import DeviceLostError, HostError, device_loss
+from lib_finetune.errors import DeviceLostError, HostError, WeightsChangedError, device_loss
 from lib_finetune.jobs import record
 from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.progress import JobProgress
 from lib_finetune.jobs.queue import Jobs
-from lib_finetune.runs.folder import STATE
+from lib_finetune.runs.folder import STATE, RunFolder
 from lib_finetune.runs.runner import Runner
 from lib_finetune.training.methods.lora import LoraMethod
 from tests.fakes.runs import Bench, settings
@@ -330,3 +330,12 @@ def test_two_threads_that_submit_at_once_keep_one_runner(bench):
     for thread in threads:
         thread.join()
     assert sum(thread.name == "finetune" and thread is jobs._worker._thread for thread in threading.enumerate()) == 1
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_what_was_learned_against_changed_weights_is_not_kept(bench, monkeypatch, in_training):
+    """A picture spoils only the model: what was learned before it is right."""
+    jobs = Jobs(bench.host())
+    broken_at(monkeypatch, 3, WeightsChangedError("a weight", in_training=in_training))
+    job = jobs.submit(settings(bench.images, {"training.steps": "8"}))
+    assert settle(job) == ["failed"] and RunFolder(job.folder).resumes() != in_training

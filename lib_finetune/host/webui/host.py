@@ -90,7 +90,7 @@ class WebuiHost:
             CheckpointChangedError: another checkpoint or VAE is loaded.
             HostError: the model cannot be borrowed.
             OutOfMemoryError: the device has no room for the parts.
-            WeightsChangedError: in an earlier turn of the run.
+            WeightsChangedError: in an earlier turn of the run, or in this one; the latter when the lease ends.
         """
         await_model()
         with self._turn.held():
@@ -105,6 +105,7 @@ class WebuiHost:
                 yield taken
             finally:
                 borrowing.give_back()
+            _refuse_broken(self._watch)  # before what was learned in this turn is saved
 
     def waiting(self) -> bool:
         """See `Host.waiting`."""
@@ -241,7 +242,7 @@ def _check(wanted: CheckpointInfo) -> None:
 
 def _refuse_broken(watch: Watch | None) -> None:
     if watch is not None and watch.broken:
-        raise WeightsChangedError(watch.broken)
+        raise WeightsChangedError(str(watch.broken), in_training=watch.broken.in_training)  # anew: its frames would pile up
 
 
 # The two below return an error and do not raise it: its frames would hold the model, and a job keeps its errors to show them.

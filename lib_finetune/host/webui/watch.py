@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from lib_finetune.errors import FinetuneError
+from lib_finetune.errors import FinetuneError, WeightsChangedError
 from lib_finetune.host.webui import remembered_state, weights
 from lib_finetune.host.webui.modules import webui
 from lib_finetune.host.webui.remembered_state import Mark, Surroundings
@@ -25,6 +25,7 @@ from lib_finetune.ports.checkpoint import CheckpointInfo
 
 _log = logging.getLogger(__name__)
 _NAMED = 3
+_WHEN = {True: "the training had the model", False: "a picture of this run was made"}
 _REWRITTEN = ("alphas_cumprod",)  # the WebUI assigns it anew for every picture, by the person's options
 
 
@@ -38,7 +39,7 @@ class Watch:
             checkpoint: the one that is loaded.
         """
         self.checkpoint = checkpoint
-        self.broken: str | None = None
+        self.broken: WeightsChangedError | None = None
         """Why the run must not go on: weights were changed in a turn of ours and could not be put back."""
         self._digest = _digest(model)
         self._present = dict(self._digest)
@@ -78,7 +79,7 @@ class Watch:
                 self._found.setdefault(name, "is new" if before is None else "is gone")
             elif said := before.differs(after):
                 self._found.setdefault(name, said)
-        self._mend(model, self._changed(model, _touched(began, ended) & self._present.keys()), "the training had the model")
+        self._mend(model, self._changed(model, _touched(began, ended) & self._present.keys()), in_training=True)
 
     def picture_made(self, model: nn.Module) -> None:
         """Look whether an extension has left weights changed that it met in a picture of ours; they are put back, or the run ends."""
@@ -89,7 +90,7 @@ class Watch:
         own, theirs = self._changed(model, touched.difference(free)), self._changed(model, free)
         self._present |= theirs
         self._others |= theirs.keys()
-        self._mend(model, own, "a picture of this run was made")
+        self._mend(model, own, in_training=False)
         self._last = remembered_state.marks(model)
 
     def _changed(self, model: nn.Module, names: Collection[str]) -> dict[str, int]:
@@ -99,7 +100,7 @@ class Watch:
         now = _digest(model, names)
         return {name: value for name, value in now.items() if self._present.get(name) != value}
 
-    def _mend(self, model: nn.Module, changed: Mapping[str, int], while_what: str) -> None:
+    def _mend(self, model: nn.Module, changed: Mapping[str, int], *, in_training: bool) -> None:
         if not changed:
             return
         wanted = {name: self._present[name] for name in changed}
@@ -110,14 +111,16 @@ class Watch:
                 _log.info("The checkpoint's file cannot be read", exc_info=True)
         left = self._changed(model, list(changed))
         if not left:
-            _log.warning("%s changed while %s; put back from the checkpoint's file.", _named(list(changed)), while_what)
+            _log.warning("%s changed while %s; put back from the checkpoint's file.", _named(list(changed)), _WHEN[in_training])
             return
         self._present |= left
         for name in left:
             self._found.setdefault(name, "has other values")
-        self.broken = (
-            f"Something changed weights of the loaded model while {while_what}: {_named(list(left))}. They could not be put back, so the run "
-            "was stopped. Choose another checkpoint at the top left and this one again, switch off extensions that change the model, and go on."
+        self.broken = WeightsChangedError(
+            f"Something changed weights of the loaded model while {_WHEN[in_training]}: {_named(list(left))}. They could not be put back, so "
+            "the run was stopped. Choose another checkpoint at the top left and this one again, switch off extensions that change the model, "
+            "and go on.",
+            in_training=in_training,
         )
 
     def around(self, before: Surroundings, after: Surroundings) -> None:

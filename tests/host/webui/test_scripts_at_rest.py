@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from stub_webui import Runner, Script, StubWebui, control
 
-from lib_finetune.errors import HostError
+from lib_finetune.errors import HostError, WeightsChangedError
 from lib_finetune.host.webui import scripts_at_rest, weights
 from lib_finetune.host.webui.host import WebuiHost
 from lib_finetune.ports.pictures import PictureRequest
@@ -374,17 +374,21 @@ def test_a_picture_that_fails_and_changes_a_weight_stops_the_run_too(host: Webui
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_weight_written_in_a_lease_is_put_back_or_the_next_one_is_refused(host: WebuiHost, webui: StubWebui, there: bool) -> None:
+def test_a_weight_written_in_a_lease_is_put_back_or_this_one_and_the_next_are_refused(
+    host: WebuiHost, webui: StubWebui, there: bool
+) -> None:
     if there:
         checkpoint_file(webui)
     before = first_layer(webui).weight.detach().clone()
     host.remember()
-    with host.lease() as lease:
+    refused = nullcontext() if there else pytest.raises(WeightsChangedError, match=rf"the training had the model: {FIRST}\.weight")
+    with refused as caught, host.lease() as lease:
         lease.tensors[f"{FIRST}.weight"].add_(1)
     if there:
         with host.lease():
             assert torch.equal(first_layer(webui).weight, before)
     else:
+        assert caught.value.in_training
         with pytest.raises(HostError, match=rf"the training had the model: {FIRST}\.weight"), host.lease():
             pass
 
