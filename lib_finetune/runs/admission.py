@@ -30,7 +30,7 @@ def checkpoint_of_run(settings: Settings, host: Host, folder: RunFolder, sink: P
     """The loaded checkpoint, or the one that a resumed run began on, loaded for it.
 
     Raises:
-        InputError: its file was replaced since.
+        InputError: its file was replaced since, or is taken to predict something else now.
         HostError: it is gone, or the host cannot load it.
     """
     loaded = host.checkpoint()
@@ -38,11 +38,20 @@ def checkpoint_of_run(settings: Settings, host: Host, folder: RunFolder, sink: P
         loaded = dataclasses.replace(loaded, sha256=checkpoint_reader.sha256(loaded.path))
     began = checkpoint_record.stored(folder) if folder.resumes() else None
     if began is None:
+        if folder.resumes():
+            sink.say(
+                f"{folder.checkpoint_file.name} of this run is missing, so it cannot be told whether it began on {loaded}. It goes on."
+            )
         return checkpoint_record.begin(loaded, folder)
     checkpoint_record.check_unchanged(began, folder, sink.say)
     if began.identity != loaded.identity:
         sink.say(f"This run began on {began}; {loaded} is loaded. Loading {began}.")
         host.load(began)
+    elif began.prediction != loaded.prediction:
+        raise InputError(
+            f"This run began with {loaded} as a model of {began.prediction}, and now it is taken as one of {loaded.prediction}. "
+            f"On the command line add --prediction {began.prediction}; in the WebUI put the .yaml beside the checkpoint back and load it again."
+        )
     return began
 
 

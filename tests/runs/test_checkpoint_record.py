@@ -113,3 +113,26 @@ def test_a_file_that_is_replaced_while_the_run_waits_for_it_ends_the_run(tmp_pat
 
     with pytest.raises(InputError, match="another file"):
         bench.run({"training.steps": "40"}, host=host, recorder=Switching())
+
+
+def test_a_run_refuses_to_continue_as_a_model_of_another_prediction(tmp_path, file):
+    """The record's prediction trained on, while the previews were painted by the other one."""
+    bench = Bench(tmp_path)
+    host = bench.host()
+    host._info = CheckpointInfo("base", file, None, None, None, "v_prediction")
+    bench.run(host=host, recorder=Recorder(stop_at=2))
+    host._info = CheckpointInfo("base", file, None, None, None)
+    with pytest.raises(InputError, match="--prediction v_prediction"):
+        bench.run(host=host)
+    host._info = CheckpointInfo("base", file, None, None, None, "v_prediction")
+    assert bench.run(host=host)[0].outcome == "done"
+
+
+def test_a_run_whose_record_is_gone_says_that_it_cannot_be_told(tmp_path, file):
+    bench = Bench(tmp_path)
+    host = bench.host()
+    host._info = CheckpointInfo("base", file, None, None, None)
+    bench.run(host=host, recorder=Recorder(stop_at=2))
+    RunFolder(host.paths.data / "runs" / "run").checkpoint_file.unlink()
+    result, recorder, _ = bench.run(host=host)
+    assert result.outcome == "done" and any("is missing" in line and "cannot be told" in line for line in recorder.lines)
