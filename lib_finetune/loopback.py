@@ -58,7 +58,8 @@ class Loopback:
         """(status, sentence), or None for a request that may pass."""
         address = f"http://{_NAMES[0]}:{_port(scope)}"
         host, origin, site = (_only(scope, name) for name in ("host", "origin", "sec-fetch-site"))
-        if host is None or host.lower() not in (f"{name}:{_port(scope)}" for name in _NAMES):
+        hosts = {f"{name}:{_port(scope)}" for name in _NAMES} | (set(_NAMES) if _port(scope) == 80 else set())  # browsers leave out 80
+        if host is None or host.lower() not in hosts:
             return 421, f"This page is for its own machine alone. Open it there, as {address}."
         foreign = (origin is not None and origin.lower() != f"http://{host.lower()}") or site not in (None, "same-origin", "none")
         if foreign and not _follows_a_link(scope, origin):

@@ -278,3 +278,22 @@ def test_the_page_has_a_temporary_folder_of_its_own_while_it_is_served(tmp_path,
     ((folder, mode, how),) = seen
     assert mode == 0o700 and not folder.exists() and os.environ["GRADIO_TEMP_DIR"] == "/somebody/elses"
     assert how["host"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("port", "host", "status"), [(80, "127.0.0.1", 200), (80, "localhost:80", 200), (80, "evil.example", 421), (81, "127.0.0.1", 421)]
+)
+def test_the_port_that_browsers_leave_out_may_be_left_out(port, host, status):
+    from lib_finetune.loopback import Loopback
+
+    sent = []
+
+    async def inner(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "server": ("127.0.0.1", port), "headers": [(b"host", host.encode())]}
+    asyncio.run(Loopback(inner)(scope, None, send))
+    assert sent[0]["status"] == status

@@ -73,7 +73,7 @@ class Datasets:
         return place
 
     def view(self, settings: Settings) -> dict[str, Any]:
-        """`dataset_view.view` as plain values, with a token for each picture.
+        """`preflight.dataset_report.view` as plain values, with a token for each picture.
 
         Raises:
             InputError: the folder or a setting of the pictures will not do.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Nobody:
-    """Implements `ports.ProgressSink` and `run.Control`."""
+    """Implements `ports.events.ProgressSink` and `runs.control.Control`."""
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
         """See `ports.ProgressSink`."""

@@ -71,11 +71,17 @@ class Artifacts:
         Raises:
             SaveError: as the writers of the files.
         """
-        free = self._free(name, lambda name: self._plan.targets(self._host.paths, name).values(), replaces)
+        config = self._info.path.with_suffix(".yaml") if self._info.path else None
+        has_config = config is not None and config.is_file()
+
+        def targets(name: str) -> list[Path]:
+            files = self._plan.targets(self._host.paths, name)
+            return [*files.values(), *([files["checkpoint"].with_suffix(".yaml")] if has_config and "checkpoint" in files else [])]
+
+        free = self._free(name, targets, replaces)
         files = self._plan.targets(self._host.paths, free)
         self.fill(files, free, step, state)
-        config = self._info.path.with_suffix(".yaml") if self._info.path else None
-        if config and config.is_file() and "checkpoint" in files:
+        if config is not None and has_config and "checkpoint" in files:
             write_atomically(files["checkpoint"].with_suffix(".yaml"), config.read_bytes())  # the WebUI looks for it beside the file
         return files
 

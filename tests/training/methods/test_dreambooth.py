@@ -575,7 +575,7 @@ def test_a_file_that_cannot_be_written_at_the_end_does_not_take_the_training_wit
     host = bench.host()
     straight, _, _ = bench.run(WHOLE | RARE, host=bench.host("straight"))
     real = artifacts.Artifacts.write_result
-    monkeypatch.setattr(artifacts.Artifacts, "write_result", lambda *_: (_ for _ in ()).throw(SaveError("the disk is full")))
+    monkeypatch.setattr(artifacts.Artifacts, "write_result", lambda *_, **__: (_ for _ in ()).throw(SaveError("the disk is full")))
     with pytest.raises(SaveError, match="disk is full"):
         bench.run(WHOLE | RARE, host=host)
     assert state.load(host.paths.data / "runs" / "run" / STATE)["trainer"]["step"] == 3
