@@ -7,10 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lib_finetune.config.settings import Settings
+from typing import Any
 
 _KEY = "finetune"
 
@@ -25,7 +22,8 @@ class About:
         unit: "steps", "px", "share" … or "".
         low, high: inclusive range of a number, or None.
         choices: the allowed words, or a function giving them (open sets), or None.
-        when: says for a tree of settings whether this one applies; None: always.
+        when: says for the whole tree of settings whether this setting applies; None: always.
+            The tree's type is left open here: the tree is built from these fields, not the other way round.
         source: where the default comes from, or "".
     """
 
@@ -35,7 +33,7 @@ class About:
     low: float | None = None
     high: float | None = None
     choices: tuple[Any, ...] | Callable[[], tuple[Any, ...]] | None = None
-    when: Callable[[Settings], bool] | None = None
+    when: Callable[[Any], bool] | None = None
     source: str = ""
 
     def allowed(self) -> tuple[Any, ...] | None:
