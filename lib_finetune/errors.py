@@ -121,10 +121,6 @@ class SaveError(FinetuneError):
     """A file could not be written; whatever stood there before still does."""
 
 
-class VerificationError(FinetuneError):
-    """The saved file did not pass through the WebUI's own loader as it should."""
-
-
 class NothingLearnedError(FinetuneError):
     """Vectors of an embedding get no gradient, so training them would change nothing."""
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib_finetune.evaluation.colour import distance as colour_distance
+from lib_finetune.evaluation.colour import lab
 
 from . import statistics
 from .captions import full_caption
@@ -174,3 +174,12 @@ def _thumbnails(pictures: np.ndarray) -> np.ndarray:
     count, height, width, _ = pictures.shape
     cells = pictures.reshape(count, 16, height // 16, 16, width // 16, 3).astype(np.float64).mean((2, 4))
     return cells.reshape(count, -1)
+
+
+def colour_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Distance of the mean colours of paired pictures (ΔE 1976): [n].
+
+    Args:
+        first, second: [n, h, w, 3] uint8.
+    """
+    return np.linalg.norm(lab(first).mean((1, 2)) - lab(second).mean((1, 2)), axis=1)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib_finetune.config.fields import Leaf, leaves, replaced, value_at
+from lib_finetune.config.fields import Leaf, leaves, replaced
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
 
@@ -157,8 +157,3 @@ def _read(leaf: Leaf, text: str) -> Any:
 
 def _noun(kind: type) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
-
-
-def changed(settings: Settings) -> dict[str, Any]:
-    """The settings that differ from their defaults, by dotted path."""
-    return {path: value_at(settings, path) for path, leaf in _LEAVES.items() if value_at(settings, path) != leaf.default}

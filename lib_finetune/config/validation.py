@@ -82,8 +82,3 @@ def _combinations(settings: Settings) -> list[Problem]:
         begin, until = settings.network.begin, settings.embedding.until
         problems.append(Problem("network.begin", f"{begin:g} lies behind embedding.until = {until:g}: between them nothing would learn."))
     return problems
-
-
-def applies(leaf: Leaf, settings: Settings) -> bool:
-    """Whether a setting has any effect in this tree."""
-    return leaf.about.when is None or leaf.about.when(settings)

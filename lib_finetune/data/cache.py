@@ -55,11 +55,6 @@ class LatentCache:
         self._sound: set[str] = set()
         self._warned = False
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of tensors in memory now; never above ``ram_bytes``."""
-        return self._held_bytes
-
     def key(self, content: str, size: tuple[int, int], position: tuple[float, float], flip: bool) -> str:
         """`variant_key` with this cache's VAE."""
         return variant_key(content, size, position, flip, self._vae_key)

@@ -19,15 +19,6 @@ def lab(pictures: np.ndarray) -> np.ndarray:
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
 
 
-def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Distance of the mean colours of paired pictures (ΔE 1976): [n].
-
-    Args:
-        first, second: [n, h, w, 3] uint8.
-    """
-    return np.linalg.norm(lab(first).mean((1, 2)) - lab(second).mean((1, 2)), axis=1)
-
-
 def drift(first: np.ndarray, second: np.ndarray) -> float:
     """How far the balance of colours has moved from ``first`` to ``second``, in ΔE: mean colour and contrast together.
 

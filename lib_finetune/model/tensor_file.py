@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -115,8 +115,3 @@ def renamed(source: Path, target: Path, changes: Mapping[str, str]) -> None:
         header["__metadata__"] = {**known, **{name: value for name, value in changes.items() if name in known}}
         _write_text(file, header)
         shutil.copyfileobj(opened, file)
-
-
-def total(entries: Iterable[Entry]) -> int:
-    """Bytes of the tensors together."""
-    return sum(each.size for each in entries)

@@ -9,7 +9,7 @@ from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.queue import Jobs, unfinished
 from lib_finetune.jobs.status import status_of
 from lib_finetune.ports.events import StepReport
-from lib_finetune.ui import pictures, status
+from lib_finetune.ui import status
 from tests.fakes.runs import Bench, settings
 
 
@@ -91,8 +91,3 @@ def test_a_stopped_job_can_be_continued_later(bench):
     job.control.stop(keep=True)
     finished(job)
     assert job.state == "stopped" and unfinished(host) == [job.folder] and unfinished(host, "cat") and not unfinished(host, "dog")
-
-
-def test_dropped_pictures_are_copied_under_their_names(bench, tmp_path):
-    folder = pictures.keep([("a b.png", bench.images / "0.png"), ("../evil.png", bench.images / "1.png")], tmp_path / "kept")
-    assert sorted(path.name for path in folder.iterdir()) == ["a b.png", "evil.png"] and not (tmp_path / "evil.png").exists()
