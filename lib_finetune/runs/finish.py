@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lib_finetune.runs import previews, saved_states
+from lib_finetune.runs import saved_states, session_previews
 from lib_finetune.runs.artifacts import main_file
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
         session.artifacts.write_extracted_lora(path)
         session.assembly.close()  # the preview needs the room
     if session.preview.enabled:
-        previews.show_result(session, best, files)
+        session_previews.show_result(session, best, files)
     outcome = "done" if step >= total else "stopped"
     if outcome == "done":
         saved_states.drop(session.folder.next_state, *([] if far else [session.folder.state]))

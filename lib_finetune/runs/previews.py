@@ -6,15 +6,13 @@ import dataclasses
 import io
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from lib_finetune.data.images import load_rgb
-from lib_finetune.errors import FinetuneError
 from lib_finetune.evaluation import watch
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.events import PreviewRow, ProgressSink
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.assembly.run_plans import PreviewPlan
     from lib_finetune.runs.folder import RunFolder
-    from lib_finetune.runs.session import Session
 
 _log = logging.getLogger(__name__)
 _FORM = "finetune-previews-1"
@@ -180,55 +177,3 @@ def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tup
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def show_base(session: Session) -> None:
-    """The base's row before the first step, where previews are made on the way."""
-    if session.preview.enabled and session.preview.every and not session.control.stop_asked():
-        session.sink.stage("preview")
-        with _failure_is_said(session, "The base's preview"):
-            session.previews.add_base()
-
-
-def show_step(session: Session, step: int) -> None:
-    """The row of a step, with the file as trained so far."""
-    if not session.previews.has(step):
-        session.sink.stage("preview")
-        with _failure_is_said(session, f"The preview of step {step}"), _temporary_files(session, step) as files:
-            session.previews.add(step, files)
-    session.sink.stage("train", step, session.total)
-
-
-def show_result(session: Session, step: int, files: Mapping[str, Path]) -> None:
-    """The result's row and the card's picture."""
-    session.sink.stage("preview")
-    row = bool(session.preview.every) and not session.previews.has(step)
-    with _failure_is_said(session, "The preview picture"):
-        picture = session.previews.add(step, files) if row else session.previews.first(files)
-        for kind, path in files.items():
-            session.host.card_picture(kind, path, picture)
-
-
-@contextmanager
-def _temporary_files(session: Session, step: int) -> Iterator[Mapping[str, Path]]:
-    """The files of a step for its preview. A LoRA or embedding must lie in the WebUI's folder and stays until the next
-    preview, to be tried; a checkpoint of gigabytes lies in the run's folder and goes at once."""
-    if not session.preview.whole_model or session.snapshots.at(step):
-        yield session.snapshots.lend(step).files
-        return
-    path = session.folder.preview_checkpoint
-    try:
-        session.artifacts.fill({"checkpoint": path}, session.saving.name, step, session.assembly.trainer.ema.applied())
-        yield {"checkpoint": path}
-    finally:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _failure_is_said(session: Session, what: str) -> Iterator[None]:
-    """A preview that fails is said, and does not end the training: the file is good without it."""
-    try:
-        yield
-    except (FinetuneError, RuntimeError, OSError) as error:
-        _log.warning("%s failed", what, exc_info=True)
-        session.sink.say(f"{what} could not be made: {error}")

@@ -21,7 +21,7 @@ from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import ProgressSink, StepReport
 from lib_finetune.ports.host import Host, Restoration
 from lib_finetune.preflight.problems import checked_dataset
-from lib_finetune.runs import admission, previews, saved_states
+from lib_finetune.runs import admission, saved_states, session_previews
 from lib_finetune.runs.artifacts import Artifacts, main_file
 from lib_finetune.runs.control import Control
 from lib_finetune.runs.endings import at_the_end, beside_an_error
@@ -165,7 +165,7 @@ class Runner:
             with contextlib.suppress(StoppedWhileWaiting), closing_turn(assembly.trainer.turns):
                 saved_states.resume(session)
                 encode_latents(session)
-                previews.show_base(session)
+                session_previews.show_base(session)
                 self._train(session)
                 self._remember_speed(session, clock.seconds)
             return finish(session)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lib_finetune.runs import previews, saved_states, snapshots
+from lib_finetune.errors import FinetuneError, SaveError
+from lib_finetune.runs import saved_states, session_previews
+from lib_finetune.runs.snapshots import ASKED, KEPT
 
 if TYPE_CHECKING:
     from lib_finetune.runs.session import Session
@@ -50,9 +53,9 @@ def schedule_of(session: Session) -> Schedule:
         [
             (lambda step: validation is not None and validation.due(step, total), lambda _: validate(session)),
             (lambda step: step < total and _falls_on(step, saving.state_every), lambda _: saved_states.save(session)),
-            (snapshot_due, lambda step: snapshots.keep(session, step, snapshots.KEPT)),
-            (lambda step: control.save_asked() and step < total, lambda step: snapshots.keep(session, step, snapshots.ASKED)),
-            (preview_due, lambda step: previews.show_step(session, step)),
+            (snapshot_due, lambda step: _keep(session, step, KEPT)),
+            (lambda step: control.save_asked() and step < total, lambda step: _keep(session, step, ASKED)),
+            (preview_due, lambda step: session_previews.show_step(session, step)),
             (lambda step: step < total and control.pause_asked(), lambda _: _pause(session)),
         ]
     )
@@ -82,9 +85,9 @@ def _pause(session: Session) -> None:
 
     def buttons() -> None:
         if control.save_asked():
-            snapshots.keep(session, step, snapshots.ASKED)
+            _keep(session, step, ASKED)
         if control.preview_asked():
-            previews.show_step(session, step)
+            session_previews.show_step(session, step)
 
     session.waiting.while_paused(buttons)
     session.sink.stage("train", step, session.total)
@@ -93,3 +96,26 @@ def _pause(session: Session) -> None:
 def _falls_on(step: int, every: int) -> bool:
     """Whether a step is one of every so many; 0 is never."""
     return every > 0 and step % every == 0
+
+
+def _keep(session: Session, step: int, why: str) -> None:
+    """Save the file as trained so far, and the state beside it where that is wished; with a file that is dropped its state goes.
+
+    A full disk does not end the training, nor does anything that a press of a button met.
+
+    Raises:
+        FinetuneError: the host's loader refuses a file that the settings ask for.
+    """
+    session.sink.stage("save")
+    try:
+        session.snapshots.add(step, why)
+    except FinetuneError as error:
+        if why == KEPT and not isinstance(error, SaveError):
+            raise
+        session.sink.say(f"The file of step {step} was not saved. {error}")
+    session.sink.stage("train", step, session.total)
+    session.assembly.trainer.ledger.when_judged(partial(session.snapshots.judged, step))
+    if session.saving.states == "all":
+        saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
+        if step in session.snapshots.steps:
+            saved_states.save(session, session.folder.state_of(step))

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,10 @@ from lib_finetune.errors import FinetuneError, SaveError
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.events import ProgressSink
 from lib_finetune.ports.host import Host
-from lib_finetune.runs import saved_states
 
 if TYPE_CHECKING:
     from lib_finetune.runs.artifacts import Artifacts
     from lib_finetune.runs.folder import RunFolder
-    from lib_finetune.runs.session import Session
 
 _log = logging.getLogger(__name__)
 KEPT, ASKED, LENT = "kept", "asked", "lent"
@@ -200,26 +197,3 @@ def _point(row: Any) -> Snapshot:
     if type(point.step) is not int or not point.files or point.why not in _STRENGTH:
         raise ValueError("no step, no file or no reason")
     return point
-
-
-def keep(session: Session, step: int, why: str) -> None:
-    """Save the file as trained so far, and the state beside it where that is wished; with a file that is dropped its state goes.
-
-    A full disk does not end the training, nor does anything that a press of a button met.
-
-    Raises:
-        FinetuneError: the host's loader refuses a file that the settings ask for.
-    """
-    session.sink.stage("save")
-    try:
-        session.snapshots.add(step, why)
-    except FinetuneError as error:
-        if why == KEPT and not isinstance(error, SaveError):
-            raise
-        session.sink.say(f"The file of step {step} was not saved. {error}")
-    session.sink.stage("train", step, session.total)
-    session.assembly.trainer.ledger.when_judged(partial(session.snapshots.judged, step))
-    if session.saving.states == "all":
-        saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
-        if step in session.snapshots.steps:
-            saved_states.save(session, session.folder.state_of(step))
