@@ -71,9 +71,10 @@ class World:
         assert "finetune-problems" not in said, f"Train said {said}"
 
     def press(self, button: str, **values: Any) -> str:
-        """Press another of our buttons, without a browser."""
+        """Press another of our buttons, without a browser, on a page that shows the current job."""
         tab = Tab(self.webui)
         tab.fill(**values)
+        tab.press("finetune_refresh")
         return tab.press(f"finetune_{button}")
 
     def probe(self, what: str) -> Any:
