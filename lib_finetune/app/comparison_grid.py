@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.app.results import choices
-from lib_finetune.config.settings import caption_template
+from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.data.captions import template_caption
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export.picture import grid, write_png

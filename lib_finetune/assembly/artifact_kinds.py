@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.config.settings import bundles_word
+from lib_finetune.assembly.method_traits import bundles_word
 from lib_finetune.export import checkpoint_writer, embedding_file, lora_file
 from lib_finetune.export.metadata import Recipe, lora_metadata
 

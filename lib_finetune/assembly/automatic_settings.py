@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from lib_finetune.assembly.caption_templates import caption_template, class_template
+from lib_finetune.assembly.method_traits import patches, teaches_word
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.settings import Settings, caption_template, class_template, patches, teaches_word
+from lib_finetune.config.settings import Settings
 from lib_finetune.data.captions import template_caption
 from lib_finetune.training.functional import rates
 from lib_finetune.training.optim import OPTIMIZERS, automatic_rates, rate_warnings

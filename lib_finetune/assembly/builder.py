@@ -16,9 +16,10 @@ import torch
 from lib_finetune import randomness
 from lib_finetune.assembly import initial_weights
 from lib_finetune.assembly.automatic_settings import class_caption, needed_parts, prior_of, step_rates
+from lib_finetune.assembly.caption_templates import caption_template, class_template
 from lib_finetune.assembly.dataset import Dataset, templates
 from lib_finetune.assembly.provenance import recipe
-from lib_finetune.config.settings import Network, Settings, caption_template, class_template
+from lib_finetune.config.settings import Network, Settings
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captions import class_version

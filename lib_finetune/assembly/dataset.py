@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.config.settings import Settings, teaches_word, word_templates
+from lib_finetune.assembly.caption_templates import word_templates
+from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.config.settings import Settings
 from lib_finetune.data.scan import Examined, Picture, Report, examined, scan
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import InputError, Problem

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_finetune.assembly.method_traits import patches, teaches_word
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.settings import Settings, patches, teaches_word
+from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import bundled_word, lora_file
 from lib_finetune.files import at_home

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from lib_finetune.assembly.automatic_settings import group_rates
 from lib_finetune.assembly.dataset import Dataset
+from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.settings import Settings, teaches_word
+from lib_finetune.config.settings import Settings
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.errors import CheckpointError
 from lib_finetune.export import embedding_file

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.assembly.automatic_settings import class_caption
-from lib_finetune.config.settings import keeps_states
+from lib_finetune.assembly.method_traits import keeps_states
 from lib_finetune.data.captions import template_caption
 from lib_finetune.evaluation import watch
 from lib_finetune.export import lora_file

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from lib_finetune.config.fields import setting
 
 METHODS = ("lora", "dreambooth", "textual_inversion", "pivotal_tuning")
+WORD_METHODS = ("textual_inversion", "pivotal_tuning")
+"""They give the file's name a meaning as a word of the prompt."""
+PATCH_METHODS = ("lora", "pivotal_tuning")
+"""They train a network beside the model."""
 ADAPTERS = ("lora", "loha", "lokr")
 OPTIMIZERS = ("auto", "adamw", "adamw8bit", "adafactor", "lion", "prodigy")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -15,9 +19,7 @@ PRIORS = ("auto", "off", "pictures", "prediction")
 FILE_PRECISIONS = ("fp16", "bf16", "fp32")
 STATES = ("auto", "none", "last", "all")
 KINDS = ("", "person", "animal", "thing", "style")
-_TEMPLATE = "a photo of {trigger} {class}"
-_DRAWN_TEMPLATE = "a drawing of {trigger} {class}"
-_STYLE_TEMPLATE = "a picture in the style of {trigger}"
+DEFAULT_TEMPLATE = "a photo of {trigger} {class}"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Data:
     trigger: str = setting("", "Trigger word", "The new word that will call the subject; a rare one such as zxq works best.")
     class_word: str = setting("", "Class word", "What the subject is in general: woman, dog, car. May be empty.")
     template: str = setting(
-        _TEMPLATE,
+        DEFAULT_TEMPLATE,
         "Caption template",
         "Caption of a picture without a text file; {trigger} and {class} are filled in. While it is the default, a style and a drawn person "
         "get one of their own.",
@@ -158,7 +160,7 @@ class Network:
         "",
         "Begin with the file",
         "A LoRA file (.safetensors) that the patches begin with, of the same kind, rank and alpha; a word in it begins too. Empty: from nothing.",
-        when=lambda s: s.method in ("lora", "pivotal_tuning"),
+        when=lambda s: s.method in PATCH_METHODS,
     )
 
 
@@ -221,42 +223,12 @@ class Tuning:
     select: bool = setting(False, "Choose it afterwards", "Load the finished checkpoint into the WebUI.", when=_tunes_all)
 
 
-def _draws(settings: Settings) -> bool:
-    return settings.data.kind == "person" and bool(settings.data.drawn)
+def _teaches_word(settings: Settings) -> bool:
+    return settings.method in WORD_METHODS
 
 
-def caption_template(settings: Settings) -> str:
-    """The template of captions: the person's own, else that of what the pictures show."""
-    if settings.data.template != _TEMPLATE:
-        return settings.data.template
-    if settings.data.kind == "style":
-        return _STYLE_TEMPLATE
-    return _DRAWN_TEMPLATE if _draws(settings) else _TEMPLATE
-
-
-def class_template(settings: Settings) -> str:
-    """The template of the class's captions; that of a style without its word would end in mid-sentence."""
-    template = caption_template(settings)
-    return "{class}" if template == _STYLE_TEMPLATE else template
-
-
-def word_templates(settings: Settings) -> str:
-    """The templates of a word that is taught, by name or file: the person's own, else those of what the pictures show."""
-    if settings.embedding.template:
-        return settings.embedding.template
-    if settings.data.kind == "style":
-        return "style"
-    return "drawn" if _draws(settings) else "subject"
-
-
-def teaches_word(settings: Settings) -> bool:
-    """Whether the method gives the file's name a meaning as a word of the prompt."""
-    return settings.method in ("textual_inversion", "pivotal_tuning")
-
-
-def patches(settings: Settings) -> bool:
-    """Whether the method trains a network beside the model."""
-    return settings.method in ("lora", "pivotal_tuning")
+def _bundles_word(settings: Settings) -> bool:
+    return settings.method == "pivotal_tuning" and settings.embedding.bundle
 
 
 @dataclass(frozen=True)
@@ -270,20 +242,20 @@ class Embedding:
         unit="tokens",
         low=1,
         high=74,
-        when=teaches_word,
+        when=_teaches_word,
     )
     init: str = setting(
         "",
         "Begin with",
         "Words whose meaning the vectors begin with (woman, glass vase), or an embedding file. Empty: the class word.",
-        when=teaches_word,
+        when=_teaches_word,
     )
     template: str = setting(
         "",
         "Templates",
         "subject, drawn, style, or a text file with a caption on each line, in which {trigger} is the word. Replaces the captions. "
         "Empty: captions beside the pictures, else those of what the pictures show.",
-        when=teaches_word,
+        when=_teaches_word,
     )
     rate: float | None = setting(
         None,
@@ -291,11 +263,11 @@ class Embedding:
         "Automatic: follows the optimizer (AdamW: 5e-3, with patches 5e-4).",
         low=1e-9,
         high=10.0,
-        when=teaches_word,
+        when=_teaches_word,
         source="the WebUI's own default: 0.005; cloneofsimo's lora_pti: 5e-4",
     )
     keep_norm: bool = setting(
-        False, "Keep the vectors' length", "Bring each vector back to its first length; gentler beside other words.", when=teaches_word
+        False, "Keep the vectors' length", "Bring each vector back to its first length; gentler beside other words.", when=_teaches_word
     )
     until: float = setting(
         0.5,
@@ -314,13 +286,12 @@ class Embedding:
         when=lambda s: s.method == "pivotal_tuning",
     )
     format: str = setting(
-        "safetensors", "File", "pt is for old tools.", choices=("safetensors", "pt"), when=lambda s: teaches_word(s) and not bundles_word(s)
+        "safetensors",
+        "File",
+        "pt is for old tools.",
+        choices=("safetensors", "pt"),
+        when=lambda s: _teaches_word(s) and not _bundles_word(s),
     )
-
-
-def bundles_word(settings: Settings) -> bool:
-    """Whether the word goes into the LoRA file."""
-    return settings.method == "pivotal_tuning" and settings.embedding.bundle
 
 
 @dataclass(frozen=True)
@@ -473,14 +444,6 @@ class Saving:
         "Automatic: the last; for DreamBooth, whose states take several GB each, none.",
         choices=STATES,
     )
-
-
-def keeps_states(settings: Settings) -> str:
-    """Which states stay when a run is done: "none", "last" or "all"."""
-    chosen = settings.saving.states
-    if chosen == "auto":
-        return "none" if settings.method == "dreambooth" else "last"
-    return chosen
 
 
 WATCHES = ("auto", "on", "off")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lib_finetune.assembly.automatic_settings import WHOLE_GRADIENT, needed_parts, prior_of
+from lib_finetune.assembly.method_traits import keeps_states
 from lib_finetune.config.fields import replaced
-from lib_finetune.config.settings import Settings, keeps_states
+from lib_finetune.config.settings import Settings
 from lib_finetune.estimates import memory_model
 from lib_finetune.model import layout
 from lib_finetune.ports.pictures import PICTURE_BYTES

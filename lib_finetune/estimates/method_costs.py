@@ -14,9 +14,10 @@ import torch
 
 from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
+from lib_finetune.assembly.method_traits import bundles_word, patches, teaches_word
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.settings import METHODS, Settings, bundles_word, patches, teaches_word
+from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.config.validation import validate
 from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.estimates import memory_model, memory_plan, speed_history

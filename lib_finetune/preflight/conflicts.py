@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from lib_finetune.assembly import initial_weights
 from lib_finetune.assembly.automatic_settings import WHOLE_GRADIENT, prior_of
+from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.assembly.dataset import Dataset, templates
-from lib_finetune.config.settings import Settings, bundles_word, caption_template, teaches_word
+from lib_finetune.assembly.method_traits import bundles_word, teaches_word
+from lib_finetune.config.settings import Settings
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import InputError, Problem

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
-from lib_finetune.config.settings import teaches_word
 from lib_finetune.config.validation import validate
 from lib_finetune.data.images import kept_box, leftover_px, load_rgb
 from lib_finetune.data.look import Look, Remembered, alike, look_at

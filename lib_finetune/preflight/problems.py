@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from lib_finetune.assembly import dataset
 from lib_finetune.assembly.artifact_kinds import targets
 from lib_finetune.assembly.initial_weights import without_missing_start_file
-from lib_finetune.config.settings import Settings, teaches_word
+from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import validate
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
