@@ -22,7 +22,9 @@ from lib_finetune.assembly.provenance import recipe
 from lib_finetune.config.settings import Network, Settings
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
+from lib_finetune.data.captioning import Captioning
 from lib_finetune.data.captions import class_version
+from lib_finetune.data.cropping import Cropping
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Picture
 from lib_finetune.errors import InputError, Problem
@@ -181,10 +183,8 @@ def assemble(
 def plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
     """Each picture once an epoch, in the same way every time."""
     once = [dataclasses.replace(picture, repeats=1) for picture in held]
-    crop = "centre" if plan.crop == "random" else plan.crop
-    return dataclasses.replace(
-        plan, pictures=once, class_pictures=(), batch=1, crop=crop, flip=False, shuffle_tags=False, tag_dropout=0.0, caption_dropout=0.0
-    )
+    cropping, captioning = plan.cropping.steady(), plan.captioning.steady()
+    return dataclasses.replace(plan, pictures=once, class_pictures=(), batch=1, cropping=cropping, captioning=captioning)
 
 
 def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int) -> Validation:
@@ -315,18 +315,19 @@ def data_plan(settings: Settings, images: Dataset) -> DataPlan:
         buckets=data.buckets,
         batch=settings.training.batch,
         seed=settings.training.seed,
-        crop=data.crop,
-        flip=data.flip,
-        trigger=data.trigger,
-        class_word=data.class_word,
-        template=caption_template(settings),
-        class_template=class_template(settings),
-        templates=templates(settings),
-        templates_win=bool(settings.embedding.template),
-        shuffle_tags=data.shuffle_tags,
-        keep_tags=data.keep_tags,
-        tag_dropout=data.tag_dropout,
-        caption_dropout=data.caption_dropout,
+        cropping=Cropping(data.crop, data.flip),
+        captioning=Captioning(
+            data.trigger,
+            data.class_word,
+            caption_template(settings),
+            class_template=class_template(settings),
+            templates=templates(settings),
+            templates_win=bool(settings.embedding.template),
+            shuffle_tags=data.shuffle_tags,
+            keep_tags=data.keep_tags,
+            tag_dropout=data.tag_dropout,
+            caption_dropout=data.caption_dropout,
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.plan import Plan as DataPlan
+from lib_finetune.data.plan_report import bucket_counts
 from lib_finetune.errors import CheckpointError
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
@@ -53,7 +54,7 @@ def recipe(settings: Settings, images: Dataset, plan: DataPlan, network_module: 
         started_at=time.time(),
         settings=public_settings(settings),
         trigger=data.trigger,
-        buckets=plan.bucket_counts(),
+        buckets=bucket_counts(plan),
         folders=Counter(picture.path.parent.name for picture in pictures),
         captions=plan.captions,
         inherited=_inherited(info.path),

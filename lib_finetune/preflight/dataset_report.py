@@ -14,8 +14,9 @@ from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
-from lib_finetune.data.images import kept_box, leftover_px, load_rgb
+from lib_finetune.data.images import kept_box, load_rgb
 from lib_finetune.data.look import Look, Remembered, alike, look_at
+from lib_finetune.data.plan_report import bucket_counts, first_positions
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.text.learned import count_tokens
@@ -216,9 +217,9 @@ Place = tuple[tuple[int, int], tuple[float, float], str, bool, bool]
 def _placed(plan: Plan) -> dict[Path, Place]:
     """Where each of a plan's pictures ends up."""
     places = {}
-    for picture, size, position, caption in zip(plan.pictures, plan.sizes, plan.first_positions(), plan.captions, strict=True):
-        loose = max(leftover_px(picture.width_px, picture.height_px, size)) >= 1.0
-        places[picture.path] = (size, position, caption, plan.crop == "random" and loose, plan.uses_templates(picture))
+    for picture, size, position, caption in zip(plan.pictures, plan.sizes, first_positions(plan), plan.captions, strict=True):
+        varies = plan.cropping.varies(picture, size), plan.captioning.uses_templates(picture)
+        places[picture.path] = (size, position, caption, *varies)
     return places
 
 
@@ -323,7 +324,7 @@ def _whole(
     return DatasetView(
         folder=str(report.folder),
         pictures=views,
-        buckets=tuple(Bucket(width, height, count) for (width, height), count in plan.bucket_counts().items()),
+        buckets=tuple(Bucket(width, height, count) for (width, height), count in bucket_counts(plan).items()),
         captions=sum(picture.caption_file is not None for picture in report.pictures),
         views=shown,
         sentence=sentence,

@@ -14,6 +14,7 @@ from lib_finetune.assembly.builder import Assembly
 from lib_finetune.assembly.dataset import Dataset
 from lib_finetune.assembly.run_plans import preview_plan, saving_plan
 from lib_finetune.config.settings import Settings
+from lib_finetune.data import plan_report
 from lib_finetune.data.fingerprint import fingerprint
 from lib_finetune.errors import DivergedError, FinetuneError, SaveError, device_errors_in_words
 from lib_finetune.estimates import memory_plan, speed_history
@@ -159,7 +160,10 @@ class Runner:
 
     def _trained(self, session: Session, clock: speed_history.Clock) -> tuple[str, dict[str, Path], int]:
         assembly = session.assembly
-        for line in (*assembly.plan.lines(), *automatic_settings.long_captions(session.settings, assembly.recipe.captions, assembly.text)):
+        for line in (
+            *plan_report.lines(assembly.plan),
+            *automatic_settings.long_captions(session.settings, assembly.recipe.captions, assembly.text),
+        ):
             self._sink.say(line)
         with at_the_end("Tidying up", lambda: self._tidy(session), self._sink):
             with contextlib.suppress(StoppedWhileWaiting), closing_turn(assembly.trainer.turns):

@@ -9,6 +9,7 @@ from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.plan import Plan
 from lib_finetune.data.scan import scan
 from lib_finetune.errors import FinetuneError, InputError
+from tests.fakes.plans import plan_of
 
 
 class Encoder:
@@ -34,7 +35,7 @@ def made(paint, tmp_path):
         for number in range(3):
             paint(f"class/{number}.png", size=(70, 70), seed=10 + number)
         chosen = {"resolution": 64, "batch": 2, "crop": "random", "flip": True, "trigger": "zxq", "class_word": "dog"}
-        plan = Plan(scan(tmp_path / "pictures").pictures, scan(tmp_path / "class").pictures, **(chosen | options))
+        plan = plan_of(scan(tmp_path / "pictures").pictures, scan(tmp_path / "class").pictures, **(chosen | options))
         encoder = Encoder()
         return Batches(plan, cache or LatentCache(None, "vae"), encoder, prior_weight), encoder, plan
 

@@ -1,0 +1,77 @@
+"""Which caption a picture has, and how a step varies it; a function of the settings and a key alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
+
+from lib_finetune.data import captions
+from lib_finetune.data.captions import Captioned
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """Where captions come from, and what varies them.
+
+    Attributes:
+        trigger, class_word, template: see `captions.final_caption`.
+        class_template: the same of class pictures; None takes ``template``.
+        templates: where there are some, a picture without a text file gets one of them, another each time; see `templates`.
+        templates_win: the text files give way to them.
+        shuffle_tags, keep_tags, tag_dropout, caption_dropout: see `captions.compose`.
+    """
+
+    trigger: str = ""
+    class_word: str = ""
+    template: str = "a photo of {trigger} {class}"
+    _: KW_ONLY
+    class_template: str | None = None
+    templates: Sequence[str] = ()
+    templates_win: bool = False
+    shuffle_tags: bool = False
+    keep_tags: int = 1
+    tag_dropout: float = 0.0
+    caption_dropout: float = 0.0
+
+    def uses_templates(self, picture: Captioned) -> bool:
+        """Whether its caption is one of the templates, another each time."""
+        return bool(self.templates) and (self.templates_win or picture.caption is None)
+
+    def plain(self, picture: Captioned) -> str:
+        """A picture's caption before a missing trigger is put in front; the first of the templates where they are used."""
+        if self.uses_templates(picture):
+            return self._filled[0]
+        return captions.plain_caption(picture, self.template, self.trigger, self.class_word)
+
+    def final(self, picture: Captioned) -> str:
+        """A picture's caption before it is varied."""
+        return captions.with_trigger(self.plain(picture), self.trigger)
+
+    def of_class(self, picture: Captioned) -> str:
+        """A class picture's caption: its file's, else the template with the class word alone."""
+        template = self.template if self.class_template is None else self.class_template
+        return captions.final_caption(picture, template, "", self.class_word)
+
+    def varied(self, picture: Captioned, caption: str, key: str) -> str:
+        """One step's variant of the picture's final ``caption``; the same key gives the same."""
+        if self.uses_templates(picture):
+            caption = random.Random(f"{key}/template").choice(self._filled)
+        return captions.compose(
+            caption,
+            trigger=self.trigger,
+            keep_tags=self.keep_tags,
+            shuffle=self.shuffle_tags,
+            tag_dropout=self.tag_dropout,
+            caption_dropout=self.caption_dropout,
+            rng=random.Random(f"{key}/caption"),
+        )
+
+    def steady(self) -> Captioning:
+        """The same with captions whole and in their own order."""
+        return replace(self, shuffle_tags=False, tag_dropout=0.0, caption_dropout=0.0)
+
+    @cached_property
+    def _filled(self) -> list[str]:
+        return [captions.template_caption(template, self.trigger, self.class_word) for template in self.templates]

@@ -1,0 +1,54 @@
+"""What a person should know of a plan: sizes, enlarged pictures, captions that got the trigger, first crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lib_finetune.data.buckets import Size
+from lib_finetune.data.plan import Plan
+from lib_finetune.data.scan import Picture
+
+
+def bucket_counts(plan: Plan) -> dict[Size, int]:
+    """How many pictures each size has, repeats not counted; sorted by size."""
+    return {size: plan.sizes.count(size) for size in sorted(set(plan.sizes))}
+
+
+def triggered(plan: Plan) -> int:
+    """How many captions got the trigger put in front, since it was not in them."""
+    return sum(plan.captioning.plain(picture) != caption for picture, caption in zip(plan.pictures, plan.captions, strict=True))
+
+
+def first_positions(plan: Plan) -> list[tuple[float, float]]:
+    """Which part of each picture is kept when it first comes, as `images.fit` takes it."""
+    positions: dict[int, tuple[float, float]] = {}
+    for variant in plan.variants(0, plan.epoch_steps):
+        if not variant.prior:
+            positions.setdefault(variant.picture, variant.position)
+    return [positions[index] for index in range(len(plan.pictures))]
+
+
+def lines(plan: Plan) -> list[str]:
+    """A sentence for each thing."""
+    sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in bucket_counts(plan).items())
+    sentences = [f"Sizes in training: {sizes} px."]
+    if count := triggered(plan):
+        sentences.append(f'The trigger word "{plan.captioning.trigger}" is put in front of {count} of {len(plan.captions)} captions.')
+    small = [picture.name for picture, size in zip(plan.pictures, plan.sizes, strict=True) if _smaller(picture, size)]
+    if small:
+        sentences.append(f"{len(small)} smaller than in training, and enlarged: {_named(small)}. Larger pictures give sharper results.")
+    most = max(set(plan.sizes), key=plan.sizes.count)
+    small = [picture.name for picture in plan.class_pictures if _smaller(picture, most)]
+    if small:
+        sentences.append(
+            f"{len(small)} of {len(plan.class_pictures)} class pictures are smaller than in training, and enlarged: {_named(small)}."
+        )
+    return sentences
+
+
+def _smaller(picture: Picture, size: Size) -> bool:
+    return picture.width_px < size[0] or picture.height_px < size[1]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
