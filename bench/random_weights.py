@@ -72,7 +72,7 @@ def random_checkpoint(layout: Layout, seed: int, dtype: torch.dtype = torch.floa
     """Tensors of a checkpoint under LDM names: norms at one, other weights uniform with a gain that keeps activations in range."""
     model = BorrowedModel(layout)
     generator = torch.Generator().manual_seed(seed)
-    return {seat.source: _random(seat.source, seat.shape, generator).to(dtype) for seat in model.seats}
+    return {slot.source: _random(slot.source, slot.shape, generator).to(dtype) for slot in model.slots}
 
 
 def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

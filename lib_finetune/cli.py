@@ -171,7 +171,7 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
     """
     from lib_finetune.jobs.folder_lock import run_lock
     from lib_finetune.jobs.queue import make_folder, unfinished
-    from lib_finetune.ports.null import Nobody
+    from lib_finetune.ports.null import NullControl
     from lib_finetune.runs.runner import Runner
 
     left = unfinished(host, settings.name) if resume else []
@@ -179,7 +179,7 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
         raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {host.paths.data / 'runs'}.")])
     folder = left[0] if left else make_folder(host.paths.data, settings.name)
     with run_lock(folder):
-        return Runner(settings, host, folder, Console(), Nobody()).execute()
+        return Runner(settings, host, folder, Console(), NullControl()).execute()
 
 
 def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:

@@ -82,7 +82,7 @@ def step(
     pairs = {"name": "x", "data.images": "x", "data.resolution": str(resolution_px), "training.steps": "2", **changes}
     settings = automatic_settings.resolved(codec.with_values(Settings(), pairs.items()), 1, 1)[0]
     model: Any = BorrowedModel(layout or sd15_layout())
-    model.bind({seat.source: torch.empty(seat.shape, dtype=dtype, device="meta") for seat in model.seats})
+    model.bind({slot.source: torch.empty(slot.shape, dtype=dtype, device="meta") for slot in model.slots})
     adapter = builder.adapter_of(settings, model) if settings.method == "lora" else None
     held_as = _DTYPES.get(settings.tuning.weights, torch.float32)
     own = settings.method == "dreambooth"
@@ -93,7 +93,7 @@ def step(
         for root in (model.unet, model.text, model.vae):
             _fake(root)
         builder._prepare_modes(settings, model)
-        lent = {id(seat): seat.module._parameters[seat.leaf] for seat in model.seats}  # stays on the card beside the copies
+        lent = {id(slot): slot.module._parameters[slot.leaf] for slot in model.slots}  # stays on the card beside the copies
         if own:
             weights = [value for part in model.own(parts, held_as, torch.device("cpu")).values() for value in part.values()]
             if settings.tuning.host_weights == "exchange":  # the host's model lies in main memory

@@ -45,14 +45,14 @@ from lib_finetune.training.adapters import ADAPTERS, Adapter, AdapterOptions, Ta
 from lib_finetune.training.adapters.targets import text_targets, unet_targets
 from lib_finetune.training.ema import Ema
 from lib_finetune.training.loop import Plan, Trainer
-from lib_finetune.training.loss_log import Ledger
+from lib_finetune.training.loss_log import LossLog
 from lib_finetune.training.method import Method
 from lib_finetune.training.methods.denoising import Denoiser, Objective, PriorPrediction
 from lib_finetune.training.methods.dreambooth import DreamBoothMethod
 from lib_finetune.training.methods.lora import LoraMethod
 from lib_finetune.training.methods.pivotal_tuning import PivotalTuningMethod
 from lib_finetune.training.methods.textual_inversion import TextualInversionMethod
-from lib_finetune.training.model_swap import Exchange
+from lib_finetune.training.model_swap import ModelSwap
 from lib_finetune.training.optim import OPTIMIZERS
 from lib_finetune.training.optim.per_parameter import PerParameter
 from lib_finetune.training.turns import Turns
@@ -85,7 +85,7 @@ class Assembly:
     recipe: Recipe
     needs: tuple[str, ...]
     """Parts of the model that training steps use."""
-    exchange: Exchange | None = None
+    swap: ModelSwap | None = None
     """Where what is trained and the host's model change places."""
     validation: Validation | None = None
     held: Batches | None = None
@@ -129,16 +129,16 @@ def bind(
         FinetuneError: as `Host.lease`.
     """
     tools = host.text_tools()
-    exchanged = settings.method == "dreambooth" and settings.tuning.host_weights == "exchange"
-    with host.lease(info, needed_parts(settings), alone=exchanged) as lease:
+    swapped = settings.method == "dreambooth" and settings.tuning.host_weights == "exchange"
+    with host.lease(info, needed_parts(settings), alone=swapped) as lease:
         model = borrowed(lease, tools)
         turns = Turns(host, info, model, on_changed)
         try:
             with model.bound(lease.tensors):
                 assembly = assemble(settings, images, model, lease, tools, info, cache_folder, turns, report)
-            if exchanged:
-                assembly.exchange = Exchange(assembly.trainer.held)
-                assembly.exchange.leave()
+            if swapped:
+                assembly.swap = ModelSwap(assembly.trainer.held)
+                assembly.swap.leave()
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # tensors that they hold, too: the host's weights need the room
             model.disown()
@@ -355,15 +355,15 @@ def _trainer(
     groups = method.parameters()
     named = {name: parameter for group in groups.values() for name, parameter in group.items()}
     ema, keeps = Ema(named, training.ema_decay), settings.method != "dreambooth"
-    ledger = Ledger(named, steps, not compute.scales, report, keeps=keeps, average=ema.average.values())
-    turns.before_close(ledger.fetch)
+    loss_log = LossLog(named, steps, not compute.scales, report, keeps=keeps, average=ema.average.values())
+    turns.before_close(loss_log.fetch)
     return Trainer(
         method=method,
         batches=batches.batch,
         optimizer=_optimizer(settings, {group: list(values.values()) for group, values in groups.items()}),
         precision=compute,
         ema=ema,
-        ledger=ledger,
+        loss_log=loss_log,
         turns=turns,
         plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step), _draws(settings)),
     )

@@ -39,7 +39,7 @@ def passing(pixels: int, sixteen_bit: bool, checkpointing: bool = False) -> int:
 
 
 def beside(weights: int, optimizer: str, average: bool = False) -> int:
-    """Bytes of float32 weights that are trained beside the model: themselves, gradients, optimizer, EMA, and the `Ledger`'s copy of both.
+    """Bytes of float32 weights that are trained beside the model: themselves, gradients, optimizer, EMA, and the `LossLog`'s copy of both.
 
     Args:
         weights: how many.
@@ -65,7 +65,7 @@ class Form:
     in_backward: bool
     checkpointing: bool
     single: bool = False
-    exchanged: bool = False
+    swapped: bool = False
 
     def need(self, work: Work) -> int:
         """Bytes of a step, beside the host's own."""
@@ -100,7 +100,7 @@ class Form:
     def __str__(self) -> str:
         parts = [f"{self.weights} weights", self.optimizer]
         parts += ["stepping in the backward pass"] * self.in_backward + ["gradient checkpointing"] * self.checkpointing
-        parts += ["computed in fp32"] * self.single + ["changing places with the WebUI's model"] * self.exchanged
+        parts += ["computed in fp32"] * self.single + ["changing places with the WebUI's model"] * self.swapped
         return ", ".join(parts)
 
 
@@ -145,12 +145,12 @@ class Room:
         """Whether training and the host's pictures find room."""
         if not self.free:
             return True
-        return self.wanted(form, work) <= self.free and (not form.exchanged or not self.ram or self.parked(form, work) <= self.ram * _SPARE)
+        return self.wanted(form, work) <= self.free and (not form.swapped or not self.ram or self.parked(form, work) <= self.ram * _SPARE)
 
     def wanted(self, form: Form, work: Work) -> int:
         """Bytes that must be free on the device: for a step with a reserve of a twentieth, and for the host's pictures."""
         step = int((form.need(work) + self.guests) / _SPARE)
-        return max(0, step - self.away) if form.exchanged else max(step, form.rest(work) + self.picture)
+        return max(0, step - self.away) if form.swapped else max(step, form.rest(work) + self.picture)
 
     def parked(self, form: Form, work: Work) -> int:
         """Bytes in main memory at the moment of an exchange: both models, and the best state with what stands aside for it."""
@@ -174,7 +174,7 @@ class Wish:
     """Gradients of several batches are summed, so that they are all needed at the end."""
     single: bool = False
     """Whether it may be computed in fp32 where 16 bits are usual."""
-    exchanged: bool | None = False
+    swapped: bool | None = False
 
 
 _ORDER = (
@@ -212,14 +212,14 @@ def choose(wish: Wish, work: Work, room: Room, advice: str = "") -> Form:
 def least(wish: Wish, work: Work) -> Form:
     """The form that keeps to the wish and takes least of the device."""
     forms = candidates(wish, work) or candidates(dataclasses.replace(wish, weights=None, in_backward=None), work)
-    return min(forms, key=lambda form: (form.need(work), not form.exchanged))
+    return min(forms, key=lambda form: (form.need(work), not form.swapped))
 
 
 def candidates(wish: Wish, work: Work) -> list[Form]:
     """All forms that keep to the wish, in the order of `choose`; none where weights are to move apart and losses are scaled."""
-    places = (False, True) if wish.exchanged is None else (wish.exchanged,)
+    places = (False, True) if wish.swapped is None else (wish.swapped,)
     forms: dict[Form, None] = {}
-    for exchanged in places:
+    for swapped in places:
         for form in _ORDER:
             if form.weights == "bf16" and not wish.bf16 and wish.weights is None:
                 continue
@@ -231,7 +231,7 @@ def candidates(wish: Wish, work: Work) -> list[Form]:
                 form.in_backward if wish.in_backward is None else wish.in_backward,
                 form.checkpointing or wish.checkpointing,
                 form.single,
-                exchanged,
+                swapped,
             )
             scaled = work.sixteen_bit and (not wish.bf16 if wish.scaled is None else wish.scaled) and not form.single
             if wish.in_backward is None and wished.in_backward and (wish.summed or scaled):
@@ -247,7 +247,7 @@ def _apart(form: Form) -> bool:
 
 
 def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str) -> str:
-    smallest = min(forms, key=lambda form: (room.wanted(form, work), form.exchanged))
+    smallest = min(forms, key=lambda form: (room.wanted(form, work), form.swapped))
     message = f"{smallest} needs {room.wanted(smallest, work) / GIB:.1f} GiB free, and {room.free / GIB:.1f} are."
     if room.wanted(smallest, work) <= room.free:
         parked = room.parked(smallest, work) / _SPARE
@@ -255,7 +255,7 @@ def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str)
     if not wish.bf16 and wish.weights is None:
         message += " The small forms need bf16, which this card or training.precision rules out."
     tiny = Form("bf16", "adafactor", True, True)
-    if dataclasses.replace(smallest, exchanged=False) != tiny and wish.bf16:
+    if dataclasses.replace(smallest, swapped=False) != tiny and wish.bf16:
         message += (
             f" {tiny} would need {room.wanted(tiny, work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
         )

@@ -100,7 +100,7 @@ def choose_memory_plan(settings: Settings, weights: Weights, device: torch.devic
         f"{work.weights / 1e6:.0f} million weights are trained: {form}. That takes about {_gib(form.need(work) + room.guests)} GiB {place}"
     )
     note += f"; {_gib(free)} are free." if free else "."
-    if form.exchanged:
+    if form.swapped:
         note += (
             f" While it trains, {_gib(room.away)} GiB of the WebUI's model lie in main memory; for each picture they come back and the "
             f"{_gib(form.rest(work))} GiB that are trained go there. The seconds that this takes are told when it happens first."
@@ -132,7 +132,7 @@ def with_form(settings: Settings, form: memory_model.Form) -> Settings:
     """The settings with a form written into them."""
     on = "on" if form.in_backward else "off"
     computed = "fp32" if form.single else settings.training.precision
-    placed = "exchange" if form.exchanged else "beside"
+    placed = "exchange" if form.swapped else "beside"
     chosen = (form.weights, on, form.optimizer, form.checkpointing, computed, placed)
     for path, value in zip(LEVERS, chosen, strict=True):
         settings = replaced(settings, path, value)
@@ -148,15 +148,15 @@ def beside_host(settings: Settings, weights: Weights, device: torch.device) -> i
     """Bytes of a step of DreamBooth beside the host's model, its form chosen (`choose_memory_plan`); what the host's model gives up is taken off."""
     form = _form(settings)
     room = _room(settings, weights, device, 0, 0)
-    return form.need(_work(settings, weights.counts, device)) + room.guests - (room.away if form.exchanged else 0)
+    return form.need(_work(settings, weights.counts, device)) + room.guests - (room.away if form.swapped else 0)
 
 
 def _form(settings: Settings) -> memory_model.Form:
     """The form that stands in settings."""
     tuning, training = settings.tuning, settings.training
-    single, exchanged = training.precision == "fp32", tuning.host_weights == "exchange"
+    single, swapped = training.precision == "fp32", tuning.host_weights == "exchange"
     return memory_model.Form(
-        tuning.weights, settings.optimizer.name, tuning.in_backward == "on", training.gradient_checkpointing, single, exchanged
+        tuning.weights, settings.optimizer.name, tuning.in_backward == "on", training.gradient_checkpointing, single, swapped
     )
 
 
@@ -227,7 +227,7 @@ def _wish(settings: Settings, device: torch.device) -> memory_model.Wish:
         summed=training.accumulation > 1 or whole_gradient,
         single=training.precision in ("auto", "fp32"),
         # On the CPU both models lie in main memory in any case.
-        exchanged=place == "exchange" if place != "auto" or device.type == "cpu" else None,
+        swapped=place == "exchange" if place != "auto" or device.type == "cpu" else None,
     )
 
 

@@ -144,12 +144,12 @@ def _timed(
                 return None
             with turns.step():
                 assembly.batches.encode_variant(variant)
-        turns.use(assembly.needs, assembly.exchange)
+        turns.use(assembly.needs, assembly.swap)
         times: dict[int, float] = {}
 
         def stamp(step: int) -> None:
             """Without the time in which the two models changed places, which a run does seldom."""
-            times[step] = time.monotonic() - (assembly.exchange.total if assembly.exchange else 0.0)
+            times[step] = time.monotonic() - (assembly.swap.total if assembly.swap else 0.0)
 
         assembly.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), stamp, judged=lambda: False)
         return (times[steps] - times[_WARM_UP]) / _TIMED if steps in times else None

@@ -17,7 +17,7 @@ from lib_finetune.model.shapes import reshaped
 
 
 @dataclass(frozen=True)
-class _Seat:
+class ParameterSlot:
     """A parameter's place in the view and the host's tensor that belongs there."""
 
     module: nn.Module
@@ -37,7 +37,7 @@ class BorrowedModel:
         unet: diffusers UNet2DConditionModel.
         text: the transformers text transformer (embeddings, encoder, final_layer_norm).
         vae: diffusers AutoencoderKL.
-        seats: every parameter with its LDM name and shape.
+        slots: every parameter with its LDM name and shape.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -49,7 +49,7 @@ class BorrowedModel:
         layers = layout.unet["layers_per_block"]
         attends = [kind.startswith("CrossAttn") for kind in layout.unet["up_block_types"]]
         levels = len(layout.vae["block_out_channels"])
-        self.seats = [
+        self.slots = [
             *_seats(self.unet, lambda name: names.unet_to_ldm(name, layers, attends)),
             *_seats(self.vae, lambda name: names.vae_to_ldm(name, levels)),
             *_seats(self.text, names.text_to_ldm),
@@ -62,7 +62,7 @@ class BorrowedModel:
         """Name in the view ("unet.…", "vae.…", "text.…") → LDM name."""
         roots = {"unet": self.unet, "vae": self.vae, "text": self.text}
         prefix = {id(module): f"{part}.{name}" for part, root in roots.items() for name, module in root.named_modules()}
-        return {f"{prefix[id(seat.module)]}.{seat.leaf}".replace("..", "."): seat.source for seat in self.seats}
+        return {f"{prefix[id(slot.module)]}.{slot.leaf}".replace("..", "."): slot.source for slot in self.slots}
 
     def bind(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Seat the host's tensors; reshaped ones are views. The host's Parameter objects are not touched.
@@ -73,26 +73,26 @@ class BorrowedModel:
         Raises:
             CheckpointError: a tensor is missing or has another shape.
         """
-        for seat in self.seats:
-            tensor = tensors.get(seat.source)
+        for slot in self.slots:
+            tensor = tensors.get(slot.source)
             try:
-                lent = _seated(seat, tensor)
+                lent = _placed(slot, tensor)
             except CheckpointError:
                 self.unbind()
                 raise
-            seat.module._parameters[seat.leaf] = self._own.get(seat.source, lent)
+            slot.module._parameters[slot.leaf] = self._own.get(slot.source, lent)
         self._lent = tensors
         self._bind_positions(next(iter(self.text.parameters())).device)
 
     def unbind(self) -> None:
-        """Let go of every tensor of the host; weights of the view's own keep their seats."""
+        """Let go of every tensor of the host; weights of the view's own keep their slots."""
         self._lent = {}
-        for seat in self.seats:
-            seat.module._parameters[seat.leaf] = self._own.get(seat.source, seat.empty)
+        for slot in self.slots:
+            slot.module._parameters[slot.leaf] = self._own.get(slot.source, slot.empty)
 
     def count(self, part: str) -> int:
         """How many weights a part ("unet", "text", "vae") has."""
-        return sum(_size(seat.shape) for seat in self.seats if seat.source.startswith(PREFIXES[part]))
+        return sum(_size(slot.shape) for slot in self.slots if slot.source.startswith(PREFIXES[part]))
 
     def own(self, parts: Iterable[str], dtype: torch.dtype, device: torch.device) -> dict[str, dict[str, nn.Parameter]]:
         """Give parts copies of the weights that are bound now, to be trained; the host's stay untouched.
@@ -107,11 +107,11 @@ class BorrowedModel:
         by_part: dict[str, dict[str, nn.Parameter]] = {}
         for part in parts:
             inside = set(map(id, getattr(self, part).modules()))
-            seats = [seat for seat in self.seats if id(seat.module) in inside]
+            slots = [slot for slot in self.slots if id(slot.module) in inside]
             by_part[part] = {}
-            for seat in seats:  # one by one, so that `disown` drops what there is when the memory ends half-way
-                own = nn.Parameter(seat.module._parameters[seat.leaf].detach().to(device, dtype, copy=True))
-                self._own[seat.source] = by_part[part][seat.source] = seat.module._parameters[seat.leaf] = own
+            for slot in slots:  # one by one, so that `disown` drops what there is when the memory ends half-way
+                own = nn.Parameter(slot.module._parameters[slot.leaf].detach().to(device, dtype, copy=True))
+                self._own[slot.source] = by_part[part][slot.source] = slot.module._parameters[slot.leaf] = own
         return by_part
 
     def disown(self) -> None:
@@ -123,15 +123,15 @@ class BorrowedModel:
 
     @contextmanager
     def as_lent(self) -> Iterator[None]:
-        """Inside, weights of the view's own give their seats to the host's: what it computes is the base model's. While bound only."""
-        owned = [seat for seat in self.seats if seat.source in self._own]
-        for seat in owned:
-            seat.module._parameters[seat.leaf] = _seated(seat, self._lent[seat.source])
+        """Inside, weights of the view's own give their slots to the host's: what it computes is the base model's. While bound only."""
+        owned = [slot for slot in self.slots if slot.source in self._own]
+        for slot in owned:
+            slot.module._parameters[slot.leaf] = _placed(slot, self._lent[slot.source])
         try:
             yield
         finally:
-            for seat in owned:
-                seat.module._parameters[seat.leaf] = self._own[seat.source]
+            for slot in owned:
+                slot.module._parameters[slot.leaf] = self._own[slot.source]
 
     @contextmanager
     def bound(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[BorrowedModel]:
@@ -148,10 +148,10 @@ class BorrowedModel:
             embeddings._buffers["position_ids"] = torch.arange(self._width, device=device).expand((1, -1))
 
 
-def _seated(seat: _Seat, tensor: torch.Tensor | None) -> nn.Parameter:
+def _placed(slot: ParameterSlot, tensor: torch.Tensor | None) -> nn.Parameter:
     if tensor is None:
-        raise CheckpointError([Problem("checkpoint", f"{seat.source} is missing in the loaded model. Use another file of this model.")])
-    return nn.Parameter(reshaped(seat.source, tensor.detach(), seat.shape, "the loaded model"), requires_grad=False)
+        raise CheckpointError([Problem("checkpoint", f"{slot.source} is missing in the loaded model. Use another file of this model.")])
+    return nn.Parameter(reshaped(slot.source, tensor.detach(), slot.shape, "the loaded model"), requires_grad=False)
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -173,9 +173,9 @@ def _modules(layout: Layout) -> tuple[Any, Any, Any]:
     return unet, vae, text
 
 
-def _seats(root: nn.Module, source: Callable[[str], str]) -> list[_Seat]:
+def _seats(root: nn.Module, source: Callable[[str], str]) -> list[ParameterSlot]:
     return [
-        _Seat(module, leaf, source(f"{name}.{leaf}" if name else leaf), tuple(parameter.shape), parameter)
+        ParameterSlot(module, leaf, source(f"{name}.{leaf}" if name else leaf), tuple(parameter.shape), parameter)
         for name, module in root.named_modules()
         for leaf, parameter in module.named_parameters(recurse=False)
     ]

@@ -24,8 +24,8 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
         sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
         return "discarded", {}, step
     sink.stage("save")
-    validation, ledger = session.assembly.validation, session.assembly.trainer.ledger
-    far = ledger.doubtful and not (validation and validation.best)
+    validation, loss_log = session.assembly.validation, session.assembly.trainer.loss_log
+    far = loss_log.doubtful and not (validation and validation.best)
     best = _last_good_step(session) if far else _best_step(session)
     try:
         files = session.artifacts.write_result(best, session.assembly.best(), replaces=not far)
@@ -59,11 +59,11 @@ def _best_step(session: Session) -> int:
 
 def _last_good_step(session: Session) -> int:
     """The step in the result of a run whose loss ended far above its beginning: the last good one, where it is in memory."""
-    ledger = session.assembly.trainer.ledger
-    if ledger.good_step:
-        ledger.go_back()
-        session.sink.say(f"The loss ended far above its beginning. The result holds step {ledger.good_step}, the last good one.")
-        return ledger.good_step
+    loss_log = session.assembly.trainer.loss_log
+    if loss_log.good_step:
+        loss_log.go_back()
+        session.sink.say(f"The loss ended far above its beginning. The result holds step {loss_log.good_step}, the last good one.")
+        return loss_log.good_step
     session.sink.say("The loss ended far above its beginning, so the result may be spoilt: look at its pictures first.")
     session.sink.say(saved_states.good_on_disk(session.folder))
     return session.step
@@ -82,7 +82,7 @@ def write_last_good(session: Session, bad_step: int) -> tuple[int, dict[str, Pat
         SaveError: the files cannot be written.
     """
     trainer = session.assembly.trainer
-    step = trainer.ledger.good_step
+    step = trainer.loss_log.good_step
     saved_states.drop(session.folder.next_state)
     session.snapshots.forsake(bad_step)
     if not step:

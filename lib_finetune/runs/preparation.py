@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.host import Host
     from lib_finetune.runs.session import Session
     from lib_finetune.runs.waiting import Waiting
-    from lib_finetune.training.model_swap import Exchange
+    from lib_finetune.training.model_swap import ModelSwap
 
 
 def with_class_images(
@@ -43,7 +43,7 @@ def bind(
     host: Host,
     waiting: Waiting,
     report: Callable[[StepReport], None],
-    swapped: Callable[[Exchange], None],
+    swapped: Callable[[ModelSwap], None],
 ) -> builder.Assembly:
     """The objects of the run on the borrowed model.
 
@@ -55,8 +55,8 @@ def bind(
     """
     cache = host.paths.data / "cache" / "latents"
     assembly = builder.bind(settings, images, host, info, cache, waiting.for_checkpoint, report)
-    if assembly.exchange:
-        assembly.exchange.told = swapped
+    if assembly.swap:
+        assembly.swap.on_swapped = swapped
     return assembly
 
 
@@ -76,4 +76,4 @@ def encode_latents(session: Session) -> None:
         session.sink.stage("cache", done, len(missing))
         with trainer.turns.step():
             source.encode_variant(variant)
-    trainer.turns.use(assembly.needs, assembly.exchange)
+    trainer.turns.use(assembly.needs, assembly.swap)

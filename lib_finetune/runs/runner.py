@@ -34,7 +34,7 @@ from lib_finetune.runs.schedule import schedule_of, validate
 from lib_finetune.runs.session import Session
 from lib_finetune.runs.snapshots import Snapshots
 from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn
-from lib_finetune.training.model_swap import Exchange
+from lib_finetune.training.model_swap import ModelSwap
 
 _log = logging.getLogger(__name__)
 
@@ -178,14 +178,14 @@ class Runner:
         session.snapshots.return_lent()
         if session.saving.states == "all":
             saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
-        swap = session.assembly.exchange
+        swap = session.assembly.swap
         if swap and swap.count:
             self._sink.say(f"The two models changed places {swap.count} times, {swap.total:.1f} s in all.")
 
     def _train(self, session: Session) -> None:
         trainer, validation = session.assembly.trainer, session.assembly.validation
         self._sink.stage("train", trainer.step, session.total)
-        trainer.ledger.turned = self._say_far
+        trainer.loss_log.turned = self._say_far
         schedule = schedule_of(session)
 
         def judged() -> bool:
@@ -204,7 +204,7 @@ class Runner:
             if validation and trainer.step > validation.step and not self._control.discard_asked():
                 validate(session)
             saved_states.save(session)
-        elif session.saving.states != "none" and not trainer.ledger.doubtful:
+        elif session.saving.states != "none" and not trainer.loss_log.doubtful:
             saved_states.save(session, session.folder.final_state)
 
     def _say_far(self, far: bool) -> None:
@@ -230,7 +230,7 @@ class Runner:
         use = self._host.memory()
         self._sink.steps(dataclasses.replace(report, scalars={**report.scalars, "memory": use.now, "memory peak": use.peak}))
 
-    def _say_exchange(self, swap: Exchange) -> None:
+    def _say_exchange(self, swap: ModelSwap) -> None:
         if swap.count == 1:
             self._sink.say(f"The WebUI's model and the trained one changed places: {swap.seconds:.1f} s there and back.")
 

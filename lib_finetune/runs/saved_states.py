@@ -56,8 +56,8 @@ def save(session: Session, path: Path | None = None) -> None:
 
     What cannot be written is said, and does not end the training.
     """
-    assembly, ledger = session.assembly, session.assembly.trainer.ledger
-    target = path or _place(session.folder, ledger.present)
+    assembly, loss_log = session.assembly, session.assembly.trainer.loss_log
+    target = path or _place(session.folder, loss_log.present)
     if target is None:
         return
     run = {"pictures": session.fingerprint, "settings": provenance.public_settings(session.settings)}
@@ -67,10 +67,10 @@ def save(session: Session, path: Path | None = None) -> None:
     except SaveError as error:
         session.sink.say(f"The state of step {session.step} was not saved. {error}")
         return
-    if path is None and ledger.present:
+    if path is None and loss_log.present:
         drop(session.folder.next_state)
-    elif path is None and ledger.present is None:
-        ledger.when_judged(partial(_settle, session.folder))
+    elif path is None and loss_log.present is None:
+        loss_log.when_judged(partial(_settle, session.folder))
 
 
 def _place(folder: RunFolder, good: bool | None) -> Path | None:
@@ -120,12 +120,12 @@ def resume(session: Session) -> None:
     stored, proven = state.load(path), path == session.folder.state
     _check_same_run(session, stored["run"], stored["trainer"]["step"])
     trainer = assembly.trainer
-    if assembly.exchange:  # an optimizer puts its state where its weights lie: on the device
-        trainer.turns.use(assembly.needs, assembly.exchange)
-    with trainer.turns.step() if assembly.exchange else contextlib.nullcontext():
+    if assembly.swap:  # an optimizer puts its state where its weights lie: on the device
+        trainer.turns.use(assembly.needs, assembly.swap)
+    with trainer.turns.step() if assembly.swap else contextlib.nullcontext():
         trainer.load_state(stored["trainer"], proven=proven)
     if not proven:
-        trainer.ledger.when_judged(partial(_settle, session.folder))
+        trainer.loss_log.when_judged(partial(_settle, session.folder))
     if assembly.validation:
         assembly.validation.load_state(stored["validation"])
         for step, loss in assembly.validation.curve:
@@ -156,7 +156,7 @@ def _keep_if_whole(session: Session, error: BaseException) -> None:
         session.sink.say("The step that failed had moved a part of the weights; the last saved state is kept.")
         return
     try:
-        trainer.ledger.fetch()  # what was not looked at yet
+        trainer.loss_log.fetch()  # what was not looked at yet
     except DivergedError:
         drop(session.folder.next_state)
         return

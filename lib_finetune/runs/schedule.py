@@ -114,7 +114,7 @@ def _keep(session: Session, step: int, why: str) -> None:
             raise
         session.sink.say(f"The file of step {step} was not saved. {error}")
     session.sink.stage("train", step, session.total)
-    session.assembly.trainer.ledger.when_judged(partial(session.snapshots.judged, step))
+    session.assembly.trainer.loss_log.when_judged(partial(session.snapshots.judged, step))
     if session.saving.states == "all":
         saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
         if step in session.snapshots.steps:

@@ -13,7 +13,7 @@ from torch import nn
 class LearnedVectors(nn.Module):
     """Stands in the view's text encoder where its token table stood, and looks up trained vectors behind the table's rows.
 
-    The table keeps its seat and stays the host's storage; it is read and never written.
+    The table keeps its place and stays the host's storage; it is read and never written.
     """
 
     def __init__(self, transformer: Any, tokenizer: Any, vectors: Mapping[str, torch.Tensor]) -> None:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from lib_finetune import randomness
 from lib_finetune.training.ema import Ema
-from lib_finetune.training.loss_log import Ledger
+from lib_finetune.training.loss_log import LossLog
 from lib_finetune.training.method import Method
 from lib_finetune.training.optim.per_parameter import PerParameter
 from lib_finetune.training.precision import Precision
@@ -49,7 +49,7 @@ class Trainer:
     optimizer: Optimizer | PerParameter
     precision: Precision
     ema: Ema
-    ledger: Ledger
+    loss_log: LossLog
     turns: Turns
     plan: Plan
     step: int = 0
@@ -71,10 +71,10 @@ class Trainer:
             judged: whether a forward pass is to tell if what the last step left is good.
 
         Raises:
-            DivergedError: see `Ledger.fetch`; what trains is in its last good state, where one is kept.
+            DivergedError: see `LossLog.fetch`; what trains is in its last good state, where one is kept.
         """
         begun = self.step
-        self.ledger.begin(begun)
+        self.loss_log.begin(begun)
         while self.step < self.plan.steps and not stop_asked():
             rates = self.plan.rates(self.step)
             with self.turns.step():
@@ -85,19 +85,19 @@ class Trainer:
                     self.optimizer.zero_grad(set_to_none=True)  # of a step that will not be
                     raise
                 self.step += 1
-                self.ledger.note(loss, norm, rates)
+                self.loss_log.note(loss, norm, rates)
                 if self.step == self.plan.steps and judged():  # in the turn of the last step: another one may cost an exchange
-                    self.ledger.look_ahead(self._next_loss())
+                    self.loss_log.look_ahead(self._next_loss())
             if due(self.step):
                 self.turns.close()
-                self.ledger.pause()
+                self.loss_log.pause()
                 act(self.step)
-                self.ledger.resume()
+                self.loss_log.resume()
         if begun < self.step < self.plan.steps and judged():
             with self.turns.step():
-                self.ledger.look_ahead(self._next_loss())
+                self.loss_log.look_ahead(self._next_loss())
         self.turns.close()
-        self.ledger.fetch()
+        self.loss_log.fetch()
 
     def _one_step(self, rates: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
         """Accumulate, clip, step. Returns (loss, gradient norm), both on the device."""
@@ -162,14 +162,14 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.state(),
             "ema": self.ema.average,
-            "ledger": self.ledger.state(),
+            "ledger": self.loss_log.state(),
         }
 
     def load_state(self, state: Mapping[str, Any], *, proven: bool = True) -> None:
         """Continue from a state that `state` gave.
 
         Args:
-            proven: whether it is known to be a good one (`Ledger`).
+            proven: whether it is known to be a good one (`LossLog`).
         """
         for group in self.method.parameters().values():
             for name, parameter in group.items():
@@ -178,7 +178,7 @@ class Trainer:
         self.precision.load_state(state["scaler"])
         for name, value in state["ema"].items():
             self.ema.average[name].copy_(value)
-        self.ledger.load_state(state.get("ledger", {}), proven)  # states of before it was kept have none
+        self.loss_log.load_state(state.get("ledger", {}), proven)  # states of before it was kept have none
         self.step = state["step"]
 
 

@@ -1,4 +1,4 @@
-"""The ledger of a run: scalars stay on the device and are fetched every few steps; each fetch tells which states were good."""
+"""The losses of a run: scalars stay on the device and are fetched every few steps; each fetch tells which states were good."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVERY = 10
 _Copies = tuple[int, list[torch.Tensor]]
 
 
-class Ledger:
+class LossLog:
     """Losses and gradient norms of the steps since the last fetch, and the last good state of what trains.
 
     A state is good once the loss after it was finite and, by the smoothed curve, not far above the beginning: the loss of
@@ -100,12 +100,12 @@ class Ledger:
         """After the last step: a loss that stands for that of the next one, which will not be. Does not synchronise."""
         self._ahead = loss.detach()
 
-    def when_judged(self, told: Callable[[bool], None]) -> None:
-        """Have ``told`` hear, with the loss of the next step, whether what trains is good as it is now. Call after a `fetch`.
+    def when_judged(self, listener: Callable[[bool], None]) -> None:
+        """Call ``listener`` when the loss of the next step is known, with whether what is trained now is good. Call after a `fetch`.
 
         It is called inside a turn, and hears nothing where the run ends before.
         """
-        self._waiting.append(told)
+        self._waiting.append(listener)
 
     def pause(self) -> None:
         """The clock stops: what comes is not training."""
@@ -182,8 +182,8 @@ class Ledger:
 
     def _tell(self, good: bool) -> None:
         waiting, self._waiting = self._waiting, []
-        for told in waiting:
-            told(good)
+        for listener in waiting:
+            listener(good)
 
     def _diverge(self, step: int, *, ahead: bool = False) -> None:
         self._tell(good=False)

@@ -1,4 +1,4 @@
-"""The exchange: where the device cannot hold the host's model and the trained one together, they change places with main memory."""
+"""The model swap: where the device cannot hold the host's model and the trained one together, they change places with main memory."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from lib_finetune.errors import OutOfMemoryError
 from lib_finetune.model.parking import Parking
 
 
-class Exchange:
+class ModelSwap:
     """What is trained lies on the device in our turns and in main memory between them; the lease sees to the host's model.
 
     Attributes:
         seconds: that the way there and back took last, the host's model included.
         count: how often they have changed places.
         total: seconds of all of them.
-        told: hears of each.
+        on_swapped: called after each.
     """
 
-    def __init__(self, held: Callable[[], Iterable[torch.Tensor]], on_swapped: Callable[[Exchange], None] = lambda _: None) -> None:
+    def __init__(self, held: Callable[[], Iterable[torch.Tensor]], on_swapped: Callable[[ModelSwap], None] = lambda _: None) -> None:
         """
         Args:
             held: everything that training keeps from step to step, on the device at this moment.
         """
         self._held = held
-        self.told = on_swapped
+        self.on_swapped = on_swapped
         self._parking = Parking()
         self.seconds = 0.0
         self.count = 0
@@ -66,4 +66,4 @@ class Exchange:
         self.seconds = seconds
         self.total += seconds
         self.count += 1
-        self.told(self)
+        self.on_swapped(self)

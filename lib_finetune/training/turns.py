@@ -12,7 +12,7 @@ from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.host import Host
 from lib_finetune.ports.lease import Lease
-from lib_finetune.training.model_swap import Exchange
+from lib_finetune.training.model_swap import ModelSwap
 
 TURN_S = 1.0
 
@@ -44,7 +44,7 @@ class Turns:
         self._stack: ExitStack | None = None
         self._ends = 0.0
         self._closing: list[Callable[[], None]] = []
-        self._exchange: Exchange | None = None
+        self._swap: ModelSwap | None = None
         self.parts: tuple[str, ...] = ("unet", "text", "vae")
         self.count = 0
         self._moved_s = 0.0
@@ -53,7 +53,7 @@ class Turns:
         """Have ``action`` run at the end of every turn while it still holds (a place to read scalars off the device)."""
         self._closing.append(action)
 
-    def use(self, parts: Iterable[str], exchange: Exchange | None = None) -> None:
+    def use(self, parts: Iterable[str], swap: ModelSwap | None = None) -> None:
         """Which parts of the model the next turns need on the device.
 
         Args:
@@ -63,7 +63,7 @@ class Turns:
         """
         self.close()
         self.parts = tuple(parts)
-        self._exchange = exchange
+        self._swap = swap
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -73,13 +73,13 @@ class Turns:
         try:
             yield
         except BaseException as error:
-            if self._exchange:  # whose way back needs the room that tensors of the frames below hold
+            if self._swap:  # whose way back needs the room that tensors of the frames below hold
                 traceback.clear_frames(error.__traceback__)
             self._leave()
             raise
         if time.monotonic() < self._ends:
             return
-        if self._exchange and not self._host.waiting():
+        if self._swap and not self._host.waiting():
             self._act()
             self._ends = time.monotonic() + self._turn_s
         else:
@@ -106,7 +106,7 @@ class Turns:
         while True:
             stack = ExitStack()
             try:
-                lease: Lease = stack.enter_context(self._host.lease(self._wanted, self.parts, alone=self._exchange is not None))
+                lease: Lease = stack.enter_context(self._host.lease(self._wanted, self.parts, alone=self._swap is not None))
             except CheckpointChangedError as changed:
                 self._on_changed(changed)
                 continue
@@ -114,16 +114,16 @@ class Turns:
                 self._come(lease.moved_s, stack)
                 stack.enter_context(self._model.bound(lease.tensors))
                 self._stack = stack.pop_all()
-            self._ends = time.monotonic() + max(self._turn_s, self._exchange.seconds if self._exchange else 0.0)
+            self._ends = time.monotonic() + max(self._turn_s, self._swap.seconds if self._swap else 0.0)
             self.count += 1
             return
 
     def _come(self, moved_s: float, stack: ExitStack) -> None:
-        if self._exchange is None:
+        if self._swap is None:
             return
         start = time.monotonic()
-        stack.callback(self._exchange.leave)
-        self._exchange.come()
+        stack.callback(self._swap.leave)
+        self._swap.come()
         self._moved_s = moved_s + time.monotonic() - start
 
     def _leave(self) -> None:
@@ -132,5 +132,5 @@ class Turns:
             return
         start = time.monotonic()
         stack.close()
-        if self._exchange:
-            self._exchange.took(self._moved_s + time.monotonic() - start)
+        if self._swap:
+            self._swap.took(self._moved_s + time.monotonic() - start)

@@ -18,7 +18,7 @@ from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import FinetuneError, InputError
 from lib_finetune.ui import actions, cards, form, gallery, html, outcome, queue, status
 from lib_finetune.ui.form import own
-from lib_finetune.ui.turnstile import Turnstile
+from lib_finetune.ui.latest_only import LatestOnly
 
 _log = logging.getLogger(__name__)
 ELEMENT = "finetune"
@@ -50,7 +50,7 @@ class Tab:
         self._missing = missing
         self._paths: list[str] = []
         self._parts: dict[str, Any] = {}
-        self._pictures, self._methods = Turnstile(), Turnstile()
+        self._pictures, self._methods = LatestOnly(), LatestOnly()
 
     def build(self) -> Any:
         """The gradio Blocks of the tab."""

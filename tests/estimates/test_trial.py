@@ -139,15 +139,15 @@ def test_another_checkpoint_ends_it(bench, monkeypatch):
 
 def test_the_time_of_an_exchange_is_no_time_of_a_step(bench, monkeypatch):
     """A run changes places only when a picture is asked for; a trial does it in between."""
-    from lib_finetune.training.model_swap import Exchange
+    from lib_finetune.training.model_swap import ModelSwap
 
-    real, monotonic, spent = Exchange.come, time.monotonic, [0.0]
+    real, monotonic, spent = ModelSwap.come, time.monotonic, [0.0]
 
     def come(self):
         spent[0] += 100.0  # on the clock alone: a real second could not be told from a step on a busy machine
         real(self)
 
-    monkeypatch.setattr(Exchange, "come", come)
+    monkeypatch.setattr(ModelSwap, "come", come)
     monkeypatch.setattr(time, "monotonic", lambda: monotonic() + spent[0])
     whole = {"method": "dreambooth", "data.trigger": "sks", "tuning.host_weights": "exchange"}
     found = trial.probe(settings(bench.images, whole), bench.host(), free)

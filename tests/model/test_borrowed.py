@@ -23,8 +23,8 @@ def model():
 def test_every_parameter_shares_the_storage_of_the_host(model):
     tensors = tiny_tensors()
     with model.bound(tensors):
-        for seat in model.seats:
-            assert seat.module._parameters[seat.leaf].data_ptr() == tensors[seat.source].data_ptr()
+        for slot in model.slots:
+            assert slot.module._parameters[slot.leaf].data_ptr() == tensors[slot.source].data_ptr()
 
 
 def test_reshaped_parameters_are_views(model):
@@ -113,7 +113,7 @@ def test_flattened_and_swapped_kernels_are_refused(model):
         tensors[name] = change(tensors[name])
         with pytest.raises(CheckpointError, match="input_blocks"):
             model.bind(tensors)
-        assert all(seat.module._parameters[seat.leaf] is seat.empty for seat in model.seats)
+        assert all(slot.module._parameters[slot.leaf] is slot.empty for slot in model.slots)
 
 
 def test_a_linear_layer_may_be_written_as_a_1x1_convolution_and_back(model):
@@ -124,8 +124,8 @@ def test_a_linear_layer_may_be_written_as_a_1x1_convolution_and_back(model):
         elif tensor.dim() == 4 and tensor.shape[2:] == (1, 1):
             tensors[name] = tensor[:, :, 0, 0]
     with model.bound(tensors):
-        for seat in model.seats:
-            assert seat.module._parameters[seat.leaf].data_ptr() == tensors[seat.source].data_ptr()
+        for slot in model.slots:
+            assert slot.module._parameters[slot.leaf].data_ptr() == tensors[slot.source].data_ptr()
 
 
 @pytest.mark.parametrize("lies", ["contiguous", "channels_last", "transposed", "every other", "expanded"])

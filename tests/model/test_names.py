@@ -52,7 +52,7 @@ def test_the_layout_of_sd15_has_the_names_of_its_checkpoint():
 
 
 def test_sd15_has_1130_weights():
-    sources = {seat.source for seat in BorrowedModel(sd15_layout()).seats}
+    sources = {slot.source for slot in BorrowedModel(sd15_layout()).slots}
     assert len(sources) == 1130
     assert {"model.diffusion_model.output_blocks.5.2.conv.weight", "first_stage_model.decoder.up.3.upsample.conv.bias"} <= sources
 

@@ -1,4 +1,4 @@
-"""The engine's parts: states, ledger, turns, precision, EMA, random states."""
+"""The engine's parts: states, loss log, turns, precision, EMA, random states."""
 
 import random
 import threading
@@ -14,7 +14,7 @@ from lib_finetune.files import write_atomically
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.training import precision, state
 from lib_finetune.training.ema import Ema
-from lib_finetune.training.loss_log import Ledger
+from lib_finetune.training.loss_log import LossLog
 from lib_finetune.training.turns import Turns
 from tests.fakes.host import FakeHost
 
@@ -47,140 +47,140 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
 
 def ledger_of(parameter, norm_counts=True):
     reports = []
-    return Ledger({"p": parameter}, 100, norm_counts, reports.append), reports
+    return LossLog({"p": parameter}, 100, norm_counts, reports.append), reports
 
 
 NAN = float("nan")
 
 
-def steps(ledger, parameter, *losses, norm=1.0):
+def steps(loss_log, parameter, *losses, norm=1.0):
     """Each step adds one to what trains and has a loss, which is that of the weights before it."""
     for loss in losses:
         parameter.data += 1
-        ledger.note(torch.tensor(loss), torch.tensor(norm), {"unet": 1e-4})
+        loss_log.note(torch.tensor(loss), torch.tensor(norm), {"unet": 1e-4})
 
 
 def test_a_loss_that_is_no_number_brings_the_last_good_parameters_back():
     """The loss of step 3 tells that what step 2 left was bad already."""
     parameter = torch.nn.Parameter(torch.zeros(2))
-    ledger, _ = ledger_of(parameter)
-    ledger.begin(0)
+    loss_log, _ = ledger_of(parameter)
+    loss_log.begin(0)
     for _ in range(2):
-        steps(ledger, parameter, 0.5)
-        ledger.fetch()
-    steps(ledger, parameter, NAN)
+        steps(loss_log, parameter, 0.5)
+        loss_log.fetch()
+    steps(loss_log, parameter, NAN)
     with pytest.raises(DivergedError, match=r"step 3 .*0\.0001"):
-        ledger.fetch()
-    assert torch.equal(parameter, torch.ones(2)) and ledger.good_step == 1
+        loss_log.fetch()
+    assert torch.equal(parameter, torch.ones(2)) and loss_log.good_step == 1
 
 
 @pytest.mark.parametrize(("bad", "good"), [(1, 0), (4, 0), (5, 3), (6, 3), (7, 3), (8, 6)])
 def test_the_copy_that_comes_back_is_the_last_whose_next_loss_was_finite(bad, good):
     parameter, average = torch.nn.Parameter(torch.zeros(2)), torch.zeros(2)
-    ledger = Ledger({"p": parameter}, 100, True, lambda _: None, average=[average])
-    ledger.begin(0)
+    loss_log = LossLog({"p": parameter}, 100, True, lambda _: None, average=[average])
+    loss_log.begin(0)
 
     def train():
         for step in range(1, 12):
             average.add_(0.5)
-            steps(ledger, parameter, NAN if step == bad else 0.5)
+            steps(loss_log, parameter, NAN if step == bad else 0.5)
             if step % 3 == 0:
-                ledger.fetch()
+                loss_log.fetch()
 
     with pytest.raises(DivergedError, match=f"step {bad} "):
         train()
-    assert ledger.good_step == good and torch.equal(parameter, torch.full((2,), float(good))) and average[0] == good / 2
+    assert loss_log.good_step == good and torch.equal(parameter, torch.full((2,), float(good))) and average[0] == good / 2
 
 
 def test_a_gradient_that_is_no_number_leaves_the_state_before_it_good():
     parameter = torch.nn.Parameter(torch.zeros(2))
-    ledger, _ = ledger_of(parameter)
-    ledger.begin(0)
-    steps(ledger, parameter, 0.5)
-    ledger.fetch()
-    steps(ledger, parameter, 0.5, norm=NAN)
+    loss_log, _ = ledger_of(parameter)
+    loss_log.begin(0)
+    steps(loss_log, parameter, 0.5)
+    loss_log.fetch()
+    steps(loss_log, parameter, 0.5, norm=NAN)
     with pytest.raises(DivergedError, match="step 2 "):
-        ledger.fetch()
-    assert ledger.good_step == 1 and parameter[0] == 1
+        loss_log.fetch()
+    assert loss_log.good_step == 1 and parameter[0] == 1
 
 
 def test_what_is_far_goes_on_and_the_good_copy_stays():
     parameter, told = torch.nn.Parameter(torch.zeros(2)), []
-    ledger, _ = ledger_of(parameter)
-    ledger.turned = told.append
-    ledger.begin(0)
-    steps(ledger, parameter, *[0.5] * 60, *[50.0] * 20)
-    assert ledger.good_step == 50 and told == [True] and ledger.doubtful
-    ledger.go_back()
+    loss_log, _ = ledger_of(parameter)
+    loss_log.turned = told.append
+    loss_log.begin(0)
+    steps(loss_log, parameter, *[0.5] * 60, *[50.0] * 20)
+    assert loss_log.good_step == 50 and told == [True] and loss_log.doubtful
+    loss_log.go_back()
     assert parameter[0] == 50
-    steps(ledger, parameter, *[0.5] * 120)
-    assert told == [True, False] and ledger.good_step == 190 and not ledger.doubtful
+    steps(loss_log, parameter, *[0.5] * 120)
+    assert told == [True, False] and loss_log.good_step == 190 and not loss_log.doubtful
 
 
 @pytest.mark.parametrize(("ahead", "good"), [(0.5, True), (5000.0, False)])
 def test_a_look_ahead_stands_for_the_next_loss(ahead, good):
     parameter, told = torch.nn.Parameter(torch.zeros(2)), []
-    ledger, reports = ledger_of(parameter)
-    ledger.begin(0)
-    steps(ledger, parameter, *[0.5] * 55)
-    ledger.fetch()
-    ledger.when_judged(told.append)
-    assert ledger.present is None
-    before = ledger.state()
-    ledger.look_ahead(torch.tensor(ahead))
-    ledger.fetch()
-    assert told == [good] and ledger.present is good and ledger.good_step == (55 if good else 50)
-    assert ledger.state() == before and sum(len(report.losses) for report in reports) == 55
+    loss_log, reports = ledger_of(parameter)
+    loss_log.begin(0)
+    steps(loss_log, parameter, *[0.5] * 55)
+    loss_log.fetch()
+    loss_log.when_judged(told.append)
+    assert loss_log.present is None
+    before = loss_log.state()
+    loss_log.look_ahead(torch.tensor(ahead))
+    loss_log.fetch()
+    assert told == [good] and loss_log.present is good and loss_log.good_step == (55 if good else 50)
+    assert loss_log.state() == before and sum(len(report.losses) for report in reports) == 55
 
 
 def test_a_look_ahead_that_is_no_number_ends_the_run():
     parameter = torch.nn.Parameter(torch.zeros(2))
-    ledger, _ = ledger_of(parameter)
-    ledger.begin(0)
-    steps(ledger, parameter, *[0.5] * 12)
-    ledger.look_ahead(torch.tensor(NAN))
+    loss_log, _ = ledger_of(parameter)
+    loss_log.begin(0)
+    steps(loss_log, parameter, *[0.5] * 12)
+    loss_log.look_ahead(torch.tensor(NAN))
     with pytest.raises(DivergedError, match="after step 12, the last one"):
-        ledger.fetch()
-    assert ledger.good_step == 10 and parameter[0] == 10
+        loss_log.fetch()
+    assert loss_log.good_step == 10 and parameter[0] == 10
 
 
 def test_what_waits_for_a_judgement_hears_it_with_the_next_step():
     parameter, told = torch.nn.Parameter(torch.zeros(2)), []
-    ledger, _ = ledger_of(parameter)
-    ledger.begin(0)
-    steps(ledger, parameter, 0.5, 0.5)
-    ledger.pause()
-    ledger.when_judged(told.append)
-    steps(ledger, parameter, 0.5)
+    loss_log, _ = ledger_of(parameter)
+    loss_log.begin(0)
+    steps(loss_log, parameter, 0.5, 0.5)
+    loss_log.pause()
+    loss_log.when_judged(told.append)
+    steps(loss_log, parameter, 0.5)
     assert told == [True]
 
 
 def test_a_state_that_is_not_proven_is_no_good_copy():
     parameter = torch.nn.Parameter(torch.zeros(2))
-    ledger, _ = ledger_of(parameter)
-    ledger.load_state({}, proven=False)
-    ledger.begin(7)
-    assert ledger.present is None and ledger.good_step == 0
-    steps(ledger, parameter, 0.5)
-    ledger.fetch()
-    assert ledger.good_step == 7
+    loss_log, _ = ledger_of(parameter)
+    loss_log.load_state({}, proven=False)
+    loss_log.begin(7)
+    assert loss_log.present is None and loss_log.good_step == 0
+    steps(loss_log, parameter, 0.5)
+    loss_log.fetch()
+    assert loss_log.good_step == 7
 
 
 @pytest.mark.parametrize("counts", [True, False])
 def test_a_gradient_that_is_no_number_counts_unless_a_scaler_skips_it(counts):
-    ledger, _ = ledger_of(torch.nn.Parameter(torch.zeros(2)), norm_counts=counts)
-    ledger.note(torch.tensor(0.5), torch.tensor(float("inf")), {})
+    loss_log, _ = ledger_of(torch.nn.Parameter(torch.zeros(2)), norm_counts=counts)
+    loss_log.note(torch.tensor(0.5), torch.tensor(float("inf")), {})
     if counts:
         with pytest.raises(DivergedError):
-            ledger.fetch()
+            loss_log.fetch()
     else:
-        ledger.fetch()
+        loss_log.fetch()
 
 
 def test_scalars_are_fetched_every_ten_steps():
-    ledger, reports = ledger_of(torch.nn.Parameter(torch.zeros(2)))
+    loss_log, reports = ledger_of(torch.nn.Parameter(torch.zeros(2)))
     for step in range(25):
-        ledger.note(torch.tensor(float(step)), torch.tensor(1.0), {})
+        loss_log.note(torch.tensor(float(step)), torch.tensor(1.0), {})
     assert [len(report.losses) for report in reports] == [10, 10] and reports[-1].step == 20
 
 

@@ -5,7 +5,7 @@ import torch
 
 from lib_finetune.errors import OutOfMemoryError
 from lib_finetune.model.parking import Parking
-from lib_finetune.training.model_swap import Exchange
+from lib_finetune.training.model_swap import ModelSwap
 
 
 def adam():
@@ -38,9 +38,9 @@ def test_a_step_after_the_exchange_is_the_step_without_it():
         seen = []
         weight.register_post_accumulate_grad_hook(lambda parameter, seen=seen: seen.append(parameter.grad.clone()))
         if moves:
-            exchange = Exchange(lambda w=weight, o=optimizer: [w, w.grad, *o.state[w].values()])
-            exchange.leave()
-            exchange.come()
+            swap = ModelSwap(lambda w=weight, o=optimizer: [w, w.grad, *o.state[w].values()])
+            swap.leave()
+            swap.come()
         (weight**2).sum().backward()
         optimizer.step()
         assert len(seen) == 1  # hooks have come along
@@ -50,9 +50,9 @@ def test_a_step_after_the_exchange_is_the_step_without_it():
 
 def test_a_tensor_that_several_hold_moves_once():
     shared = torch.ones(3)
-    exchange = Exchange(lambda: [shared, shared])
-    exchange.leave()
-    assert len(exchange._parking._away) == 1
+    swap = ModelSwap(lambda: [shared, shared])
+    swap.leave()
+    assert len(swap._parking._away) == 1
 
 
 def test_a_full_main_memory_drops_what_is_trained(monkeypatch):
@@ -64,9 +64,9 @@ def test_a_full_main_memory_drops_what_is_trained(monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(Parking, "send", send)
-    exchange = Exchange(lambda: [first, second])
+    swap = ModelSwap(lambda: [first, second])
     with pytest.raises(OutOfMemoryError, match="Main memory has no room") as caught:
-        exchange.leave()
+        swap.leave()
     assert first.numel() == second.numel() == 0 and caught.value.__context__ is None
 
 
@@ -101,7 +101,7 @@ def test_an_error_lets_go_of_tensors_before_the_hosts_model_comes_back(tmp_path)
 
     watched = []
 
-    class Looking(Exchange):
+    class Looking(ModelSwap):
         def leave(self):
             self.alive = [ref() is not None for ref in watched]
             super().leave()
@@ -111,12 +111,12 @@ def test_an_error_lets_go_of_tensors_before_the_hosts_model_comes_back(tmp_path)
         watched.append(weakref.ref(activations))
         raise RuntimeError("CUDA out of memory")
 
-    host, exchange = FakeHost(tmp_path), Looking(lambda: [torch.ones(1)])
+    host, swap = FakeHost(tmp_path), Looking(lambda: [torch.ones(1)])
     turns = Turns(host, host.checkpoint(), BorrowedModel(small_layout()), lambda _: None)
-    turns.use((), exchange)
+    turns.use((), swap)
     with pytest.raises(RuntimeError, match="out of memory"), turns.step():
         step()
-    assert exchange.alive == [False] and not host.lock.locked()
+    assert swap.alive == [False] and not host.lock.locked()
 
 
 def test_a_fault_that_is_found_in_a_long_turn_ends_it(tmp_path):
@@ -132,7 +132,7 @@ def test_a_fault_that_is_found_in_a_long_turn_ends_it(tmp_path):
     host = FakeHost(tmp_path)
     turns = Turns(host, host.checkpoint(), BorrowedModel(small_layout()), lambda _: None, turn_s=0.0)
     turns.before_close(fetch)
-    turns.use((), Exchange(lambda: [torch.ones(1)]))
+    turns.use((), ModelSwap(lambda: [torch.ones(1)]))
     with pytest.raises(DivergedError), turns.step():
         pass
     assert not host.lock.locked()

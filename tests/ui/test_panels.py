@@ -3,7 +3,7 @@
 import pytest
 
 from lib_finetune.ui import cards, gallery, html, outcome, queue, status
-from lib_finetune.ui.turnstile import Turnstile
+from lib_finetune.ui.latest_only import LatestOnly
 
 EVIL = '"><script>alert(1)</script>'
 JOB = {
@@ -105,10 +105,10 @@ def test_sizes_are_said_as_people_do():
 def test_only_the_newest_request_of_a_page_goes_through():
     import threading
 
-    turnstile, page, inside, done = Turnstile(), {}, threading.Event(), []
+    latest_only, page, inside, done = LatestOnly(), {}, threading.Event(), []
 
     def ask(number, gate=None):
-        with turnstile.newest(page) as newest:
+        with latest_only.newest(page) as newest:
             if gate:
                 inside.set()
                 gate.wait(30)
@@ -121,7 +121,7 @@ def test_only_the_newest_request_of_a_page_goes_through():
     for number in (2, 3):
         threads.append(threading.Thread(target=ask, args=(number,)))
         threads[-1].start()
-        while turnstile._asked[id(page)] < number:
+        while latest_only._asked[id(page)] < number:
             pass
     gate.set()
     for thread in threads:

@@ -37,7 +37,7 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
         for part in (_job_kept(), _history_kept(), _networks_kept(model), randomness.kept()):
             kept.enter_context(part)
         if request.checkpoint:
-            kept.enter_context(weights.standing_in(model, request.checkpoint))
+            kept.enter_context(weights.temporarily_loaded(model, request.checkpoint))
         p = kept.enter_context(closing(_processing(request, prompt, count, model)))
         try:
             with theirs:

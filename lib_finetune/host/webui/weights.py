@@ -53,7 +53,7 @@ def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str
 
 
 @contextmanager
-def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
+def temporarily_loaded(model: nn.Module, path: Path) -> Iterator[None]:
     """Inside, the UNet and the text encoder hold a file's weights; outside they point to their own storage again, which nothing wrote to.
 
     Where a card cannot hold both, their own lie in main memory meanwhile, and come back the same bit for bit. Call under the turn, with clean weights.
@@ -62,11 +62,11 @@ def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
         CheckpointError: the file cannot be read, or is of another family.
     """
     settle(model)
-    seats: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
+    slots: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
     for prefix, module in walk(model):
         if prefix.startswith(("model.diffusion_model.", "cond_stage_model.")):
-            seats |= {prefix + leaf: (module, leaf, own) for leaf, own in module._parameters.items() if own is not None}
-    places = {name: parameter for name, (_, _, parameter) in seats.items()}
+            slots |= {prefix + leaf: (module, leaf, own) for leaf, own in module._parameters.items() if own is not None}
+    places = {name: parameter for name, (_, _, parameter) in slots.items()}
     parking, own_data, devices = Parking(), {}, {name: parameter.device for name, parameter in places.items()}
     try:
         if _short_of_room(places):
@@ -82,7 +82,7 @@ def standing_in(model: nn.Module, path: Path) -> Iterator[None]:
     finally:
         settle(model)
         for name, data in own_data.items():
-            module, leaf, parameter = seats[name]
+            module, leaf, parameter = slots[name]
             parameter.data = data
             module._parameters[leaf] = parameter  # some extensions put another object in its place
         _bring_back(parking)

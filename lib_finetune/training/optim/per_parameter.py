@@ -32,42 +32,42 @@ class PerParameter:
         ]
         self._in_backward = in_backward
         self._clip_norm = clip_norm
-        self._seats = [_Seat(parameter, group, build) for group in self.param_groups for parameter in group["params"]]
+        self._movers = [_Mover(parameter, group, build) for group in self.param_groups for parameter in group["params"]]
         self._squares: torch.Tensor | None = None
         if in_backward:
             # A hook lies where Python's collector of cycles does not see it: a strong reference from it would never be let go of.
             own = weakref.ref(self)
-            for place, seat in enumerate(self._seats):
-                seat.parameter.register_post_accumulate_grad_hook(lambda _, place=place: _moved_at_once(own, place))
+            for place, mover in enumerate(self._movers):
+                mover.parameter.register_post_accumulate_grad_hook(lambda _, place=place: _moved_at_once(own, place))
 
     def _at_once(self, place: int) -> None:
-        seat = self._seats[place]
-        norm = torch.linalg.vector_norm(seat.gradient(), dtype=torch.float32)
+        mover = self._movers[place]
+        norm = torch.linalg.vector_norm(mover.gradient(), dtype=torch.float32)
         self._squares = norm.square() if self._squares is None else self._squares + norm.square()
         if self._clip_norm:
-            seat.gradient().mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        seat.move()
+            mover.gradient().mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        mover.move()
 
     def close(self) -> None:
         """Let go of all states; training is over."""
-        for seat in self._seats:
-            seat.optimizer.state.clear()
+        for mover in self._movers:
+            mover.optimizer.state.clear()
 
     def finish(self) -> torch.Tensor:
         """End a step: move what has not moved yet. Returns the norm of the whole gradient before clipping, on the device."""
         if self._in_backward:
             squares, self._squares = self._squares, None
-            return torch.zeros((), device=self._seats[0].parameter.device) if squares is None else squares.sqrt()
-        norm = torch.nn.utils.clip_grad_norm_([seat.parameter for seat in self._seats], self._clip_norm or float("inf"))
-        for seat in self._seats:
-            if seat.parameter.grad is not None:
-                seat.move()
+            return torch.zeros((), device=self._movers[0].parameter.device) if squares is None else squares.sqrt()
+        norm = torch.nn.utils.clip_grad_norm_([mover.parameter for mover in self._movers], self._clip_norm or float("inf"))
+        for mover in self._movers:
+            if mover.parameter.grad is not None:
+                mover.move()
         return norm.detach()
 
     @property
     def optimizers(self) -> list[Optimizer]:
         """One for each parameter."""
-        return [seat.optimizer for seat in self._seats]
+        return [mover.optimizer for mover in self._movers]
 
     @property
     def torn(self) -> bool:
@@ -76,17 +76,17 @@ class PerParameter:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop what gradients are left."""
-        for seat in self._seats:
-            seat.parameter.grad = None
+        for mover in self._movers:
+            mover.parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """The states in the order of the parameters."""
-        return {"each": [seat.optimizer.state_dict() for seat in self._seats]}
+        return {"each": [mover.optimizer.state_dict() for mover in self._movers]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        for seat, own in zip(self._seats, state["each"], strict=True):
-            seat.optimizer.load_state_dict(own)
+        for mover, own in zip(self._movers, state["each"], strict=True):
+            mover.optimizer.load_state_dict(own)
 
 
 def _moved_at_once(optimizer: weakref.ref[PerParameter], place: int) -> None:
@@ -95,7 +95,7 @@ def _moved_at_once(optimizer: weakref.ref[PerParameter], place: int) -> None:
         optimizer_of_all._at_once(place)
 
 
-class _Seat:
+class _Mover:
     """A parameter and the optimizer that moves it through a float32 stand-in, flattened to two dimensions and contiguous.
 
     Two, because factored optimizers save memory over rows and columns only, and a 3×3 convolution's last two are tiny.

@@ -83,7 +83,7 @@ def test_the_base_gets_no_gradient(name):
     model, _ = attach(name, tensors)
     model.unet(*INPUT).sample.mean().backward()
     assert all(tensor.grad is None for tensor in tensors.values())
-    assert not any(seat.module._parameters[seat.leaf].requires_grad for seat in model.seats)
+    assert not any(slot.module._parameters[slot.leaf].requires_grad for slot in model.slots)
 
 
 @pytest.mark.parametrize("name", list(ADAPTERS))

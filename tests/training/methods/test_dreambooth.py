@@ -221,7 +221,7 @@ class Visited(FakeHost):
         assembly = self.assembly
         if assembly is None:
             return
-        away = {id(tensor) for tensor, _ in assembly.exchange._parking._away}
+        away = {id(tensor) for tensor, _ in assembly.swap._parking._away}
         held = list(assembly.trainer.held())
         self.seen.append((len(held), all(id(tensor) in away for tensor in held)))
 
@@ -520,15 +520,15 @@ def test_a_loss_that_is_no_number_keeps_the_last_state(bench, monkeypatch):
 def test_out_of_memory_within_a_step_keeps_the_last_whole_state(bench, monkeypatch):
     from lib_finetune.training.optim import per_parameter
 
-    real, count = per_parameter._Seat.move, iter(range(10**6))
-    per_step = len(list(BorrowedModel(small_layout()).seats)) // 3
+    real, count = per_parameter._Mover.move, iter(range(10**6))
+    per_step = len(list(BorrowedModel(small_layout()).slots)) // 3
 
     def move(self):
         if next(count) > 4 * per_step:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         real(self)
 
-    monkeypatch.setattr(per_parameter._Seat, "move", move)
+    monkeypatch.setattr(per_parameter._Mover, "move", move)
     host = bench.host()
     before = {name: tensor.clone() for name, tensor in host._tensors.items()}
     recorder = Recorder()
@@ -552,7 +552,7 @@ def test_nothing_of_a_run_stays_in_memory(bench, monkeypatch, ending):
     def init(self, *args, **kwargs):
         real(self, *args, **kwargs)
         seen.append(weakref.ref(self))
-        seen.extend(weakref.ref(seat.optimizer) for seat in self._seats[:3])
+        seen.extend(weakref.ref(mover.optimizer) for mover in self._movers[:3])
 
     monkeypatch.setattr(PerParameter, "__init__", init)
     host, recorder = bench.host(), Recorder(stop_at=2, discard=True) if ending == "discarded" else Recorder()
@@ -653,13 +653,13 @@ def test_the_form_follows_the_free_memory(free, form):
 def test_the_models_change_places_where_they_do_not_fit_together(free, away, ram, form):
     sizes = [int(value * memory_model.GIB) for value in (free, ram, 0, away)]
     room = memory_model.Room(*sizes, picture=PICTURE_BYTES)
-    assert str(memory_model.choose(memory_model.Wish(exchanged=None), FULL, room)) == form
+    assert str(memory_model.choose(memory_model.Wish(swapped=None), FULL, room)) == form
 
 
 def test_an_exchange_that_main_memory_cannot_hold_is_refused_with_the_figures():
     room = memory_model.Room(int(1.5 * memory_model.GIB), int(3 * memory_model.GIB), 0, int(1.9 * memory_model.GIB), PICTURE_BYTES)
     with pytest.raises(InputError, match=r"needs 4\.0 GiB of main memory to change places in, and 3\.0 are free"):
-        memory_model.choose(memory_model.Wish(exchanged=None), FULL, room)
+        memory_model.choose(memory_model.Wish(swapped=None), FULL, room)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lib_finetune.training.loop import _tensors, restore
-from lib_finetune.training.model_swap import Exchange
+from lib_finetune.training.model_swap import ModelSwap
 from lib_finetune.training.optim import OPTIMIZERS
 from lib_finetune.training.optim.per_parameter import PerParameter, stochastically_rounded
 
@@ -122,7 +122,7 @@ def test_factored_states_of_convolutions_are_small():
     conv = nn.Conv2d(64, 64, 3, bias=False)
     own = PerParameter({"unet": [conv.weight]}, lambda groups: OPTIMIZERS["adafactor"].build(groups, 0.0), in_backward=True, clip_norm=0.0)
     conv(torch.ones(1, 64, 4, 4)).sum().backward()
-    held = sum(value.numel() for state in own._seats[0].optimizer.state.values() for value in state.values() if torch.is_tensor(value))
+    held = sum(value.numel() for state in own._movers[0].optimizer.state.values() for value in state.values() if torch.is_tensor(value))
     assert held <= 64 + 64 * 9 + 1
 
 
@@ -166,7 +166,7 @@ def _skip_what_cannot_be(place, form):
         pytest.skip("a model's own weights never have gaps or lie over one another (tests/model/test_borrowed.py)")
 
 
-def _trained(place, dtype, name, form, *, values=None, exchanged=False, halved=False, steps=4):
+def _trained(place, dtype, name, form, *, values=None, swapped=False, halved=False, steps=4):
     """Weights after some steps, by name; with ``halved`` the second half is another session's, from a saved state."""
     weights = _lying(place, dtype) if values is None else {key: nn.Parameter(PLACES[place](v.detach())) for key, v in values.items()}
     optimizer = _optimizer(name, {"unet": list(weights.values())}, form)
@@ -174,11 +174,11 @@ def _trained(place, dtype, name, form, *, values=None, exchanged=False, halved=F
         if halved and step == steps // 2:
             weights, optimizer = _another_session(place, dtype, name, form, weights, optimizer)
         _step(weights, optimizer, step, 100.0 if name == "prodigy" else 1e-2)
-        if exchanged:
+        if swapped:
             held = [*weights.values(), *(state for one in getattr(optimizer, "optimizers", [optimizer]) for state in _tensors(one.state))]
-            exchange = Exchange(lambda held=held: held)
-            exchange.leave()
-            exchange.come()
+            swap = ModelSwap(lambda held=held: held)
+            swap.leave()
+            swap.come()
     return {key: value.detach() for key, value in weights.items()}
 
 
@@ -236,6 +236,6 @@ def test_every_trained_weight_moves_and_as_a_contiguous_one_does(place, dtype, n
 def test_exchanged_and_halved_runs_end_with_the_same_weights(place, dtype, name, form):
     _skip_what_cannot_be(place, form)
     straight = _trained(place, dtype, name, form)
-    for how in ({"exchanged": True}, {"halved": True}):
+    for how in ({"swapped": True}, {"halved": True}):
         found = _trained(place, dtype, name, form, **how)
         assert all(torch.allclose(found[key], straight[key], rtol=1e-5, atol=1e-7) for key in straight), how

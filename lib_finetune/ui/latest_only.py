@@ -1,4 +1,4 @@
-"""The turnstile: of one page's requests for the same thing, one at a time goes through, and those that are out of date pass by."""
+"""The latest_only: of one page's requests for the same thing, one at a time goes through, and those that are out of date pass by."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 _PAGES = 200
 
 
-class Turnstile:
+class LatestOnly:
     """Answers come back in the order in which they were asked for, so that the last one that arrives is the newest."""
 
     def __init__(self) -> None:
