@@ -44,6 +44,21 @@ def page_key() -> str:
     return secrets.token_urlsafe(16)
 
 
+def of_this_site(headers: Mapping[str, str]) -> bool:
+    """Whether a request comes from the page itself or from a program; a page of another site in the person's browser is neither.
+
+    Browsers of today name the relation of the two sites; older ones name the asking page alone, and a program names neither.
+    Reference: W3C Fetch Metadata; RFC 6454 (Origin); RFC 9110 7.2 (Host).
+
+    Args:
+        headers: with names in small letters.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site in ("same-origin", "none")
+    return origin is None or origin.lower().partition("://")[2] == headers.get("host", "").lower()
+
+
 @dataclass(frozen=True)
 class Guard:
     """Who may use the routes. Without accounts and login everybody may, as with the WebUI's own routes.

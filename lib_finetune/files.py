@@ -15,6 +15,10 @@ from typing import BinaryIO
 
 from lib_finetune.errors import InputError, SaveError
 
+_UMASK = os.umask(0)
+"""What the person's new files are not open to. It cannot be read without being set, so it is read once, at the start."""
+os.umask(_UMASK)
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write bytes; see `replacing`.
@@ -70,8 +74,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that other users of the WebUI cannot read
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes files that other users of the WebUI cannot read
         os.replace(temporary, path)
+        _flush_folder(path.parent)
     except OSError as error:
         raise SaveError(
             f"{path} could not be written: {error.strerror or error}. Free some space or check the folder's permissions."
@@ -80,6 +85,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def _flush_folder(folder: Path) -> None:
+    """The new name reaches the disk, too: after a loss of power a file is there whole or not at all. Windows has no such call."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):  # the file is in place: some network file systems flush no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def at_home(text: str) -> Path:

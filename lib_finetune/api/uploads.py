@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile as UploadedFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.formparsers import MultiPartException
 
+from lib_finetune.api.routing import refuse_other_sites
 from lib_finetune.errors import InputError, Problem, SaveError
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ def may_send(guard: Guard) -> Any:
     """As `may_use`; the page proves itself by its key, for with accounts alone its browser has no password to send along."""
 
     def check(request: Request) -> None:
-        if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):  # a form needs no leave to be sent from there
-            raise HTTPException(403, "Asked by a page of another site.")
+        refuse_other_sites(request)
         known = guard.allows(request.headers.get("authorization"), request.cookies)
         if not known and not guard.opens(request.headers.get("x-finetune-key", "")):
             raise HTTPException(401, "Sign in first.", {"WWW-Authenticate": "Basic"} if guard.accounts else None)

@@ -219,7 +219,7 @@ def _folder(data: Path) -> Path:
 
 
 def _file(data: Path, name: str) -> Path:
-    faults = name_faults(name) or (["begins with a dot, as hidden files do."] if name.startswith(".") else [])
+    faults = name_faults(name)
     if faults:
         raise InputError([Problem(_FIELD, fault) for fault in faults])
     return _folder(data) / f"{name}.json"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from lib_finetune.errors import InputError, Problem
 
 VERSION = 1
 _LEAVES: dict[str, Leaf] = {leaf.path: leaf for leaf in leaves(Settings)}
+_UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and halves of characters: neither a path nor a caption can hold them."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -140,19 +146,30 @@ def _typed(leaf: Leaf, value: Any) -> Any:
     if leaf.type is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, leaf.type) or (leaf.type is int and isinstance(value, bool)):
-        raise ValueError(f"{value!r} is not {_noun(leaf.type)}.")
-    return value
+        raise ValueError(f"{_short(value)} is not {_noun(leaf.type)}.")
+    return _readable(value) if isinstance(value, str) else value
 
 
 def _read(leaf: Leaf, text: str) -> Any:
     if leaf.optional and text.strip().lower() in ("auto", "none", ""):
         return None
     if leaf.type is str:
-        return text
+        return _readable(text)
     try:
         return _WORDS[text.strip().lower()] if leaf.type is bool else leaf.type(text)
     except (KeyError, ValueError):
-        raise ValueError(f"{text!r} is not {_noun(leaf.type)}.") from None
+        raise ValueError(f"{_short(text)} is not {_noun(leaf.type)}.") from None
+
+
+def _readable(text: str) -> str:
+    if unreadable := _UNREADABLE.search(text):
+        raise ValueError(f"{_short(text)} holds {unreadable[0]!r}, which no text has. Type it anew.")
+    return text
+
+
+def _short(value: Any) -> str:
+    """A value for a message; what is long or nested deeply is cut."""
+    return _SHORT.repr(value)
 
 
 def _noun(kind: type) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Collection
 from typing import Any
 
@@ -12,8 +13,13 @@ from lib_finetune.config.fields import Leaf, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
 
-_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³")}
+"""Names that Windows keeps for devices. Reference: Microsoft, Naming Files, Paths, and Namespaces."""
 _NAME_LIMIT = 100
+_NAME_BYTES = 180
+"""Of the 255 that a file system allows; the rest is for what is put behind and in front of it."""
+_INVISIBLE = ("Cf", "Cs", "Co", "Cn")
+"""Unicode's categories of what nobody sees: marks that turn the direction of text, joiners, halves of characters, no characters."""
 
 
 def validate(settings: Settings, but: Collection[str] = ()) -> None:
@@ -39,14 +45,19 @@ def name_faults(name: str) -> list[str]:
     if name in (".", "..") or re.search(r"[/\\]", name):
         return [f"{name!r} contains path parts. Use a plain name such as my-cat; the folder is the WebUI's own."]
     faults = []
-    if bad := sorted(set(re.findall(r'[<>:"|?*,()\[\]{}\x00-\x1f]', name))):
+    if bad := sorted(set(re.findall(r'[<>:"|?*,()\[\]{}\x00-\x1f\x7f-\x9f]', name))):
         faults.append(f"{name!r} contains {' '.join(bad)!r}, which a file name or a prompt cannot hold. Use letters, digits, - and _.")
-    if name != name.strip() or name.endswith("."):
-        faults.append(f"{name!r} begins or ends with a space, or ends with a dot.")
+    if invisible := sorted({letter for letter in name if unicodedata.category(letter) in _INVISIBLE}):
+        codes = ", ".join(f"U+{ord(letter):04X}" for letter in invisible)
+        faults.append(f"{name!a} contains characters that cannot be seen ({codes}). Type the name anew.")
+    if name != name.strip() or name.startswith(".") or name.endswith("."):
+        faults.append(f"{name!r} begins or ends with a space or a dot.")
     if name.split(".", maxsplit=1)[0].lower() in _RESERVED:
         faults.append(f"{name!r} is a name that Windows keeps for itself.")
     if len(name) > _NAME_LIMIT:
         faults.append(f"has {len(name)} characters; at most {_NAME_LIMIT} fit.")
+    elif (size := len(name.encode("utf-8", "surrogatepass"))) > _NAME_BYTES:
+        faults.append(f"takes {size} bytes as a file name; at most {_NAME_BYTES} fit. Choose a shorter one.")
     return faults
 
 

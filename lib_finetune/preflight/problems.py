@@ -61,6 +61,8 @@ def _examine(settings: Settings, host: Host | None, resuming: bool) -> tuple[Dat
             return None
 
     collect(lambda: validate(settings))
+    if any(problem.field == "method" for problem in obstacles):
+        return None, obstacles  # nothing else can be asked of a method that there is not
     images = collect(lambda: _dataset(settings, host)) if settings.data.images.strip() else None
     if host is not None and not any(problem.field == "name" for problem in obstacles):
         collect(lambda: _check_targets(settings, host, resuming))

@@ -109,7 +109,7 @@ def test_too_much_without_a_length_is_refused_while_it_comes(served, monkeypatch
 @pytest.mark.parametrize(
     "how",
     [
-        {"json": {}}, {"content": b""}, {"data": {"files": "text"}}, {"files": [("other", ("a.png", b"x"))]},
+        {"json": {}}, {"content": b""}, {"files": [("other", ("a.png", b"x"))]},
         {"content": b"no form", "headers": {"content-type": "multipart/form-data; boundary=b"}},
         {"content": b"--b\r\nbroken", "headers": {"content-type": "multipart/form-data; boundary=b"}},
         {"content": b"--b\r\n\r\nx\r\n--b--", "headers": {"content-type": "multipart/form-data; boundary=b"}},
