@@ -245,7 +245,7 @@ class Sampler:
                 digest = hashlib.sha256((self._root / mutant.file).read_bytes()).hexdigest()[:16]
                 covering = covering_tests(mutant, self.coverage, copy)
                 stored = self.results.get(mutant.name)
-                if not _still_holds(stored, digest, covering):
+                if stored is None or not _still_holds(stored, digest, covering):
                     stored = {**asdict(mutant), "source": digest, "covering": covering, **asdict(self._tried(mutant, covering, copy))}
                     self.results[mutant.name] = stored
                     _write(self._out / "results.json", self.results)
@@ -297,9 +297,9 @@ _NOTHING_COLLECTED = 5
 _CLEAN_LIMIT_S = 900.0
 
 
-def _still_holds(stored: Mapping[str, Any] | None, digest: str, covering: Sequence[str]) -> bool:
+def _still_holds(stored: Mapping[str, Any], digest: str, covering: Sequence[str]) -> bool:
     """Whether a result is worth keeping: the module is the same, and the tests caught it or no other ones have come."""
-    return stored is not None and stored["source"] == digest and (stored["result"] == CAUGHT or stored["covering"] == list(covering))
+    return stored["source"] == digest and (stored["result"] == CAUGHT or stored["covering"] == list(covering))
 
 
 def _end(child: subprocess.Popen[str]) -> None:

@@ -19,7 +19,7 @@ found = {}
 class Plugin:
     def pytest_collection_finish(self, session):
         for item in session.items:
-            found.setdefault(item.path.name, []).append(sorted({mark.name for mark in item.iter_markers()}))
+            found.setdefault(item.path.relative_to(item.config.rootpath).as_posix(), []).append(sorted({mark.name for mark in item.iter_markers()}))
 pytest.main(["--collect-only", "-q", "-n", "0", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[Plugin()])
 print("\\n" + json.dumps(found))
 """
@@ -27,13 +27,13 @@ print("\\n" + json.dumps(found))
 EXPECTED = {
     "tests/data/test_order.py": "unit",  # a folder that the rule does not name
     "tests/export/test_lora_file.py": "integration",  # uses whole runs
-    "tests/page/test_page.py": "browser",  # marked
-    "tests/webui/test_webui.py": "",  # asked for
+    "tests/bench/page/test_driver.py": "browser",  # marked
+    "tests/bench/webui/test_driver.py": "",  # asked for
 }
 
 
 def marks(*arguments: str) -> dict[str, list[list[str]]]:
-    """File name → the marks of each test that this command line picks."""
+    """File → the marks of each test that this command line picks."""
     done = subprocess.run([sys.executable, "-c", COLLECT, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -46,12 +46,13 @@ def test_a_place_of_the_rule_exists(name: str) -> None:
 def test_each_test_has_the_tier_of_the_rule() -> None:
     found = marks(*EXPECTED, "-m", "")
     for file, tier in EXPECTED.items():
-        tests = found[Path(file).name]
+        tests = found[file]
         assert tests and all([name for name in conftest.TIERS if name in names] == [tier] * bool(tier) for names in tests), file
 
 
 def test_a_tier_is_picked_by_its_name() -> None:
-    files = ["tests/data/test_order.py", "tests/page/test_page.py", "tests/webui/test_webui.py"]
-    assert set(marks(*files, "-m", "unit")) == {"test_order.py"}
-    assert set(marks(*files, "-m", "browser")) == {"test_page.py"}
-    assert set(marks(*files)) == {"test_order.py", "test_page.py"}  # what is asked for is left out
+    unit, browser, asked_for = "tests/data/test_order.py", "tests/bench/page/test_driver.py", "tests/bench/webui/test_driver.py"
+    files = [unit, browser, asked_for]
+    assert set(marks(*files, "-m", "unit")) == {unit}
+    assert set(marks(*files, "-m", "browser")) == {browser}
+    assert set(marks(*files)) == {unit, browser}  # what is asked for is left out

@@ -20,9 +20,9 @@ _WORK = 0.45
 _SAVED = {False: 0.89, True: 0.23}
 """GiB a 512 px picture takes in all when the whole model is trained, without and with gradient checkpointing."""
 _LAYER = 0.36
-"""GiB of the largest layer's gradient with its float32 stand-in, however many pictures there are. Both by ``tests/memory.py``."""
+"""GiB of the largest layer's gradient with its float32 stand-in, however many pictures there are. Both by ``bench/memory.py``."""
 _ROUNDING = int(0.12 * GIB)
-"""Bytes that bf16 weights take besides: the largest layer in float32 with random bits of its size, by ``tests/memory.py``."""
+"""Bytes that bf16 weights take besides: the largest layer in float32 with random bits of its size, by ``bench/memory.py``."""
 _SPARE = 0.95
 CONTEXT = GIB // 2
 """Bytes that a CUDA context takes beside the allocator."""

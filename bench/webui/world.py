@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.webui.browser import Browser
-from tests.webui.files import tensors
-from tests.webui.tab import Tab
-from tests.webui.webui import WebUI
+from bench.webui.browser import Browser
+from bench.webui.files import tensors
+from bench.webui.tab import Tab
+from bench.webui.webui import WebUI
 
 PROMPT = "a photo of zxq cat"
 ENDED = ("done", "stopped", "discarded", "failed")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch 2.1 co
 
 @pytest.mark.slow
 def test_checkpointing_costs_less():
-    from tests.memory import step
+    from bench.memory import step
 
     def peak(checkpointing: str) -> float:
         changes = {"training.gradient_checkpointing": checkpointing, "network.text_encoder": "false", "network.targets": "attention"}
@@ -24,7 +24,7 @@ def test_checkpointing_costs_less():
 
 
 def test_what_is_let_go_of_is_not_counted():
-    from tests.memory import LiveBytes
+    from bench.memory import LiveBytes
 
     with LiveBytes() as live:
         first = torch.zeros(1000)

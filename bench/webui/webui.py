@@ -140,9 +140,12 @@ class WebUI:
 
 
 def _copy_project(target: Path) -> None:
-    """What git would ship, from the work tree: tracked files and new ones that it does not ignore, without the tests."""
+    """What git would ship, from the work tree: tracked files and new ones that it does not ignore.
+
+    Tests, documents and the bench stay behind: the extension must do without them.
+    """
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
-        if not name.startswith(("tests/", "docs/")) and (ROOT / name).is_file():
+        if not name.startswith(("bench/", "docs/", "tests/")) and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target / name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 #: Environment variable → what it names. The driver's own Python may be another, one that has playwright.
 NEEDED = {
     "FINETUNE_WEBUI": "the folder of a WebUI 1.10.1",
@@ -30,7 +30,7 @@ def test_everything_holds_in_a_real_webui(tmp_path: Path) -> None:
         command += ["--other", other]
     driver = os.environ.get("FINETUNE_DRIVER_PYTHON", sys.executable)
     done = subprocess.run(
-        [driver, "-m", "tests.webui.driver", *command, "--scratch", str(tmp_path)], cwd=ROOT, text=True, stdout=subprocess.PIPE
+        [driver, "-m", "bench.webui.driver", *command, "--scratch", str(tmp_path)], cwd=ROOT, text=True, stdout=subprocess.PIPE
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""Checks the extension in a real WebUI 1.10.1: ``python -m tests.webui.driver --webui DIR --python VENV_PYTHON --checkpoint FILE``.
+"""Checks the extension in a real WebUI 1.10.1: ``python -m bench.webui.driver --webui DIR --python VENV_PYTHON --checkpoint FILE``.
 
 Runs on the standard library; with playwright and Chromium at hand it also looks at the page. A checkpoint may have its
 ``.yaml`` beside it, so that a tiny one will do.
@@ -15,11 +15,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.webui.browser import Browser
-from tests.webui.checks import CHECKS
-from tests.webui.files import draw
-from tests.webui.webui import WebUI
-from tests.webui.world import LeftOut, World
+from bench.webui.browser import Browser
+from bench.webui.checks import CHECKS
+from bench.webui.files import draw
+from bench.webui.webui import WebUI
+from bench.webui.world import LeftOut, World
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tests.webui.driver", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="bench.webui.driver", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--webui", type=Path, required=True, help="folder of the WebUI 1.10.1")
     parser.add_argument("--python", type=Path, required=True, help="Python of its environment")
     parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint to train on")

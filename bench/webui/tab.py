@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.webui.webui import WebUI
+from bench.webui.webui import WebUI
 
 
 class Tab:

@@ -1,6 +1,6 @@
 """The tab as a person uses it, without the WebUI: headless Chromium drives a whole LoRA training on the small checkpoint.
 
-    python -m tests.page.driver --python .venv/bin/python [--screenshots DIR] [--port P]
+    python -m bench.page.driver --python .venv/bin/python [--screenshots DIR] [--port P]
 
 The Python that runs this needs playwright, and the machine Chromium; ``--python`` is the one that serves the page. Drops pictures, edits a
 caption, trains, watches, reloads the page midway, pauses, stops, picks a point and finds the file. One line a check; exit code 1 when one fails.
@@ -373,7 +373,7 @@ CHECKS = (
 
 def main() -> int:
     """Run all checks in their order."""
-    parser = argparse.ArgumentParser(prog="tests.page.driver", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="bench.page.driver", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", type=Path, required=True)
     parser.add_argument("--port", type=int, default=7873)
     parser.add_argument("--screenshots", type=Path)

@@ -7,9 +7,9 @@ import re
 import time
 from typing import Any
 
-from tests.webui.files import pixels, tensors
-from tests.webui.tab import Tab
-from tests.webui.world import PROMPT, LeftOut, World
+from bench.webui.files import pixels, tensors
+from bench.webui.tab import Tab
+from bench.webui.world import PROMPT, LeftOut, World
 
 _PICTURES = 20
 _TURN_S, _SPARE_S = 1.0, 5.0  # the spare is for machines that are busy with other things
@@ -140,7 +140,13 @@ def embedding_works_at_once(world: World) -> str:
 
 def checkpoint_works_at_once(world: World) -> str:
     """DreamBooth's file is listed, chosen afterwards, and paints what the card's picture shows; meanwhile pictures are the host's own."""
-    whole = {"method": "dreambooth", "optimizer_unet_rate": "1e-3", "tuning_select": True, "trigger": "sks", "data_class_count": "2"}
+    whole: dict[str, Any] = {
+        "method": "dreambooth",
+        "optimizer_unet_rate": "1e-3",
+        "tuning_select": True,
+        "trigger": "sks",
+        "data_class_count": "2",
+    }
     world.train("whole", _SHORT, **whole)
     world.await_step("whole", 2)
     assert world.webui.picture(PROMPT) == world.notes["plain"], "a picture made meanwhile differs from the one made before training"

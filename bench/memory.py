@@ -1,4 +1,4 @@
-"""Memory of a training step by counting bytes, no card needed: ``python -m tests.memory [--resolution 512] [--precision fp16]``.
+"""Memory of a training step by counting bytes, no card needed: ``python -m bench.memory [--resolution 512] [--precision fp16]``.
 
 The step runs on tensors without contents (torch's FakeTensorMode); every storage that an operation makes is counted from
 its birth to its death, in blocks of 512 bytes as CUDA's allocator hands them out. What the allocator keeps beyond that
@@ -152,7 +152,7 @@ def _fake(root: torch.nn.Module) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line per lever."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--precision", choices=tuple(_DTYPES), default="fp16")

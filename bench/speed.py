@@ -1,4 +1,4 @@
-"""Speed and memory: ``python -m tests.bench lora|dreambooth|textual_inversion [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]
+"""Speed and memory: ``python -m bench.speed lora|dreambooth|textual_inversion [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]
 [--rounds 2]``.
 
 Random weights; no figure here says anything about pictures. A step is compared in CPU-seconds with a bare eager loop that has
@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from bench.random_weights import random_checkpoint, sd15_layout, tiny_layout
+from bench.webui.files import draw
 from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
@@ -32,7 +34,6 @@ from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import StepReport
 from lib_finetune.runs.runner import Runner
-from tests.fakes.pictures import draw
 
 GFLOP_256 = {"lora": 361.0, "dreambooth": 537.0}  # a step of SD1.5 at 256 px, one picture: measuring.md
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -63,7 +64,7 @@ class Clock:
         self.lines.append(message)
 
     def stop_asked(self) -> bool:
-        """See `run.Control`."""
+        """See `Control`."""
         return False
 
     discard_asked = load_asked = pause_asked = preview_asked = save_asked = stop_asked
@@ -92,11 +93,12 @@ class TimedHost(HeadlessHost):
 
     remember_s = 0.0
 
-    def remember(self) -> None:
+    def remember(self) -> Sequence[str]:
         """See `Host.remember`."""
         start = time.perf_counter()
-        super().remember()
+        messages = super().remember()
         self.remember_s = time.perf_counter() - start
+        return messages
 
 
 def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]:
@@ -167,7 +169,7 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
             "method": options.what,
             "name": "zxqbench",
             "data.caption_dropout": "0",
-            "data.images": str(draw(root / "pictures", 2, (options.resolution,) * 2)),
+            "data.images": str(draw(root / "pictures", 2, options.resolution)),
             "data.trigger": "zxq",
             "data.resolution": str(options.resolution),
             "training.steps": str(options.steps),
@@ -207,7 +209,7 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser = argparse.ArgumentParser(prog="python -m bench.speed")
     parser.add_argument("what", choices=("lora", "dreambooth", "textual_inversion"))
     parser.add_argument("--widths", choices=("full", "tiny"), default="full")
     parser.add_argument("--resolution", type=int, default=256)

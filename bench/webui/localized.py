@@ -1,6 +1,6 @@
 """The tab in a WebUI that is set to Chinese, and captions by the WebUI's own deepbooru.
 
-    python -m tests.webui.localized --webui DIR --python PYTHON --checkpoint FILE [--port P] [--screenshots DIR]
+    python -m bench.webui.localized --webui DIR --python PYTHON --checkpoint FILE [--port P] [--screenshots DIR]
 
 Needs playwright and Chromium. Prints every text of the tab that is still English; exit code 1 when one is left.
 """
@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.webui.browser import Browser
-from tests.webui.files import draw
-from tests.webui.webui import WebUI
+from bench.webui.browser import Browser
+from bench.webui.files import draw
+from bench.webui.webui import WebUI
 
 # A tagger of random weights says two tags of any picture: the last layer's inputs are never negative.
 _TAGGER = """
@@ -104,7 +104,7 @@ def _write_captions(browser: Browser, pictures: Path) -> None:
 def main() -> int:
     """Start, look, end."""
     parser = argparse.ArgumentParser(
-        prog="tests.webui.localized", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="bench.webui.localized", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for name in ("webui", "python", "checkpoint"):
         parser.add_argument(f"--{name}", type=Path, required=True)

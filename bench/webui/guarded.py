@@ -1,6 +1,6 @@
 """The routes of a WebUI that is open to others: accounts, login, folders, and what ``/file=`` gives out.
 
-    python -m tests.webui.guarded --webui DIR --python PYTHON --checkpoint FILE [--port P]
+    python -m bench.webui.guarded --webui DIR --python PYTHON --checkpoint FILE [--port P]
 
 Starts it with --api-auth, --gradio-auth and --listen, then with --nowebui. One line a check; exit code 1 when one fails.
 """
@@ -19,8 +19,8 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
-from tests.webui.files import draw
-from tests.webui.webui import WebUI
+from bench.webui.files import draw
+from bench.webui.webui import WebUI
 
 _FLAGS = ["--api-auth", "anna:secret", "--gradio-auth", "bert:word", "--listen"]
 _API = "/finetune/v1"
@@ -75,7 +75,7 @@ def check(webui: WebUI, pictures: Path, page: bool) -> list[tuple[bool, str]]:
 
 def main() -> int:
     """Both starts."""
-    parser = argparse.ArgumentParser(prog="tests.webui.guarded", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="bench.webui.guarded", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("webui", "python", "checkpoint"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--port", type=int, default=7895)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 #: The driver's Python may be another than the one that serves the page.
 DRIVER_PYTHON = os.environ.get("FINETUNE_DRIVER_PYTHON", sys.executable)
 
@@ -36,7 +36,7 @@ def test_a_person_trains_through_the_page(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    command = [DRIVER_PYTHON, "-m", "tests.page.driver", "--python", sys.executable, "--port", port, "--screenshots", str(tmp_path)]
+    command = [DRIVER_PYTHON, "-m", "bench.page.driver", "--python", sys.executable, "--port", port, "--screenshots", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

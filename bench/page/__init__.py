@@ -1,0 +1,1 @@
+"""Drives the tab without the WebUI in a real browser."""

@@ -1,0 +1,1 @@
+"""Drives the extension in a real WebUI, with a real browser where there is one."""
