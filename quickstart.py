@@ -1,4 +1,4 @@
-"""Sets everything up and trains a first LoRA (`python quickstart.py`), or runs all tests (`python quickstart.py test`).
+"""Sets everything up and trains a first LoRA (`python quickstart.py`), shows the tab (`… ui`), or runs all tests (`… test`).
 
 This file stays readable for any Python, however old, so that an unsupported one gets a sentence and not a syntax error.
 """

@@ -1,4 +1,4 @@
-"""Memory of a training step by counting bytes, no card needed: ``python -m bench.memory [--resolution 512] [--precision fp16]``.
+"""Memory of a training step by counting bytes, no card needed: ``python -m bench memory [--resolution 512] [--precision fp16]``.
 
 The step runs on tensors without contents (torch's FakeTensorMode); every storage that an operation makes is counted from
 its birth to its death, in blocks of 512 bytes as CUDA's allocator hands them out. What the allocator keeps beyond that
@@ -8,7 +8,6 @@ its birth to its death, in blocks of 512 bytes as CUDA's allocator hands them ou
 from __future__ import annotations
 
 import argparse
-import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -149,16 +148,16 @@ def _fake(root: torch.nn.Module) -> None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> int:
     """Print a line per lever."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--precision", choices=tuple(_DTYPES), default="fp16")
     parser.add_argument("--batch", type=int, default=1)
     options = parser.parse_args(arguments)
-    sys.stdout.write(f"{'computed, GiB':72}{'peak':>6}{'with context':>14}\n")
+    print(f"{'computed, GiB':72}{'peak':>6}{'with context':>14}")
     methods = {
         "LoRA, UNet alone": {"network.text_encoder": "false"},
         "LoRA, UNet and text encoder": {"network.text_encoder": "true"},
@@ -177,8 +176,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
             changes = {**method, "training.gradient_checkpointing": checkpointing, "training.batch": str(options.batch)}
             peak = step(changes, options.resolution, _DTYPES[options.precision])["peak"]
             what = title + (", gradient checkpointing" if checkpointing == "true" else "")
-            sys.stdout.write(f"{what:72}{peak:6.2f}{peak + CONTEXT_GIB:14.2f}\n")
-
-
-if __name__ == "__main__":
-    main()
+            print(f"{what:72}{peak:6.2f}{peak + CONTEXT_GIB:14.2f}")
+    return 0

@@ -1,8 +1,8 @@
 """Mutants: small faults put into `lib_finetune` one at a time, to see whether the tests notice.
 
-    python -m bench.mutants map [TESTS ...]     # once: which functions each test file runs
-    python -m bench.mutants try --count 80 --seed 1
-    python -m bench.mutants show
+    python -m bench mutants map [TESTS ...]     # once: which functions each test file runs
+    python -m bench mutants try --count 80 --seed 1
+    python -m bench mutants show
 
 ``try`` draws a random sample of all places where one of the five changes of `KINDS` is possible, each place as likely as any other. It puts
 each change into a scratch copy of the project and runs the tests that cover the place: the file that mirrors the module (``tests/data/test_cache.py`` for
@@ -344,10 +344,10 @@ def summary(results: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{count} {result}" for result, count in counts.items()) + f": {share:.0f} % of {len(results)} caught"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.mutants", description="Put small faults into the package and see whether tests notice."
+        prog="python -m bench mutants", description="Put small faults into the package and see whether tests notice."
     )
     parser.add_argument("action", choices=("map", "try", "show"))
     parser.add_argument("tests", nargs="*", help="map: test files or folders (all of tests/)")
@@ -384,4 +384,4 @@ def _test_files(places: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main(sys.argv[1:]))

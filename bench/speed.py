@@ -1,4 +1,4 @@
-"""Speed and memory: ``python -m bench.speed lora|dreambooth|textual_inversion [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]
+"""Speed and memory: ``python -m bench speed lora|dreambooth|textual_inversion [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]
 [--rounds 2]``.
 
 Random weights; no figure here says anything about pictures. A step is compared in CPU-seconds with a bare eager loop that has
@@ -13,7 +13,6 @@ import gc
 import os
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -208,8 +207,9 @@ def measured(options: argparse.Namespace) -> dict[str, float | str]:
         }
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.speed")
+def main(arguments: Sequence[str]) -> int:
+    """Print a line per figure."""
+    parser = argparse.ArgumentParser(prog="python -m bench speed")
     parser.add_argument("what", choices=("lora", "dreambooth", "textual_inversion"))
     parser.add_argument("--widths", choices=("full", "tiny"), default="full")
     parser.add_argument("--resolution", type=int, default=256)
@@ -217,5 +217,6 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=2, help="one where the memory of the first run does not come back to the system")
     parser.add_argument("--base", choices=tuple(_DTYPES), default="fp32")
     parser.add_argument("--text-encoder", choices=("true", "false"), default="false")
-    for name, value in measured(parser.parse_args()).items():
-        sys.stdout.write(f"{name:40} {value}\n")
+    for name, value in measured(parser.parse_args(arguments)).items():
+        print(f"{name:40} {value}")
+    return 0

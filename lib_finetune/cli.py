@@ -1,4 +1,4 @@
-"""The command line: train, generate, describe, quickstart. Exit codes: 0 done, 2 wrong input, 1 failure."""
+"""The command line: train, generate, describe, ui. Exit codes: 0 done, 2 wrong input, 1 failure."""
 
 from __future__ import annotations
 
@@ -99,20 +99,28 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--size", default="512x512", metavar="WxH")
     generate.add_argument("--out", required=True, type=Path, metavar="FILE.png")
     commands.add_parser("describe", help="print the reference of all settings")
-    quickstart = commands.add_parser("quickstart", help="train a LoRA on the sample pictures and show what it learned")
-    quickstart.add_argument("--output-root", type=Path, default=Path("quickstart-output"), metavar="DIR")
-    page = commands.add_parser("ui", help="the tab in a browser, without the WebUI")
-    page.add_argument("--port", type=int, default=7862, metavar="P")
-    page.add_argument("--checkpoint", type=Path, metavar="FILE", help="without one, the small checkpoint of the drawn world")
-    page.add_argument("--output-root", type=Path, default=Path("finetune-output"), metavar="DIR", help="results and Finetune's own folder")
-    for command in (train, generate, page):
-        command.add_argument(
-            "--prediction",
-            choices=PREDICTIONS,
-            help="what the checkpoint predicts, where neither the file nor the .yaml beside it tells; without it, epsilon",
-        )
-    commands.add_parser("nano", help="the small checkpoint of the drawn world: install, measure (nano --help)")
+    for command in (train, generate):
+        _add_prediction(command)
+    add_page_arguments(commands.add_parser("ui", help="the tab in a browser, without the WebUI"))
     return parser
+
+
+def add_page_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the page without the WebUI is served with."""
+    parser.add_argument("--port", type=int, default=7862, metavar="P")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="Stable Diffusion 1.x checkpoint, .safetensors or .ckpt")
+    parser.add_argument(
+        "--output-root", type=Path, default=Path("finetune-output"), metavar="DIR", help="results and Finetune's own folder"
+    )
+    _add_prediction(parser)
+
+
+def _add_prediction(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prediction",
+        choices=PREDICTIONS,
+        help="what the checkpoint predicts, where neither the file nor the .yaml beside it tells; without it, epsilon",
+    )
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

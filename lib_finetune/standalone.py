@@ -38,7 +38,7 @@ def application(services: Services, missing: Callable[[], list[str]], files: Pat
     except ImportError as error:
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         message = f"The page needs gradio 3.41.2, which comes with the WebUI's libraries on Python 3.10 and 3.11; this is Python {python}. "
-        message += "Make such an environment with `python3.11 quickstart.py test`, and use its Python."
+        message += "Make such an environment with `python3.11 quickstart.py ui`, and use its Python."
         raise DependencyError(message) from error
     return Loopback(page.mounted(api.application(lambda: services, Guard()), lambda: services, missing), files)
 

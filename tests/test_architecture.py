@@ -84,3 +84,48 @@ def test_a_setting_that_a_document_names_exists(document: str) -> None:
     sections = {path.partition(".")[0] for path in codec.all_leaves() if "." in path}
     named = re.findall(rf"`((?:{'|'.join(sorted(sections))})\.[a-z_]+)`", text_of(document))
     assert [path for path in named if path not in codec.all_leaves() and not path.endswith(".py")] == []
+
+
+#: A command that a document tells to type: a tool of the bench, a command of the package, or a module.
+COMMAND = re.compile(r"python -m (?P<module>(?:bench|lib_finetune|tests)(?:\.\w+)*)(?: +(?P<command>[a-z]+))?")
+
+
+def moved() -> list[tuple[str, str]]:
+    """Each row of docs/moves.md: what is old, and what is new."""
+    rows = [line.strip("|").split(" | ") for line in text_of("docs/moves.md").splitlines() if line.startswith("| `")]
+    return [(old.strip(), new.strip()) for old, new in rows]
+
+
+def written(document: str) -> str:
+    """The text of a document in which all commands are meant to be typed: of the table of moves, the right column."""
+    return "\n".join(new for _, new in moved()) if document == "docs/moves.md" else text_of(document)
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))]
+)
+def test_a_command_that_a_document_names_exists(document: str) -> None:
+    from bench.__main__ import TOOLS
+
+    known = {"bench": set(TOOLS), "lib_finetune": {"train", "generate", "describe", "ui"}}
+    for found in COMMAND.finditer(written(document)):
+        module = found["module"]
+        if module in known:
+            assert found["command"] is None or found["command"] in known[module], found[0]
+        else:
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), found[0]
+
+
+def test_documents_name_commands() -> None:
+    assert {found["command"] for found in COMMAND.finditer(written("README.md"))} >= {"nano", "train", "ui"}
+    assert {found["module"] for found in COMMAND.finditer(written("docs/moves.md"))} >= {"bench", "bench.webui.driver"}
+
+
+def test_where_a_file_went_there_is_one_and_where_it_was_there_is_none() -> None:
+    paths = re.compile(r"`([\w.-]+/[\w./-]*)`")
+    rows = moved()
+    assert len(rows) > 150
+    assert [path for _, new in rows for path in paths.findall(new) if not (ROOT / path).exists()] == []
+    came_back = {"lib_finetune/__main__.py"}  # stayed, and gave something away
+    old = {path for old, _ in rows for path in paths.findall(old)} - came_back
+    assert sorted(path for path in old if (ROOT / path).is_file()) == []

@@ -6,7 +6,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lib_finetune import cli
-from lib_finetune.__main__ import open_host
+from lib_finetune.__main__ import main, open_host
 from tests.fakes.host import tiny_tensors
 from tests.fakes.pictures import draw
 
@@ -98,6 +98,15 @@ def test_continue_without_a_state_says_so(checkpoint, tmp_path, capsys):
     draw(tmp_path / "pictures")
     assert train(checkpoint, tmp_path / "pictures", "--continue") == 2
     assert "no saved state" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [([], "quickstart.py ui"), (["--checkpoint", "nowhere.ckpt"], "nowhere.ckpt does not exist")]
+)
+def test_the_page_asks_for_a_checkpoint(capsys, arguments, message):
+    assert main(["ui", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "--checkpoint" in error and message in error
 
 
 def test_describe_lists_the_settings(capsys):

@@ -61,3 +61,12 @@ def test_a_circle_is_found_through_deferred_imports_and_imports_for_types(tmp_pa
 
 def test_no_module_of_the_package_imports_itself_by_way_of_others() -> None:
     assert circles(import_graph(ROOT, "lib_finetune")) == []
+
+
+def test_nothing_that_is_installed_or_run_in_the_webui_imports_the_bench() -> None:
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "scripts").glob("*.py"), ROOT / "install.py", ROOT / "quickstart.py"]
+    importers = [
+        str(path.relative_to(ROOT)) for path in files if any(name.split(".")[0] == "bench" for name in imports_of(path, path.stem))
+    ]
+    assert len(files) > 100
+    assert importers == []

@@ -75,7 +75,11 @@ def test_the_script_of_the_webui_is_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["lib_finetune", "lib_finetune.installation.requirements", "lib_finetune.installation.environment", "install"]
+    "module",
+    [
+        *("lib_finetune", "lib_finetune.installation.requirements", "lib_finetune.installation.environment", "install"),
+        *("bench.__main__", "bench.webui.driver", "bench.webui.guarded", "bench.webui.localized", "bench.page.driver"),
+    ],
 )
 def test_importing_brings_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"

@@ -52,7 +52,7 @@ def load(path: Path = FILE) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPTe
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise CheckpointError(f"The nano checkpoint {path} is missing. Train it with: python -m bench.nano.train")
+        raise CheckpointError(f"The nano checkpoint {path} is missing. Train it with: python -m bench nano train")
     try:
         stored = load_file(path)
     except SafetensorError as error:

@@ -30,7 +30,7 @@ def install(webui_dir: Path, source: Path = checkpoint.FILE) -> Path:
         CheckpointError: ``source`` is missing.
     """
     if not source.is_file():
-        raise CheckpointError(f"The nano checkpoint {source} is missing. Train it with: python -m bench.nano.train")
+        raise CheckpointError(f"The nano checkpoint {source} is missing. Train it with: python -m bench nano train")
     models = webui_dir.resolve() / "models"
     if not models.is_dir():
         raise InputError(f"{webui_dir} is no WebUI: it has no folder 'models'. Name the folder in which the WebUI's webui.py lies.")

@@ -112,7 +112,7 @@ def load(path: Path = FILE) -> Judge:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise CheckpointError(f"The judge {path} is missing. Train it: python -m bench.nano.train judge")
+        raise CheckpointError(f"The judge {path} is missing. Train it: python -m bench nano train judge")
     network = new_network()
     try:
         weights = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}

@@ -1,4 +1,4 @@
-"""Training the nano checkpoint and the judge from nothing: ``python -m bench.nano.train [stage ...] --state DIR``.
+"""Training the nano checkpoint and the judge from nothing: ``python -m bench nano train [stage ...] --state DIR``.
 
 Every stage continues where a killed run left it, so the same command is typed again until all is done. Seeds
 are fixed: what a step sees depends on its number alone.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -122,11 +123,11 @@ _PASTEL_PICTURES = 2000
 _EXAM_SEED = 20261123
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """The command line."""
     import torch
 
-    parser = argparse.ArgumentParser(prog="python -m bench.nano.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench nano train", description=__doc__)
     parser.add_argument(
         "stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES | LATER)}; all but the last two in turn when none is named"
     )
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("seed", "judge_steps", "autoencoder_steps", "text_steps", "pictures", "painter_steps", "pastel_steps", "exam"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Plan, name))
     options = vars(parser.parse_args(arguments))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     torch.set_num_threads(options.pop("threads"))
     stages, minutes = options.pop("stages"), options.pop("minutes")
     if unknown := set(stages) - set(STAGES | LATER):
@@ -168,4 +169,4 @@ def _averaged(plan: Plan) -> tuple[UNet2DConditionModel, AutoencoderKL, CLIPText
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -105,7 +105,7 @@ def _model(path: Path) -> tuple[Any, dict[str, torch.Tensor]]:
     from lib_finetune.model import checkpoint_reader, layout
 
     if not path.is_file():
-        raise CheckpointError(f"The checkpoint {path} is missing. Nano's own is made with: python -m bench.nano.train --state DIR")
+        raise CheckpointError(f"The checkpoint {path} is missing. Nano's own is made with: python -m bench nano train --state DIR")
     tensors = checkpoint_reader.read(path, torch.float32, torch.device("cpu"))
     layout.refuse_other_families(tensors)
     return _borrowed(tensors), tensors

@@ -33,7 +33,7 @@ class Page:
     def __init__(self, python: Path, port: int, root: Path, screenshots: Path | None) -> None:
         self.root, self.port, self.screenshots = root, port, screenshots
         self.errors: list[str] = []
-        command = [str(python), "-m", "lib_finetune", "ui", "--port", str(port), "--output-root", str(root / "out")]
+        command = [str(python), "-m", "bench", "ui", "--port", str(port), "--output-root", str(root / "out")]
         self.log = (root / "log.txt").open("w", encoding="utf-8")
         self.page: Any = None
         self.server = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=subprocess.STDOUT)
@@ -383,7 +383,7 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="finetune-page-"))
     python = given.python.absolute()
     subprocess.run(
-        [python, "-m", "lib_finetune", "nano", "subject", "winking-star", str(root / "star")],
+        [python, "-m", "bench", "nano", "subject", "winking-star", str(root / "star")],
         cwd=ROOT,
         check=True,
         stdout=subprocess.DEVNULL,

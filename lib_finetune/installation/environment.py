@@ -18,9 +18,13 @@ from lib_finetune.installation import requirements
 ROOT = Path(__file__).resolve().parents[2]
 STAMP = "finetune-installed.txt"
 USAGE = """usage: python quickstart.py [--output-root DIR]
-           sets everything up, trains a LoRA on the sample pictures and says where it lies
+           sets everything up, trains a LoRA on the sample images and says where it lies
+       python quickstart.py ui [--output-root DIR] [--checkpoint FILE] [--port P]
+           sets everything up and serves the tab without the WebUI, with a small checkpoint unless another is named
+           (Python 3.10 or 3.11: the tab needs the WebUI's own libraries)
        python quickstart.py test [--libraries host|newest] [arguments of pytest ...]
            sets everything up and runs all tests; -m unit runs those of one tier (unit, integration, slow, browser)"""
+_ABOUT_SET = {"host": " (the WebUI's own libraries, among them the gradio that the tab needs)"}
 
 
 class SetupError(Exception):
@@ -63,7 +67,8 @@ def environment_for(library_set: str | None, python: tuple[int, int], root: Path
     if chosen is None or python not in requirements.PYTHONS_OF_SET[chosen]:
         usable = " or ".join(".".join(map(str, version)) for version in requirements.PYTHONS_OF_SET[chosen or "newest"])
         raise SetupError(
-            f"The library set {chosen or 'newest'!r} needs Python {usable}; this is Python {python[0]}.{python[1]} ({sys.executable}).\n"
+            f"The library set {chosen or 'newest'!r}{_ABOUT_SET.get(str(chosen), '')} needs Python {usable}; "
+            f"this is Python {python[0]}.{python[1]} ({sys.executable}).\n"
             "Run quickstart.py with one of those."
         )
     return Environment(root / (".venv" if chosen == own else f".venv-{chosen}"), chosen, python)
@@ -167,11 +172,13 @@ def inner_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
         known, rest = parser.parse_known_args(arguments[1:])
         # Before the caller's own arguments, so that these can say otherwise (-n 0).
         return known.libraries, ["pytest", "-n", "logical", "--maxprocesses", "4", *rest]
-    parser.add_argument("--output-root", type=Path)
-    known, rest = parser.parse_known_args(arguments)
+    shows_tab = arguments[:1] == ["ui"]
+    for flag in ("--output-root", "--checkpoint") if shows_tab else ("--output-root",):
+        parser.add_argument(flag, dest=flag, type=Path)
+    known, rest = parser.parse_known_args(arguments[1:] if shows_tab else arguments)
     # The command runs in the project's folder; the person means the folder where they are.
-    output = ["--output-root", str(known.output_root.absolute())] if known.output_root else []
-    return None, ["lib_finetune", "quickstart", *output, *rest]
+    paths = [part for flag, path in vars(known).items() if path for part in (flag, str(path.absolute()))]
+    return ("host", ["bench", "ui", *paths, *rest]) if shows_tab else (None, ["bench", "quickstart", *paths, *rest])
 
 
 def main(arguments: Sequence[str]) -> int:

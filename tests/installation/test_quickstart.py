@@ -120,8 +120,26 @@ def test_the_main_job_writes_where_the_person_is(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     assert environment.inner_command(["--output-root", "here"]) == (
         None,
-        ["lib_finetune", "quickstart", "--output-root", str(tmp_path / "here")],
+        ["bench", "quickstart", "--output-root", str(tmp_path / "here")],
     )
+
+
+def test_the_tab_has_the_webuis_libraries_and_paths_of_where_the_person_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert environment.inner_command(["ui"]) == ("host", ["bench", "ui"])
+    assert environment.inner_command(["ui", "--checkpoint", "a.ckpt", "--port", "7", "--output-root", "here"]) == (
+        "host",
+        ["bench", "ui", "--output-root", str(tmp_path / "here"), "--checkpoint", str(tmp_path / "a.ckpt"), "--port", "7"],
+    )
+
+
+def test_on_a_python_without_the_tabs_libraries_it_is_said_which_have_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 12, 0))
+    assert environment.main(["ui"]) == 1
+    message = capsys.readouterr().err
+    assert "gradio that the tab needs" in message and "needs Python 3.10 or 3.11; this is Python 3.12" in message
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])
@@ -129,9 +147,9 @@ def test_the_exit_code_of_what_ran_inside_is_passed_on(
     programs: Programs, fresh: Environment, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     monkeypatch.setattr(environment, "environment_for", lambda library_set, python: fresh)
-    programs.answer = lambda command: code if "lib_finetune" in command else 0
+    programs.answer = lambda command: code if "bench" in command else 0
     assert environment.main([]) == code
-    assert programs.commands[-1] == [str(fresh.interpreter), "-m", "lib_finetune", "quickstart"]
+    assert programs.commands[-1] == [str(fresh.interpreter), "-m", "bench", "quickstart"]
 
 
 def test_a_failed_set_up_is_one_message_and_exit_code_1(
@@ -254,7 +272,7 @@ def test_a_clone_sets_itself_up_and_runs_tests(library_set: str, tmp_path: Path)
         pytest.skip(f"the set {library_set} is not for Python {PYTHON[0]}.{PYTHON[1]}")
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
-    command = [sys.executable, "quickstart.py", "test", "--libraries", library_set, "-q", "tests/test_install.py"]
+    command = [sys.executable, "quickstart.py", "test", "--libraries", library_set, "-q", "tests/installation/test_install.py"]
     first = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "Installed in" in first.stdout

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from bench.nano import __main__ as command
-from bench.nano import checkpoint, comparison, evaluate, judge, layout, tokens, trained
+from bench.__main__ import main as bench
+from bench.nano import checkpoint, command, comparison, evaluate, judge, layout, tokens, trained
 from bench.nano.statistics import share
 from lib_finetune.errors import InputError
 
@@ -53,7 +53,11 @@ def drawn(monkeypatch):
     monkeypatch.setattr(evaluate, "paint", paint)
 
 
-def measure(base, *arguments, train=None):
+def no_training(*_):
+    raise AssertionError("a training was started")
+
+
+def measure(base, *arguments, train=no_training):
     fast = ["--count", "2", "--sampling-steps", "2", "--checkpoint", str(base / "nano.safetensors")]
     return command.main(["measure", *fast, "--judge", str(base / "judge.safetensors"), *map(str, arguments)], train)
 
@@ -88,11 +92,12 @@ def test_without_a_file_the_preset_trains(base, lora, drawn, tmp_path):
     assert "style fidelity" in result["figures"]
 
 
-def test_all_wrong_input_is_told_at_once(base, tmp_path, capsys):
+def test_all_wrong_input_is_told_at_once(base, tmp_path):
     (tmp_path / "notes.safetensors").write_bytes(b"no")
     arguments = ["--file", tmp_path / "none.safetensors", "--file", tmp_path / "notes.safetensors", "--second", tmp_path / "second"]
-    assert measure(base, "--subject", "bee-square", *arguments) == 2
-    message = capsys.readouterr().err
+    with pytest.raises(InputError) as refused:
+        measure(base, "--subject", "bee-square", *arguments)
+    message = str(refused.value)
     assert "none.safetensors does not exist" in message
     assert "notes.safetensors cannot be read" in message
     assert "--second" in message
@@ -185,8 +190,6 @@ def test_the_table_puts_files_side_by_side():
     assert lines[4].endswith("–")
 
 
-def test_the_main_command_line_hands_nano_over(tmp_path):
-    from lib_finetune.__main__ import main
-
-    assert main(["nano", "subject", "bee-square", str(tmp_path), "--count", "2"]) == 0
+def test_the_bench_hands_nano_over(tmp_path):
+    assert bench(["nano", "subject", "bee-square", str(tmp_path), "--count", "2"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["001.png", "001.txt", "002.png", "002.txt"]

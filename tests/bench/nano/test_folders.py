@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.__main__ import main
 from bench.nano import folders
-from bench.nano.__main__ import main
 from lib_finetune.errors import InputError
 
 
@@ -40,7 +40,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path, write):
 
 
 def test_the_command_line_writes_a_folder_and_refuses_an_unknown_subject(tmp_path, capsys):
-    assert main(["subject", "bee-square", str(tmp_path / "bee"), "--count", "2"]) == 0
+    assert main(["nano", "subject", "bee-square", str(tmp_path / "bee"), "--count", "2"]) == 0
     assert len(list((tmp_path / "bee").glob("*.png"))) == 2
-    assert main(["subject", "unicorn", str(tmp_path / "none")]) == 2
+    assert main(["nano", "subject", "unicorn", str(tmp_path / "none")]) == 2
     assert "unicorn" in capsys.readouterr().err

@@ -1,15 +1,14 @@
-"""The command line of the drawn world: ``python -m lib_finetune nano {install,subject,style,class,measure} ...``."""
+"""The command line of the drawn world: ``python -m bench nano {install,subject,style,class,measure,train} ...``."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lib_finetune.errors import FinetuneError, InputError, Problem
+from lib_finetune.errors import InputError, Problem
 
 from . import checkpoint, folders, judge
 from .install import install
@@ -23,21 +22,22 @@ Train = Callable[[Path, Path, list[tuple[str, str]]], Path]
 _DEFAULT_COUNTS = {"subject": 8, "style": 10, "class": 100}
 
 
-def main(arguments: Sequence[str] | None = None, train: Train | None = None) -> int:
-    """Run one command; a mistake in the input is one message and exit code 2, a failed training exit code 1."""
-    options = _parser().parse_args(arguments)
-    try:
-        print(_run(options, train))
-    except InputError as error:
-        print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)
-        return 2
-    except FinetuneError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
+def main(arguments: Sequence[str], train: Train) -> int:
+    """Run one command; returns the exit code.
+
+    Raises:
+        InputError: all problems with the input at once.
+        FinetuneError: a training failed, or a file is missing.
+    """
+    if arguments[:1] == ["train"]:
+        from .train import main as train_nano
+
+        return train_nano(arguments[1:])
+    print(_run(_parser().parse_args(arguments), train))
     return 0
 
 
-def _run(options: argparse.Namespace, train: Train | None) -> str:
+def _run(options: argparse.Namespace, train: Train) -> str:
     if options.command == "measure":
         return _measure(options, train)
     if options.command == "install":
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace, train: Train | None) -> str:
     return f"{options.folder}: {len(scenes)} pictures with captions"
 
 
-def _measure(options: argparse.Namespace, train: Train | None) -> str:
+def _measure(options: argparse.Namespace, train: Train) -> str:
     from lib_finetune.export.picture import write_png
 
     from . import comparison
@@ -71,11 +71,11 @@ def _measure(options: argparse.Namespace, train: Train | None) -> str:
         options.guidance,
         options.seed,
     )
-    _refuse(options, train)
+    _refuse(options)
     by = judge.load(options.judge)
     files: list[Path] = options.file
     seconds: list[float | None] = [None] * len(files)
-    if not files and train:
+    if not files:
         start = time.monotonic()
         files = [train(task.checkpoint, options.out, _training(options, task.kind, task.name))]
         seconds = [time.monotonic() - start]
@@ -90,7 +90,7 @@ def _measure(options: argparse.Namespace, train: Train | None) -> str:
     return f"{comparison.table(results)}\n\n{stem}.json\n{stem}.png"
 
 
-def _refuse(options: argparse.Namespace, train: Train | None) -> None:
+def _refuse(options: argparse.Namespace) -> None:
     """Find wrong input before minutes are spent.
 
     Raises:
@@ -101,8 +101,6 @@ def _refuse(options: argparse.Namespace, train: Train | None) -> None:
     problems: list[Problem] = []
     if options.file and (options.method or options.set or options.class_pictures):
         problems.append(Problem("--file", "the files are measured as they are; leave out --method, --set and --class-pictures."))
-    if not options.file and train is None:
-        problems.append(Problem("--file", "training needs the whole package: python -m lib_finetune nano measure. Or name files."))
     if options.count < 1:
         problems.append(Problem("--count", f"{options.count} is too few; 50 give an interval of about ±0.1."))
     for name in ("checkpoint", "second"):
@@ -150,7 +148,7 @@ def _say(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lib_finetune nano", description="The drawn world and its small SD1.5 checkpoint.")
+    parser = argparse.ArgumentParser(prog="python -m bench nano", description="The drawn world and its small SD1.5 checkpoint.")
     commands = parser.add_subparsers(dest="command", required=True)
     to_webui = commands.add_parser("install", help="put the nano checkpoint into a WebUI")
     to_webui.add_argument("--webui", type=Path, required=True, help="the WebUI's folder (or its data folder): the one that holds 'models'")
@@ -162,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         folder.add_argument("folder", type=Path)
         folder.add_argument("--count", type=int, help="how many pictures")
         folder.add_argument("--seed", type=int, default=0)
+    commands.add_parser("train", help="make the small checkpoint and the judge from nothing (train --help)")
     _measure_arguments(commands.add_parser("measure", help="train on a subject or style, or take files, and say how good they are"), styles)
     return parser
 
@@ -188,8 +187,3 @@ def _measure_arguments(parser: argparse.ArgumentParser, styles: Sequence[str]) -
     parser.add_argument("--seed", type=int, default=0, help="of the training pictures and the training")
     parser.add_argument("--judge", type=Path, default=judge.FILE, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("nano-output"), help="folder for pictures, file, table and grid")
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    raise SystemExit(main())
