@@ -28,7 +28,7 @@ from bench.webui.files import draw
 from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
-from lib_finetune.host.headless import HeadlessHost
+from lib_finetune.host.headless.host import HeadlessHost
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import StepReport
@@ -92,8 +92,13 @@ class TimedHost(HeadlessHost):
 
     remember_s = 0.0
 
+<<<<<<< HEAD:bench/speed.py
     def remember(self) -> Sequence[str]:
-        """See `Host.remember`."""
+        """See `HostWeights.remember`."""
+=======
+    def remember(self) -> None:
+        """See `HostWeights.remember`."""
+>>>>>>> 1200486 (A host is parted by noun: the weights, and beside them its files, pictures and captions; who needs one part takes that part):tests/bench.py
         start = time.perf_counter()
         messages = super().remember()
         self.remember_s = time.perf_counter() - start
@@ -104,7 +109,7 @@ def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]
     """CPU-seconds of each step of the smallest loop that trains the same adapters; the first step is left out."""
     side = settings.data.resolution // 8
     with host.lease() as lease:
-        model: Any = BorrowedModel(host._layout)
+        model: Any = BorrowedModel(host.held.layout)
         with model.bound(lease.tensors):
             if settings.method == "lora":
                 adapter = builder.adapter_of(settings, model)
@@ -112,10 +117,10 @@ def bare_loop(host: HeadlessHost, settings: Settings, steps: int) -> list[float]
             elif settings.method == "dreambooth":
                 parameters = list(model.own(("unet",), torch.float32, lease.device)["unet"].values())
             else:
-                parameters = [torch.nn.Parameter(torch.randn(settings.embedding.vectors, host._layout.text["hidden_size"]) / 50)]
+                parameters = [torch.nn.Parameter(torch.randn(settings.embedding.vectors, host.held.layout.text["hidden_size"]) / 50)]
             optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
             dtype = model.unet.conv_in.weight.dtype
-            cond = torch.randn(1, 77, host._layout.text["hidden_size"], dtype=dtype)
+            cond = torch.randn(1, 77, host.held.layout.text["hidden_size"], dtype=dtype)
             noisy, noise = torch.randn(1, 4, side, side, dtype=dtype), torch.randn(1, 4, side, side)
             found = []
             for _ in range(steps):

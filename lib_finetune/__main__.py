@@ -24,7 +24,7 @@ def open_host(checkpoint: Path, root: Path, precision: str, predicts: str | None
     """A headless host on a checkpoint file; on the CPU bf16 weights when bf16 is asked for, fp32 otherwise."""
     import torch
 
-    from lib_finetune.host.headless import HeadlessHost
+    from lib_finetune.host.headless.host import HeadlessHost
 
     on_cuda = torch.cuda.is_available()
     dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16 if on_cuda else torch.float32}

@@ -209,7 +209,7 @@ def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
         guidance=options.guidance,
         seed=options.seed,
     )
-    write_png(options.out, host.picture(request))
+    write_png(options.out, host.pictures.make(request))
     print(options.out)
     return 0
 

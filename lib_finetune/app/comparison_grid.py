@@ -15,8 +15,7 @@ from lib_finetune.data.captions import template_caption
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export.picture import grid, write_png
 from lib_finetune.files import safe_name
-from lib_finetune.ports.host import Host
-from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.ports.pictures import HostPictures, PictureRequest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -103,7 +102,7 @@ def request(column: Column, row: Row, look: Look, trigger: str) -> PictureReques
 
 
 def make(
-    host: Host,
+    pictures: HostPictures,
     columns: Sequence[Column],
     rows: Sequence[Row],
     look: Look,
@@ -120,13 +119,13 @@ def make(
     """
     columns_of_images: list[list[Image.Image]] = []
     for column in columns:
-        pictures = []
+        images = []
         for row in rows:
             if stop_asked():
                 return None
-            pictures.append(host.picture(request(column, row, look, trigger)))
-            on_picture(sum(map(len, columns_of_images)) + len(pictures), len(columns) * len(rows))
-        columns_of_images.append(pictures)
+            images.append(pictures.make(request(column, row, look, trigger)))
+            on_picture(sum(map(len, columns_of_images)) + len(images), len(columns) * len(rows))
+        columns_of_images.append(images)
     return grid(
         list(zip(*columns_of_images, strict=True)),
         [column.label for column in columns],
@@ -202,7 +201,7 @@ class ComparisonGrids:
         look = Look(min(512, settings.data.resolution), settings.preview.steps)
 
         def work(task: BackgroundTask) -> dict[str, Any]:
-            image = make(self._host, columns, rows, look, settings.data.trigger, task.progress, task.stop_asked)
+            image = make(self._host.pictures, columns, rows, look, settings.data.trigger, task.progress, task.stop_asked)
             if image is None:
                 return {}
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{safe_name(about)}.png"

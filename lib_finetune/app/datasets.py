@@ -38,7 +38,7 @@ class Datasets:
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
         self._host = jobs.host
-        self._looks = Looks(self._host.face)
+        self._looks = Looks(self._host.captions.face)
         self._seen: dict[str, tuple[PictureView, Path]] = {}
 
     def keep(self, dropped: Sequence[tuple[str, bytes | BinaryIO]], folder: str = "", into: str = "") -> Path:
@@ -111,7 +111,7 @@ class Datasets:
 
     def captioners(self) -> list[str]:
         """Names of what can write captions here."""
-        return list(self._host.captioners())
+        return list(self._host.captions.captioners())
 
     def write_captions(self, settings: Settings, captioner: str) -> BackgroundTask:
         """Write a caption for each image that has none, before the next training begins.
@@ -127,7 +127,7 @@ class Datasets:
             raise InputError([Problem("data.images", "Every picture has its caption already. Delete those that are to be written anew.")])
 
         def describe(image: Image) -> str:
-            return self._host.describe(captioner, image)
+            return self._host.captions.describe(captioner, image)
 
         def work(task: BackgroundTask) -> dict[str, Any]:
             return {"captions": self.fill_captions(settings, describe, task.progress, task.stop_asked)}

@@ -195,7 +195,7 @@ def _remove(files: Mapping[str, Path], host: Host, *, card_too: bool = True) -> 
     for kind, path in files.items():
         for file in (path, *(_beside(path) if card_too else ())):
             file.unlink(missing_ok=True)
-        host.artifact_removed(kind, path)
+        host.files.artifact_removed(kind, path)
 
 
 def _set_aside(final: Mapping[str, Path], step: int) -> dict[str, Path]:

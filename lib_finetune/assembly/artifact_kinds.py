@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class ArtifactKind:
     """
     Attributes:
-        kind: as `ports.Host.artifact_saved` names it.
+        kind: as `HostFiles.artifact_saved` names it.
         folder: where the host looks for such files.
         suffix: of the file.
         write: writes it, given also the tensors of the base file; raises SaveError.

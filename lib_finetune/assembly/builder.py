@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from lib_finetune.errors import CheckpointChangedError
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import StepReport
-    from lib_finetune.ports.host import Host
+    from lib_finetune.ports.host import HostWeights
     from lib_finetune.ports.lease import Lease, TextTools
 
 _TEXTS_KEPT = 512
@@ -113,7 +113,7 @@ def borrowed(lease: Lease, tools: TextTools) -> BorrowedModel:
 def bind(
     settings: Settings,
     images: Dataset,
-    host: Host,
+    host: HostWeights,
     info: CheckpointInfo,
     cache_folder: Path,
     on_changed: Callable[[CheckpointChangedError], None],
@@ -126,7 +126,7 @@ def bind(
 
     Raises:
         InputError: a library is missing or a precision cannot be had.
-        FinetuneError: as `Host.lease`.
+        FinetuneError: as `HostWeights.lease`.
     """
     tools = host.text_tools()
     swapped = settings.method == "dreambooth" and settings.tuning.host_weights == "exchange"

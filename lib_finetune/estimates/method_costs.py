@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lib_finetune.model.borrowed import BorrowedModel
     from lib_finetune.model.tensor_file import Entry
     from lib_finetune.ports.files import Paths
-    from lib_finetune.ports.host import Host
+    from lib_finetune.ports.host import HostWeights
     from lib_finetune.ports.lease import Lease
 
 LIKENESS = {
@@ -145,11 +145,11 @@ class Card:
     message: str
 
 
-def model_facts(host: Host) -> ModelFacts:
+def model_facts(host: HostWeights) -> ModelFacts:
     """Read the facts off the host; takes its turn for a moment. They hold as long as its checkpoint's `identity` does.
 
     Raises:
-        HostError, CheckpointError: as `Host.lease`; another family of models.
+        HostError, CheckpointError: as `HostWeights.lease`; another family of models.
     """
     info, tools = host.checkpoint(), host.text_tools()
     with host.lease(info, ()) as lease:
@@ -175,7 +175,7 @@ def _by_part(entries: Mapping[str, Entry]) -> dict[str, int]:
     return sizes
 
 
-def machine_of(host: Host) -> Machine:
+def machine_of(host: HostWeights) -> Machine:
     """The host's machine, now."""
     memory = host.memory()
     return Machine(host.device, speed_history.device_name(host.device), memory.total, memory.free, memory.ram, host.paths)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,20 @@ class Verification:
     def passed(self) -> bool:
         """True when every module was matched."""
         return self.total > 0 and self.matched == self.total
+
+
+class HostFiles(Protocol):
+    """Hears of the files that are written for a host. Job's thread, no lease held."""
+
+    def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
+        """A file was written: refresh the lists, pass it through the host's own loader, write the card beside it.
+
+        Args:
+            kind: "lora", "checkpoint" or "embedding".
+        """
+
+    def artifact_removed(self, kind: str, path: Path) -> None:
+        """A file that `artifact_saved` announced is gone: refresh the lists, forget what is remembered of it."""
+
+    def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
+        """Put a picture on the card of a file that `artifact_saved` announced."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
+    from lib_finetune.ports.captions import HostCaptions
     from lib_finetune.ports.checkpoint import CheckpointInfo
-    from lib_finetune.ports.files import Card, Paths, Verification
+    from lib_finetune.ports.files import HostFiles, Paths
     from lib_finetune.ports.lease import Lease, TextTools
-    from lib_finetune.ports.pictures import PictureRequest
+    from lib_finetune.ports.pictures import HostPictures
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,8 @@ class Restoration:
         return f"The model is exactly as it was: {self.tensors} tensors equal bit for bit, checked in {self.seconds:.1f} s."
 
 
-class Host(Protocol):
-    """The program whose checkpoint is trained on. Used from the job's thread only, except where said."""
+class HostWeights(Protocol):
+    """The checkpoint that a host has loaded, and the right to use it. Used from the job's thread only, except where said."""
 
     @property
     def paths(self) -> Paths:
@@ -122,41 +121,21 @@ class Host(Protocol):
     def restoration(self) -> Restoration:
         """Compare the host with what `remember` saw."""
 
-    def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
-        """A file was written: refresh the lists, pass it through the host's own loader, write the card beside it.
-
-        Args:
-            kind: "lora", "checkpoint" or "embedding".
-        """
-
-    def artifact_removed(self, kind: str, path: Path) -> None:
-        """A file that `artifact_saved` announced is gone: refresh the lists, forget what is remembered of it."""
-
-    def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
-        """Put a picture on the card of a file that `artifact_saved` announced."""
-
-    def picture(self, request: PictureRequest) -> Image.Image:
-        """Make a picture the way the host's own txt2img does. Takes the turn itself; leaves torch's random states and progress as they were."""
-
-    def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
-        """As `picture`, of ``count`` seeds from the request's on, in one batch."""
-
-    def captioners(self) -> Sequence[str]:
-        """Names of what can say what a picture shows; empty where the host has nothing of the kind. Any thread."""
-
-    def describe(self, captioner: str, image: Image.Image) -> str:
-        """What an RGB picture shows, as one of `captioners` says it. Takes the turn itself.
-
-        Raises:
-            HostError: it cannot say so.
-        """
-
-    def face(self, image: Image.Image) -> tuple[float, float] | None:
-        """Where the largest face of an RGB picture is, as shares 0..1 of width and height; None without a face. Any thread, no turn.
-
-        Raises:
-            InputError: there is no face finder here.
-        """
-
     def memory(self) -> MemoryUse:
         """Device memory now and at its peak since the last `remember`."""
+
+
+class Host(HostWeights, Protocol):
+    """The program whose checkpoint is trained on. Who needs one of its parts only takes that part."""
+
+    @property
+    def files(self) -> HostFiles:
+        """Hears of the files that are written."""
+
+    @property
+    def pictures(self) -> HostPictures:
+        """The host's own txt2img."""
+
+    @property
+    def captions(self) -> HostCaptions:
+        """What can say what a picture shows."""

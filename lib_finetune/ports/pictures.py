@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PICTURE_BYTES = int(1.2 * 2**30)
 """Bytes beside the model that a txt2img of 512 px takes on a card, the autoencoder's last layers at most."""
@@ -33,3 +37,13 @@ class PictureRequest:
     guidance: float = 7.0
     seed: int = 1
     checkpoint: Path | None = None
+
+
+class HostPictures(Protocol):
+    """The host's own txt2img. Job's thread, no lease held."""
+
+    def make(self, request: PictureRequest) -> Image.Image:
+        """Make a picture the way the host's own txt2img does. Takes the turn itself; leaves torch's random states and progress as they were."""
+
+    def make_batch(self, request: PictureRequest, count: int) -> list[Image.Image]:
+        """As `make`, of ``count`` seeds from the request's on, in one batch."""

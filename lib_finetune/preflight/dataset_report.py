@@ -142,7 +142,7 @@ class Looks:
     def __init__(self, face: Callable[[Image.Image], tuple[float, float] | None] | None = None) -> None:
         """
         Args:
-            face: `ports.Host.face`; without it a crop around the face is one around what stands out.
+            face: `HostCaptions.face`; without it a crop around the face is one around what stands out.
         """
         self.examined = Remembered(examined)
         self.faces = Remembered(lambda path: examined(path, face))

@@ -77,7 +77,7 @@ def _examine(settings: Settings, host: Host | None, resuming: bool) -> tuple[Dat
 
 def _dataset(settings: Settings, host: Host | None) -> Dataset:
     if settings.data.crop == "face" and host is not None:
-        return dataset.find(settings, partial(examined, face=host.face))
+        return dataset.find(settings, partial(examined, face=host.captions.face))
     return dataset.find(settings)
 
 

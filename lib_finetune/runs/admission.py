@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink
-    from lib_finetune.ports.host import Host
+    from lib_finetune.ports.host import HostWeights
     from lib_finetune.runs.folder import RunFolder
 
 
-def checkpoint_of_run(settings: Settings, host: Host, folder: RunFolder, sink: ProgressSink) -> CheckpointInfo:
+def checkpoint_of_run(settings: Settings, host: HostWeights, folder: RunFolder, sink: ProgressSink) -> CheckpointInfo:
     """The loaded checkpoint, or the one that a resumed run began on, loaded for it.
 
     Raises:
@@ -55,7 +55,9 @@ def checkpoint_of_run(settings: Settings, host: Host, folder: RunFolder, sink: P
     return began
 
 
-def in_chosen_form(settings: Settings, dataset: Dataset, info: CheckpointInfo, host: Host, folder: RunFolder) -> tuple[Settings, list[str]]:
+def in_chosen_form(
+    settings: Settings, dataset: Dataset, info: CheckpointInfo, host: HostWeights, folder: RunFolder
+) -> tuple[Settings, list[str]]:
     """The settings with what the free memory decides (gradient checkpointing, how DreamBooth holds its weights), and notes on it.
 
     A resumed run keeps its form, whatever is free now; only the place of the host's model is chosen anew.
@@ -87,7 +89,7 @@ def _in_form_of(settings: Settings, stored: Settings) -> Settings:
 
 
 def _check_disk(
-    settings: Settings, views: int, counts: Mapping[str, int], base_bytes: Mapping[str, int], host: Host, folder: RunFolder
+    settings: Settings, views: int, counts: Mapping[str, int], base_bytes: Mapping[str, int], host: HostWeights, folder: RunFolder
 ) -> None:
     """Files and states must find room together where they go to one disk.
 

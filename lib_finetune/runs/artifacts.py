@@ -105,7 +105,7 @@ class Artifacts:
         """
         self._sink.stage("verify")
         for kind, path in files.items():
-            verification = self._host.artifact_saved(kind, path, self._plan.card)
+            verification = self._host.files.artifact_saved(kind, path, self._plan.card)
             self._sink.say(verification.message)
             if not verification.passed:
                 raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
@@ -126,7 +126,7 @@ class Artifacts:
                 self._assembly.recipe, name=target.stem, rank=rank, alpha=float(rank), network_module="networks.lora"
             )
             plan.extract(target, extracted.tensors, recipe)
-            self._host.artifact_saved("lora", target, dataclasses.replace(plan.card, preferred_weight=1.0))
+            self._host.files.artifact_saved("lora", target, dataclasses.replace(plan.card, preferred_weight=1.0))
             self._sink.say(f"{target.name} holds the difference as a LoRA of rank {rank}; {extracted.error:.0%} of it is lost.")
         except (FinetuneError, RuntimeError) as error:
             _log.warning("No LoRA was extracted", exc_info=True)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.checkpoint import CheckpointInfo
-from lib_finetune.ports.host import Host
-from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.ports.pictures import HostPictures, PictureRequest
 
 _BATCH = 4
 _STEPS = 25
@@ -25,16 +24,17 @@ _VERSION = 2
 class ClassPictures:
     """A folder of class pictures for one checkpoint, prompt, size, sampling and version; a picture's number is its seed."""
 
-    def __init__(self, host: Host, info: CheckpointInfo, prompt: str, side_px: int) -> None:
+    def __init__(self, pictures: HostPictures, data: Path, info: CheckpointInfo, prompt: str, side_px: int) -> None:
         """
         Args:
+            data: Finetune's own folder.
             prompt: "a photo of dog".
             side_px: width and height of the pictures.
         """
-        self._host = host
+        self._pictures = pictures
         self._request = PictureRequest(prompt, width_px=side_px, height_px=side_px, steps=_STEPS)
         made_with = [_VERSION, info.sha256 or str(info.path or info.name), info.vae, prompt, side_px, _STEPS, self._request.guidance]
-        self.folder = host.paths.data / "classes" / hashlib.sha256(json.dumps(made_with).encode("utf-8")).hexdigest()[:16]
+        self.folder = data / "classes" / hashlib.sha256(json.dumps(made_with).encode("utf-8")).hexdigest()[:16]
         self._about = {"version": _VERSION, "checkpoint": info.name, "vae": info.vae, "prompt": prompt, "side_px": side_px, "steps": _STEPS}
 
     def missing(self, count: int) -> list[int]:
@@ -58,7 +58,7 @@ class ClassPictures:
         """Make what is missing; False if a stop was asked for. What is made stays in either case.
 
         Raises:
-            FinetuneError: as `Host.pictures`.
+            FinetuneError: as `HostPictures.make_batch`.
             SaveError: the folder cannot be written.
         """
         missing, known = self.missing(count), self._seconds()
@@ -70,7 +70,7 @@ class ClassPictures:
             numbers = missing[first : first + _BATCH]
             for run in _runs(numbers):
                 request = dataclasses.replace(self._request, seed=run[0])
-                for number, image in zip(run, self._host.pictures(request, len(run)), strict=True):
+                for number, image in zip(run, self._pictures.make_batch(request, len(run)), strict=True):
                     content = io.BytesIO()
                     image.save(content, format="PNG")
                     write_atomically(self._file(number), content.getvalue())

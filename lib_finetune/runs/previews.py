@@ -59,7 +59,7 @@ class Previews:
         """Make the base's row, without any file, unless it is there.
 
         Raises:
-            FinetuneError: as `Host.pictures`.
+            FinetuneError: as `HostPictures.make_batch`.
             SaveError: a picture cannot be written.
         """
         if not self.has(0):
@@ -69,7 +69,7 @@ class Previews:
         """Make the row of a step with its files and look for side effects. Returns the first picture.
 
         Raises:
-            FinetuneError: as `Host.pictures`, or a picture of the person's is gone.
+            FinetuneError: as `HostPictures.make_batch`, or a picture of the person's is gone.
             SaveError: a picture cannot be written.
         """
         self.add_base()
@@ -88,16 +88,16 @@ class Previews:
         """The first picture of a row, made with ``files`` and kept nowhere.
 
         Raises:
-            FinetuneError: as `Host.pictures`.
+            FinetuneError: as `HostPictures.make_batch`.
         """
-        return self._host.picture(self._request(self._plan.prompts[0].prompt, files))
+        return self._host.pictures.make(self._request(self._plan.prompts[0].prompt, files))
 
     def _add(self, step: int, files: Mapping[str, Path]) -> None:
         columns: list[tuple[str, str, int, str]] = []
         for each in self._plan.prompts:
             request = self._request(each.prompt, files)
             prompt = self._plan.filled(each.prompt, self._plan.trigger)
-            for place, image in enumerate(self._host.pictures(request, each.count)):
+            for place, image in enumerate(self._host.pictures.make_batch(request, each.count)):
                 name = f"{PREVIEWS}/{step:06d}/{len(columns):02d}.png"
                 _write_png(self._folder.path / name, image)
                 columns.append((each.kind, prompt, request.seed + place, name))

@@ -154,7 +154,7 @@ class Runner:
             saving=saving,
             preview=preview,
             artifacts=artifacts,
-            snapshots=Snapshots(self._folder, self._host, self._sink, artifacts, saving.keep),
+            snapshots=Snapshots(self._folder, self._host.files, self._sink, artifacts, saving.keep),
             previews=Previews(preview, self._host, self._folder, self._sink, images),
         )
 

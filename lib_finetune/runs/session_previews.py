@@ -40,7 +40,7 @@ def show_result(session: Session, step: int, files: Mapping[str, Path]) -> None:
     with _failure_is_said(session, "The preview picture"):
         picture = session.previews.add(step, files) if row else session.previews.first(files)
         for kind, path in files.items():
-            session.host.card_picture(kind, path, picture)
+            session.host.files.card_picture(kind, path, picture)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.errors import FinetuneError, SaveError
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.events import ProgressSink
-from lib_finetune.ports.host import Host
+from lib_finetune.ports.files import HostFiles
 
 if TYPE_CHECKING:
     from lib_finetune.runs.artifacts import Artifacts
@@ -44,7 +44,7 @@ class Snapshots:
     def __init__(
         self,
         folder: RunFolder,
-        host: Host,
+        files: HostFiles,
         sink: ProgressSink,
         artifacts: Artifacts,
         keep: int,
@@ -52,11 +52,12 @@ class Snapshots:
         """
         Args:
             folder: of the run.
+            files: hears of the files that go.
             artifacts: writes the files of a step, knows them again, and passes them through the host's loader.
             keep: how many of those that the settings keep stay; 0 keeps all.
         """
         self._index = folder.snapshots_index
-        self._host = host
+        self._files = files
         self._sink = sink
         self._artifacts = artifacts
         self._keep = keep
@@ -153,7 +154,7 @@ class Snapshots:
         try:
             for rest in (path, path.with_suffix(".json"), path.with_suffix(".yaml")):
                 rest.unlink(missing_ok=True)
-            self._host.artifact_removed(kind, path)
+            self._files.artifact_removed(kind, path)
         except (FinetuneError, RuntimeError, OSError) as error:
             _log.warning("%s was not removed", path, exc_info=True)
             self._sink.say(f"{path.name} is not needed any more and was not removed: {error}")

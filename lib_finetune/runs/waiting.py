@@ -14,7 +14,7 @@ from lib_finetune.runs.control import PAUSED
 if TYPE_CHECKING:
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink
-    from lib_finetune.ports.host import Host
+    from lib_finetune.ports.host import HostWeights
     from lib_finetune.runs.control import Control
     from lib_finetune.runs.folder import RunFolder
     from lib_finetune.training.turns import Turns
@@ -31,7 +31,7 @@ class StoppedWhileWaiting(FinetuneError):  # noqa: N818  not a fault: the person
 class Waiting:
     """Holds nothing of the host while it lasts."""
 
-    def __init__(self, info: CheckpointInfo, folder: RunFolder, host: Host, sink: ProgressSink, control: Control) -> None:
+    def __init__(self, info: CheckpointInfo, folder: RunFolder, host: HostWeights, sink: ProgressSink, control: Control) -> None:
         """
         Args:
             info: the checkpoint that the run needs.

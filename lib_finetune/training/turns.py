@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from lib_finetune.errors import CheckpointChangedError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.checkpoint import CheckpointInfo
-from lib_finetune.ports.host import Host
+from lib_finetune.ports.host import HostWeights
 from lib_finetune.ports.lease import Lease
 from lib_finetune.training.model_swap import ModelSwap
 
@@ -22,7 +22,7 @@ class Turns:
 
     def __init__(
         self,
-        host: Host,
+        host: HostWeights,
         checkpoint: CheckpointInfo,
         model: BorrowedModel,
         on_changed: Callable[[CheckpointChangedError], None],

@@ -232,8 +232,8 @@ def test_captions_are_written_for_pictures_without_one(served, monkeypatch):
     body = {"settings": served.values(), "captioner": "BLIP"}
     refused = served.ask("POST", "/captions", json=body)
     assert refused.status_code == 422 and "inside the WebUI" in refused.text
-    monkeypatch.setattr(served.services.host, "captioners", lambda: ("BLIP",))
-    monkeypatch.setattr(served.services.host, "describe", lambda captioner, image: f"{captioner} sees {image.width} px")
+    monkeypatch.setattr(served.services.host.captions, "captioners", lambda: ("BLIP",))
+    monkeypatch.setattr(served.services.host.captions, "describe", lambda captioner, image: f"{captioner} sees {image.width} px")
     unread = {path.stem for path in served.bench.images.glob("*.png")}
     own = served.bench.images / f"{min(unread)}.txt"
     own.write_text("mine", encoding="utf-8")

@@ -42,10 +42,10 @@ def test_prompts_are_filled_in_and_default_to_the_template(tmp_path):
 def test_a_sheet_has_all_pictures_and_stops_when_asked(tmp_path):
     host, told = FakeHost(tmp_path), []
     columns, rows = [Column("base", {}), Column("two", {"lora": Path("a")})], [Row("p", 1), Row("q", 2), Row("p", 3)]
-    image = comparison_grid.make(host, columns, rows, LOOK, "", lambda done, total: told.append((done, total)), lambda: False)
+    image = comparison_grid.make(host.pictures, columns, rows, LOOK, "", lambda done, total: told.append((done, total)), lambda: False)
     assert told == [(n, 6) for n in range(1, 7)] and image.width == 128
     assert [request.seed for request in host.asked] == [1, 2, 3, 1, 2, 3]
-    assert comparison_grid.make(host, columns, rows, LOOK, "", lambda *_: None, lambda: len(host.asked) > 7) is None
+    assert comparison_grid.make(host.pictures, columns, rows, LOOK, "", lambda *_: None, lambda: len(host.asked) > 7) is None
 
 
 def test_long_labels_go_on_in_the_next_line(tmp_path):

@@ -45,7 +45,7 @@ def test_a_trial_tells_the_time_and_leaves_nothing_but_the_speed(bench, method):
     assert found.fits and found.steps == 600 and found.minutes == pytest.approx(10 * found.seconds_per_step)
     assert found.seconds_per_step > 0 and found.peak_bytes > 0 and found.disk_free > found.disk_bytes > 0
     assert torch.equal(random[0], torch.get_rng_state()) and random[1] == np.random.get_state()[1].tolist()
-    assert digest(host._tensors) == digest(tiny_tensors()) and not host.lock.locked() and "NOT" not in found.restoration
+    assert digest(host.held.tensors) == digest(tiny_tensors()) and not host.lock.locked() and "NOT" not in found.restoration
     new = set(listing(bench.root)) - set(before)
     assert {path.name for path in new} <= {speed_history.FILE, ".finetune", "host"}
     assert json.loads(json.dumps(dataclasses.asdict(found)))
@@ -109,7 +109,7 @@ def test_it_can_be_stopped_anywhere(bench, after):
     host = bench.host()
     stopped = trial.probe(settings(bench.images), host, free, stop)
     assert (stopped is None) == (after < 4), "one picture is encoded and three steps are trained"
-    assert not host.lock.locked() and digest(host._tensors) == digest(tiny_tensors())
+    assert not host.lock.locked() and digest(host.held.tensors) == digest(tiny_tensors())
     assert bool(speed_history._read(host.paths.data)) == (after >= 4)
 
 

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from bench.random_weights import random_checkpoint, small_layout
-from lib_finetune.host.headless import HeadlessHost
+from lib_finetune.host.headless.files import HeadlessFiles
+from lib_finetune.host.headless.host import HeadlessHost
+from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.model import borrowed
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import PreviewRow
@@ -51,7 +53,7 @@ _leave_meta_alone()
 _build_once()
 _TINY: dict[int, dict[str, torch.Tensor]] = {}
 _TOOLS: list[TextTools] = []
-_MODULES: set[str] = set()
+_MODULES: list[frozenset[str]] = []
 
 
 def tiny_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -66,12 +68,44 @@ def info(name: str = "tiny") -> CheckpointInfo:
     return CheckpointInfo(name, None, "ab" * 32, "ab" * 5, None)
 
 
+class _Files(HeadlessFiles):
+    """Hands what it hears to the host."""
+
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host.held)
+        self._host = host
+
+    def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
+        return self._host.saved(kind, path, card)
+
+    def artifact_removed(self, kind: str, path: Path) -> None:
+        assert not path.exists() and not self._host.lock.locked()
+        self._host.removed.append(path)
+
+
+class _Pictures(HeadlessPictures):
+    """Has the host paint."""
+
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host.held, host.text_tools)
+        self._host = host
+
+    def make_batch(self, request: PictureRequest, count: int) -> list[Image.Image]:
+        return self._host.paint(request, count)
+
+
 class FakeHost(HeadlessHost):
-    """Attributes: ``faults`` maps a method's name to an exception raised at its n-th call; ``turns`` counts leases."""
+    """Attributes: ``faults`` maps a method's name to an exception raised at its n-th call; ``turns`` counts leases.
+
+    A test's own host overrides `paint` (what `pictures` does) and `saved` (what `files.artifact_saved` does).
+    """
 
     def __init__(self, root: Path, seed: int = 0) -> None:
         super().__init__(tiny_tensors(seed), info(), root, text_heads=2)
-        self._known_modules = _MODULES
+        if not _MODULES:
+            _MODULES.append(self.held.kohya_modules)
+        self.held.kohya_modules = _MODULES[0]  # one tiny layout for all tests
+        self.files, self.pictures = _Files(self), _Pictures(self)
         self.lock = threading.Lock()
         self.turns = 0
         self.faults: dict[str, tuple[int, Exception]] = {}
@@ -92,30 +126,22 @@ class FakeHost(HeadlessHost):
             self.turns += 1
             yield lease
 
-    def _kohya_shapes(self) -> set[str]:
-        _MODULES.update(super()._kohya_shapes())  # one tiny layout for all tests
-        return _MODULES
-
     def restoration(self) -> Restoration:
         self._fault("restoration")
         return super().restoration()
 
-    def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
+    def saved(self, kind: str, path: Path, card: Card) -> Verification:
         self._fault("artifact_saved")
-        return super().artifact_saved(kind, path, card)
+        return HeadlessFiles.artifact_saved(self.files, kind, path, card)
 
-    def artifact_removed(self, kind: str, path: Path) -> None:
-        assert not path.exists() and not self.lock.locked()
-        self.removed.append(path)
-
-    def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
+    def paint(self, request: PictureRequest, count: int) -> list[Image.Image]:
         self._fault("pictures")
         self.asked.append(request)
         return [Image.new("RGB", (request.width_px, request.height_px), (request.seed + n, 0, 0)) for n in range(count)]
 
     def load_other(self, name: str, seed: int = 1) -> None:
         """The person loads another checkpoint."""
-        self._tensors, self._info = tiny_tensors(seed), info(name)
+        self.held.tensors, self.held.info = tiny_tensors(seed), info(name)
 
     def load_back(self, name: str = "tiny", seed: int = 0) -> None:
         """The person loads the first one again."""

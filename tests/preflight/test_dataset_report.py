@@ -54,7 +54,7 @@ def test_a_crop_around_the_face_keeps_it(folder, tools):
 def test_a_crop_around_the_face_without_a_finder_is_refused(folder, tools, tmp_path):
     host = FakeHost(tmp_path / "host")
     with pytest.raises(InputError, match="inside the WebUI only") as caught:
-        seen(folder, tools, Looks(host.face), data__trigger="zxq", data__crop="face")
+        seen(folder, tools, Looks(host.captions.face), data__trigger="zxq", data__crop="face")
     assert [problem.field for problem in caught.value.problems] == ["data.crop"]
 
 

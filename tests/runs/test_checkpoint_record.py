@@ -88,7 +88,7 @@ def test_a_damaged_record_is_said(folder):
 def test_a_run_refuses_to_continue_on_a_replaced_file(tmp_path, file):
     bench = Bench(tmp_path)
     host = bench.host()
-    host._info = CheckpointInfo("base", file, None, None, None)
+    host.held.info = CheckpointInfo("base", file, None, None, None)
     bench.run(host=host, recorder=Recorder(stop_at=2))
     begun_on = checkpoint_record.stored(RunFolder(host.paths.data / "runs" / "run"))
     assert begun_on.size == 11
@@ -102,7 +102,7 @@ def test_a_run_refuses_to_continue_on_a_replaced_file(tmp_path, file):
 def test_a_file_that_is_replaced_while_the_run_waits_for_it_ends_the_run(tmp_path, file):
     bench = Bench(tmp_path)
     host = bench.host()
-    host._info = CheckpointInfo("base", file, None, None, None)
+    host.held.info = CheckpointInfo("base", file, None, None, None)
 
     class Switching(Recorder):
         def steps(self, report):
@@ -119,19 +119,19 @@ def test_a_run_refuses_to_continue_as_a_model_of_another_prediction(tmp_path, fi
     """The record's prediction trained on, while the previews were painted by the other one."""
     bench = Bench(tmp_path)
     host = bench.host()
-    host._info = CheckpointInfo("base", file, None, None, None, "v_prediction")
+    host.held.info = CheckpointInfo("base", file, None, None, None, "v_prediction")
     bench.run(host=host, recorder=Recorder(stop_at=2))
-    host._info = CheckpointInfo("base", file, None, None, None)
+    host.held.info = CheckpointInfo("base", file, None, None, None)
     with pytest.raises(InputError, match="--prediction v_prediction"):
         bench.run(host=host)
-    host._info = CheckpointInfo("base", file, None, None, None, "v_prediction")
+    host.held.info = CheckpointInfo("base", file, None, None, None, "v_prediction")
     assert bench.run(host=host)[0].outcome == "done"
 
 
 def test_a_run_whose_record_is_gone_says_that_it_cannot_be_told(tmp_path, file):
     bench = Bench(tmp_path)
     host = bench.host()
-    host._info = CheckpointInfo("base", file, None, None, None)
+    host.held.info = CheckpointInfo("base", file, None, None, None)
     bench.run(host=host, recorder=Recorder(stop_at=2))
     RunFolder(host.paths.data / "runs" / "run").checkpoint_file.unlink()
     result, recorder, _ = bench.run(host=host)

@@ -136,10 +136,10 @@ def test_the_buttons_work_while_paused(bench):
 class Refusing(FakeHost):
     """Its loader refuses the file of step 3."""
 
-    def artifact_saved(self, kind, path, card):
+    def saved(self, kind, path, card):
         if path.stem.endswith("000003"):
             raise HostError("another checkpoint is loaded")
-        return super().artifact_saved(kind, path, card)
+        return super().saved(kind, path, card)
 
 
 def test_a_file_asked_for_by_a_press_that_the_host_refuses_does_not_end_the_training(bench):

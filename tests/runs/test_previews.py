@@ -9,7 +9,7 @@ from PIL import Image
 
 from lib_finetune.errors import HostError, InputError
 from lib_finetune.evaluation import watch
-from lib_finetune.host.headless import HeadlessHost
+from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.runs.folder import PREVIEW_CHECKPOINT, RunFolder
 from tests.fakes.host import FakeHost, Recorder
 from tests.fakes.runs import Bench, same, settings, tensors
@@ -27,11 +27,11 @@ def bench(tmp_path):
 class PaintingHost(FakeHost):
     """Makes its pictures in earnest, and disturbs every random state as a host may."""
 
-    def pictures(self, request, count):
-        super().pictures(request, count)
+    def paint(self, request, count):
+        super().paint(request, count)
         torch.manual_seed(1)
         np.random.seed(1)
-        return HeadlessHost.pictures(self, request, count)
+        return HeadlessPictures.make_batch(self.pictures, request, count)
 
 
 def index(host, folder="run"):
@@ -95,10 +95,10 @@ def test_dreambooth_shows_the_weights_as_a_file_would_hold_them_and_leaves_none(
     held = []
 
     class Reading(FakeHost):
-        def pictures(self, request, count):
+        def paint(self, request, count):
             if request.checkpoint:
                 held.append((request.checkpoint, tensors(request.checkpoint)))
-            return super().pictures(request, count)
+            return super().paint(request, count)
 
     host = Reading(bench.root / "host")
     changes = {**WHOLE, "preview.watch": "off", "saving.precision": "fp16"}
@@ -164,8 +164,8 @@ def test_side_effects_are_said_in_plain_words_and_a_sane_run_says_nothing(bench)
     class Spoiling(FakeHost):
         """From the first file on, every picture is dark red."""
 
-        def pictures(self, request, count):
-            made = super().pictures(request, count)
+        def paint(self, request, count):
+            made = super().paint(request, count)
             return [Image.new("RGB", image.size, (90, 0, 0)) for image in made] if request.checkpoint else made
 
     words = "Colours of pictures"

@@ -21,7 +21,7 @@ def bench(tmp_path):
 
 def whole(host):
     """The host's weights are bit for bit those it had, and its turn is free."""
-    return digest(host._tensors) == digest(tiny_tensors()) and not host.lock.locked()
+    return digest(host.held.tensors) == digest(tiny_tensors()) and not host.lock.locked()
 
 
 def test_a_run_ends_with_a_file_a_card_and_the_host_as_it_was(bench):

@@ -21,7 +21,7 @@ class Shop:
         self.folder, self.host, self.sink = root / "run", FakeHost(root), Recorder()
         self.folder.mkdir(exist_ok=True)
         self.written, self.refuses = [], False
-        self.snapshots = Snapshots(RunFolder(self.folder), self.host, self.sink, self, keep)
+        self.snapshots = Snapshots(RunFolder(self.folder), self.host.files, self.sink, self, keep)
 
     def write_snapshot(self, step):
         self.written.append(step)
@@ -144,7 +144,7 @@ def test_a_file_that_is_not_of_this_run_is_never_removed(tmp_path, monkeypatch, 
     rows = [{"step": 40, "why": LENT, "files": {"lora": str(other)}}, {"step": 30, "why": KEPT, "files": {"lora": str(other)}}]
     folder.snapshots_index.write_text(json.dumps(rows))
     artifacts = Artifacts(saving_plan(settings(tmp_path, {"name": "cat"})), SimpleNamespace(), None, host, sink := Recorder())
-    snapshots = Snapshots(folder, host, sink, artifacts, keep=1)
+    snapshots = Snapshots(folder, host.files, sink, artifacts, keep=1)
     assert all(path.read_text() == "theirs" for path in beside) and not host.removed and not snapshots.steps
     assert str(other) in sink.lines[0] and "left alone" in sink.lines[0]
 
@@ -159,7 +159,7 @@ def test_a_lent_file_of_this_run_is_taken_back_whatever_else_the_index_holds(tmp
     folder.snapshots_index.write_text(json.dumps([*beside, {"step": 40, "why": LENT, "files": {"lora": str(own)}}]))
     Snapshots(
         folder,
-        host,
+        host.files,
         Recorder(),
         Artifacts(saving_plan(settings(tmp_path, {"name": "cat"})), SimpleNamespace(), None, host, Recorder()),
         keep=0,

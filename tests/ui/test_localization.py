@@ -16,7 +16,7 @@ from lib_finetune.config import codec
 PACKAGE = Path(lib_finetune.__file__).parent
 FILE = PACKAGE.parent / "localizations" / "zh_CN.json"
 TABLE: dict[str, str] = json.loads(FILE.read_text(encoding="utf-8"))
-ELSEWHERE = ("nano", "cli.py", "__main__.py", "environment.py", "standalone.py", "headless.py", "bench.py")
+ELSEWHERE = ("nano", "cli.py", "__main__.py", "environment.py", "standalone.py", "headless", "bench.py")
 """What is said on the command line only."""
 NOT_SHOWN = {
     *("stop errand", "group sheet", "give back", "too weak"),  # names of actions and stages

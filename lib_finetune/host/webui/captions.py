@@ -1,4 +1,4 @@
-"""What a picture shows, said by the interrogators that come with the WebUI."""
+"""What a picture shows, by the interrogators that come with the WebUI."""
 
 from __future__ import annotations
 
@@ -10,14 +10,42 @@ import torch
 from PIL import Image
 
 from lib_finetune.errors import HostError, OutOfMemoryError
+from lib_finetune.host.webui import faces
+from lib_finetune.host.webui.loading import await_model
 from lib_finetune.host.webui.modules import webui
+from lib_finetune.host.webui.turn import Turn
 
 _ESCAPED = re.compile(r"\\([\\()])")
 
 
-def captioners() -> tuple[str, ...]:
-    """Names of the interrogators; the WebUI downloads the model of one when it is used for the first time."""
-    return tuple(_SAY)
+class WebuiCaptions:
+    """Implements `ports.captions.HostCaptions`."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def captioners(self) -> tuple[str, ...]:
+        """Names of the interrogators; the WebUI downloads the model of each when it is used for the first time."""
+        return tuple(_SAY)
+
+    def describe(self, captioner: str, image: Image.Image) -> str:
+        """See `HostCaptions.describe`.
+
+        Raises:
+            HostError: the WebUI could not run it.
+            OutOfMemoryError: the device has no room for it.
+        """
+        await_model()
+        with self._turn.held():
+            return describe(captioner, image)
+
+    def face(self, image: Image.Image) -> tuple[float, float] | None:
+        """See `HostCaptions.face`.
+
+        Raises:
+            InputError: the WebUI's face finder cannot be used.
+        """
+        return faces.face(image)
 
 
 def describe(captioner: str, image: Image.Image) -> str:
@@ -31,7 +59,7 @@ def describe(captioner: str, image: Image.Image) -> str:
         raise HostError(f"The WebUI has no interrogator {captioner!r}: it has {', '.join(_SAY)}.")
     try:
         webui("lowvram").send_everything_to_cpu()  # as the WebUI does before it interrogates, under --medvram
-        said = _SAY[captioner](image)
+        return _SAY[captioner](image)
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"The device has no room for {captioner}: write the captions by hand, or close what else uses it."
@@ -41,7 +69,6 @@ def describe(captioner: str, image: Image.Image) -> str:
         raise HostError(
             f"{captioner} could not describe the pictures: {reason}. Try Interrogate in img2img; the WebUI's console has the details."
         ) from error
-    return said
 
 
 def _deepbooru(image: Image.Image) -> str:

@@ -10,7 +10,7 @@ from lib_finetune.errors import InputError, Problem
 from lib_finetune.host.webui.modules import webui
 
 _LARGEST_PX = 1024
-_one_download = threading.Lock()
+_download_lock = threading.Lock()
 
 
 def face(image: Image.Image) -> tuple[float, float] | None:
@@ -26,14 +26,16 @@ def face(image: Image.Image) -> tuple[float, float] | None:
     small.thumbnail((_LARGEST_PX, _LARGEST_PX))
     try:
         autocrop = webui("textual_inversion.autocrop")
-        with _one_download:
+        with _download_lock:
             model = autocrop.download_and_cache_models()
-        found = autocrop.image_face_points(small, autocrop.Settings(dnn_model_path=model))
+        points = autocrop.image_face_points(small, autocrop.Settings(dnn_model_path=model))
     except Exception as error:  # the network and OpenCV raise whatever they like
-        said = f"The WebUI's face finder cannot be used ({type(error).__name__}). Choose focal, or let the WebUI download its model once."
-        raise InputError([Problem("data.crop", said)]) from error
-    if not found:
+        message = (
+            f"The WebUI's face finder cannot be used ({type(error).__name__}). Choose focal, or let the WebUI download its model once."
+        )
+        raise InputError([Problem("data.crop", message)]) from error
+    if not points:
         return None
-    largest = max(found, key=lambda point: point.size)
+    largest = max(points, key=lambda point: point.size)
     x, y = largest.x / small.width, largest.y / small.height
     return round(min(max(x, 0.0), 1.0), 2), round(min(max(y, 0.0), 1.0), 2)

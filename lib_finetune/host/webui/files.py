@@ -2,17 +2,62 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lib_finetune import randomness
 from lib_finetune.export import bundled_word
+from lib_finetune.export import card as cards
 from lib_finetune.host.webui import weights
+from lib_finetune.host.webui.loading import await_model, loaded_model
 from lib_finetune.host.webui.modules import lora_extension, webui
-from lib_finetune.ports.files import Verification
+from lib_finetune.host.webui.same_file import same_file
+from lib_finetune.ports.files import Card, Verification
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from lib_finetune.host.webui.turn import Turn
 
 _PAGES = {"lora": "lora", "embedding": "textual inversion", "checkpoint": "checkpoints"}
+
+
+class WebuiFiles:
+    """Implements `ports.files.HostFiles`."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
+        """See `HostFiles.artifact_saved`.
+
+        Raises:
+            HostError: no checkpoint is loaded, so the loader cannot judge.
+            SaveError: the card cannot be written.
+        """
+        cards.write_card(path, card)
+        await_model()
+        with self._turn.held(), randomness.kept():  # the loader makes layers, which draw their first values
+            return announce(kind, path, loaded_model())
+
+    def artifact_removed(self, kind: str, path: Path) -> None:
+        """See `HostFiles.artifact_removed`.
+
+        Raises:
+            HostError: no checkpoint is loaded.
+        """
+        await_model()
+        with self._turn.held():
+            withdraw(kind, path, loaded_model())
+
+    def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
+        """See `HostFiles.card_picture`. Takes no turn.
+
+        Raises:
+            SaveError: the picture cannot be written.
+        """
+        cards.write_picture(path, kind, image)
 
 
 def announce(kind: str, path: Path, model: Any) -> Verification:
@@ -67,11 +112,6 @@ def lora_entry(path: Path) -> Any | None:
     networks = lora_extension()
     entries = () if networks is None else list(networks.available_networks.values())
     return next((entry for entry in entries if same_file(entry.filename, path)), None)
-
-
-def same_file(one: str | Path, other: str | Path) -> bool:
-    """Equal paths after links are followed."""
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _lora(path: Path, model: Any) -> Verification:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lib_finetune.errors import HostError
-from lib_finetune.host.webui.files import same_file
 from lib_finetune.host.webui.modules import webui
+from lib_finetune.host.webui.same_file import same_file
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.lease import TextTools
 

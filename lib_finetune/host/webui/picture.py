@@ -1,7 +1,8 @@
-"""A preview: the WebUI's own txt2img, with the person's progress bar, prompt history and networks left as they were."""
+"""Pictures: the WebUI's own txt2img, with the person's progress bar, prompt history and networks left as they were."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any
@@ -10,15 +11,71 @@ import torch
 from PIL import Image
 
 from lib_finetune import randomness
-from lib_finetune.errors import HostError, OutOfMemoryError
+from lib_finetune.errors import FinetuneError, HostError, OutOfMemoryError
 from lib_finetune.host.webui import files, scripts_at_rest, weights
+from lib_finetune.host.webui.borrowing import Around
+from lib_finetune.host.webui.loading import await_model, loaded_model
 from lib_finetune.host.webui.modules import lora_extension, webui
+from lib_finetune.host.webui.run_guard import RunGuard, refuse_other_than
+from lib_finetune.host.webui.same_file import same_file
+from lib_finetune.host.webui.watch import Watch
 from lib_finetune.ports.pictures import PictureRequest
 
+_log = logging.getLogger(__name__)
 _JOB = (
     "job", "job_no", "job_count", "job_timestamp", "processing_has_refined_job_count", "sampling_step", "sampling_steps", "current_latent",
     "current_image", "current_image_sampling_step", "id_live_preview", "skipped", "interrupted", "stopping_generation", "textinfo", "time_start",
 )  # fmt: skip
+
+
+class WebuiPictures:
+    """Implements `ports.pictures.HostPictures`."""
+
+    def __init__(self, guard: RunGuard) -> None:
+        self._guard = guard
+
+    def make(self, request: PictureRequest) -> Image.Image:
+        """See `make_batch`."""
+        return self.make_batch(request, 1)[0]
+
+    def make_batch(self, request: PictureRequest, count: int) -> list[Image.Image]:
+        """See `HostPictures.make_batch`. While a run is on, they are made with the run's checkpoint or not at all.
+
+        Raises:
+            CheckpointChangedError: another checkpoint or VAE is loaded than at `remember`.
+            HostError: a LoRA is not in the WebUI's list, the WebUI could not make the picture, or the model's weights were changed meanwhile.
+            OutOfMemoryError: the device has no room for it.
+        """
+        await_model()
+        guard = self._guard
+        with guard.turn.held():
+            if guard.watch is not None:
+                refuse_other_than(guard.watch.checkpoint)
+            guard.refuse_broken()
+            images = _make_watched(request, count, guard.watch)
+            guard.refuse_broken()
+        if isinstance(images, FinetuneError):
+            raise images
+        return images
+
+
+def _make_watched(request: PictureRequest, count: int, watch: Watch | None) -> list[Image.Image] | FinetuneError:
+    """An error is returned and not raised: its frames would hold the model, and a job keeps its errors to show them."""
+    model = loaded_model()
+    around = Around(model, watch)
+    if watch is not None:
+        weights.clean(model)
+        watch.turn_begins(model)
+    try:
+        return make(request, count, model, around.theirs())
+    except FinetuneError as error:
+        _log.info("No preview", exc_info=True)
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+    finally:
+        around.close()
+        if watch is not None:
+            watch.picture_made(model)
 
 
 def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContextManager[None]) -> list[Image.Image]:
@@ -33,24 +90,24 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
         OutOfMemoryError: the device has no room for it.
     """
     prompt = request.prompt + "".join(f"<lora:{_name(path)}:{weight:g}>" for path, weight in request.loras)
-    with ExitStack() as kept:
+    with ExitStack() as stack:
         for part in (_job_kept(), _history_kept(), _networks_kept(model), randomness.kept()):
-            kept.enter_context(part)
+            stack.enter_context(part)
         if request.checkpoint:
-            kept.enter_context(weights.temporarily_loaded(model, request.checkpoint))
-        p = kept.enter_context(closing(_processing(request, prompt, count, model)))
+            stack.enter_context(weights.temporarily_loaded(model, request.checkpoint))
+        p = stack.enter_context(closing(_processing(request, prompt, count, model)))
         try:
             with theirs:
                 scripts_at_rest.put_to_rest(p)
-                made = webui("processing").process_images(p)
+                processed = webui("processing").process_images(p)
         except torch.cuda.OutOfMemoryError as error:
             raise OutOfMemoryError("No room on the device for a preview picture: choose a smaller one or switch previews off.") from error
         except HostError:
             raise
         except Exception as error:  # the WebUI and its extensions raise whatever they like
             raise _failed(error) from error
-    first = getattr(made, "index_of_first_image", 0)
-    images = made.images[first : first + count]  # behind them is what extensions add
+    first = getattr(processed, "index_of_first_image", 0)
+    images = processed.images[first : first + count]  # behind them is what extensions add
     if len(images) < count:
         raise HostError("The WebUI made no preview picture: it was interrupted.")
     assert all(isinstance(image, Image.Image) for image in images)
@@ -58,11 +115,11 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
 
 
 def _failed(error: Exception) -> HostError:
-    extension, said = scripts_at_rest.culprit(error), str(error) or type(error).__name__
+    extension, reason = scripts_at_rest.culprit(error), str(error) or type(error).__name__
     if extension is None:
-        return HostError(f"The WebUI could not make the preview picture: {said}")
+        return HostError(f"The WebUI could not make the preview picture: {reason}")
     return HostError(
-        f"The WebUI could not make the preview picture, because the extension {extension} failed: {said}. "
+        f"The WebUI could not make the preview picture, because the extension {extension} failed: {reason}. "
         "If it goes on failing, switch it off in the Extensions tab or update it."
     )
 
@@ -105,7 +162,7 @@ def _processing(request: PictureRequest, prompt: str, count: int, model: Any) ->
 
 def _same_checkpoint(model: Any) -> dict[str, str]:
     """process_images loads what the settings name: hold it to what is loaded when a switch is asked for and still waits."""
-    if files.same_file(webui("sd_models").select_checkpoint().filename, model.sd_checkpoint_info.filename):
+    if same_file(webui("sd_models").select_checkpoint().filename, model.sd_checkpoint_info.filename):
         return {}
     return {"sd_model_checkpoint": model.sd_checkpoint_info.title}
 

@@ -62,14 +62,14 @@ def interrogator(webui: StubWebui) -> Interrogator:
 
 
 def test_tags_are_written_as_they_are_read(host: WebuiHost, tagger: types.SimpleNamespace) -> None:
-    assert host.describe("deepbooru", PICTURE) == "red, paper (object)"
+    assert host.captions.describe("deepbooru", PICTURE) == "red, paper (object)"
     assert tagger.calls == ["start", "stop"]
 
 
 def test_a_sentence_of_blip_without_what_clip_adds(host: WebuiHost, interrogator: Interrogator) -> None:
-    assert host.describe("BLIP", PICTURE) == "a red square"
+    assert host.captions.describe("BLIP", PICTURE) == "a red square"
     model = interrogator.blip_model
-    assert host.describe("BLIP", PICTURE) == "a red square" and interrogator.blip_model is model and interrogator.sent == 2
+    assert host.captions.describe("BLIP", PICTURE) == "a red square" and interrogator.blip_model is model and interrogator.sent == 2
 
 
 def test_a_download_that_failed_is_said_in_words(host: WebuiHost, webui: StubWebui, interrogator: Interrogator) -> None:
@@ -78,7 +78,7 @@ def test_a_download_that_failed_is_said_in_words(host: WebuiHost, webui: StubWeb
 
     interrogator.load_blip_model = load  # type: ignore[method-assign]
     with pytest.raises(HostError, match="BLIP could not describe the pictures: its model is not there and could not be downloaded"):
-        host.describe("BLIP", PICTURE)
+        host.captions.describe("BLIP", PICTURE)
     assert not webui.lock._lock.locked()
 
 
@@ -88,11 +88,11 @@ def test_the_tagger_leaves_the_device_after_an_error(host: WebuiHost, tagger: ty
 
     tagger.tag_multi = fail
     with pytest.raises(HostError, match="RuntimeError"):
-        host.describe("deepbooru", PICTURE)
+        host.captions.describe("deepbooru", PICTURE)
     assert tagger.calls == ["start", "stop"]
 
 
 def test_an_unknown_interrogator_is_named(host: WebuiHost, webui: StubWebui) -> None:
-    assert list(host.captioners()) == ["BLIP", "deepbooru"]
+    assert list(host.captions.captioners()) == ["BLIP", "deepbooru"]
     with pytest.raises(HostError, match="'wd14'.*BLIP, deepbooru"):
-        host.describe("wd14", PICTURE)
+        host.captions.describe("wd14", PICTURE)

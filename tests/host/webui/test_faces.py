@@ -30,8 +30,8 @@ def autocrop(webui: StubWebui) -> types.ModuleType:
 
 def test_the_largest_face_is_told(host: WebuiHost, autocrop: types.ModuleType) -> None:
     picture = Image.new("RGB", (2000, 1000), "red")
-    assert host.face(picture) == (0.75, 0.25) and picture.size == (2000, 1000)
-    assert host.face(Image.new("RGB", (200, 100), "blue")) is None
+    assert host.captions.face(picture) == (0.75, 0.25) and picture.size == (2000, 1000)
+    assert host.captions.face(Image.new("RGB", (200, 100), "blue")) is None
 
 
 def test_a_download_that_fails_is_said_with_what_to_choose(host: WebuiHost, autocrop: types.ModuleType) -> None:
@@ -40,5 +40,5 @@ def test_a_download_that_fails_is_said_with_what_to_choose(host: WebuiHost, auto
 
     autocrop.download_and_cache_models = fail  # type: ignore[attr-defined]
     with pytest.raises(InputError) as caught:
-        host.face(Image.new("RGB", (20, 20)))
+        host.captions.face(Image.new("RGB", (20, 20)))
     assert caught.value.problems[0].field == "data.crop" and "ConnectionError" in str(caught.value) and "focal" in str(caught.value)

@@ -32,13 +32,13 @@ def lora(host: WebuiHost) -> Path:
 
 
 def test_a_file_that_matches_passes(host: WebuiHost, lora: Path) -> None:
-    found = host.artifact_saved("lora", lora, CARD)
+    found = host.files.artifact_saved("lora", lora, CARD)
     assert found.passed and (found.matched, found.total) == (1, 1)
 
 
 def test_a_key_that_the_loader_ignores_fails_by_name(host: WebuiHost, lora: Path) -> None:
     save_file({f"{GOOD}.alpha": torch.ones(()), "lora_unet_nowhere.alpha": torch.ones(())}, str(lora))
-    found = host.artifact_saved("lora", lora, CARD)
+    found = host.files.artifact_saved("lora", lora, CARD)
     assert not found.passed and "not lora_unet_nowhere" in found.message
 
 
@@ -49,7 +49,7 @@ def bundled(path: Path, value: float) -> None:
 
 def test_a_word_in_the_file_is_read_by_the_loader(host: WebuiHost, lora: Path) -> None:
     bundled(lora, 0.1)
-    found = host.artifact_saved("lora", lora, CARD)
+    found = host.files.artifact_saved("lora", lora, CARD)
     assert found.passed and (found.matched, found.total) == (2, 2) and "1 of 1 modules" in found.message and "zxqcat" in found.message
 
 
@@ -57,7 +57,7 @@ def test_a_word_that_the_loader_does_not_read_fails(host: WebuiHost, webui: Stub
     bundled(lora, 0.1)
     load = webui.networks.load_network
     monkeypatch.setattr(webui.networks, "load_network", lambda *given: types.SimpleNamespace(modules=load(*given).modules))  # 1.8 and older
-    found = host.artifact_saved("lora", lora, CARD)
+    found = host.files.artifact_saved("lora", lora, CARD)
     assert not found.passed and "not the word zxqcat" in found.message
 
 
@@ -66,23 +66,23 @@ def test_a_word_that_is_taught_again_is_read_anew(host: WebuiHost, webui: StubWe
     webui.networks.list_available_networks()
     webui.networks.load_networks(["my-cat"])
     bundled(lora, 0.2)
-    host.artifact_saved("lora", lora, CARD)
+    host.files.artifact_saved("lora", lora, CARD)
     webui.networks.load_networks(["my-cat"])
     assert float(webui.words.word_embeddings["zxqcat"].vec[0, 0]) == pytest.approx(0.2)
 
 
 def test_a_preview_leaves_no_word_behind(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
     bundled(lora, 0.1)
-    host.artifact_saved("lora", lora, CARD)
+    host.files.artifact_saved("lora", lora, CARD)
     seen: list[str] = []
     webui.during_picture = lambda: (webui.networks.load_networks(["my-cat"]), seen.extend(webui.words.word_embeddings))
-    host.picture(PictureRequest("zxqcat", loras=[(lora, 0.8)]))
+    host.pictures.make(PictureRequest("zxqcat", loras=[(lora, 0.8)]))
     assert seen == ["zxqcat"] and not webui.words.word_embeddings
 
 
 def test_a_file_outside_the_folder_fails(host: WebuiHost, lora: Path, tmp_path: Path) -> None:
     outside = lora.rename(tmp_path / "other.safetensors")
-    assert "does not list" in host.artifact_saved("lora", outside, CARD).message
+    assert "does not list" in host.files.artifact_saved("lora", outside, CARD).message
 
 
 def test_a_loader_that_refuses_fails_with_its_words(host: WebuiHost, webui: StubWebui, lora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,39 +90,39 @@ def test_a_loader_that_refuses_fails_with_its_words(host: WebuiHost, webui: Stub
         raise AssertionError("Could not find a module type")
 
     monkeypatch.setattr(webui.networks, "load_network", refuse)
-    assert "Could not find a module type" in host.artifact_saved("lora", lora, CARD).message
+    assert "Could not find a module type" in host.files.artifact_saved("lora", lora, CARD).message
 
 
 def test_the_lists_of_the_person_stay_and_the_card_page_forgets_its_files(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
     webui.generate(lora="dog")
-    host.artifact_saved("lora", lora, CARD)
+    host.files.artifact_saved("lora", lora, CARD)
     assert [net.name for net in webui.networks.loaded_networks] == ["dog"] and webui.page.lister.resets == 1
 
 
 def test_an_overwritten_file_that_is_in_use_is_read_anew(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
     webui.generate(lora="my-cat")
     webui.processing.StableDiffusionProcessing.cached_c = ["prompt", "conds"]
-    host.artifact_saved("lora", lora, CARD)
+    host.files.artifact_saved("lora", lora, CARD)
     assert webui.networks.loaded_networks == []
     assert webui.processing.StableDiffusionProcessing.cached_c == [None, None]
 
 
 def test_the_card_keeps_the_persons_own_notes(host: WebuiHost, lora: Path) -> None:
     lora.with_suffix(".json").write_text(json.dumps({"notes": "my own", "negative text": "blurry"}))
-    host.artifact_saved("lora", lora, CARD)
+    host.files.artifact_saved("lora", lora, CARD)
     card = json.loads(lora.with_suffix(".json").read_text())
     assert card["notes"] == "my own" and card["negative text"] == "blurry"
     assert card["activation text"] == "mycat" and card["preferred weight"] == 0.8 and card["sd version"] == "SD1"
 
 
 def test_the_card_picture_lies_beside_the_file(host: WebuiHost, lora: Path) -> None:
-    host.card_picture("lora", lora, Image.new("RGB", (8, 8)))
+    host.files.card_picture("lora", lora, Image.new("RGB", (8, 8)))
     assert Image.open(lora.with_suffix(".png")).size == (8, 8)
 
 
 def test_a_picture_asks_the_host_with_the_lora_in_the_prompt(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
-    host.artifact_saved("lora", lora, CARD)
-    image = host.picture(PictureRequest("a cat", loras=[(lora, 0.8)], width_px=64, height_px=96, steps=5, seed=4))
+    host.files.artifact_saved("lora", lora, CARD)
+    image = host.pictures.make(PictureRequest("a cat", loras=[(lora, 0.8)], width_px=64, height_px=96, steps=5, seed=4))
     made = webui.made[0]
     assert image.size == (64, 96) and made.prompt == "a cat<lora:my-cat:0.8>" and (made.seed, made.steps) == (4, 5)
     assert made.closed and made.do_not_save_samples and made.override_settings == {}
@@ -134,7 +134,7 @@ def test_a_picture_leaves_job_history_networks_and_random_states(host: WebuiHost
     webui.during_picture = lambda: (webui.generate(lora="my-cat"), torch.rand(1))
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    host.picture(PictureRequest("a cat"))
+    host.pictures.make(PictureRequest("a cat"))
     assert torch.equal(torch.get_rng_state(), state) and webui.made[0].subseed >= 0
     assert (webui.shared.state.job, webui.shared.state.interrupted, webui.shared.state.job_no) == ("theirs", True, 0)
     assert [net.name for net in webui.networks.loaded_networks] == ["dog"]
@@ -145,7 +145,7 @@ def test_who_draws_during_a_picture_does_not_draw_the_same_again(host: WebuiHost
     drawn: list[float] = []
     webui.during_picture = lambda: drawn.extend((random.random(), np.random.rand()))
     host.remember()
-    host.picture(PictureRequest("a cat"))
+    host.pictures.make(PictureRequest("a cat"))
     assert drawn[0] != random.random() and drawn[1] != np.random.rand()
     assert host.restoration().differences == ()
 
@@ -153,7 +153,7 @@ def test_who_draws_during_a_picture_does_not_draw_the_same_again(host: WebuiHost
 def test_a_picture_in_a_run_is_not_blamed_on_us(host: WebuiHost, webui: StubWebui) -> None:
     host.remember()
     webui.during_picture = lambda: webui.generate(lora="my-cat")
-    host.picture(PictureRequest("a cat"))
+    host.pictures.make(PictureRequest("a cat"))
     assert host.restoration().differences == ()
 
 
@@ -161,12 +161,12 @@ def test_a_picture_of_another_checkpoint_than_the_runs_is_refused(host: WebuiHos
     host.remember()
     webui.put_model("b", Model(1))
     with pytest.raises(CheckpointChangedError):
-        host.picture(PictureRequest("a cat"))
+        host.pictures.make(PictureRequest("a cat"))
 
 
 def test_a_switch_that_still_waits_does_not_happen_inside_a_picture(host: WebuiHost, webui: StubWebui) -> None:
     webui.shared.opts.data["sd_model_checkpoint"] = "b.safetensors"
-    host.picture(PictureRequest("a cat"))
+    host.pictures.make(PictureRequest("a cat"))
     assert webui.made[0].override_settings == {"sd_model_checkpoint": "a.safetensors"}
 
 
@@ -176,17 +176,17 @@ def test_what_the_host_raises_becomes_our_error_and_frees_the_turn(host: WebuiHo
 
     webui.during_picture = fail
     with pytest.raises(HostError, match="NaNs"):
-        host.picture(PictureRequest("a cat"))
+        host.pictures.make(PictureRequest("a cat"))
     assert webui.lock.acquire(blocking=False) and webui.made[0].closed
 
 
 def test_an_unlisted_lora_is_refused(host: WebuiHost, tmp_path: Path) -> None:
     with pytest.raises(HostError, match="does not list"):
-        host.picture(PictureRequest("a cat", loras=[(tmp_path / "no.safetensors", 1.0)]))
+        host.pictures.make(PictureRequest("a cat", loras=[(tmp_path / "no.safetensors", 1.0)]))
 
 
 def test_class_pictures_come_in_one_batch(host: WebuiHost, webui: StubWebui) -> None:
-    assert len(host.pictures(PictureRequest("a cat", seed=5), 3)) == 3
+    assert len(host.pictures.make_batch(PictureRequest("a cat", seed=5), 3)) == 3
     assert (webui.made[0].batch_size, webui.made[0].seed) == (3, 5) and len(webui.made) == 1
 
 
@@ -213,9 +213,9 @@ def test_a_checkpoint_file_stands_in_for_one_picture(
     host.remember()
     if fails:
         with pytest.raises(HostError):
-            host.picture(PictureRequest("a cat", checkpoint=stored))
+            host.pictures.make(PictureRequest("a cat", checkpoint=stored))
     else:
-        host.picture(PictureRequest("a cat", checkpoint=stored))
+        host.pictures.make(PictureRequest("a cat", checkpoint=stored))
     assert torch.equal(seen[0], torch.full((8, 8), 0.25)) and torch.equal(weight, before)
     assert short or weight.data_ptr() == place
     assert host.restoration().differences == ()
@@ -231,22 +231,22 @@ def test_a_file_of_the_way_is_found_by_previews_at_once(host: WebuiHost, webui: 
     host.remember()
     first, second = interim(host, 200), interim(host, 400)
     for path in (first, second):
-        assert host.artifact_saved("lora", path, CARD).passed
-        host.picture(PictureRequest("a cat", loras=[(path, 0.8)]))
+        assert host.files.artifact_saved("lora", path, CARD).passed
+        host.pictures.make(PictureRequest("a cat", loras=[(path, 0.8)]))
     assert [made.prompt for made in webui.made] == ["a cat<lora:my-cat-000200:0.8>", "a cat<lora:my-cat-000400:0.8>"]
     assert host.restoration().differences == ()
 
 
 def test_a_lora_that_is_gone_is_no_longer_listed_nor_remembered(host: WebuiHost, webui: StubWebui) -> None:
     path = interim(host, 200)
-    host.artifact_saved("lora", path, CARD)
+    host.files.artifact_saved("lora", path, CARD)
     webui.networks.load_networks([path.stem])
     webui.generate(lora=path.stem)  # the person tries it
     before = [value.clone() for value in Model().parameters()]
     webui.processing.StableDiffusionProcessing.cached_c = ["prompt", "conds"]
     resets = webui.page.lister.resets
     path.unlink()
-    host.artifact_removed("lora", path)
+    host.files.artifact_removed("lora", path)
     assert path.stem not in webui.networks.available_networks and path.stem not in webui.networks.networks_in_memory
     assert webui.networks.loaded_networks == [] and webui.page.lister.resets == resets + 1
     assert webui.processing.StableDiffusionProcessing.cached_c == [None, None]
@@ -255,11 +255,11 @@ def test_a_lora_that_is_gone_is_no_longer_listed_nor_remembered(host: WebuiHost,
 
 def test_a_word_of_a_file_that_is_gone_leaves_the_table(host: WebuiHost, webui: StubWebui, lora: Path) -> None:
     bundled(lora, 0.1)
-    host.artifact_saved("lora", lora, CARD)
+    host.files.artifact_saved("lora", lora, CARD)
     webui.networks.load_networks(["my-cat"])
     assert "zxqcat" in webui.words.word_embeddings
     lora.unlink()
-    host.artifact_removed("lora", lora)
+    host.files.artifact_removed("lora", lora)
     assert "zxqcat" not in webui.words.word_embeddings
 
 
@@ -270,7 +270,7 @@ def test_the_lists_of_other_kinds_are_read_anew_when_a_file_is_gone(
     read: list[str] = []
     monkeypatch.setattr(webui.models, "list_models", lambda: read.append("checkpoint"))
     webui.words.load_textual_inversion_embeddings = lambda force_reload: read.append("embedding")
-    host.artifact_removed(kind, tmp_path / "gone.safetensors")
+    host.files.artifact_removed(kind, tmp_path / "gone.safetensors")
     assert read == [kind] and webui.lock.acquire(blocking=False)
 
 
@@ -278,7 +278,7 @@ def test_without_the_lora_extension_a_file_that_is_gone_is_no_trouble(
     host: WebuiHost, webui: StubWebui, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lib_finetune.host.webui.files.lora_extension", lambda: None)
-    host.artifact_removed("lora", host.paths.lora / "gone.safetensors")
+    host.files.artifact_removed("lora", host.paths.lora / "gone.safetensors")
     assert webui.page.lister.resets == 1
 
 
@@ -286,5 +286,5 @@ def test_a_checkpoint_that_cannot_be_read_stands_in_for_nothing(host: WebuiHost,
     before, broken = [tensor.detach().clone() for tensor in webui.model.parameters()], tmp_path / "broken.safetensors"
     broken.write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match=r"broken\.safetensors cannot be read"):
-        host.picture(PictureRequest("a cat", checkpoint=broken))
+        host.pictures.make(PictureRequest("a cat", checkpoint=broken))
     assert all(torch.equal(one, other) for one, other in zip(before, webui.model.parameters()))

@@ -45,7 +45,7 @@ def code_in(webui: StubWebui, place: str, code: str) -> dict[str, Any]:
 def test_every_script_hears_of_a_picture_with_the_default_of_each_control(host: WebuiHost, webui: StubWebui) -> None:
     script, bare = tuner(webui), Script(webui.root, "bare", [])
     runner = webui.put_scripts(bare, script)
-    host.picture(CAT)
+    host.pictures.make(CAT)
     made = webui.made[0]
     assert made.scripts is runner and made.script_args == (0, False, 1.0, False, 0.5)
     assert script.asked == [(False, 0.5)] * 2 and bare.asked == [()] * 2
@@ -56,7 +56,7 @@ def test_the_defaults_are_those_of_the_code_and_not_what_the_person_saved(host: 
     script = tuner(webui)
     webui.put_scripts(script)
     script.controls[0].value = True  # from ui-config.json, after the page was built
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert script.asked[0] == (False, 0.5)
 
 
@@ -68,7 +68,7 @@ def test_where_the_webui_wrote_no_defaults_down_the_controls_are_asked(host: Web
     if told == "nothing":
         own, script.controls = script.controls, None
         script.ui = lambda is_img2img: own
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert script.asked[0] == (False, 0.5)
 
 
@@ -77,14 +77,14 @@ def test_an_extension_that_failed_to_make_its_controls_stops_no_picture(host: We
     webui.put_scripts(script)
     script.controls = script.api_info = None
     script.ui = lambda is_img2img: 1 / 0
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert script.asked == [(), ()] and host.remember() == []
 
 
 def test_a_default_that_is_computed_is_computed(host: WebuiHost, webui: StubWebui) -> None:
     script = Script(webui.root, "clock", [control("Hour", lambda: 7)])
     webui.put_scripts(script)
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert script.asked[0] == (7,)
 
 
@@ -93,15 +93,15 @@ def test_a_control_of_a_setting_rests_at_what_the_setting_is_now(host: WebuiHost
     script = Script(webui.root, "options", [control("VAE", "Automatic", "setting_sd_vae"), control("Own", 3, "setting_unheard")])
     webui.put_scripts(script)
     webui.shared.opts.data["sd_vae"] = "None"
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert script.asked[0] == ("None", 3)
 
 
 def test_a_reloaded_page_has_scripts_of_its_own(host: WebuiHost, webui: StubWebui) -> None:
-    host.picture(CAT)
+    host.pictures.make(CAT)
     script = tuner(webui)
     runner = webui.put_scripts(script)
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert webui.made[1].scripts is runner and len(script.asked) == 2
 
 
@@ -111,7 +111,7 @@ def test_a_picture_waits_until_the_page_is_built(host: WebuiHost, webui: StubWeb
     webui.scripts.scripts_txt2img, webui.scripts.scripts_data = Runner([]), ["loaded"]
     timer = threading.Timer(0.2, lambda: webui.put_scripts(script))
     timer.start()
-    host.picture(CAT)
+    host.pictures.make(CAT)
     timer.join()
     assert script.asked[0] == (False, 0.5)
 
@@ -120,20 +120,20 @@ def test_a_page_that_is_never_built_is_said(host: WebuiHost, webui: StubWebui, m
     monkeypatch.setattr(scripts_at_rest, "_WAIT_S", 0.05)
     webui.put_scripts(tuner(webui)).scripts[1].args_to = None
     with pytest.raises(HostError, match="still building its page"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
     assert webui.lock.acquire(blocking=False)
 
 
 @pytest.mark.parametrize("runner", [None, Runner([])])
 def test_without_scripts_pictures_are_made_without(host: WebuiHost, webui: StubWebui, runner: Runner | None) -> None:
     webui.scripts.scripts_txt2img = runner
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert webui.made[0].scripts is None
 
 
 def test_pictures_that_a_script_adds_are_not_taken_for_ours(host: WebuiHost, webui: StubWebui) -> None:
     webui.extra_images = [Image.new("RGB", (1, 1))]
-    assert [image.size for image in host.pictures(PictureRequest("a cat", width_px=64, height_px=64), 2)] == [(64, 64)] * 2
+    assert [image.size for image in host.pictures.make_batch(PictureRequest("a cat", width_px=64, height_px=64), 2)] == [(64, 64)] * 2
 
 
 # -- what is on by default ------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ RAISES = "def f():\n    raise AttributeError('no attribute delta')"
 def test_the_extension_whose_file_raised_is_named(host: WebuiHost, webui: StubWebui, place: str) -> None:
     webui.during_picture = code_in(webui, place, RAISES)["f"]
     with pytest.raises(HostError, match="the extension sd-tuner failed: no attribute delta"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
 
 
 def test_the_last_extension_on_the_way_is_named(host: WebuiHost, webui: StubWebui) -> None:
@@ -178,7 +178,7 @@ def test_the_last_extension_on_the_way_is_named(host: WebuiHost, webui: StubWebu
     outer = code_in(webui, "extensions/outer/main.py", "def f(g):\n    g()")["f"]
     webui.during_picture = lambda: outer(inner)
     with pytest.raises(HostError, match="the extension inner failed"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
 
 
 def test_an_extension_that_calls_what_raises_is_named(host: WebuiHost, webui: StubWebui) -> None:
@@ -186,7 +186,7 @@ def test_an_extension_that_calls_what_raises_is_named(host: WebuiHost, webui: St
         "f"
     ]
     with pytest.raises(HostError, match="the extension outer failed: mat1"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
 
 
 def test_the_lora_extension_that_every_layer_goes_through_is_not_blamed(host: WebuiHost, webui: StubWebui) -> None:
@@ -194,16 +194,16 @@ def test_the_lora_extension_that_every_layer_goes_through_is_not_blamed(host: We
     lora = code_in(webui, "program/extensions-builtin/Lora/networks.py", through)
     webui.during_picture = lambda: lora["network_Linear_forward"](code_in(webui, "modules/x.py", RAISES)["f"])
     with pytest.raises(HostError, match="picture: no attribute delta"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
     webui.during_picture = lambda: lora["network_Linear_forward"](lora["calc_updown"])
     with pytest.raises(HostError, match="the extension Lora failed: shape"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
 
 
 def test_without_an_extension_on_the_way_none_is_named(host: WebuiHost, webui: StubWebui) -> None:
     webui.during_picture = code_in(webui, "modules/processing.py", RAISES)["f"]
     with pytest.raises(HostError, match="picture: no attribute delta"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
 
 
 # -- what extensions put in order is theirs -----------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_what_extensions_change_in_a_picture_of_ours_is_theirs(host: WebuiHost, 
         setattr(script, where, lambda p, *args: leave_something(webui))
     host.remember()
     for _ in range(2):
-        host.picture(CAT)
+        host.pictures.make(CAT)
         with host.lease():
             pass
     assert host.restoration().differences == ()
@@ -244,7 +244,7 @@ def test_what_extensions_take_away_in_a_picture_of_ours_is_theirs(host: WebuiHos
 
     script.process = tidy
     host.remember()
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert host.restoration().differences == ()
 
 
@@ -256,7 +256,7 @@ def test_a_picture_that_fails_leaves_to_extensions_what_is_theirs(host: WebuiHos
     webui.during_picture = fail
     host.remember()
     with pytest.raises(HostError):
-        host.picture(CAT)
+        host.pictures.make(CAT)
     assert host.restoration().differences == ()
 
 
@@ -271,7 +271,7 @@ def test_what_we_leave_behind_around_a_picture_is_still_named(host: WebuiHost, w
     monkeypatch.setattr(webui.processing.StableDiffusionProcessingTxt2Img, "close", close)
     webui.during_picture = lambda: leave_something(webui)
     host.remember()
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert [said.startswith(f"the module {FIRST} is") for said in host.restoration().differences] == [True]
 
 
@@ -286,17 +286,17 @@ def test_a_list_of_networks_that_is_not_put_back_is_still_named(host: WebuiHost,
     webui.during_picture = lambda: webui.generate(lora="dog")
     monkeypatch.setattr("lib_finetune.host.webui.picture._networks_kept", forgotten)
     host.remember()
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert [said.split(" is ")[0] for said in host.restoration().differences] == ["the list of active networks"]
 
 
 def test_what_our_training_changes_between_pictures_is_still_named(host: WebuiHost, webui: StubWebui) -> None:
     webui.during_picture = lambda: leave_something(webui)
     host.remember()
-    host.picture(CAT)
+    host.pictures.make(CAT)
     with host.lease():
         first_layer(webui).register_forward_hook(lambda *_: None)
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert any(said.startswith(f"the module {FIRST} is") for said in host.restoration().differences)
 
 
@@ -329,7 +329,7 @@ def test_a_weight_changed_in_a_picture_of_ours_is_put_back_from_the_file(host: W
     before = first_layer(webui).weight.detach().clone()
     host.remember()
     webui.during_picture = lambda: change(webui)
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert torch.equal(first_layer(webui).weight, before)
     with host.lease():
         pass
@@ -341,13 +341,13 @@ def test_a_weight_that_cannot_be_put_back_stops_the_run_at_once(host: WebuiHost,
     host.remember()
     webui.during_picture = lambda: change(webui)
     with pytest.raises(HostError, match=rf"a picture of this run was made: {FIRST}\.weight"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
     webui.during_picture = lambda: None
     for _ in range(2):
         with pytest.raises(HostError, match="could not be put back"), host.lease():
             pass
     with pytest.raises(HostError, match="could not be put back"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
     assert host.restoration().differences == (f"{FIRST}.weight has other values",)
     assert webui.lock.acquire(blocking=False)
 
@@ -359,7 +359,7 @@ def test_a_file_that_holds_other_values_is_not_put_over_weights(host: WebuiHost,
     host.remember()
     webui.during_picture = lambda: written(webui)
     with pytest.raises(HostError, match="could not be put back"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
 
 
 def test_a_picture_that_fails_and_changes_a_weight_stops_the_run_too(host: WebuiHost, webui: StubWebui) -> None:
@@ -370,7 +370,7 @@ def test_a_picture_that_fails_and_changes_a_weight_stops_the_run_too(host: Webui
     host.remember()
     webui.during_picture = fail
     with pytest.raises(HostError, match="could not be put back"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -402,7 +402,7 @@ def test_a_weight_that_is_written_with_its_own_value_stops_nothing(host: WebuiHo
 
     webui.during_picture = same
     host.remember()
-    host.picture(CAT)
+    host.pictures.make(CAT)
     with host.lease():
         pass
     assert host.restoration().differences == ()
@@ -418,7 +418,7 @@ def test_a_weight_changed_between_turns_is_the_persons_affair(
     change(webui)
     with host.lease():
         pass
-    host.picture(CAT)
+    host.pictures.make(CAT)
     change(webui)
     assert host.restoration().differences == ()
     assert f"{FIRST}.weight changed between turns" in caplog.text
@@ -431,13 +431,13 @@ def test_a_change_of_ours_after_one_of_the_persons_is_still_found(host: WebuiHos
         pass
     webui.during_picture = lambda: written(webui)
     with pytest.raises(HostError, match="could not be put back"):
-        host.picture(CAT)
+        host.pictures.make(CAT)
 
 
 def test_the_autoencoder_that_the_webui_brings_to_another_precision_stops_nothing(host: WebuiHost, webui: StubWebui) -> None:
     webui.during_picture = lambda: webui.model.first_stage_model.to(torch.bfloat16)
     host.remember()
-    host.picture(CAT)
+    host.pictures.make(CAT)
     with host.lease():
         pass
     assert host.restoration().differences == ()
@@ -450,9 +450,9 @@ def test_a_tensor_that_an_extension_adds_stops_nothing(host: WebuiHost, webui: S
 
     webui.during_picture = add
     host.remember()
-    host.picture(CAT)
+    host.pictures.make(CAT)
     webui.during_picture = lambda: first_layer(webui).their_mask.add_(1)
-    host.picture(CAT)
+    host.pictures.make(CAT)
     with host.lease():
         pass
     assert host.restoration().differences == ()
@@ -462,7 +462,7 @@ def test_pictures_with_loras_stop_nothing(host: WebuiHost, webui: StubWebui) -> 
     host.remember()
     for lora in ("dog", None, "cat"):
         webui.during_picture = lambda lora=lora: webui.generate(lora=lora)
-        host.picture(CAT)
+        host.pictures.make(CAT)
         webui.generate(lora="theirs")
         with host.lease():
             pass
@@ -473,5 +473,5 @@ def test_outside_a_run_pictures_are_made_the_same_way(host: WebuiHost, webui: St
     script = tuner(webui)
     webui.put_scripts(script)
     webui.during_picture = lambda: leave_something(webui)
-    host.picture(CAT)
+    host.pictures.make(CAT)
     assert script.asked and isinstance(webui.made[0].scripts, Runner) and isinstance(script.api_info, types.SimpleNamespace)

@@ -66,9 +66,9 @@ def test_the_hosts_weights_stay_and_the_picture_is_of_the_trained_ones(
     webui.during_picture = picture
     if fails:
         with pytest.raises(HostError, match="NaNs"):
-            host.picture(PictureRequest("a cat", checkpoint=whole))
+            host.pictures.make(PictureRequest("a cat", checkpoint=whole))
     else:
-        host.picture(PictureRequest("a cat", checkpoint=whole))
+        host.pictures.make(PictureRequest("a cat", checkpoint=whole))
     webui.shared.opts.lora_functional = False
     assert seen and all(torch.equal(weight, torch.full_like(weight, 0.25 if functional else 0.75)) for weight in seen)
     assert same(values(webui.model), before)
@@ -82,14 +82,14 @@ def test_an_older_backup_is_there_again_afterwards(host: WebuiHost, webui: StubW
     webui.generate()
     before = backups(webui.model)
     webui.during_picture = lambda: webui.generate(lora="dog")
-    host.picture(PictureRequest("a cat", checkpoint=whole))
+    host.pictures.make(PictureRequest("a cat", checkpoint=whole))
     assert backups(webui.model) == before
 
 
 def test_without_an_older_backup_there_is_none_afterwards(host: WebuiHost, webui: StubWebui, whole: Path) -> None:
     before = backups(webui.model)
     webui.during_picture = lambda: webui.generate(lora="dog")
-    host.picture(PictureRequest("a cat", checkpoint=whole))
+    host.pictures.make(PictureRequest("a cat", checkpoint=whole))
     assert [tuple(each or None for each in kept) for kept in backups(webui.model)] == before
 
 
@@ -102,7 +102,7 @@ def test_a_parameter_that_was_replaced_meanwhile_is_the_hosts_own_again(host: We
         layer.weight = torch.nn.Parameter(layer.weight.detach() * 2)
 
     webui.during_picture = picture
-    host.picture(PictureRequest("a cat", checkpoint=whole))
+    host.pictures.make(PictureRequest("a cat", checkpoint=whole))
     assert layer.weight is own and same(values(webui.model), before)
 
 
@@ -114,7 +114,7 @@ def test_a_cleaning_that_fails_does_not_keep_the_trained_weights_in(host: WebuiH
         raise RuntimeError("no backup weights found and current weights are not unchanged")
 
     with pytest.raises(RuntimeError, match="no backup"):
-        host.picture(PictureRequest("a cat", checkpoint=whole))
+        host.pictures.make(PictureRequest("a cat", checkpoint=whole))
     webui.networks.network_apply_weights = real
     webui.generate()
     assert same(values(webui.model), before) and webui.lock.acquire(blocking=False)

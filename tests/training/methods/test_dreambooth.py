@@ -47,10 +47,10 @@ class FiledHost(FakeHost):
 
     def __init__(self, root, suffix=".safetensors"):
         super().__init__(root)
-        self._tensors = {name: tensor.half().float() for name, tensor in self._tensors.items()}
+        self.held.tensors = {name: tensor.half().float() for name, tensor in self.held.tensors.items()}
         path = root / f"base{suffix}"
         root.mkdir(parents=True, exist_ok=True)
-        self.stored = {name: tensor.half() for name, tensor in self._tensors.items()}
+        self.stored = {name: tensor.half() for name, tensor in self.held.tensors.items()}
         self.stored["betas"] = torch.linspace(0, 1, 1000)
         self.stored["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77).unsqueeze(0)
         whole = {**self.stored, "model_ema.decay": torch.ones(1)}
@@ -59,7 +59,7 @@ class FiledHost(FakeHost):
         else:
             torch.save({"state_dict": whole}, path)
         digits = checkpoint_reader.sha256(path)
-        self._info = dataclasses.replace(self._info, name="base", path=path, sha256=digits, short_hash=digits[:10])
+        self.held.info = dataclasses.replace(self.held.info, name="base", path=path, sha256=digits, short_hash=digits[:10])
 
     def load(self, wanted):
         self.loaded = wanted
@@ -69,10 +69,10 @@ class FiledHost(FakeHost):
 def test_the_file_is_the_base_but_for_what_was_trained(bench, suffix):
     host = FiledHost(bench.root / "host", suffix)
     (bench.root / "host" / "base.yaml").write_text("model: {}", encoding="utf-8")
-    before = {name: tensor.clone() for name, tensor in host._tensors.items()}
+    before = {name: tensor.clone() for name, tensor in host.held.tensors.items()}
     result, recorder, _ = bench.run(WHOLE | RARE, host=host)
     assert result.file == host.paths.checkpoints / "cat.safetensors" and result.restoration.differences == ()
-    assert same(before, host._tensors)
+    assert same(before, host.held.tensors)
     file = load_file(str(result.file))
     assert file.keys() == host.stored.keys()
     untrained = [name for name in file if not name.startswith((layout.UNET, layout.TEXT)) or "position_ids" in name]
@@ -125,10 +125,10 @@ def test_a_ckpt_is_read_by_old_and_strict_readers(bench):
 
 def test_a_changed_base_file_is_not_used(bench):
     host = FiledHost(bench.root / "host")
-    host._info.path.unlink()
+    host.held.info.path.unlink()
     result, recorder, _ = bench.run(WHOLE | RARE, host=host)
     assert any("base is gone or has changed" in line for line in recorder.lines)
-    assert load_file(str(result.file)).keys() == host._tensors.keys()
+    assert load_file(str(result.file)).keys() == host.held.tensors.keys()
 
 
 FORMS = {
@@ -155,7 +155,7 @@ def test_every_form_goes_on_exactly(bench, form):
     other.memory = lambda: MemoryUse(0, 0, 0, 1)  # what is free now does not matter to a run that goes on
     again, second, _ = bench.run(changes, host=other, folder="halves")
     assert second.losses and same(tensors(whole.file), tensors(again.file))
-    held = {value.dtype for value in host._tensors.values()}
+    held = {value.dtype for value in host.held.tensors.values()}
     assert held == {torch.float32}
 
 
@@ -165,7 +165,7 @@ class ChannelsLast(FakeHost):
     def __init__(self, root):
         super().__init__(root)
         last = torch.channels_last
-        self._tensors = {name: value.to(memory_format=last) if value.ndim == 4 else value for name, value in self._tensors.items()}
+        self.held.tensors = {name: value.to(memory_format=last) if value.ndim == 4 else value for name, value in self.held.tensors.items()}
 
 
 def moved(result):
@@ -183,8 +183,12 @@ def test_with_channels_last_every_form_trains_every_weight(bench, form, placed):
     host = ChannelsLast(bench.root / "last")
     last, _, _ = bench.run(changes, host=host)
     still = moved(plain) - moved(last)
-    assert not still and any(value.is_contiguous(memory_format=torch.channels_last) for value in host._tensors.values() if value.ndim == 4)
-    kernels = {name for name, value in host._tensors.items() if value.ndim == 4 and value.shape[2] == 3 and name.startswith(layout.UNET)}
+    assert not still and any(
+        value.is_contiguous(memory_format=torch.channels_last) for value in host.held.tensors.values() if value.ndim == 4
+    )
+    kernels = {
+        name for name, value in host.held.tensors.items() if value.ndim == 4 and value.shape[2] == 3 and name.startswith(layout.UNET)
+    }
     assert kernels <= moved(last)
 
 
@@ -247,9 +251,9 @@ def test_models_that_change_places_learn_the_same(bench, monkeypatch, form):
     changes = WHOLE | RARE | FORMS[form] | {"saving.precision": "fp32"}
     whole, _, _ = bench.run(changes | {"tuning.host_weights": "beside"})
     host = visited(bench, monkeypatch, "other")
-    before, steps = {name: tensor.clone() for name, tensor in host._tensors.items()}, int(WHOLE["training.steps"])
+    before, steps = {name: tensor.clone() for name, tensor in host.held.tensors.items()}, int(WHOLE["training.steps"])
     result, recorder, _ = bench.run(changes | EXCHANGED, host=host, folder="other")
-    assert same(tensors(whole.file), tensors(result.file)) and same(before, host._tensors)
+    assert same(tensors(whole.file), tensors(result.file)) and same(before, host.held.tensors)
     assert result.restoration.differences == ()
     assert len(host.seen) >= steps and all(parked for _, parked in host.seen)
     assert host.seen[-1][0] > host.seen[0][0]  # the optimizer's state has come to it
@@ -262,7 +266,7 @@ def test_only_the_parts_that_a_step_needs_stay_on_the_device(bench, monkeypatch)
 
     def away(changes, where):
         host, sent = visited(bench, monkeypatch, where), set()
-        names = {id(tensor): name for name, tensor in host._tensors.items()}
+        names = {id(tensor): name for name, tensor in host.held.tensors.items()}
         real = Parking.send
 
         def send(self, moved):
@@ -314,7 +318,7 @@ def test_a_main_memory_that_fills_up_gives_the_host_back_and_keeps_the_last_stat
     from lib_finetune.model.parking import Parking
 
     host = visited(bench, monkeypatch, "host")
-    before, real, ours = {name: tensor.clone() for name, tensor in host._tensors.items()}, Parking.send, []
+    before, real, ours = {name: tensor.clone() for name, tensor in host.held.tensors.items()}, Parking.send, []
 
     def send(self, moved):
         moved = list(moved)
@@ -327,7 +331,7 @@ def test_a_main_memory_that_fills_up_gives_the_host_back_and_keeps_the_last_stat
     monkeypatch.setattr(Parking, "send", send)
     with pytest.raises(OutOfMemoryError, match="Main memory has no room"):
         bench.run(WHOLE | RARE | EXCHANGED | {"saving.state_every": "1"}, host=host)
-    assert same(before, host._tensors) and not host.lock.locked()
+    assert same(before, host.held.tensors) and not host.lock.locked()
     assert state.load(host.paths.data / "runs" / "run" / STATE)["trainer"]["step"] == 1
 
 
@@ -346,7 +350,7 @@ def test_the_text_encoder_stops_after_its_share(bench, monkeypatch):
     _, _, host = bench.run(WHOLE | RARE | {"tuning.text_encoder_until": "0", "name": "dog", "saving.precision": "fp32"})
     file = load_file(str(host.paths.checkpoints / "dog.safetensors"))
     text = [name for name in file if name.startswith(layout.TEXT)]
-    assert text and all(torch.equal(file[name], host._tensors[name]) for name in text)
+    assert text and all(torch.equal(file[name], host.held.tensors[name]) for name in text)
 
 
 def test_a_stopped_text_encoder_gets_no_gradient(bench, monkeypatch):
@@ -410,11 +414,11 @@ def test_class_pictures_depend_on_checkpoint_prompt_and_size(bench):
     host = bench.host()
     info = host.checkpoint()
     folders = {
-        ClassPictures(host, info, "a photo of cat", 64).folder,
-        ClassPictures(host, info, "a photo of dog", 64).folder,
-        ClassPictures(host, info, "a photo of cat", 128).folder,
-        ClassPictures(host, dataclasses.replace(info, sha256="cd" * 32), "a photo of cat", 64).folder,
-        ClassPictures(host, dataclasses.replace(info, vae="other"), "a photo of cat", 64).folder,
+        ClassPictures(host.pictures, host.paths.data, info, "a photo of cat", 64).folder,
+        ClassPictures(host.pictures, host.paths.data, info, "a photo of dog", 64).folder,
+        ClassPictures(host.pictures, host.paths.data, info, "a photo of cat", 128).folder,
+        ClassPictures(host.pictures, host.paths.data, dataclasses.replace(info, sha256="cd" * 32), "a photo of cat", 64).folder,
+        ClassPictures(host.pictures, host.paths.data, dataclasses.replace(info, vae="other"), "a photo of cat", 64).folder,
     }
     assert len(folders) == 5
 
@@ -429,7 +433,7 @@ def test_class_pictures_of_an_earlier_version_are_made_again(bench):
         Image.new("RGB", (64, 64)).save(old / f"{number:05d}.png")
     _, recorder, _ = bench.run(WHOLE | RARE | {"data.class_count": "6", "training.steps": "1"}, host=host)
     assert any("have 0, need 6" in line for line in recorder.lines)
-    new = ClassPictures(host, host.checkpoint(), "a photo of cat", 64).folder
+    new = ClassPictures(host.pictures, host.paths.data, host.checkpoint(), "a photo of cat", 64).folder
     assert new != old and json.loads((new / "about.json").read_text())["version"] == 2
 
 
@@ -445,14 +449,14 @@ def test_a_stop_keeps_the_class_pictures_that_are_ready(bench):
 
 
 def test_a_headless_host_makes_class_pictures_in_batches(bench, tmp_path):
-    from lib_finetune.host.headless import HeadlessHost
+    from lib_finetune.host.headless.pictures import HeadlessPictures
 
     host = bench.host()
     from lib_finetune.ports.pictures import PictureRequest
 
     request = PictureRequest("a cat", width_px=64, height_px=64, steps=2)
-    first, second = HeadlessHost.pictures(host, request, 2)
-    alone = HeadlessHost.pictures(host, dataclasses.replace(request, seed=2), 1)[0]
+    first, second = HeadlessPictures.make_batch(host.pictures, request, 2)
+    alone = HeadlessPictures.make_batch(host.pictures, dataclasses.replace(request, seed=2), 1)[0]
     import numpy as np
 
     assert np.abs(np.asarray(second, dtype=int) - np.asarray(alone, dtype=int)).max() <= 1 and first != second
@@ -461,21 +465,22 @@ def test_a_headless_host_makes_class_pictures_in_batches(bench, tmp_path):
 def test_the_last_preview_comes_from_the_saved_file(bench):
     import numpy as np
 
-    from lib_finetune.host.headless import HeadlessHost
+    from lib_finetune.host.headless.host import HeadlessHost
+    from lib_finetune.host.headless.pictures import HeadlessPictures
     from lib_finetune.ports.pictures import PictureRequest
 
     host = FiledHost(bench.root / "host")
     result, _, _ = bench.run(WHOLE | RARE | {"preview.enabled": "true", "saving.precision": "fp32"}, host=host)
     assert host.asked[-1].checkpoint == result.file and result.file.with_suffix(".png").exists()
     request = PictureRequest("a photo of sks cat", width_px=64, height_px=64, steps=3)
-    shown = HeadlessHost.pictures(host, dataclasses.replace(request, checkpoint=result.file), 1)[0]
+    shown = HeadlessPictures.make_batch(host.pictures, dataclasses.replace(request, checkpoint=result.file), 1)[0]
     own = HeadlessHost(
-        {name: value for name, value in checkpoint_reader.read(result.file, torch.float32, torch.device("cpu")).items() if name in host._tensors},
-        host._info, bench.root / "own", text_heads=2,
+        {name: value for name, value in checkpoint_reader.read(result.file, torch.float32, torch.device("cpu")).items() if name in host.held.tensors},
+        host.held.info, bench.root / "own", text_heads=2,
     )  # fmt: skip
     own.text_tools = host.text_tools
     assert np.array_equal(np.asarray(shown), np.asarray(own.picture(request)))
-    assert not np.array_equal(np.asarray(shown), np.asarray(HeadlessHost.pictures(host, request, 1)[0]))
+    assert not np.array_equal(np.asarray(shown), np.asarray(HeadlessPictures.make_batch(host.pictures, request, 1)[0]))
 
 
 def test_the_difference_is_saved_small_too(bench):
@@ -530,13 +535,13 @@ def test_out_of_memory_within_a_step_keeps_the_last_whole_state(bench, monkeypat
 
     monkeypatch.setattr(per_parameter._Mover, "move", move)
     host = bench.host()
-    before = {name: tensor.clone() for name, tensor in host._tensors.items()}
+    before = {name: tensor.clone() for name, tensor in host.held.tensors.items()}
     recorder = Recorder()
     with pytest.raises(OutOfMemoryError):
         bench.run(
             WHOLE | RARE | {"tuning.in_backward": "on", "saving.state_every": "1", "training.steps": "50"}, host=host, recorder=recorder
         )
-    assert any("the last saved state is kept" in line for line in recorder.lines) and same(before, host._tensors)
+    assert any("the last saved state is kept" in line for line in recorder.lines) and same(before, host.held.tensors)
     assert (host.paths.data / "runs" / "run" / STATE).exists()
 
 
@@ -586,8 +591,8 @@ def test_a_file_that_cannot_be_written_at_the_end_does_not_take_the_training_wit
 
 def test_a_base_file_that_cannot_be_read_is_made_up_for_from_memory(bench):
     host = FiledHost(bench.root / "host")
-    host._info.path.write_bytes(b"no checkpoint any more, but with the digits of the run")
-    host._info = dataclasses.replace(host._info, sha256=checkpoint_reader.sha256(host._info.path))
+    host.held.info.path.write_bytes(b"no checkpoint any more, but with the digits of the run")
+    host.held.info = dataclasses.replace(host.held.info, sha256=checkpoint_reader.sha256(host.held.info.path))
     result, recorder, _ = bench.run(WHOLE | RARE, host=host)
     assert any("written from memory: " in line and "cannot be read" in line for line in recorder.lines)
     assert host.stored.keys() >= load_file(str(result.file)).keys() >= {name for name in host.stored if name.startswith(layout.UNET)}
@@ -608,7 +613,7 @@ def test_a_checkpoint_that_cannot_be_chosen_now_is_ready_all_the_same(bench):
 @pytest.mark.parametrize("stops", [False, True])
 def test_another_checkpoint_while_class_pictures_are_made_is_waited_for(bench, stops):
     host, recorder, calls = bench.host(), Recorder(), []
-    real = host.pictures
+    real = host.pictures.make_batch
 
     def pictures(request, count):
         calls.append(count)
@@ -616,7 +621,7 @@ def test_another_checkpoint_while_class_pictures_are_made_is_waited_for(bench, s
             raise CheckpointChangedError("tiny", "other")
         return real(request, count)
 
-    host.pictures = pictures
+    host.pictures.make_batch = pictures
     recorder.stop_asked = lambda: stops and len(calls) >= 2
     result, _, _ = bench.run(WHOLE | RARE | {"data.class_count": "10"}, host=host, recorder=recorder)
     assert result.outcome == ("discarded" if stops else "done") and ("waiting for tiny" in recorder.stages) != stops

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from bench.random_weights import small_layout
 from lib_finetune.errors import InputError
 from lib_finetune.export import bundled_word, embedding_file
-from lib_finetune.host.headless import HeadlessHost
+from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.lora_merge import merged
 from lib_finetune.ports.pictures import PictureRequest
@@ -37,7 +37,7 @@ def bench(tmp_path):
 
 def picture(host, **given):
     request = PictureRequest("a photo of zxqcat", width_px=64, height_px=64, steps=2, **given)
-    return HeadlessHost.pictures(host, request, 1)[0].tobytes()
+    return HeadlessPictures.make_batch(host.pictures, request, 1)[0].tobytes()
 
 
 def as_the_webui_reads(file):

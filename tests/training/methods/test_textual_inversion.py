@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from bench.random_weights import small_layout
 from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.export import embedding_file
-from lib_finetune.host.headless import HeadlessHost
+from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.pictures import PictureRequest
 from lib_finetune.text import word_name
@@ -102,14 +102,14 @@ def test_kept_norms_stay(bench):
 
 
 def test_two_embeddings_and_a_preview_work_in_one_prompt(bench):
-    from lib_finetune.host.headless import HeadlessHost
+    from lib_finetune.host.headless.pictures import HeadlessPictures
 
     host = bench.host()
     files = [bench.run({**TEACH, "name": name, "embedding.rate": "0.5"}, host=host, folder=name)[0].file for name in ("zxqone", "zxqtwo")]
 
     def picture(*embeddings):
         request = PictureRequest("zxqone beside zxqtwo", embeddings=embeddings, width_px=64, height_px=64, steps=2)
-        return HeadlessHost.pictures(host, request, 1)[0].tobytes()
+        return HeadlessPictures.make_batch(host.pictures, request, 1)[0].tobytes()
 
     assert len({picture(), picture(files[0]), picture(files[1]), picture(*files), picture(*files[::-1])}) == 4
 
@@ -121,9 +121,12 @@ def test_a_prompt_without_the_name_gives_the_same_picture_bit_by_bit(bench):
     result, _, host = bench.run({"method": "textual_inversion", "name": "zxqcat", "embedding.rate": "0.1"})
     request = PictureRequest("a photo of a cat", width_px=64, height_px=64, steps=2)
     named = dataclasses.replace(request, prompt="a photo of zxqcat")
-    plain = [HeadlessHost.pictures(host, dataclasses.replace(request, embeddings=files), 1)[0].tobytes() for files in ((), (result.file,))]
+    plain = [
+        HeadlessPictures.make_batch(host.pictures, dataclasses.replace(request, embeddings=files), 1)[0].tobytes()
+        for files in ((), (result.file,))
+    ]
     assert plain[0] == plain[1]
-    assert HeadlessHost.pictures(host, dataclasses.replace(named, embeddings=(result.file,)), 1)[0].tobytes() != plain[0]
+    assert HeadlessPictures.make_batch(host.pictures, dataclasses.replace(named, embeddings=(result.file,)), 1)[0].tobytes() != plain[0]
 
 
 def test_vectors_stand_where_the_webui_puts_them(tokenizer):
