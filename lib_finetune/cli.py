@@ -178,7 +178,7 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
         resume: go on from the state that a run of the same name left behind.
     """
     from lib_finetune.jobs.folder_lock import run_lock
-    from lib_finetune.jobs.queue import make_folder, unfinished
+    from lib_finetune.jobs.run_folders import make_folder, unfinished
     from lib_finetune.ports.null import NullControl
     from lib_finetune.runs.runner import Runner
 

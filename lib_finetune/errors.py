@@ -89,10 +89,15 @@ class WeightsChangedError(HostError):
 class CheckpointChangedError(HostError):
     """Another checkpoint or VAE is loaded than the one that training began on; the job waits for it."""
 
-    def __init__(self, wanted: str, loaded: str) -> None:
-        self.wanted = wanted
+    def __init__(self, needed: str, loaded: str) -> None:
+        """
+        Args:
+            needed: the checkpoint that training began on.
+            loaded: the one that the WebUI has loaded.
+        """
+        self.needed = needed
         self.loaded = loaded
-        super().__init__(f"Waiting for {wanted}: the WebUI has loaded {loaded}. Load {wanted} again, or stop and keep what was trained.")
+        super().__init__(f"Waiting for {needed}: the WebUI has loaded {loaded}. Load {needed} again, or stop and keep what was trained.")
 
 
 class DivergedError(FinetuneError):

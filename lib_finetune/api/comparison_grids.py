@@ -41,12 +41,12 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.get("/errands/{name}", summary="A sheet or probe that is being made", dependencies=may)
     def errand(name: str) -> dict[str, Any]:
-        return services().jobs.find_task(name).status()
+        return services().jobs.tasks.find(name).status()
 
     @router.post("/errands/{name}/stop", summary="Give it up", dependencies=may)
     def stop_errand(name: str) -> dict[str, Any]:
-        services().jobs.find_task(name).stop()
-        return services().jobs.find_task(name).status()
+        services().jobs.tasks.find(name).stop()
+        return services().jobs.tasks.find(name).status()
 
     @router.post("/jobs/{name}/sheet", summary="The job's files at several weights, beside the base", dependencies=may, status_code=201)
     def sheet(name: str, prompts: list[str] = Body([]), weights: list[float] = Body([0.6, 0.8, 1.0])) -> Any:

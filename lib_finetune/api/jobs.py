@@ -30,32 +30,32 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.get("/jobs/{name}", summary="A job", dependencies=may)
     def job(name: str) -> dict[str, Any]:
-        return {**services().trainings.view(services().jobs.find(name)), "states": services().trainings.kept_states(name)}
+        return {**services().trainings.view(services().jobs.known.find(name)), "states": services().trainings.kept_states(name)}
 
     @router.get("/jobs/{name}/events", summary="What was said and measured since", dependencies=may)
     def events(name: str, line: int = 0, step: int = 0) -> dict[str, Any]:
-        return since(services().jobs.find(name), line, step)
+        return since(services().jobs.known.find(name), line, step)
 
     @router.get("/jobs/{name}/settings", summary="A job's settings", dependencies=may)
     def settings_of_job(name: str) -> dict[str, Any]:
-        return to_dict(services().jobs.find_whole(name).settings)
+        return to_dict(services().jobs.known.find_whole(name).settings)
 
     @router.put("/jobs/{name}/settings", summary="Other settings for a job that waits", dependencies=may, openapi_extra=SETTINGS_BODY)
     def edit(name: str, settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
         services().jobs.edit(name, services().settings_files.from_values(settings))
-        return services().trainings.view(services().jobs.find(name))
+        return services().trainings.view(services().jobs.known.find(name))
 
     @router.delete(
         "/jobs/{name}", summary="Take a waiting job out of the queue, or delete what is left of one that has ended", dependencies=may
     )
     def remove(name: str) -> dict[str, bool]:
-        found = services().jobs.find(name)
+        found = services().jobs.known.find(name)
         (services().jobs.forget if found.ended else services().jobs.cancel)(name)
         return {"ok": True}
 
     @router.post("/jobs/{name}/stop", summary="End after this step; keep: write the file of what was trained", dependencies=may)
     def stop(name: str, keep: bool = Body(True, embed=True)) -> dict[str, Any]:
-        found = services().jobs.find(name)
+        found = services().jobs.known.find(name)
         found.control.stop(keep=keep)
         return services().trainings.view(found)
 
@@ -74,7 +74,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         dependencies=may,
     )
     def act(name: str, action: str) -> dict[str, Any]:
-        found = services().jobs.find(name)
+        found = services().jobs.known.find(name)
         known = {
             "pause": found.control.pause,
             "resume": found.control.resume,

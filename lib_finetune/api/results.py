@@ -53,4 +53,4 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.get("/jobs/{name}/previews/{step}/{file}", summary="A preview", dependencies=may_see, response_class=FileResponse)
     def preview(name: str, step: str, file: str) -> Response:
-        return picture_file(services().jobs.find(name).folder / "previews", Path(step) / file)
+        return picture_file(services().jobs.known.find(name).folder / "previews", Path(step) / file)

@@ -146,7 +146,7 @@ class ComparisonGrids:
         Raises:
             InputError: the job made no file, or a weight cannot be.
         """
-        job = self._jobs.find(name)
+        job = self._jobs.known.find(name)
         files_by_step = choices(job)
         if not files_by_step:
             raise InputError([Problem("id", f"{job.settings.name} has no file to show.")])
@@ -163,7 +163,7 @@ class ComparisonGrids:
         Raises:
             InputError: none of them made a file.
         """
-        jobs = [job for job in self._jobs.all() if job.record.group == group and choices(job)]
+        jobs = [job for job in self._jobs.known.all() if job.record.group == group and choices(job)]
         if not jobs:
             raise InputError([Problem("group", f"No job of {group!r} has a file to show.")])
         columns = [Column("base", {})]
@@ -192,7 +192,7 @@ class ComparisonGrids:
 
     def compare_when_group_has_ended(self, job: Job) -> None:
         """Make the grid of a group of jobs once the last of them has ended; a listener of the queue."""
-        group = [other for other in self._jobs.all() if job.record.group and other.record.group == job.record.group]
+        group = [other for other in self._jobs.known.all() if job.record.group and other.record.group == job.record.group]
         if len([other for other in group if other.record.files]) > 1 and all(other.ended for other in group):
             self.of_group(job.record.group)
 
@@ -208,7 +208,7 @@ class ComparisonGrids:
             write_png(self._host.paths.data / "sheets" / name, image)
             return {"sheet": name}
 
-        return self._jobs.run_in_background("sheet", work, about)
+        return self._jobs.tasks.add("sheet", work, about)
 
 
 def _figures(job: Job) -> str:

@@ -132,7 +132,7 @@ class Datasets:
         def work(task: BackgroundTask) -> dict[str, Any]:
             return {"captions": self.fill_captions(settings, describe, task.progress, task.stop_asked)}
 
-        return self._jobs.run_in_background("captions", work, settings.data.images)
+        return self._jobs.tasks.add("captions", work, settings.data.images)
 
     def fill_captions(
         self, settings: Settings, describe: Callable[[Image], str], progress: Callable[[int, int], None], stop_asked: Callable[[], bool]

@@ -78,14 +78,14 @@ class MethodAdvisor:
         """
         if reason := self._busy():
             raise InputError(reason)
-        return self._jobs.run_in_background("forecast", lambda task: self._try_out(settings, task))
+        return self._jobs.tasks.add("forecast", lambda task: self._try_out(settings, task))
 
     def _try_out(self, settings: Settings, task: BackgroundTask) -> dict[str, Any]:
         forecast = trial.probe(settings, self._host, self._busy, task.stop_asked)
         return {} if forecast is None else {**dataclasses.asdict(forecast), "lines": _lines(forecast)}
 
     def _busy(self) -> str | None:
-        running = [job for job in self._jobs.all() if job.state in ACTIVE]
+        running = [job for job in self._jobs.known.all() if job.state in ACTIVE]
         if not running:
             return None
         return f"{running[0].settings.name} is being trained; a forecast would take its memory. Ask again when it has ended."

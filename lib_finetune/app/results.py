@@ -46,12 +46,12 @@ class Results:
         Raises:
             InputError: no such job or answer.
         """
-        job = self._jobs.find_whole(name)
+        job = self._jobs.known.find_whole(name)
         return feedback.change(answer, job.settings, job.progress.losses, sorted(choices(job)), status_of(job)["validation"])
 
     def pick(self, name: str, step: int, *, delete_others: bool) -> dict[str, str]:
         """See `pick`; the host's lists are refreshed."""
-        files = pick(self._jobs.find(name), step, self._jobs.host, delete_others=delete_others)
+        files = pick(self._jobs.known.find(name), step, self._jobs.host, delete_others=delete_others)
         return {kind: str(path) for kind, path in files.items()}
 
     def file(self, name: str, kind: str) -> Path | None:
@@ -60,7 +60,7 @@ class Results:
         Raises:
             InputError: no such job.
         """
-        job = self._jobs.find(name)
+        job = self._jobs.known.find(name)
         path = Path(job.record.files.get(kind) or "")
         return path if _is_own(job, self._jobs.host, kind, path) and path.is_file() else None
 
@@ -70,7 +70,7 @@ class Results:
         Raises:
             InputError: the job made none.
         """
-        job, host = self._jobs.find(name), self._jobs.host
+        job, host = self._jobs.known.find(name), self._jobs.host
         path = Path(job.record.files.get("checkpoint") or "")
         if not path.is_file():
             raise InputError([Problem("id", f"{job.settings.name} has no checkpoint to load.")])
@@ -79,7 +79,7 @@ class Results:
             host.load(dataclasses.replace(host.checkpoint(), name=path.stem, path=path, sha256=None, short_hash=None))
             return {}
 
-        return self._jobs.run_in_background("select", work, name)
+        return self._jobs.tasks.add("select", work, name)
 
     def open_folder(self, name: str) -> None:
         """Show the folder of a job's result on the screen of this machine.
@@ -87,7 +87,7 @@ class Results:
         Raises:
             InputError: the job made no file, or the page is used from other machines.
         """
-        job = self._jobs.find(name)
+        job = self._jobs.known.find(name)
         if self._folders.allowed is not None:
             raise InputError(f"The folder would open on the WebUI's machine, not on yours. It is {job.file and job.file.parent}.")
         if job.file is None:

@@ -54,7 +54,7 @@ class Storage:
         Raises:
             InputError: no such part, or a job needs it now.
         """
-        jobs = self._jobs.all()
+        jobs = self._jobs.known.all()
         busy = [job for job in jobs if not job.ended]
         if part in _NEEDED_BY_JOBS and busy:
             raise InputError([Problem("part", f"A job runs or waits, and may need the {part}. Empty it when all have ended.")])

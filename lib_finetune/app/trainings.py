@@ -16,8 +16,10 @@ from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import safe_name
 from lib_finetune.jobs import record as records
 from lib_finetune.jobs.folder_lock import run_lock
+from lib_finetune.jobs.free_name import free_name
 from lib_finetune.jobs.job import Job
-from lib_finetune.jobs.queue import Jobs, make_folder, unfinished
+from lib_finetune.jobs.queue import Jobs
+from lib_finetune.jobs.run_folders import make_folder, unfinished
 from lib_finetune.jobs.status import status_of
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.continuation import further
@@ -52,16 +54,16 @@ class Trainings:
         Raises:
             InputError: there is no such job.
         """
-        return list(saved_states.kept_states(RunFolder(self._jobs.find(name).folder)))
+        return list(saved_states.kept_states(RunFolder(self._jobs.known.find(name).folder)))
 
     def overview(self) -> dict[str, Any]:
         """All jobs, those that wait in their order, errands, and whether the queue is held, and why nothing can begin, if so."""
         return {
-            "jobs": [self.view(job) for job in self._jobs.all()],
-            "queue": [job.folder.name for job in self._jobs.queue()],
+            "jobs": [self.view(job) for job in self._jobs.known.all()],
+            "queue": [job.folder.name for job in self._jobs.known.waiting()],
             "held": self._jobs.held,
             "lost": self._jobs.lost,
-            "errands": [errand.status() for errand in self._jobs.tasks()],
+            "errands": [errand.status() for errand in self._jobs.tasks.all()],
         }
 
     def train(self, settings: Settings, editing: str = "") -> tuple[Job, bool]:
@@ -73,7 +75,7 @@ class Trainings:
         Raises:
             InputError: everything that is wrong; nothing was queued or changed.
         """
-        queue = self._jobs.queue()
+        queue = self._jobs.known.waiting()
         waiting = [job for job in queue if job.folder.name == editing] or [job for job in queue if job.settings.name == settings.name]
         if waiting:
             self._jobs.edit(waiting[0].folder.name, settings)
@@ -84,8 +86,8 @@ class Trainings:
 
     def settings_for_form(self, job: Job, *, edit: bool) -> Settings:
         """A job's settings for the form: under its own name to edit a job that waits, else under a free one."""
-        settings = self._jobs.find_whole(job.folder.name).settings
-        return settings if edit else dataclasses.replace(settings, name=self._jobs.free_name(settings.name, settings.method))
+        settings = self._jobs.known.find_whole(job.folder.name).settings
+        return settings if edit else dataclasses.replace(settings, name=self._free_name(settings))
 
     def clone(self, name: str, changes: Mapping[str, str]) -> Job:
         """A new job with the settings of another and some of them changed, by dotted path and text.
@@ -93,9 +95,9 @@ class Trainings:
         Raises:
             InputError: no such job, wrong changes, or the settings will not do.
         """
-        settings = codec.with_values(self._jobs.find_whole(name).settings, changes.items())
+        settings = codec.with_values(self._jobs.known.find_whole(name).settings, changes.items())
         if "name" not in changes:
-            settings = dataclasses.replace(settings, name=self._jobs.free_name(settings.name, settings.method))
+            settings = dataclasses.replace(settings, name=self._free_name(settings))
         return self._jobs.submit(self._settings_files.allowed(settings))
 
     def sweep(self, settings: Settings, path: str, values: Sequence[str]) -> list[Job]:
@@ -124,10 +126,13 @@ class Trainings:
         variants = [dataclasses.replace(settings, method=method, name=f"{settings.name}-{end}") for method, end in _COMPARED.items()]
         return self._together(variants)
 
+    def _free_name(self, settings: Settings) -> str:
+        return free_name(settings.name, settings.method, self._jobs.known.all(), self._jobs.host.paths)
+
     def _together(self, variants: Sequence[Settings]) -> list[Job]:
         problems: list[Problem] = []
         names = Counter(settings.name for settings in variants)
-        busy = {job.settings.name for job in self._jobs.all() if not job.ended}
+        busy = {job.settings.name for job in self._jobs.known.all() if not job.ended}
         problems += [
             Problem("name", f"{name} would be made {count} times. Give each value once.") for name, count in names.items() if count > 1
         ]
@@ -144,7 +149,7 @@ class Trainings:
 
     def unfinished(self) -> list[str]:
         """Names of runs that can go on and that nobody works on."""
-        busy = {job.folder for job in self._jobs.all() if not job.ended}
+        busy = {job.folder for job in self._jobs.known.all() if not job.ended}
         return [folder.name for folder in unfinished(self._jobs.host) if folder not in busy]
 
     def resume(self, name: str) -> Job:
@@ -170,8 +175,8 @@ class Trainings:
         Raises:
             InputError: no such job, or no state was kept; then from its file alone, what to set is said.
         """
-        job = self._jobs.find_whole(name)
-        new = self._jobs.free_name(job.settings.name, job.settings.method)
+        job = self._jobs.known.find_whole(name)
+        new = self._free_name(job.settings)
         folder = make_folder(self._jobs.host.paths.data, new)
         if step is None and job.record.picked in saved_states.kept_states(RunFolder(job.folder)):
             step = job.record.picked

@@ -145,9 +145,9 @@ class Room:
         """Whether training and the host's pictures find room."""
         if not self.free:
             return True
-        return self.wanted(form, work) <= self.free and (not form.swapped or not self.ram or self.parked(form, work) <= self.ram * _SPARE)
+        return self.needed(form, work) <= self.free and (not form.swapped or not self.ram or self.parked(form, work) <= self.ram * _SPARE)
 
-    def wanted(self, form: Form, work: Work) -> int:
+    def needed(self, form: Form, work: Work) -> int:
         """Bytes that must be free on the device: for a step with a reserve of a twentieth, and for the host's pictures."""
         step = int((form.need(work) + self.guests) / _SPARE)
         return max(0, step - self.away) if form.swapped else max(step, form.rest(work) + self.picture)
@@ -247,9 +247,9 @@ def _apart(form: Form) -> bool:
 
 
 def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str) -> str:
-    smallest = min(forms, key=lambda form: (room.wanted(form, work), form.swapped))
-    message = f"{smallest} needs {room.wanted(smallest, work) / GIB:.1f} GiB free, and {room.free / GIB:.1f} are."
-    if room.wanted(smallest, work) <= room.free:
+    smallest = min(forms, key=lambda form: (room.needed(form, work), form.swapped))
+    message = f"{smallest} needs {room.needed(smallest, work) / GIB:.1f} GiB free, and {room.free / GIB:.1f} are."
+    if room.needed(smallest, work) <= room.free:
         parked = room.parked(smallest, work) / _SPARE
         message = f"{smallest} needs {parked / GIB:.1f} GiB of main memory to change places in, and {room.ram / GIB:.1f} are free."
     if not wish.bf16 and wish.weights is None:
@@ -257,7 +257,7 @@ def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str)
     tiny = Form("bf16", "adafactor", True, True)
     if dataclasses.replace(smallest, swapped=False) != tiny and wish.bf16:
         message += (
-            f" {tiny} would need {room.wanted(tiny, work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
+            f" {tiny} would need {room.needed(tiny, work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
         )
     return f"{message} {advice} Lower data.resolution or training.batch, close other programs that use the card, or train a LoRA.".replace(
         "  ", " "

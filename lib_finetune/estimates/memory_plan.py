@@ -79,8 +79,8 @@ def passing(settings: Settings, device: torch.device) -> int:
 
 
 def _sixteen_bit(settings: Settings, device: torch.device) -> bool:
-    wanted = settings.training.precision
-    return device.type == "cuda" and wanted != "fp32" and not (wanted == "auto" and precision.lacks_fp16(device))
+    chosen = settings.training.precision
+    return device.type == "cuda" and chosen != "fp32" and not (chosen == "auto" and precision.lacks_fp16(device))
 
 
 def choose_memory_plan(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> tuple[Settings, str]:

@@ -44,7 +44,7 @@ class Environment:
         """Its python, whether it exists or not."""
         return self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-    def wanted(self) -> str:
+    def stamp_text(self) -> str:
         """The text of the stamp of a finished installation; it changes with every pin."""
         with_dependencies, without = requirements.environment_pins(self.library_set, self.python)
         version = ".".join(map(str, self.python))
@@ -53,7 +53,7 @@ class Environment:
     def is_installed(self) -> bool:
         """Whether the last installation ended well and had the same pins."""
         stamp = self.folder / STAMP
-        return self.interpreter.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == self.wanted()
+        return self.interpreter.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == self.stamp_text()
 
 
 def environment_for(library_set: str | None, python: tuple[int, int], root: Path = ROOT) -> Environment:
@@ -93,7 +93,7 @@ def prepare(environment: Environment) -> None:
     with_dependencies, without = requirements.environment_pins(environment.library_set, environment.python)
     pip_install(environment, [*cuda_index(with_dependencies[0]), *with_dependencies])
     pip_install(environment, ["--no-deps", *without])
-    stamp.write_text(environment.wanted(), encoding="utf-8")
+    stamp.write_text(environment.stamp_text(), encoding="utf-8")
     print(f"Installed in {time.monotonic() - began:.0f} s.", flush=True)
 
 

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
-from lib_finetune.config import codec
-from lib_finetune.config.fields import value_at
-from lib_finetune.config.settings import METHODS, Settings
-from lib_finetune.errors import DeviceLostError, InputError, Problem, SaveError
-from lib_finetune.jobs import record as records
-from lib_finetune.jobs.background_task import WAITS, BackgroundTask
+from lib_finetune.config.settings import Settings
+from lib_finetune.errors import DeviceLostError, InputError, Problem
+from lib_finetune.jobs.background_task import BackgroundTask
 from lib_finetune.jobs.folder_lock import FolderLock, run_lock
-from lib_finetune.jobs.job import Job, damaged, revived
-from lib_finetune.jobs.states import ACTIVE, DAMAGED, DISCARDED, QUEUED, RUNNING
+from lib_finetune.jobs.job import Job
+from lib_finetune.jobs.job_list import JobList
+from lib_finetune.jobs.restored import restored
+from lib_finetune.jobs.run_folders import make_folder
+from lib_finetune.jobs.states import DISCARDED, QUEUED, RUNNING
+from lib_finetune.jobs.task_list import TaskList
 from lib_finetune.jobs.worker import Worker
 from lib_finetune.ports.host import Host
 from lib_finetune.preflight.problems import problems
 from lib_finetune.runs.folder import RunFolder
 
-_log = logging.getLogger(__name__)
-_TASKS_KEPT = 50
-_MOST_NAME_BYTES = 120
-"""Of a folder's name, beside its time: file systems take 255."""
 _TAKEN = "another program trains with it: a second WebUI or a page of Finetune. End it, or start this one with another data folder."
 
 
 class Jobs:
     """The jobs of one host: taken in order, kept, and found again after a restart of the program. Any thread.
 
-    It has more than fifteen methods because all of them act on one list under one lock.
+    Attributes:
+        known: all jobs.
+        tasks: short pieces of work between two jobs.
+        held: whether no further job begins.
     """
 
     def __init__(self, host: Host) -> None:
@@ -48,14 +43,12 @@ class Jobs:
         """
         self._lock = FolderLock(host.paths.data, _TAKEN)
         self.host = host
-        self._jobs: list[Job] = restored(host)
-        self._tasks: list[BackgroundTask] = []
         self._wake = threading.Condition()
+        self.known = JobList(self._wake, restored(host.paths.data))
+        self.tasks = TaskList(self._wake, self._wake_worker)
         self._worker = Worker(host, self._next_work)
-        self.held = any(job.state == QUEUED for job in self._jobs)
-        """Jobs that waited when the program ended do not begin by themselves: who starts the WebUI may want to make pictures."""
-
-    # -- asking ----------------------------------------------------------------------------------------------------
+        # Jobs that waited when the program ended do not begin by themselves: who starts the WebUI may want to make pictures.
+        self.held = bool(self.known.waiting())
 
     def submit(self, settings: Settings, folder: Path | None = None, group: str = "") -> Job:
         """Check the input and queue a run.
@@ -85,16 +78,16 @@ class Jobs:
         self.check(settings, resuming=RunFolder(folder).resumes())
         job = Job(settings, folder)
         with self._wake:
-            unended = [other for other in self._jobs if not other.ended]
+            unended = self.known.unended()
             if any(other.settings.name == settings.name for other in unended):
                 raise InputError(f"A job with the name {settings.name} is running or waits already. Give this one another name.")
             if any(other.folder == folder for other in unended):
                 raise InputError([Problem("id", f"{folder.name} is running or waits already.")])
             job.record.group, job.record.created = group, time.time()
-            job.record.place = 1 + max((other.record.place for other in self._jobs), default=0.0)
+            job.record.place = self.known.next_place()
             job.message = self.lost
             _keep(job, settings_too=True)
-            self._jobs = [*(other for other in self._jobs if other.folder != folder), job]
+            self.known.add(job)
             self._wake_worker()
         return job
 
@@ -106,14 +99,6 @@ class Jobs:
         """
         if obstacles := problems(settings, self.host, resuming):
             raise InputError(obstacles)
-
-    def run_in_background(self, kind: str, work: Callable[[BackgroundTask], Mapping[str, Any]], about: str = "") -> BackgroundTask:
-        """Queue a short piece of work; it is done before the next job begins."""
-        task = BackgroundTask(kind, work, about)
-        with self._wake:
-            self._tasks = [*self._tasks[-_TASKS_KEPT:], task]
-            self._wake_worker()
-        return task
 
     def when_ended(self, listener: Callable[[Job], None]) -> None:
         """See `Worker.when_ended`."""
@@ -127,69 +112,6 @@ class Jobs:
     def _wake_worker(self) -> None:
         self._worker.start()
         self._wake.notify()
-
-    # -- looking ---------------------------------------------------------------------------------------------------
-
-    def all(self) -> list[Job]:
-        """All jobs that are known, in the order of their places."""
-        with self._wake:
-            return sorted(self._jobs, key=lambda job: job.record.place)
-
-    def queue(self) -> list[Job]:
-        """Those that wait, next first."""
-        return [job for job in self.all() if job.state == QUEUED]
-
-    def ahead_of(self, job: Job) -> int:
-        """How many jobs run or wait before this one."""
-        return sum(not other.ended and other is not job and other.record.place < job.record.place for other in self.all())
-
-    def tasks(self) -> list[BackgroundTask]:
-        """Of this session, oldest first."""
-        with self._wake:
-            return list(self._tasks)
-
-    def find_task(self, name: str) -> BackgroundTask:
-        """A background task of this session.
-
-        Raises:
-            InputError: there is none of this id.
-        """
-        for task in self.tasks():
-            if task.id == name:
-                return task
-        raise InputError([Problem("id", f"There is no background task {name!r}.")])
-
-    def find(self, name: str) -> Job:
-        """The job whose folder has this name.
-
-        Raises:
-            InputError: there is none.
-        """
-        for job in self.all():
-            if job.folder.name == name:
-                return job
-        raise InputError([Problem("id", f"There is no job {name!r}.")])
-
-    def find_whole(self, name: str) -> Job:
-        """As `find`, of a job whose settings are known.
-
-        Raises:
-            InputError: there is none, or it is damaged.
-        """
-        job = self.find(name)
-        if job.state == DAMAGED:
-            raise InputError([Problem("id", f"{name} is damaged; its settings cannot be read. {job.message}")])
-        return job
-
-    def current(self) -> Job | None:
-        """The job that runs, else the one that ended last in this session, else the next one, else None."""
-        jobs = self.all()
-        running = [job for job in jobs if job.state in ACTIVE]
-        ended = sorted((job for job in jobs if job.ended and not job.old), key=lambda job: job.record.ended)
-        found = running or ended[-1:] or [job for job in jobs if job.state == QUEUED]
-        return found[0] if found else None
-
-    # -- the queue -------------------------------------------------------------------------------------------------
 
     def go(self) -> None:
         """Let jobs begin that were found waiting after a restart, or that `hold` keeps back.
@@ -215,9 +137,9 @@ class Jobs:
             InputError: one of them does not wait.
         """
         with self._wake:
-            job, queue = self._waiting(name), self.queue()
+            job, queue = self.known.find_waiting(name), self.known.waiting()
             order = [other for other in queue if other is not job]
-            ahead = self._waiting(before) if before and before != name else None
+            ahead = self.known.find_waiting(before) if before and before != name else None
             if before == name:
                 return
             order.insert(order.index(ahead) if ahead else len(order), job)
@@ -231,10 +153,10 @@ class Jobs:
         Raises:
             InputError: it does not wait, or the settings will not do; then it keeps its own.
         """
-        job = self._waiting(name)
+        job = self.known.find_waiting(name)
         self.check(settings, RunFolder(job.folder).resumes())
         with self._wake:
-            if any(other is not job and other.settings.name == settings.name and not other.ended for other in self._jobs):
+            if any(other is not job and other.settings.name == settings.name for other in self.known.unended()):
                 raise InputError(
                     [Problem("name", f"A job with the name {settings.name} is running or waits already. Choose another name.")]
                 )
@@ -249,7 +171,7 @@ class Jobs:
         Raises:
             InputError: it does not wait.
         """
-        job = self._waiting(name)
+        job = self.known.find_waiting(name)
         with self._wake:
             if job.state == QUEUED:
                 self._worker.end(job, DISCARDED, "Taken out of the queue.")
@@ -261,48 +183,23 @@ class Jobs:
             InputError: it has not ended.
             InUseError: another program goes on with it.
         """
-        job = self.find(name)
+        job = self.known.find(name)
         if not job.ended:
             raise InputError([Problem("id", f"{job.settings.name} has not ended. Stop it first.")])
         run_lock(job.folder).release()
         with self._wake:
-            self._jobs = [other for other in self._jobs if other is not job]
+            self.known.remove(job)
         shutil.rmtree(job.folder, ignore_errors=True)
-
-    def free_name(self, name: str, method: str) -> str:
-        """``name``, or with a number behind it where a job or a file has it."""
-        taken = {job.settings.name for job in self.all() if not job.ended}
-        found, number = name, 2
-        while found in taken or any(path.exists() for path in self._targets(found, method)):
-            found, number = f"{name}-{number}", number + 1
-        return found
-
-    def _targets(self, name: str, method: str) -> list[Path]:
-        settings = replace(Settings(), method=method, name=name)
-        return [product.target(self.host.paths, settings, name) for product in artifact_kinds_of(settings)]
-
-    def _waiting(self, name: str) -> Job:
-        job = self.find(name)
-        if job.state != QUEUED:
-            raise InputError([Problem("id", f"{job.settings.name} does not wait in the queue.")])
-        return job
-
-    # -- for the worker --------------------------------------------------------------------------------------------
 
     def _next_work(self) -> Job | BackgroundTask:
         with self._wake:
             while True:
-                task = next((task for task in self._tasks if task.state == WAITS), None)
-                if task is not None:
+                if task := self.tasks.next():
                     return task
-                waiting = [] if self.held or self.lost else sorted(self._waiting_jobs(), key=lambda job: job.record.place)
-                if waiting:
+                if not self.held and not self.lost and (waiting := self.known.waiting()):
                     waiting[0].state = RUNNING
                     return waiting[0]
                 self._wake.wait()
-
-    def _waiting_jobs(self) -> list[Job]:
-        return [job for job in self._jobs if job.state == QUEUED]
 
 
 def _keep(job: Job, *, settings_too: bool = False) -> None:
@@ -311,67 +208,3 @@ def _keep(job: Job, *, settings_too: bool = False) -> None:
     job.record.save(job.folder)
     if settings_too:
         RunFolder(job.folder).write_settings(job.settings)
-
-
-def restored(host: Host) -> list[Job]:
-    """Jobs that the last program left: results, those that waited, those that it was ended in the middle of, and damaged ones."""
-    runs = host.paths.data / "runs"
-    folders = sorted(runs.iterdir()) if runs.is_dir() else []
-    return [job for job in (_restored_job(folder) for folder in folders) if job is not None]
-
-
-def _restored_job(folder: Path) -> Job | None:
-    """None for a folder without a record: a run of the command line, or nothing of ours."""
-    try:
-        record = records.read(folder)
-        if record is None:
-            return None
-        return revived(_sound(codec.load(RunFolder(folder).settings_file)), folder, record)
-    except InputError as error:
-        _log.warning("The job in %s is damaged: %s", folder, error)
-        return damaged(folder, f"{error} The folder is {folder}.")
-
-
-def _sound(settings: Settings) -> Settings:
-    """The same settings.
-
-    Raises:
-        InputError: of an unknown method, or with a value that is no number.
-    """
-    if settings.method not in METHODS:
-        raise InputError([Problem("method", f"{settings.method!r} is unknown.")])
-    for path in codec.all_leaves():
-        value = value_at(settings, path)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError([Problem(path, f"{value} is no number.")])
-    return settings
-
-
-def make_folder(data: Path, name: str) -> Path:
-    """Make a folder for a new run, named by time; no two runs share one.
-
-    Raises:
-        SaveError: it cannot be made.
-    """
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:60] or "run"
-    safe = safe.encode("utf-8")[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
-    base, number = data / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}", 1
-    while True:
-        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise SaveError(f"{folder} cannot be made: {error.strerror or error}. Check its permissions and the disk.") from error
-        else:
-            return folder
-
-
-def unfinished(host: Host, name: str | None = None) -> list[Path]:
-    """Folders of runs that can be resumed, newest first; of one result's name if given."""
-    runs = host.paths.data / "runs"
-    folders = sorted(runs.iterdir(), reverse=True) if runs.is_dir() else []
-    resumable = [(folder, RunFolder(folder).settings()) for folder in folders if RunFolder(folder).resumes()]
-    return [folder for folder, settings in resumable if settings is not None and name in (None, settings.name)]

@@ -62,8 +62,8 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     content = load(path)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    found = state.items() if isinstance(state, Mapping) else ()
-    return {name: value for name, value in found if isinstance(name, str) and isinstance(value, torch.Tensor)}
+    entries = state.items() if isinstance(state, Mapping) else ()
+    return {name: value for name, value in entries if isinstance(name, str) and isinstance(value, torch.Tensor)}
 
 
 def load(path: Path) -> Any:
@@ -147,14 +147,14 @@ def _view(values: torch.Tensor, offset: Any, size: Any, stride: Any, metadata: A
     return values.as_strided(shape, steps, values.storage_offset() + start)
 
 
-def _numbers(given: Any) -> tuple[int, ...]:
+def _numbers(numbers: Any) -> tuple[int, ...]:
     if (
-        type(given) not in (tuple, list)
-        or len(given) > _DIMENSIONS_AT_MOST
-        or any(type(each) is not int or not 0 <= each < 1 << 62 for each in given)
+        type(numbers) not in (tuple, list)
+        or len(numbers) > _DIMENSIONS_AT_MOST
+        or any(type(each) is not int or not 0 <= each < 1 << 62 for each in numbers)
     ):
         raise UnpicklingError("a tensor's size or stride is no number")
-    return tuple(given)
+    return tuple(numbers)
 
 
 def _parameter(data: Any, *_: Any) -> Any:
@@ -189,7 +189,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
 """What a file of tensors is made of. All else is inert."""
 
 
-def _told(name: Any, parts: int) -> tuple[_Kind, str, int, Any]:
+def _description_of(name: Any, parts: int) -> tuple[_Kind, str, int, Any]:
     """(kind, key, how many numbers, what follows) of a storage that a pickle names."""
     if type(name) is not tuple or not 5 <= len(name) <= parts or name[0] != "storage":
         raise UnpicklingError("it names something outside of its pickle that is no storage")
@@ -224,13 +224,13 @@ class _Zip:
         return Unpickler(self._bytes("data.pkl"), _KNOWN, self._storage).load()
 
     def _storage(self, name: Any) -> _Storage:
-        kind, key, count, _ = _told(name, 5)
-        found = self._storages.get(key)
-        if found is None:
-            found = self._storages[key] = _Storage(kind, self._values(kind, key, count))
-        if found.kind != kind or found.values.numel() != count:
+        kind, key, count, _ = _description_of(name, 5)
+        storage = self._storages.get(key)
+        if storage is None:
+            storage = self._storages[key] = _Storage(kind, self._values(kind, key, count))
+        if storage.kind != kind or storage.values.numel() != count:
             raise UnpicklingError(f"its storage {key} is told of in two ways")
-        return found
+        return storage
 
     def _values(self, kind: _Kind, key: str, count: int) -> torch.Tensor:
         start, size = self._place(f"data/{key}")
@@ -267,7 +267,7 @@ def _encoding(flags: int) -> str:
 
 def _inside(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """The members that are read, by their names below the archive's one folder."""
-    found: dict[str, zipfile.ZipInfo] = {}
+    members: dict[str, zipfile.ZipInfo] = {}
     prefix: str | None = None
     for info in infos:
         top, slash, name = info.orig_filename.partition("/")
@@ -283,14 +283,14 @@ def _inside(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
             or not slash
             or not (_READ.fullmatch(name) or _PASSED_OVER.fullmatch(name))
         ):
-            said = f"holds {info.orig_filename!r:.100}, which no file of tensors does, and is not read. {_READABLE}"
-            raise ForeignFileError(said)
+            message = f"holds {info.orig_filename!r:.100}, which no file of tensors does, and is not read. {_READABLE}"
+            raise ForeignFileError(message)
         if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise ForeignFileError(f"holds {name!r:.80} packed or locked, which torch never writes, and is not read. {_READABLE}")
-        if name in found:
+        if name in members:
             raise ForeignFileError(f"holds {name!r:.80} twice, and is not read. {_READABLE}")
-        found[name] = info
-    return {name: info for name, info in found.items() if _READ.fullmatch(name)}
+        members[name] = info
+    return {name: info for name, info in members.items() if _READ.fullmatch(name)}
 
 
 def _typed(buffer: Any, start: int, dtype: torch.dtype, count: int, *, copy: bool) -> torch.Tensor:
@@ -337,17 +337,17 @@ class _Older:
     def _storage(self, name: Any) -> Any:
         if type(name) is tuple and len(name) > 1 and name[0] == "module":  # the source of a class of somebody's own
             return name[1] if isinstance(name[1], (Inert, Known)) else Inert("a class")
-        kind, key, count, view = _told(name, 6)
+        kind, key, count, view = _description_of(name, 6)
         if key not in self._storages:
             self._bytes += count * kind.dtype.itemsize
             if self._bytes > len(self._mapped):
                 raise UnpicklingError(f"its storage {key} should hold {count} numbers, more than the file")
             held = np.empty(count * kind.dtype.itemsize, np.uint8)
             self._storages[key] = (_Storage(kind, _typed(held, 0, kind.dtype, count, copy=False)), held)
-        found = self._storages[key][0]
-        if found.kind != kind or found.values.numel() != count:
+        storage = self._storages[key][0]
+        if storage.kind != kind or storage.values.numel() != count:
             raise UnpicklingError(f"its storage {key} is told of in two ways")
-        return found if view is None else self._part(found, view)
+        return storage if view is None else self._part(storage, view)
 
     def _part(self, storage: _Storage, view: Any) -> _Storage:
         """A storage that is a part of another one."""

@@ -96,10 +96,10 @@ def metadata_in(head: bytes) -> dict[str, str]:
         header = json.loads(head[8 : 8 + size].decode("utf-8"))
     except RecursionError:
         raise ValueError("its header is nested too deeply") from None
-    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its header is damaged")
-    return found
+    return metadata
 
 
 def renamed(source: Path, target: Path, changes: Mapping[str, str]) -> None:

@@ -52,10 +52,10 @@ class Module(dict[str, Any]):
 
 
 def _ordered(pairs: Any = ()) -> OrderedDict[Any, Any]:
-    found: OrderedDict[Any, Any] = OrderedDict()
+    ordered: OrderedDict[Any, Any] = OrderedDict()
     for key, value in _is(pairs, list, tuple):
-        found[_key(key)] = value
-    return found
+        ordered[_key(key)] = value
+    return ordered
 
 
 def _set(values: Any = ()) -> set[Any]:
@@ -139,17 +139,16 @@ class Unpickler:
             raise UnpicklingError("it ends too early")
         if end > self._end:
             raise UnpicklingError(f"its pickle is larger than {BYTES_AT_MOST >> 20} MiB")
-        found = bytes(self._data[self.place : end])
+        taken = bytes(self._data[self.place : end])
         self.place = end
-        return found
+        return taken
 
     def line(self) -> str:
         """Text up to the end of the line."""
         end = self._data.find(b"\n", self.place, self.place + _LONGEST_LINE)
         if end < 0:
             raise UnpicklingError("it holds a line without an end")
-        found = self.take(end + 1 - self.place)
-        return found[:-1].decode("utf-8")
+        return self.take(end + 1 - self.place)[:-1].decode("utf-8")
 
     def number(self, form: str) -> Any:
         """A number of a form of the library ``struct``."""
@@ -188,9 +187,9 @@ class Unpickler:
             place -= 1
             if place < 0:
                 raise UnpicklingError("it is broken: a mark is missing")
-        found = self.stack[place + 1 :]
+        values = self.stack[place + 1 :]
         del self.stack[place:]
-        return found
+        return values
 
     # -- names and calls -------------------------------------------------------------------------------------------
 
@@ -201,10 +200,10 @@ class Unpickler:
 
     def call(self, what: Any, arguments: Any) -> Any:
         """What stands for a call, or for a new object of a class."""
-        given = _is(arguments, tuple)
+        values = _is(arguments, tuple)
         if isinstance(what, Known):
-            self.pay(sum(len(each) for each in given if isinstance(each, (str, list, tuple))))
-            return what.call(*given)
+            self.pay(sum(len(each) for each in values if isinstance(each, (str, list, tuple))))
+            return what.call(*values)
         return Inert(_is(what, Inert).name)
 
     def outside(self, name: Any) -> Any:
@@ -307,9 +306,9 @@ def _obj(machine: Unpickler) -> None:
 
 
 def _dict(machine: Unpickler) -> None:
-    pairs, found = machine.since_mark(), dict[Any, Any]()
-    _put(found, pairs)
-    machine.push(found)
+    pairs, table = machine.since_mark(), dict[Any, Any]()
+    _put(table, pairs)
+    machine.push(table)
 
 
 def _setitem(machine: Unpickler) -> None:
@@ -344,10 +343,10 @@ def _remember(place: Callable[[Unpickler], int]) -> Callable[[Unpickler], None]:
 
 def _recall(place: Callable[[Unpickler], int]) -> Callable[[Unpickler], None]:
     def run(machine: Unpickler) -> None:
-        found = place(machine)
-        if found not in machine.memo:
-            raise UnpicklingError(f"it is broken: it recalls part {found}, which there is not")
-        machine.push(machine.memo[found])
+        key = place(machine)
+        if key not in machine.memo:
+            raise UnpicklingError(f"it is broken: it recalls part {key}, which there is not")
+        machine.push(machine.memo[key])
 
     return run
 

@@ -277,15 +277,15 @@ def _long(tokens: int, limit: int) -> list[Flag]:
 
 def _flags(pictures: Sequence[Picture], looks: Sequence[Look | None]) -> list[list[Flag]]:
     """What the files themselves tell, by picture."""
-    found = []
+    flags_of_pictures = []
     near = alike(looks)
     for place, (picture, look) in enumerate(zip(pictures, looks, strict=True)):
         same = [other.name for other in pictures if other.content == picture.content and other is not picture]
         close = [pictures[other].name for other in near[place] if pictures[other].name not in same]
         flags = [Flag("duplicate", f"It is the same file as {_named(same)}; it counts more than once.", tuple(same))] if same else []
         flags += [Flag("near_duplicate", f"It is nearly the same picture as {_named(close)}.", tuple(close))] if close else []
-        found.append(flags + (_of_file(look) if look else []))
-    return found
+        flags_of_pictures.append(flags + (_of_file(look) if look else []))
+    return flags_of_pictures
 
 
 def _arithmetic(settings: Settings, images: Dataset) -> str:

@@ -56,7 +56,7 @@ class Waiting:
         if self._control.pause_asked():
             self.while_paused()
             return
-        self._sink.stage(f"waiting for {changed.wanted}")
+        self._sink.stage(f"waiting for {changed.needed}")
         if self._control.load_asked():
             self._host.load(self._info)
             return

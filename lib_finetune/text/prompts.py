@@ -74,7 +74,7 @@ class TextEncoder:
         self._comma = int(tokenizer.convert_tokens_to_ids(",</w>"))
         self._clip_skip = clip_skip
         self._max_tokens = max_tokens
-        self._kept = texts_kept
+        self._texts_kept = texts_kept
         self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     def tokens(self, caption: str) -> list[int]:
@@ -90,7 +90,7 @@ class TextEncoder:
         rows = [chunks_of(self._pieces(caption), self._comma, self._max_tokens) for caption in captions]
         longest = max(map(len, rows))
         rows = [own + chunks_of([], self._comma) * (longest - len(own)) for own in rows]
-        if not self._kept:
+        if not self._texts_kept:
             return self._run([row for own in rows for row in own]).unflatten(0, (len(captions), longest)).flatten(1, 2)
         return torch.stack([self._remembered(f"{longest}:{caption}", own) for caption, own in zip(captions, rows, strict=True)])
 
@@ -103,7 +103,7 @@ class TextEncoder:
         if key not in self._known:
             with torch.no_grad():
                 self._known[key] = self._run(rows).flatten(0, 1)
-            while len(self._known) > self._kept:
+            while len(self._known) > self._texts_kept:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key]

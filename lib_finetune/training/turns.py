@@ -32,12 +32,12 @@ class Turns:
         Args:
             checkpoint: the checkpoint that training began on.
             model: is bound to the host's present storage for each turn.
-            on_changed: called while another checkpoint is loaded, again and again until the wanted one is back; it waits,
+            on_changed: called while another checkpoint is loaded, again and again until that one is back; it waits,
                 loads it, or raises to end the run.
             turn_s: seconds after which a turn ends with the step that runs.
         """
         self._host = host
-        self._wanted = checkpoint
+        self._checkpoint = checkpoint
         self._model = model
         self._on_changed = on_changed
         self._turn_s = turn_s
@@ -106,7 +106,7 @@ class Turns:
         while True:
             stack = ExitStack()
             try:
-                lease: Lease = stack.enter_context(self._host.lease(self._wanted, self.parts, alone=self._swap is not None))
+                lease: Lease = stack.enter_context(self._host.lease(self._checkpoint, self.parts, alone=self._swap is not None))
             except CheckpointChangedError as changed:
                 self._on_changed(changed)
                 continue

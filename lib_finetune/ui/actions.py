@@ -23,12 +23,12 @@ def act(services: Any, name: str, given: Given) -> str:
 
 
 def _job(services: Any, given: Given) -> Any:
-    return services.jobs.find(str(given.get("job", "")))
+    return services.jobs.known.find(str(given.get("job", "")))
 
 
 def _move(services: Any, given: Given) -> None:
     """Up or down by one place."""
-    queue = [job.folder.name for job in services.jobs.queue()]
+    queue = [job.folder.name for job in services.jobs.known.waiting()]
     name = _job(services, given).folder.name
     place = queue.index(name) if name in queue else -1
     if given.get("way") == "up" and place > 0:
@@ -111,6 +111,6 @@ _ACTIONS: dict[str, Callable[[Any, Given], str | None]] = {
     "more": _more,
     "select": _select,
     "open": lambda services, given: services.results.open_folder(_job(services, given).folder.name),
-    "stop errand": lambda services, given: services.jobs.find_task(str(given.get("errand"))).stop(),
+    "stop errand": lambda services, given: services.jobs.tasks.find(str(given.get("errand"))).stop(),
     "empty": _empty,
 }

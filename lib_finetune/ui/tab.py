@@ -282,7 +282,7 @@ class Tab:
 
     def _begun(self, job: Any) -> str:
         """What becomes of a job that was just added."""
-        name, ahead = job.settings.name, self._services().jobs.ahead_of(job)
+        name, ahead = job.settings.name, self._services().jobs.known.ahead_of(job)
         if lost := self._services().jobs.lost:
             return f"{name} waits. {lost}"
         if self._services().jobs.held:
@@ -342,7 +342,7 @@ class Tab:
             name = page.get("shown")
             if not name:
                 return ""
-            job = self._services().jobs.find(name)
+            job = self._services().jobs.known.find(name)
             if job.ended:
                 return status.note(f"{job.settings.name} has ended already; nothing was changed.")
             action(job.control)
@@ -359,7 +359,7 @@ class Tab:
             if name == "show":
                 page["job"], page["said"] = given.get("job"), ""
             elif name in ("again", "edit"):
-                job = self._services().jobs.find(str(given.get("job")))
+                job = self._services().jobs.known.find(str(given.get("job")))
                 kept[:] = self._filled(self._services().trainings.settings_for_form(job, edit=name == "edit"))
                 page["filled"], page["editing"] = True, job.folder.name if name == "edit" else ""
             elif name == "import":
@@ -529,7 +529,7 @@ class Tab:
     def _queue_title(self, page: dict[str, Any]) -> Any:
         """How many wait, where the eye is, when that has changed."""
         try:
-            count = len(self._services().jobs.queue())
+            count = len(self._services().jobs.known.waiting())
         except Exception:  # noqa: BLE001  said in the panel already
             return gr.update()
         if page.get("waiting", 0) == count:
@@ -541,7 +541,7 @@ class Tab:
         services = self._services()
         overview = services.trainings.overview()
         jobs = {job["id"]: job for job in overview["jobs"]}
-        current = services.jobs.current()
+        current = services.jobs.known.current()
         now = jobs.get(current.folder.name) if current is not None else None
         # A job that ends is shown, whatever was looked at before.
         ended = now is not None and page.get("running") == now["id"] and now["state"] not in ("running", "waiting", "paused", "queued")

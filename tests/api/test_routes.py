@@ -119,7 +119,7 @@ def test_the_queue_is_reordered_cloned_edited_and_cancelled(served):
 
 def test_pause_resume_and_stop(served):
     name = served.job(training__steps="4000")
-    while not served.services.jobs.find(name).progress.losses:
+    while not served.services.jobs.known.find(name).progress.losses:
         time.sleep(0.02)
     served.ask("POST", f"/jobs/{name}/pause")
     until = time.monotonic() + 60

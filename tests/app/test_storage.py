@@ -79,6 +79,6 @@ def test_a_job_that_another_program_goes_on_with_is_not_forgotten(tmp_path):
         with pytest.raises(InUseError, match="another program"):
             jobs.forget(job.folder.name)
         storage.Storage(jobs).empty("runs")
-    assert job.folder.is_dir() and jobs.all() == [job]
+    assert job.folder.is_dir() and jobs.known.all() == [job]
     jobs.forget(job.folder.name)
-    assert not job.folder.exists() and not jobs.all()
+    assert not job.folder.exists() and not jobs.known.all()

@@ -85,8 +85,8 @@ def two(bench):
 def found(bench):
     """(the services of a new start, its damaged job)."""
     services = services_of(Jobs(bench.host()))
-    (damaged,) = [job for job in services.jobs.all() if job.state == "damaged"]
-    assert [job.settings.name for job in services.jobs.queue()] == ["good"]
+    (damaged,) = [job for job in services.jobs.known.all() if job.state == "damaged"]
+    assert [job.settings.name for job in services.jobs.known.waiting()] == ["good"]
     return services, damaged
 
 
@@ -99,7 +99,7 @@ def check(bench, folder):
     shown = next(job for job in overview["jobs"] if job["state"] == "damaged")
     assert shown["id"] == folder.name and not shown["can_go_on"] and not shown["choices"]
     services.jobs.forget(folder.name)
-    assert not folder.exists() and [job.settings.name for job in Jobs(bench.host()).all()] == ["good"]
+    assert not folder.exists() and [job.settings.name for job in Jobs(bench.host()).known.all()] == ["good"]
     return services
 
 
@@ -174,7 +174,7 @@ def test_what_is_only_shown_may_be_damaged(bench, name, content):
     bad, _ = two(bench)
     (bad / name).write_bytes(content)
     services = services_of(Jobs(bench.host()))
-    assert [job.settings.name for job in services.jobs.queue()] == ["bad", "good"]
+    assert [job.settings.name for job in services.jobs.known.waiting()] == ["bad", "good"]
     json.dumps(services.trainings.overview(), allow_nan=False)
 
 
@@ -184,7 +184,7 @@ def test_other_things_beside_the_runs_are_no_jobs(bench):
     (bad.parent / "empty").mkdir()
     (bad.parent / "of the command line").mkdir()
     (bad.parent / "of the command line" / SETTINGS).write_text("{}")
-    assert [job.settings.name for job in Jobs(bench.host()).all()] == ["bad", "good"]
+    assert [job.settings.name for job in Jobs(bench.host()).known.all()] == ["bad", "good"]
 
 
 def test_a_damaged_job_is_not_trained_from(bench):
@@ -202,7 +202,7 @@ def test_a_damaged_job_is_not_trained_from(bench):
     for ask in asked:
         with pytest.raises(InputError):
             ask()
-    assert [job.state for job in services.jobs.all()] == ["damaged", "queued"]
+    assert [job.state for job in services.jobs.known.all()] == ["damaged", "queued"]
 
 
 def test_a_run_whose_record_alone_is_damaged_can_go_on(bench):
@@ -217,9 +217,9 @@ def test_a_run_whose_record_alone_is_damaged_can_go_on(bench):
     assert (job.folder / STATE).is_file()
     (job.folder / "job.json").write_text("{")
     services = services_of(Jobs(bench.host()))
-    assert [one.state for one in services.jobs.all()] == ["damaged"] and services.trainings.unfinished() == [job.folder.name]
+    assert [one.state for one in services.jobs.known.all()] == ["damaged"] and services.trainings.unfinished() == [job.folder.name]
     again = services.trainings.resume(job.folder.name)
-    assert services.jobs.all() == [again]
+    assert services.jobs.known.all() == [again]
     again.control.stop(keep=False)
     while not again.ended:
         time.sleep(0.02)

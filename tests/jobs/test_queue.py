@@ -7,7 +7,9 @@ import pytest
 
 from lib_finetune.errors import InputError
 from lib_finetune.jobs import record
-from lib_finetune.jobs.queue import Jobs, unfinished
+from lib_finetune.jobs.free_name import free_name
+from lib_finetune.jobs.queue import Jobs
+from lib_finetune.jobs.run_folders import unfinished
 from lib_finetune.jobs.status import since
 from lib_finetune.runs.folder import RunFolder
 from tests.fakes.runs import Bench, settings
@@ -38,7 +40,7 @@ def held(bench, *names):
 
 
 def names(jobs):
-    return [job.settings.name for job in jobs.queue()]
+    return [job.settings.name for job in jobs.known.waiting()]
 
 
 def test_jobs_run_in_the_order_of_the_queue(bench):
@@ -64,7 +66,7 @@ def test_a_waiting_job_is_cancelled_and_one_that_has_ended_is_forgotten(bench):
     jobs.cancel(a.folder.name)
     assert a.state == "discarded" and names(jobs) == ["b"]
     jobs.forget(a.folder.name)
-    assert not a.folder.exists() and jobs.all() == [b]
+    assert not a.folder.exists() and jobs.known.all() == [b]
     with pytest.raises(InputError, match="has not ended"):
         jobs.forget(b.folder.name)
     jobs.go()
@@ -89,7 +91,7 @@ def test_after_a_restart_the_queue_is_there_in_its_order_and_waits_to_be_let_go(
     jobs.move(b.folder.name, a.folder.name)
     again = Jobs(bench.host())
     assert names(again) == ["b", "a"] and again.held
-    found = again.all()
+    found = again.known.all()
     again.go()
     assert settle(again, *found) == ["done", "done"]
 
@@ -99,7 +101,7 @@ def test_after_a_restart_results_are_there_with_their_curves(bench):
     jobs = Jobs(host)
     job = jobs.submit(named(bench, "a"))
     settle(jobs, job)
-    (found,) = Jobs(bench.host()).all()
+    (found,) = Jobs(bench.host()).known.all()
     assert (found.state, found.message, found.file) == ("done", job.message, job.file)
     assert dict(found.progress.losses) == pytest.approx(dict(job.progress.losses), abs=1e-5)
     assert found.record == job.record and found.record.steps == 4 and found.record.files == {"lora": str(job.file)}
@@ -116,11 +118,11 @@ def test_a_job_that_the_restart_ended_says_so_and_can_go_on(bench):
     settle(jobs, job)
     kept.save(job.folder)  # as it stood when the program was killed
     again = Jobs(bench.host())
-    (found,) = again.all()
+    (found,) = again.known.all()
     assert found.state == "interrupted" and "can go on" in found.message
     assert not again.held  # it does not begin by itself, and nothing waits
     went_on = again.submit(found.settings, found.folder)
-    assert again.all() == [went_on]
+    assert again.known.all() == [went_on]
     went_on.control.stop(keep=False)
     settle(again, went_on)
 
@@ -140,8 +142,8 @@ def test_errands_go_before_the_next_job_and_tell_what_went_wrong(bench):
         raise ValueError("boom")
 
     gate = threading.Event()
-    first = jobs.run_in_background("wait", lambda errand: gate.wait(60) and {"done": errand.progress(1, 2)})
-    bad = jobs.run_in_background("bad", fail)
+    first = jobs.tasks.add("wait", lambda errand: gate.wait(60) and {"done": errand.progress(1, 2)})
+    bad = jobs.tasks.add("bad", fail)
     jobs.when_ended(lambda job: order.append(job.settings.name))
     jobs.go()
     gate.set()
@@ -155,7 +157,7 @@ def test_a_free_name_is_free_of_jobs_and_files(bench):
     host = jobs.host
     host.paths.lora.mkdir(parents=True, exist_ok=True)
     (host.paths.lora / "b.safetensors").write_bytes(b"")
-    assert [jobs.free_name(name, "lora") for name in ("a", "b", "c")] == ["a-2", "b-2", "c"]
+    assert [free_name(name, "lora", jobs.known.all(), jobs.host.paths) for name in ("a", "b", "c")] == ["a-2", "b-2", "c"]
 
 
 def test_events_are_told_once(bench):
@@ -172,7 +174,7 @@ def test_a_job_cannot_be_moved_before_itself_into_trouble(bench):
     jobs.hold()
     one, two = (jobs.submit(settings(bench.images, {"name": name})) for name in ("one", "two"))
     jobs.move(one.folder.name, one.folder.name)
-    assert jobs.queue() == [one, two]
+    assert jobs.known.waiting() == [one, two]
 
 
 def test_what_was_written_when_the_training_failed_is_known(bench, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 from lib_finetune.app.services import services_of
 from lib_finetune.errors import InputError, SaveError
 from lib_finetune.jobs import record
-from lib_finetune.jobs.queue import Jobs, make_folder
+from lib_finetune.jobs.queue import Jobs
+from lib_finetune.jobs.run_folders import make_folder
 from lib_finetune.runs.folder import RunFolder
 from tests.fakes.runs import Bench, settings
 
@@ -50,7 +51,7 @@ def at_once(calls):
 def test_names_that_look_alike_have_a_folder_each(bench):
     jobs = held(bench)
     made = at_once([lambda name=name: jobs.submit(settings(bench.images, {"name": name})) for name in ALIKE])
-    assert sorted(job.settings.name for job in jobs.queue()) == sorted(ALIKE)
+    assert sorted(job.settings.name for job in jobs.known.waiting()) == sorted(ALIKE)
     assert len({job.folder for job in made}) == len(ALIKE) == len(runs(jobs))
     assert all(RunFolder(job.folder).settings().name == job.settings.name and record.read(job.folder) for job in made)
 
@@ -65,8 +66,8 @@ def test_no_two_that_ask_get_the_same_folder(bench, name):
 def test_of_the_same_name_one_is_taken_and_the_others_leave_nothing(bench):
     jobs = held(bench)
     found = at_once([lambda: jobs.submit(settings(bench.images)) for _ in range(6)])
-    assert sum(isinstance(one, InputError) for one in found) == 5 and len(jobs.queue()) == 1
-    assert runs(jobs) == [jobs.queue()[0].folder.name]
+    assert sum(isinstance(one, InputError) for one in found) == 5 and len(jobs.known.waiting()) == 1
+    assert runs(jobs) == [jobs.known.waiting()[0].folder.name]
 
 
 def test_a_check_and_what_is_refused_leave_no_folder(bench):
@@ -88,14 +89,14 @@ def test_a_job_that_cannot_be_written_is_not_queued(bench, monkeypatch):
     monkeypatch.setattr("lib_finetune.runs.folder.write_atomically", full)
     with pytest.raises(SaveError):
         jobs.submit(settings(bench.images))
-    assert jobs.all() == [] and runs(jobs) == []
+    assert jobs.known.all() == [] and runs(jobs) == []
 
 
 def test_a_run_goes_on_once(bench):
     jobs = held(bench)
     folder = make_folder(jobs.host.paths.data, "cat")
     found = at_once([lambda name=name: jobs.submit(settings(bench.images, {"name": name}), folder) for name in ("one", "two", "three")])
-    assert sum(isinstance(one, InputError) for one in found) == 2 and len(jobs.queue()) == 1 and folder.is_dir()
+    assert sum(isinstance(one, InputError) for one in found) == 2 and len(jobs.known.waiting()) == 1 and folder.is_dir()
 
 
 def test_more_steps_asked_for_twice_at_once_are_two_runs_or_one(bench):
@@ -106,7 +107,7 @@ def test_more_steps_asked_for_twice_at_once_are_two_runs_or_one(bench):
     services.jobs.hold()
     found = at_once([lambda: services.trainings.more(job.folder.name, 2) for _ in range(3)])
     queued = [one for one in found if not isinstance(one, InputError)]
-    assert queued and services.jobs.queue() == queued and len(runs(services.jobs)) == 1 + len(queued)
+    assert queued and services.jobs.known.waiting() == queued and len(runs(services.jobs)) == 1 + len(queued)
     assert services.trainings.unfinished() == []
 
 

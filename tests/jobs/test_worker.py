@@ -208,7 +208,7 @@ def test_whatever_fails_at_the_end_of_a_job_it_has_ended(bench, monkeypatch, pla
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), RuntimeError("boom")])
 def test_the_runner_outlives_what_a_job_or_an_errand_raises(bench, monkeypatch, error):
     jobs = Jobs(bench.host())
-    errand = jobs.run_in_background("bad", refusing(error))
+    errand = jobs.tasks.add("bad", refusing(error))
     with monkeypatch.context() as patched:
         broken_at(patched, 2, error)
         job = jobs.submit(settings(bench.images))
@@ -264,14 +264,14 @@ def test_a_lost_card_holds_the_queue_and_says_why(bench, monkeypatch):
     time.sleep(0.3)
     assert second.state == "queued" and "restarted" in jobs.lost
     third = jobs.submit(settings(bench.images, {"name": "third"}))
-    errand = jobs.run_in_background("sheet", lambda _: {"worked": True})
+    errand = jobs.tasks.add("sheet", lambda _: {"worked": True})
     with pytest.raises(DeviceLostError, match="restarted"):
         jobs.go()
     until = time.monotonic() + 10
     while not errand.ended and time.monotonic() < until:
         time.sleep(0.02)
     assert errand.state == "failed" and "restarted" in errand.message and not errand.result
-    assert third.state == "queued" and "restarted" in third.message and jobs.current() is not None
+    assert third.state == "queued" and "restarted" in third.message and jobs.known.current() is not None
     jobs.cancel(second.folder.name)
     assert second.state == "discarded"
 
@@ -279,16 +279,16 @@ def test_a_lost_card_holds_the_queue_and_says_why(bench, monkeypatch):
 def test_after_the_restart_the_jobs_are_there_and_the_lost_one_can_go_on(bench, monkeypatch):
     _, first, _ = lost(bench, monkeypatch)
     again = services_of(Jobs(bench.host()))
-    assert again.jobs.lost == "" and [job.settings.name for job in again.jobs.queue()] == ["second"]
+    assert again.jobs.lost == "" and [job.settings.name for job in again.jobs.known.waiting()] == ["second"]
     assert again.trainings.unfinished() == [first.folder.name]
     again.trainings.resume(first.folder.name)
     again.jobs.go()
-    assert settle(*again.jobs.all()) == ["done", "done"]
+    assert settle(*again.jobs.known.all()) == ["done", "done"]
 
 
 def test_an_errand_that_loses_the_card_holds_the_queue_too(bench):
     jobs = Jobs(bench.host())
-    errand = jobs.run_in_background("sheet", refusing(RuntimeError(LOST)))
+    errand = jobs.tasks.add("sheet", refusing(RuntimeError(LOST)))
     job = jobs.submit(settings(bench.images))
     until = time.monotonic() + 10
     while not errand.ended and time.monotonic() < until:

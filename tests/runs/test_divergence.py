@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib_finetune.errors import DivergedError
-from lib_finetune.jobs.queue import unfinished
+from lib_finetune.jobs.run_folders import unfinished
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.folder import FINAL, NEXT, STATE, RunFolder
 from lib_finetune.training import curve, state

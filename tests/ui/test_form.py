@@ -44,13 +44,13 @@ def test_the_defaults_of_the_form_are_the_defaults_of_the_settings():
 def test_wrong_input_becomes_a_message_and_nothing_starts(tab):
     made, services = tab
     answer = made._train({}, *_filled(images="/nowhere", name="a/b"))
-    assert "nowhere" in answer and "path parts" in answer and not services.jobs.all()
+    assert "nowhere" in answer and "path parts" in answer and not services.jobs.known.all()
 
 
 def test_text_in_a_number_field_is_named(tab):
     made, services = tab
     answer = made._train({}, *_filled(images="/nowhere", name="a/b", training_steps="many"))
-    assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not services.jobs.all()
+    assert all(text in answer for text in ("Steps: ", "many", "nowhere", "path parts")) and not services.jobs.known.all()
 
 
 def test_the_panel_is_there_when_a_library_is_missing():
@@ -142,7 +142,7 @@ def test_train_says_what_becomes_of_the_job(tab, monkeypatch):
     said = made._train({}, *_filled(images=images, trigger="zxq", name="two", data_resolution="64", preview_enabled=False))
     assert "two waits in the queue; 1 before it" in said
     services.jobs.hold()
-    for job in services.jobs.queue():
+    for job in services.jobs.known.waiting():
         services.jobs.cancel(job.folder.name)
 
 
@@ -185,7 +185,9 @@ def test_a_job_that_is_edited_can_get_another_name(tab):
     assert "running or waits already" in made._train(page, *filled[:name], "second", *filled[name + 1 :])
     said = made._train(page, *filled[:name], "renamed", *filled[name + 1 :])
     assert "renamed waits with its new settings" in said and page["editing"] == ""
-    assert [job.settings.name for job in services.jobs.queue()] == ["renamed", "second"] and services.jobs.queue()[0] is first
+    assert [job.settings.name for job in services.jobs.known.waiting()] == ["renamed", "second"] and services.jobs.known.waiting()[
+        0
+    ] is first
     for job in (first, second):
         services.jobs.cancel(job.folder.name)
 

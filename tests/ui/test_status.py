@@ -6,7 +6,8 @@ import pytest
 
 from lib_finetune.errors import InputError
 from lib_finetune.jobs.job import Job
-from lib_finetune.jobs.queue import Jobs, unfinished
+from lib_finetune.jobs.queue import Jobs
+from lib_finetune.jobs.run_folders import unfinished
 from lib_finetune.jobs.status import status_of
 from lib_finetune.ports.events import StepReport
 from lib_finetune.ui import status
@@ -53,14 +54,14 @@ def test_a_job_runs_in_its_thread_and_ends_with_its_file(bench):
     jobs = Jobs(bench.host())
     job = finished(jobs.submit(settings(bench.images)))
     assert job.state == "done" and job.file is not None and job.file.exists() and "exactly as it was" in job.message
-    assert jobs.current() is job
+    assert jobs.known.current() is job
 
 
 def test_wrong_input_is_refused_before_anything_is_queued(bench):
     jobs = Jobs(bench.host())
     with pytest.raises(InputError):
         jobs.submit(settings(bench.root / "nowhere"))
-    assert not jobs.all()
+    assert not jobs.known.all()
 
 
 def test_a_second_press_of_train_is_refused(bench):

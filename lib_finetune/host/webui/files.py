@@ -138,9 +138,9 @@ def _lora(path: Path, model: Any) -> Verification:
     matched = {module.network_key.partition(".")[0] for module in network.modules.values()} & total
     read = words & set(getattr(network, "bundle_embeddings", {}))
     missing = sorted(total - matched) + sorted(f"the word {word}" for word in words - read)
-    said = f"The WebUI's Lora loader matched {len(matched)} of {len(total)} modules of {path.name}"
-    said += f" and read the word {', '.join(sorted(read))}" if read else ""
-    return Verification(len(matched) + len(read), len(total) + len(words), said + (f"; not {missing[0]}." if missing else "."))
+    message = f"The WebUI's Lora loader matched {len(matched)} of {len(total)} modules of {path.name}"
+    message += f" and read the word {', '.join(sorted(read))}" if read else ""
+    return Verification(len(matched) + len(read), len(total) + len(words), message + (f"; not {missing[0]}." if missing else "."))
 
 
 def forget_words(networks: Iterable[Any], model: Any) -> None:

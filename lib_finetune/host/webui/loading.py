@@ -39,23 +39,23 @@ def await_model() -> None:
 
 def refusals() -> list[str]:
     """Why training cannot start now, a sentence each."""
-    flags, found = webui("shared").cmd_opts, []
+    flags, sentences = webui("shared").cmd_opts, []
     if flags.lowvram:
-        found.append(
+        sentences.append(
             "The WebUI runs with --lowvram, which tears the model apart after each block: remove --lowvram, or use --medvram instead."
         )
     try:
         await_model()
     except HostError as error:
-        return [*found, str(error)]
+        return [*sentences, str(error)]
     model = loaded_model()
     if webui("devices").fp8 or webui("sd_models").check_fp8(model):
-        found.append("Weights are stored in fp8, too coarse to train on: set Settings > Optimizations > FP8 weight to Disable.")
+        sentences.append("Weights are stored in fp8, too coarse to train on: set Settings > Optimizations > FP8 weight to Disable.")
     if family := _family(model):
-        found.append(
+        sentences.append(
             f"{info().name} is {family}. Finetune trains Stable Diffusion 1.x: choose such a checkpoint (1.4, 1.5 or one made from them)."
         )
-    return found
+    return sentences
 
 
 def info() -> CheckpointInfo:
@@ -88,7 +88,7 @@ def text_tools() -> TextTools:
     return TextTools(stage.tokenizer, int(config.num_attention_heads), clip_skip, str(config.hidden_act))
 
 
-def load(wanted: CheckpointInfo) -> None:
+def load(checkpoint: CheckpointInfo) -> None:
     """Load a checkpoint and its VAE. Call under the turn; the settings follow, so that the next picture does not switch back.
 
     Raises:
@@ -96,22 +96,22 @@ def load(wanted: CheckpointInfo) -> None:
     """
     models = webui("sd_models")
     entries = models.checkpoints_list.values()
-    entry = next((entry for entry in entries if wanted.path is not None and same_file(entry.filename, wanted.path)), None)
+    entry = next((entry for entry in entries if checkpoint.path is not None and same_file(entry.filename, checkpoint.path)), None)
     if entry is None:
         raise HostError(
-            f"The WebUI does not list {wanted.path or wanted.name} any more: put the file back and press the refresh button beside the checkpoint."
+            f"The WebUI does not list {checkpoint.path or checkpoint.name} any more: put the file back and press the refresh button beside the checkpoint."
         )
     problem = None
     try:
         models.reload_model_weights(info=entry)
         webui("shared").opts.data["sd_model_checkpoint"] = entry.title
-        _load_vae(wanted, entry)
+        _load_vae(checkpoint, entry)
         _keep_settings()
     except Exception as error:  # noqa: BLE001 - the WebUI raises whatever its libraries raise
-        _log.exception("Loading %s failed", wanted)
-        problem = f"{wanted} does not load: {error}"
-    if problem is None and info().identity != wanted.identity:
-        problem = f"{wanted} was asked for, but the WebUI loaded {info()}."
+        _log.exception("Loading %s failed", checkpoint)
+        problem = f"{checkpoint} does not load: {error}"
+    if problem is None and info().identity != checkpoint.identity:
+        problem = f"{checkpoint} was asked for, but the WebUI loaded {info()}."
     if problem:
         raise HostError(problem)
 
@@ -123,14 +123,14 @@ def _keep_settings() -> None:
         shared.opts.save(shared.config_filename)
 
 
-def _load_vae(wanted: CheckpointInfo, entry: Any) -> None:
+def _load_vae(checkpoint: CheckpointInfo, entry: Any) -> None:
     vaes = webui("sd_vae")
-    if vaes.get_loaded_vae_name() == wanted.vae:
+    if vaes.get_loaded_vae_name() == checkpoint.vae:
         return
-    file = _vae_file(wanted.vae)
+    file = _vae_file(checkpoint.vae)
     chosen = vaes.resolve_vae(entry.filename).vae
-    if (Path(chosen).name if chosen else None) != wanted.vae:
-        webui("shared").opts.data["sd_vae"] = wanted.vae or "None"
+    if (Path(chosen).name if chosen else None) != checkpoint.vae:
+        webui("shared").opts.data["sd_vae"] = checkpoint.vae or "None"
     vaes.reload_vae_weights(vae_file=file)
 
 

@@ -17,5 +17,6 @@ def lora_extension() -> Any | None:
 
     Other programs too have a module of this name, so it is known by what it can do.
     """
-    found = sys.modules.get("networks")
-    return found if found is not None and hasattr(found, "network_apply_weights") and hasattr(found, "loaded_networks") else None
+    networks = sys.modules.get("networks")
+    is_ours = hasattr(networks, "network_apply_weights") and hasattr(networks, "loaded_networks")
+    return networks if is_ours else None

@@ -56,32 +56,32 @@ class Mark(NamedTuple):
 
 def marks(model: nn.Module) -> dict[str, Mark]:
     """Checkpoint name → mark, for every parameter and buffer."""
-    found = {}
+    marked = {}
     for prefix, module in weights.walk(model):
         patchable = module.__dict__.get("network_weights_backup") is not None
         for table in (module._parameters, module._buffers):
             for name, tensor in table.items():
                 if tensor is not None:
-                    found[prefix + name] = Mark(tensor.data_ptr(), tensor._version, tensor.requires_grad, tensor.dtype, patchable)
-    return found
+                    marked[prefix + name] = Mark(tensor.data_ptr(), tensor._version, tensor.requires_grad, tensor.dtype, patchable)
+    return marked
 
 
 class Function:
     """One that somebody put in place: the same only if it is the very object, and told by its name. Does not keep it alive."""
 
-    def __init__(self, found: Any) -> None:
-        self._name = str(getattr(found, "__name__", type(found).__name__))
-        self._id = id(found)
+    def __init__(self, function: Any) -> None:
+        self._name = str(getattr(function, "__name__", type(function).__name__))
+        self._id = id(function)
         try:
-            self._found: Callable[[], Any] = weakref.ref(found)
+            self._alive: Callable[[], Any] = weakref.ref(function)
         except TypeError:  # it takes no weak references
-            self._found = lambda: True
+            self._alive = lambda: True
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Function):
             return NotImplemented
         # Another may lie by now where one lay that is gone.
-        return self._id == other._id and self._found() is not None and other._found() is not None
+        return self._id == other._id and self._alive() is not None and other._alive() is not None
 
     def __hash__(self) -> int:
         return hash(self._name)
@@ -104,17 +104,17 @@ class Surroundings:
 
     def differences(self, after: Surroundings) -> dict[str, str]:
         """Subject → "is …, was …" for what is not as it was."""
-        found = {}
+        changed = {}
         for subject in {**self.values, **after.values}:
             is_now, was = after.values.get(subject), self.values.get(subject)
             if is_now != was:
-                found[subject] = f"is {shown(is_now)}, was {shown(was)}"
+                changed[subject] = f"is {shown(is_now)}, was {shown(was)}"
         if self.modules != after.modules:
             for name in {**self.modules, **after.modules}:
                 is_now, was = after.modules.get(name), self.modules.get(name)
                 if is_now != was:
-                    found[f"the module {name.rstrip('.') or 'model'}"] = f"is {shown(is_now)}, was {shown(was)}"
-        return found
+                    changed[f"the module {name.rstrip('.') or 'model'}"] = f"is {shown(is_now)}, was {shown(was)}"
+        return changed
 
     def with_changes(self, before: Surroundings, after: Surroundings) -> Surroundings:
         """These, with what somebody else changed between two later looks. What we put back ourselves stays as it is here."""

@@ -40,23 +40,23 @@ def put_to_rest(p: Any) -> None:
 
 def switched_on() -> list[str]:
     """A sentence for each extension that takes part in every picture because its default is not to rest."""
-    runner, said = webui("scripts").scripts_txt2img, []
+    runner, sentences = webui("scripts").scripts_txt2img, []
     for script in runner.alwayson_scripts if runner is not None and _is_ready(runner) else ():
         on = [label for label, value in _controls(script) if value is True and _switches_on(label, script)]
         if on:
             name = _extension_of(script.filename or "") or _title(script)
-            said.append(f"{name} is switched on by default ({on[0]}): it has a part in previews and class pictures too.")
-    return said
+            sentences.append(f"{name} is switched on by default ({on[0]}): it has a part in previews and class pictures too.")
+    return sentences
 
 
 def culprit(error: BaseException) -> str | None:
     """The folder of the extension in whose file the error was raised or passed last; None when no extension had a part in it."""
-    found = None
+    extension = None
     for file, function in _frames(error.__traceback__):
         name = _extension_of(file)
         if name and not (name == "Lora" and _PASSED_THROUGH.fullmatch(function)):
-            found = name
-    return found
+            extension = name
+    return extension
 
 
 def _awaited_runner() -> Any | None:
@@ -82,13 +82,13 @@ def _is_ready(runner: Any) -> bool:
 
 def _defaults(runner: Any) -> list[Any]:
     """One value for each control; the first chooses one of the scripts below the drop-down, and 0 is none of them."""
-    found: list[Any] = [None] * max([1, *(script.args_to for script in runner.scripts)])
-    found[0] = 0
+    values: list[Any] = [None] * max([1, *(script.args_to for script in runner.scripts)])
+    values[0] = 0
     for script in runner.scripts:
-        values = [value for _, value in _controls(script)]
+        defaults = [value for _, value in _controls(script)]
         count = script.args_to - script.args_from
-        found[script.args_from : script.args_to] = (values + [None] * count)[:count]
-    return found
+        values[script.args_from : script.args_to] = (defaults + [None] * count)[:count]
+    return values
 
 
 def _controls(script: Any) -> list[tuple[str, Any]]:
@@ -98,18 +98,18 @@ def _controls(script: Any) -> list[tuple[str, Any]]:
     """
     if script.args_to == script.args_from:  # none, or the extension failed to make them
         return []
-    told, controls = getattr(script, "api_info", None), getattr(script, "controls", None)
+    info, controls = getattr(script, "api_info", None), getattr(script, "controls", None)
     if controls is None:
-        controls = [] if told is not None else _fresh_controls(script)
+        controls = [] if info is not None else _fresh_controls(script)
     values = [getattr(control, "value", None) for control in controls]
-    if told is not None and len(told.args) in (len(controls), script.args_to - script.args_from):
-        values = [arg.value for arg in told.args]
-    found = []
+    if info is not None and len(info.args) in (len(controls), script.args_to - script.args_from):
+        values = [arg.value for arg in info.args]
+    labelled = []
     for place, value in enumerate(values):
         control = controls[place] if place < len(controls) else None
-        label = getattr(control, "label", None) or (told.args[place].label if told is not None else "")
-        found.append((str(label or ""), _now(control, value() if callable(value) else value)))
-    return found
+        label = getattr(control, "label", None) or (info.args[place].label if info is not None else "")
+        labelled.append((str(label or ""), _now(control, value() if callable(value) else value)))
+    return labelled
 
 
 def _fresh_controls(script: Any) -> list[Any]:
@@ -158,5 +158,5 @@ def _extension_of(file: str) -> str | None:
 def _roots() -> list[Path]:
     paths = webui("paths")
     data = Path(paths.data_path)
-    found = [getattr(paths, "extensions_dir", data / "extensions"), getattr(paths, "extensions_builtin_dir", data / "extensions-builtin")]
-    return [place for root in found for place in dict.fromkeys([Path(root).absolute(), Path(root).resolve()])]
+    roots = [getattr(paths, "extensions_dir", data / "extensions"), getattr(paths, "extensions_builtin_dir", data / "extensions-builtin")]
+    return [place for root in roots for place in dict.fromkeys([Path(root).absolute(), Path(root).resolve()])]

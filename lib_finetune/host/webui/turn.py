@@ -54,8 +54,8 @@ class Turn:
 
     def _members(self) -> tuple[Any, Any, Any] | None:
         """The inner lock, the plain lock and the waiting events of a FIFOLock; None for a lock of another make."""
-        found = tuple(getattr(self._lock, name, None) for name in ("_inner_lock", "_lock", "_pending_threads"))
-        return None if None in found else (found[0], found[1], found[2])
+        members = tuple(getattr(self._lock, name, None) for name in ("_inner_lock", "_lock", "_pending_threads"))
+        return None if None in members else (members[0], members[1], members[2])
 
     def _acquire(self) -> None:
         """Queue up behind all that wait.

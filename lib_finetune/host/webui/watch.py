@@ -46,7 +46,7 @@ class Watch:
         self._last = remembered_state.marks(model)
         self._model = id(model)
         self._others: set[str] = set()
-        self._found: dict[str, str] = {}
+        self._differences: dict[str, str] = {}
         self._options: dict[str, tuple[Any, Any]] = {}
 
     def turn_begins(self, model: nn.Module) -> None:
@@ -76,9 +76,9 @@ class Watch:
         for name in {**began, **ended}:
             before, after = began.get(name), ended.get(name)
             if before is None or after is None:
-                self._found.setdefault(name, "is new" if before is None else "is gone")
-            elif said := before.differs(after):
-                self._found.setdefault(name, said)
+                self._differences.setdefault(name, "is new" if before is None else "is gone")
+            elif difference := before.differs(after):
+                self._differences.setdefault(name, difference)
         self._mend(model, self._changed(model, _touched(began, ended) & self._present.keys()), in_training=True)
 
     def picture_made(self, model: nn.Module) -> None:
@@ -103,10 +103,10 @@ class Watch:
     def _mend(self, model: nn.Module, changed: Mapping[str, int], *, in_training: bool) -> None:
         if not changed:
             return
-        wanted = {name: self._present[name] for name in changed}
+        digests = {name: self._present[name] for name in changed}
         if self.checkpoint.path is not None:
             try:
-                weights.put_back(model, self.checkpoint.path, wanted)
+                weights.put_back(model, self.checkpoint.path, digests)
             except FinetuneError:
                 _log.info("The checkpoint's file cannot be read", exc_info=True)
         left = self._changed(model, list(changed))
@@ -115,7 +115,7 @@ class Watch:
             return
         self._present |= left
         for name in left:
-            self._found.setdefault(name, "has other values")
+            self._differences.setdefault(name, "has other values")
         self.broken = WeightsChangedError(
             f"Something changed weights of the loaded model while {_WHEN[in_training]}: {_named(list(left))}. They could not be put back, so "
             "the run was stopped. Choose another checkpoint at the top left and this one again, switch off extensions that change the model, "
@@ -125,8 +125,8 @@ class Watch:
 
     def around(self, before: Surroundings, after: Surroundings) -> None:
         """Note what else changed in our turn."""
-        for subject, said in before.differences(after).items():
-            self._found.setdefault(subject, said)
+        for subject, difference in before.differences(after).items():
+            self._differences.setdefault(subject, difference)
 
     def settings(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Note settings that changed during our turn; whose doing it was is seen at the end."""
@@ -136,7 +136,7 @@ class Watch:
 
     def differences(self) -> list[str]:
         """What is known so far, a sentence each."""
-        return [f"{subject} {said}" for subject, said in self._found.items()] + self._settings_left()
+        return [f"{subject} {difference}" for subject, difference in self._differences.items()] + self._settings_left()
 
     def compare_weights(self, model: nn.Module) -> int:
         """Compare the digest of clean weights with the first one; returns how many tensors are equal."""
@@ -149,7 +149,7 @@ class Watch:
             elif name in self._others:
                 _log.info("%s changed between turns, while the WebUI had it.", name)
             else:
-                self._found.setdefault(name, "has other values")
+                self._differences.setdefault(name, "has other values")
         return equal
 
     def _settings_left(self) -> list[str]:
@@ -166,11 +166,11 @@ class Watch:
 
 def _digest(model: nn.Module, names: Collection[str] | None = None) -> dict[str, int]:
     """Of all weights, or of some; what lies nowhere has none."""
-    found = weights.collect(model, ("",))
+    tensors = weights.collect(model, ("",))
     return digest(
         {
             name: tensor
-            for name, tensor in found.items()
+            for name, tensor in tensors.items()
             if name not in _REWRITTEN and not tensor.is_meta and (names is None or name in names)
         }
     )
@@ -191,7 +191,7 @@ def _named(names: list[str]) -> str:
 
 def _saved_settings() -> dict[str, Any]:
     try:
-        found = json.loads(Path(webui("shared").config_filename).read_text(encoding="utf-8"))
+        settings = json.loads(Path(webui("shared").config_filename).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return settings if isinstance(settings, dict) else {}

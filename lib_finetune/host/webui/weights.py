@@ -32,24 +32,24 @@ def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
     A list made in one loop, because it is made several times in each turn.
     """
-    found = [("", model)]
-    for prefix, module in found:
-        found += [
+    modules = [("", model)]
+    for prefix, module in modules:
+        modules += [
             (prefix if name == "wrapped" else f"{prefix}{name}.", child) for name, child in module._modules.items() if child is not None
         ]
-    return found
+    return modules
 
 
 def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str, torch.Tensor]:
     """Checkpoint name → detached tensor on the host's own storage; never a Parameter of the host."""
-    found = {}
+    tensors = {}
     for prefix, module in walk(model):
         if prefix.startswith(prefixes):
             for table in (module._parameters, module._buffers):
                 for name, tensor in table.items():
                     if tensor is not None:
-                        found[prefix + name] = tensor.detach()
-    return found
+                        tensors[prefix + name] = tensor.detach()
+    return tensors
 
 
 @contextmanager
@@ -74,9 +74,9 @@ def temporarily_loaded(model: nn.Module, path: Path) -> Iterator[None]:
         own_data.update({name: parameter.data for name, parameter in places.items()})
         with _backups_aside(model):
             with opened(path) as entries:
-                found = {checkpoint_reader.ldm_name(name): entry for name, entry in entries.items()}
+                stored = {checkpoint_reader.ldm_name(name): entry for name, entry in entries.items()}
                 for name, parameter in places.items():
-                    value = reshaped(name, found[name].value(), tuple(parameter.shape), path.name) if name in found else parameter.data
+                    value = reshaped(name, stored[name].value(), tuple(parameter.shape), path.name) if name in stored else parameter.data
                     parameter.data = value.to(devices[name], parameter.dtype)
             yield
     finally:
@@ -94,14 +94,14 @@ def _backups_aside(model: nn.Module) -> Iterator[None]:
 
     It would put a backup of the host's weights over those that stand in, and one of these over the host's own afterwards.
     """
-    kept = [(module, {name: module.__dict__.pop(name) for name in _NOTES if name in module.__dict__}) for _, module in walk(model)]
+    notes_of = [(module, {name: module.__dict__.pop(name) for name in _NOTES if name in module.__dict__}) for _, module in walk(model)]
     try:
         yield
     finally:
         try:
             clean(model)
         finally:
-            for module, notes in kept:
+            for module, notes in notes_of:
                 for name in _NOTES:
                     module.__dict__.pop(name, None)
                 module.__dict__.update(notes)
@@ -135,16 +135,16 @@ def clean(model: nn.Module) -> None:
         networks.loaded_networks[:] = active
 
 
-def put_back(model: nn.Module, path: Path, wanted: Mapping[str, int]) -> None:
+def put_back(model: nn.Module, path: Path, digests: Mapping[str, int]) -> None:
     """Write the values of a checkpoint's file over weights, where they are the very ones.
 
     Args:
-        wanted: name → `digest` of the weights that are to be put back.
+        digests: name → `digest` of the weights that are to be put back.
 
     Raises:
         CheckpointError: the file cannot be read.
     """
-    places = {name: tensor for name, tensor in collect(model, ("",)).items() if name in wanted}
+    places = {name: tensor for name, tensor in collect(model, ("",)).items() if name in digests}
     with torch.no_grad(), opened(path) as entries:
         for stored, entry in entries.items():
             name = checkpoint_reader.ldm_name(stored)
@@ -152,20 +152,20 @@ def put_back(model: nn.Module, path: Path, wanted: Mapping[str, int]) -> None:
             if place is None or torch.Size(entry.shape).numel() != place.numel():
                 continue
             value = entry.value().to(place.device, place.dtype).reshape(place.shape)
-            if digest({name: value})[name] == wanted[name]:
+            if digest({name: value})[name] == digests[name]:
                 place.copy_(value)
 
 
 def module_of(model: Any, part: str) -> nn.Module:
     """The module that the WebUI moves between devices as one: "unet", "text" or "vae"."""
     if part == "unet":
-        found = model.model
+        module = model.model
     elif part == "vae":
-        found = model.first_stage_model
+        module = model.first_stage_model
     else:
-        found = getattr(model.cond_stage_model, "wrapped", model.cond_stage_model)
-    assert isinstance(found, nn.Module)
-    return found
+        module = getattr(model.cond_stage_model, "wrapped", model.cond_stage_model)
+    assert isinstance(module, nn.Module)
+    return module
 
 
 def place_of(module: nn.Module) -> torch.device:
@@ -189,9 +189,9 @@ def bring(model: Any, parts: Iterable[str], device: torch.device, back: ExitStac
         _bring_medvram(modules, device, back)
         return
     for module in modules.values():
-        found = place_of(module)
-        if not same_place(found, device):
-            back.callback(module.to, found)
+        place = place_of(module)
+        if not same_place(place, device):
+            back.callback(module.to, place)
             module.to(device)
 
 
@@ -238,9 +238,9 @@ def _bring_back(parking: Parking) -> None:
         ) from None
 
 
-def same_place(one: torch.device, other: torch.device) -> bool:
+def same_place(first: torch.device, second: torch.device) -> bool:
     """Equal devices, where "cuda" means the card that "cuda:0" names."""
-    return one.type == other.type and (one.index is None or other.index is None or one.index == other.index)
+    return first.type == second.type and (first.index is None or second.index is None or first.index == second.index)
 
 
 def _bring_medvram(modules: dict[str, nn.Module], device: torch.device, back: ExitStack) -> None:

@@ -26,7 +26,7 @@ def jobs() -> list:
         return []
     from lib_finetune.jobs.status import status_of
 
-    return [status_of(job) for job in found.jobs.all() if not job.old]
+    return [status_of(job) for job in found.jobs.known.all() if not job.old]
 
 
 def began() -> list:
