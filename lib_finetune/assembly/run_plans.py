@@ -1,4 +1,4 @@
-"""What a run reads of its settings while it goes on: how it saves and how it shows."""
+"""What a run reads of its settings while it goes on: how it saves, how it shows, and the class images that it makes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
-from lib_finetune.assembly.automatic_settings import class_caption
+from lib_finetune.assembly.automatic_settings import class_caption, prior_of
 from lib_finetune.assembly.method_traits import keeps_states
 from lib_finetune.data.captions import template_caption
 from lib_finetune.evaluation import watch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.files import Paths
 
 _MAX_PREVIEW_PX = 512
+_MAX_CLASS_PX = 512
 _WATCH_SEEDS = 2
 """Seeds of a prompt that is only watched: one picture alone may change by chance."""
 
@@ -164,6 +165,28 @@ class PreviewPlan:
         if self.trigger and word != self.trigger:
             prompt = re.sub(rf"(?<!\w){re.escape(self.trigger)}(?!\w)", lambda _: word, prompt)
         return template_caption(prompt, word, self.class_word)
+
+
+@dataclass(frozen=True)
+class ClassImagesPlan:
+    """Class images that a run makes for itself.
+
+    Attributes:
+        prompt: "a photo of dog".
+        side_px: width and height.
+        count: how many.
+    """
+
+    prompt: str
+    side_px: int
+    count: int
+
+
+def class_images_plan(settings: Settings) -> ClassImagesPlan | None:
+    """The plan of resolved settings; None where the prior needs no class images."""
+    if prior_of(settings) != "pictures":
+        return None
+    return ClassImagesPlan(class_caption(settings), min(_MAX_CLASS_PX, settings.data.resolution), settings.data.class_count)
 
 
 def preview_plan(settings: Settings) -> PreviewPlan:

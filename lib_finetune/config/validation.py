@@ -10,7 +10,7 @@ from typing import Any
 
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import Leaf, value_at
-from lib_finetune.config.settings import Settings
+from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import InputError, Problem
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³")}
@@ -36,6 +36,21 @@ def validate(settings: Settings, but: Collection[str] = ()) -> None:
     problems += _combinations(settings)
     if problems := [problem for problem in problems if problem.field not in but]:
         raise InputError(problems)
+
+
+def readable(settings: Settings) -> Settings:
+    """The same settings, of a job of an earlier session: its choices may be outdated, but it has to be known what it is.
+
+    Raises:
+        InputError: of an unknown method, or with a value that is no number.
+    """
+    if settings.method not in METHODS:
+        raise InputError([Problem("method", f"{settings.method!r} is unknown.")])
+    for path in all_leaves():
+        value = value_at(settings, path)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError([Problem(path, f"{value} is no number.")])
+    return settings
 
 
 def name_faults(name: str) -> list[str]:

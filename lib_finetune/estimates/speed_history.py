@@ -163,3 +163,8 @@ class Clock:
     def seconds(self) -> float | None:
         """The median over all reports but the first, which holds the warm-up; None before there were two."""
         return statistics.median(self._times[1:]) if len(self._times) > 1 else None
+
+
+def clock_for(settings: Settings, report: Callable[[StepReport], None]) -> Clock:
+    """A clock of a run with these settings."""
+    return Clock(report, settings.training.accumulation)

@@ -6,11 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
-from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.assembly.run_plans import saving_plan
+from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem, SaveError
-from lib_finetune.estimates import memory_plan
+from lib_finetune.estimates import run_form
 from lib_finetune.export import lora_file
 from lib_finetune.files import replacing, write_atomically
 from lib_finetune.ports.host import Host
@@ -52,9 +52,12 @@ def further(
     begun = RunFolder(run_folder).checkpoint_file
     if not begun.is_file():
         raise InputError([Problem("", f"{run_folder.name} does not tell its checkpoint any more; {_without_state(settings)}")])
-    chosen = replaced(replaced(_in_form(settings, run_folder), "name", name), "training.steps", done + more_steps)
-    for product in artifact_kinds_of(chosen):
-        lora_file.refuse_taken(product.target(host.paths, chosen, name), chosen.saving.overwrite)
+    before = RunFolder(run_folder).settings()
+    in_form = run_form.in_form_of(before, settings) if before else settings
+    chosen = replaced(replaced(in_form, "name", name), "training.steps", done + more_steps)
+    saving = saving_plan(chosen)
+    for target in saving.targets(host.paths, name).values():
+        lora_file.refuse_taken(target, saving.overwrite)
     write_atomically(RunFolder(folder).checkpoint_file, begun.read_bytes())
     RunFolder(folder).write_settings(chosen)
     new, proven = RunFolder(folder), source.name in (STATE, FINAL)
@@ -76,15 +79,6 @@ def _state(settings: Settings, run_folder: Path, step: int | None) -> tuple[Path
 
 def _without_state(settings: Settings) -> str:
     return f"to go on from the file alone, which has no state of the optimizer, {_FROM_FILE[settings.method]}."
-
-
-def _in_form(settings: Settings, run_folder: Path) -> Settings:
-    """The settings with what the run before chose by the memory that was free."""
-    before = RunFolder(run_folder).settings()
-    for path in memory_plan.LEVERS if before else ():
-        if value_at(settings, path) in ("auto", False):
-            settings = replaced(settings, path, value_at(before, path))
-    return settings
 
 
 def _link(source: Path, target: Path) -> None:

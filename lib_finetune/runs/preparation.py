@@ -1,63 +1,35 @@
-"""What is made before the first step: class images, the objects of the run, encoded latents."""
+"""What is made before the first step: class images and encoded latents."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING
 
-from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly import dataset
 from lib_finetune.errors import device_errors_in_words
 from lib_finetune.runs.class_images import ClassPictures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lib_finetune.assembly.dataset import Dataset
-    from lib_finetune.config.settings import Settings
+    from lib_finetune.assembly.run_plans import ClassImagesPlan
     from lib_finetune.ports.checkpoint import CheckpointInfo
-    from lib_finetune.ports.events import ProgressSink, StepReport
+    from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
     from lib_finetune.runs.session import Session
     from lib_finetune.runs.waiting import Waiting
-    from lib_finetune.training.model_swap import ModelSwap
 
 
 def with_class_images(
-    settings: Settings, images: Dataset, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting
+    plan: ClassImagesPlan | None, images: Dataset, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting
 ) -> Dataset | None:
     """The images with those of the class, made now where they are missing; None when the person stopped it."""
-    if automatic_settings.prior_of(settings) != "pictures" or images.classes:
+    if plan is None or images.classes:
         return images
-    side, count = min(512, settings.data.resolution), settings.data.class_count
-    classes = ClassPictures(host.pictures, host.paths.data, info, automatic_settings.class_caption(settings), side)
-    sink.say(classes.announce(count))
+    classes = ClassPictures(host.pictures, host.paths.data, info, plan.prompt, plan.side_px)
+    sink.say(classes.announce(plan.count))
     with device_errors_in_words():
-        complete = classes.make(count, lambda done, total: sink.stage("class pictures", done, total), sink.say, waiting.stop_asked)
-    return dataclasses.replace(images, classes=dataset.class_report(classes.folder, count)) if complete else None
-
-
-def bind(
-    settings: Settings,
-    images: Dataset,
-    info: CheckpointInfo,
-    host: Host,
-    waiting: Waiting,
-    report: Callable[[StepReport], None],
-    swapped: Callable[[ModelSwap], None],
-) -> builder.Assembly:
-    """The objects of the run on the borrowed model.
-
-    Args:
-        swapped: hears of each time that the two models changed places.
-
-    Raises:
-        FinetuneError: as `builder.bind`.
-    """
-    cache = host.paths.data / "cache" / "latents"
-    assembly = builder.bind(settings, images, host, info, cache, waiting.for_checkpoint, report)
-    if assembly.swap:
-        assembly.swap.on_swapped = swapped
-    return assembly
+        complete = classes.make(plan.count, lambda done, total: sink.stage("class pictures", done, total), sink.say, waiting.stop_asked)
+    return dataclasses.replace(images, classes=dataset.class_report(classes.folder, plan.count)) if complete else None
 
 
 def encode_latents(session: Session) -> None:

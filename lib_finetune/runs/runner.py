@@ -7,17 +7,17 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from lib_finetune.assembly import automatic_settings, initial_weights
-from lib_finetune.assembly.builder import Assembly
+from lib_finetune.assembly import automatic_settings, builder, initial_weights
 from lib_finetune.assembly.dataset import Dataset
-from lib_finetune.assembly.run_plans import preview_plan, saving_plan
+from lib_finetune.assembly.run_plans import class_images_plan, preview_plan, saving_plan
 from lib_finetune.config.settings import Settings
 from lib_finetune.data import plan_report
 from lib_finetune.data.fingerprint import fingerprint
 from lib_finetune.errors import DivergedError, FinetuneError, SaveError, device_errors_in_words
-from lib_finetune.estimates import memory_plan, speed_history
+from lib_finetune.estimates import memory_plan, run_form, speed_history
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import ProgressSink, StepReport
 from lib_finetune.ports.host import Host, Restoration
@@ -28,7 +28,7 @@ from lib_finetune.runs.control import Control
 from lib_finetune.runs.endings import at_the_end, beside_an_error
 from lib_finetune.runs.finish import finish, write_last_good
 from lib_finetune.runs.folder import RunFolder
-from lib_finetune.runs.preparation import bind, encode_latents, with_class_images
+from lib_finetune.runs.preparation import encode_latents, with_class_images
 from lib_finetune.runs.previews import Previews
 from lib_finetune.runs.schedule import schedule_of, validate
 from lib_finetune.runs.session import Session
@@ -87,7 +87,7 @@ class Runner:
 
     def _execute(self) -> Result:
         images = checked_dataset(self._settings, self._host, self._folder.resumes())
-        info = admission.checkpoint_of_run(self._settings, self._host, self._folder, self._sink)
+        info = admission.checkpoint_of_run(self._settings.method == "dreambooth", self._host, self._folder, self._sink)
         settings = self._definite(images, info)
         for line in self._host.remember() or ():
             self._sink.say(line)
@@ -103,7 +103,8 @@ class Runner:
     def _definite(self, images: Dataset, info: CheckpointInfo) -> Settings:
         """The settings with every automatic value filled in; what was chosen is said."""
         tools = self._host.text_tools()
-        chosen, notes = admission.in_chosen_form(self._settings, images, info, self._host, self._folder)
+        stored = self._folder.settings() if self._folder.resumes() else None
+        chosen, notes = run_form.in_chosen_form(self._settings, stored, images.views, info, self._host, self._folder.path)
         if not self._folder.resumes():
             notes = [*notes, *initial_weights.notes(chosen)]
         settings, automatic = automatic_settings.resolved(chosen, images.views, tools.clip_skip)
@@ -120,26 +121,34 @@ class Runner:
 
     def _work(self, settings: Settings, images: Dataset, info: CheckpointInfo) -> tuple[str, dict[str, Path], int]:
         waiting = Waiting(info, self._folder, self._host, self._sink, self._control)
-        clock = speed_history.Clock(self._report, settings.training.accumulation)
+        clock = speed_history.clock_for(settings, self._report)
         try:
             complete = waiting.retry_until_checkpoint_loaded(
-                lambda: with_class_images(settings, images, info, self._host, self._sink, waiting)
+                lambda: with_class_images(class_images_plan(settings), images, info, self._host, self._sink, waiting)
             )
             if complete is None:
                 self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
                 return "discarded", {}, 0
             self._sink.stage("bind")
             with device_errors_in_words():
-                assembly = waiting.retry_until_checkpoint_loaded(
-                    lambda: bind(settings, complete, info, self._host, waiting, clock.steps, self._say_exchange)
-                )
+                assembly = waiting.retry_until_checkpoint_loaded(lambda: self._bind(settings, complete, info, waiting, clock))
         except StoppedWhileWaiting:
             self._sink.say("Stopped before the first step; there is nothing to write.")
             return "discarded", {}, 0
         with at_the_end("Letting go of what was trained", assembly.close, self._sink), device_errors_in_words():
             return self._trained(self._session(settings, complete, assembly, info, waiting), clock)
 
-    def _session(self, settings: Settings, images: Dataset, assembly: Assembly, info: CheckpointInfo, waiting: Waiting) -> Session:
+    def _bind(
+        self, settings: Settings, images: Dataset, info: CheckpointInfo, waiting: Waiting, clock: speed_history.Clock
+    ) -> builder.Assembly:
+        """The objects of the run on the borrowed model."""
+        cache = self._host.paths.data / "cache" / "latents"
+        assembly = builder.bind(settings, images, self._host, info, cache, waiting.for_checkpoint, clock.steps)
+        if assembly.swap:
+            assembly.swap.on_swapped = self._say_swap
+        return assembly
+
+    def _session(self, settings: Settings, images: Dataset, assembly: builder.Assembly, info: CheckpointInfo, waiting: Waiting) -> Session:
         saving, preview = saving_plan(settings), preview_plan(settings)
         artifacts = Artifacts(saving, assembly, info, self._host, self._sink)
         return Session(
@@ -185,7 +194,7 @@ class Runner:
     def _train(self, session: Session) -> None:
         trainer, validation = session.assembly.trainer, session.assembly.validation
         self._sink.stage("train", trainer.step, session.total)
-        trainer.loss_log.turned = self._say_far
+        trainer.loss_log.turned = partial(_say_distance, self._sink)
         schedule = schedule_of(session)
 
         def judged() -> bool:
@@ -207,13 +216,6 @@ class Runner:
         elif session.saving.states != "none" and not trainer.loss_log.doubtful:
             saved_states.save(session, session.folder.final_state)
 
-    def _say_far(self, far: bool) -> None:
-        self._sink.say(
-            "The loss is far above its beginning: the training goes on, and the last good state is kept until it comes down again."
-            if far
-            else "The loss has come down again."
-        )
-
     def _remember_speed(self, session: Session, seconds: float | None) -> None:
         """For the estimates of later runs; without it they are only less exact."""
         if seconds is None:
@@ -230,7 +232,7 @@ class Runner:
         use = self._host.memory()
         self._sink.steps(dataclasses.replace(report, scalars={**report.scalars, "memory": use.now, "memory peak": use.peak}))
 
-    def _say_exchange(self, swap: ModelSwap) -> None:
+    def _say_swap(self, swap: ModelSwap) -> None:
         if swap.count == 1:
             self._sink.say(f"The WebUI's model and the trained one changed places: {swap.seconds:.1f} s there and back.")
 
@@ -244,3 +246,11 @@ class Runner:
         self._sink.stage("give back")
         self.restoration = self._host.restoration()
         self._sink.say(self.restoration.line)
+
+
+def _say_distance(sink: ProgressSink, far: bool) -> None:
+    sink.say(
+        "The loss is far above its beginning: the training goes on, and the last good state is kept until it comes down again."
+        if far
+        else "The loss has come down again."
+    )
