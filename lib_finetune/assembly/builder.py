@@ -44,10 +44,10 @@ from lib_finetune.training import precision
 from lib_finetune.training.adapters import ADAPTERS, Adapter, AdapterOptions, Target
 from lib_finetune.training.adapters.targets import text_targets, unet_targets
 from lib_finetune.training.ema import Ema
-from lib_finetune.training.loop import Plan, Trainer
+from lib_finetune.training.loop import Trainer, TrainingPlan
 from lib_finetune.training.loss_log import LossLog
 from lib_finetune.training.method import Method
-from lib_finetune.training.methods.denoising import Denoiser, Objective, PriorPrediction
+from lib_finetune.training.methods.denoising import Denoiser, DenoisingObjective, PriorPrediction
 from lib_finetune.training.methods.dreambooth import DreamBoothMethod
 from lib_finetune.training.methods.lora import LoraMethod
 from lib_finetune.training.methods.pivotal_tuning import PivotalTuningMethod
@@ -300,9 +300,9 @@ def _prepare_modes(settings: Settings, model: BorrowedModel) -> None:
         model.unet.train()  # diffusers checkpoints in training mode only; SD1.5's UNet has no dropout of its own
 
 
-def objective(settings: Settings) -> Objective:
+def objective(settings: Settings) -> DenoisingObjective:
     """The objective's fields, by name."""
-    return Objective(**{field.name: getattr(settings.objective, field.name) for field in dataclasses.fields(Objective)})
+    return DenoisingObjective(**{field.name: getattr(settings.objective, field.name) for field in dataclasses.fields(DenoisingObjective)})
 
 
 def data_plan(settings: Settings, images: Dataset) -> DataPlan:
@@ -365,7 +365,9 @@ def _trainer(
         ema=ema,
         loss_log=loss_log,
         turns=turns,
-        plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step), _draws(settings)),
+        plan=TrainingPlan(
+            steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step), _draws(settings)
+        ),
     )
 
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageLook:
     """What was seen.
 
     Attributes:
@@ -52,19 +52,19 @@ class Look:
         """Whether nothing in it is sharp."""
         return self.sharpness < BLURRED
 
-    def resembles(self, other: Look) -> bool:
+    def resembles(self, other: ImageLook) -> bool:
         """Whether the two are nearly the same picture; mirrored and cut ones are not found."""
         if (self.hash ^ other.hash).bit_count() > NEAR_BITS:
             return False
         return bool(np.abs(np.subtract(self.colours, other.colours)).mean() <= NEAR_COLOURS)
 
 
-def look_at(path: Path) -> Look | None:
+def look_at(path: Path) -> ImageLook | None:
     """Look at a picture file; None where it cannot be read."""
     try:
         data = path.read_bytes()
         image = decode(data)
-        return Look(marks(data), sharpness(image), _hash(image), _colours(image))
+        return ImageLook(marks(data), sharpness(image), _hash(image), _colours(image))
     except (OSError, UnreadablePictureError):
         return None
 
@@ -95,7 +95,7 @@ def _colours(image: Image.Image) -> tuple[int, ...]:
     return tuple(int(value) for value in cells.ravel())
 
 
-def alike(looks: Sequence[Look | None]) -> list[list[int]]:
+def alike(looks: Sequence[ImageLook | None]) -> list[list[int]]:
     """For each picture, the places of the others that are nearly the same."""
     twins: list[list[int]] = [[] for _ in looks]
     for first, own in enumerate(looks):

@@ -112,7 +112,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Card:
+class MethodCard:
     """A method, for these pictures on this machine.
 
     Attributes:
@@ -181,7 +181,7 @@ def machine_of(host: HostWeights) -> Machine:
     return Machine(host.device, speed_history.device_name(host.device), memory.total, memory.free, memory.ram, host.paths)
 
 
-def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> tuple[Card, ...]:
+def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> tuple[MethodCard, ...]:
     """A card for each method; the settings apart from the method are as they are.
 
     Args:
@@ -194,7 +194,7 @@ def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -
     return tuple(card(replaced(settings, "method", method), views, facts, machine) for method in METHODS)
 
 
-def card(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> Card:
+def card(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> MethodCard:
     """The card of the settings' method."""
     fitting = fit(settings, facts, machine)
     chosen = automatic_settings.resolved(fitting.settings, max(1, views), clip_skip=1)[0]
@@ -202,7 +202,7 @@ def card(settings: Settings, views: int, facts: ModelFacts, machine: Machine) ->
     needed, free = disk(chosen, facts, machine.paths)
     changes = () if fitting.fits else levers(settings, facts, machine)
     context = memory_model.CONTEXT if machine.device.type == "cuda" else 0
-    return Card(
+    return MethodCard(
         method=settings.method,
         likeness=LIKENESS[settings.method],
         file_bytes=file_bytes(chosen, facts),

@@ -35,7 +35,7 @@ _METHODS = {"lora": 1.0, "dreambooth": 1.2, "textual_inversion": 0.9, "pivotal_t
 
 
 @dataclass(frozen=True)
-class Work:
+class SpeedConditions:
     """What a speed depends on.
 
     Attributes:
@@ -75,12 +75,12 @@ class Speed:
     origin: str
 
 
-def work_of(settings: Settings, device: str, weights: int) -> Work:
-    """The work of settings; see `Work`."""
+def work_of(settings: Settings, device: str, weights: int) -> SpeedConditions:
+    """The work of settings; see `SpeedConditions`."""
     prior, training = prior_of(settings), settings.training
     pictures = training.batch * (2 if prior == "pictures" else 1)
     checkpointing = training.gradient_checkpointing
-    return Work(device, weights, settings.method, settings.data.resolution, pictures, checkpointing, prior == "prediction")
+    return SpeedConditions(device, weights, settings.method, settings.data.resolution, pictures, checkpointing, prior == "prediction")
 
 
 def device_name(device: torch.device) -> str:
@@ -88,7 +88,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def remember(data: Path, work: Work, seconds: float) -> None:
+def remember(data: Path, work: SpeedConditions, seconds: float) -> None:
     """Store how long a batch took; of the last five the median counts. A file that is damaged is begun anew.
 
     Raises:
@@ -99,7 +99,7 @@ def remember(data: Path, work: Work, seconds: float) -> None:
     write_atomically(data / FILE, json.dumps(known, indent=1).encode())
 
 
-def estimate(data: Path, work: Work, card_bytes: int = 0) -> Speed | None:
+def estimate(data: Path, work: SpeedConditions, card_bytes: int = 0) -> Speed | None:
     """How long a batch of this work will take; None where nothing is known.
 
     Args:
@@ -119,7 +119,7 @@ def estimate(data: Path, work: Work, card_bytes: int = 0) -> Speed | None:
     return Speed(usual * work.load * _METHODS[work.method] * work.weights / _SD15_UNET, "guessed")
 
 
-def _comparable(known: Work, work: Work) -> bool:
+def _comparable(known: SpeedConditions, work: SpeedConditions) -> bool:
     return (known.device, known.weights) == (work.device, work.weights) and known.method in _METHODS
 
 
@@ -138,10 +138,10 @@ def _times(entry: object) -> list[float]:
     return [float(value) for value in times if isinstance(value, int | float) and value > 0]
 
 
-def _entry(entry: object) -> tuple[Work, float] | None:
+def _entry(entry: object) -> tuple[SpeedConditions, float] | None:
     times = _times(entry)
     try:
-        return (Work(**entry["work"]), statistics.median(times)) if times and isinstance(entry, dict) else None
+        return (SpeedConditions(**entry["work"]), statistics.median(times)) if times and isinstance(entry, dict) else None
     except (KeyError, TypeError):  # of another version
         return None
 

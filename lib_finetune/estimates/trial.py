@@ -178,7 +178,7 @@ def _all_training(settings: Settings) -> Settings:
     return settings
 
 
-def _remember(work: speed_history.Work, seconds: float, host: Host) -> None:
+def _remember(work: speed_history.SpeedConditions, seconds: float, host: Host) -> None:
     try:
         speed_history.remember(host.paths.data, work, seconds)
     except SaveError as error:

@@ -15,7 +15,7 @@ from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
 from lib_finetune.data.images import kept_box, load_rgb
-from lib_finetune.data.look import Look, Remembered, alike, look_at
+from lib_finetune.data.look import ImageLook, Remembered, alike, look_at
 from lib_finetune.data.plan_report import bucket_counts, first_positions
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
@@ -275,7 +275,7 @@ def _long(tokens: int, limit: int) -> list[Flag]:
     return []
 
 
-def _flags(pictures: Sequence[Picture], looks: Sequence[Look | None]) -> list[list[Flag]]:
+def _flags(pictures: Sequence[Picture], looks: Sequence[ImageLook | None]) -> list[list[Flag]]:
     """What the files themselves tell, by picture."""
     flags_of_pictures = []
     near = alike(looks)
@@ -298,7 +298,7 @@ def _arithmetic(settings: Settings, images: Dataset) -> str:
     return f"{shown} × {epochs:.4g} epochs / {per_step} a step = {steps} steps: {seen}."
 
 
-def _of_file(look: Look) -> list[Flag]:
+def _of_file(look: ImageLook) -> list[Flag]:
     source = (
         ("blurred", look.blurred, "Nothing in it is sharp; the result would learn the blur."),
         ("rotated", look.marks.rotated, "It is stored lying or mirrored and is turned upright, as its camera noted."),

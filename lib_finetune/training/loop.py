@@ -20,7 +20,7 @@ from lib_finetune.training.turns import Turns
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How long and how.
 
     Attributes:
@@ -51,7 +51,7 @@ class Trainer:
     ema: Ema
     loss_log: LossLog
     turns: Turns
-    plan: Plan
+    plan: TrainingPlan
     step: int = 0
 
     def train(

@@ -5,11 +5,11 @@ import pytest
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.estimates import speed_history
-from lib_finetune.estimates.speed_history import Clock, Work, estimate, remember, work_of
+from lib_finetune.estimates.speed_history import Clock, SpeedConditions, estimate, remember, work_of
 from lib_finetune.ports.events import StepReport
 from tests.fakes.runs import Bench
 
-WORK = Work("Card", 860_000_000, "lora", 512, 1, False, False)
+WORK = SpeedConditions("Card", 860_000_000, "lora", 512, 1, False, False)
 
 
 def but(**changes):

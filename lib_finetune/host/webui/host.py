@@ -22,7 +22,7 @@ from lib_finetune.host.webui.captions import WebuiCaptions
 from lib_finetune.host.webui.files import WebuiFiles
 from lib_finetune.host.webui.loading import await_model, loaded_model
 from lib_finetune.host.webui.modules import webui
-from lib_finetune.host.webui.picture import WebuiPictures
+from lib_finetune.host.webui.pictures import WebuiPictures
 from lib_finetune.host.webui.run_guard import RunGuard, refuse_other_than
 from lib_finetune.host.webui.turn import Turn
 from lib_finetune.host.webui.watch import Watch

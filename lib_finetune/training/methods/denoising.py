@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Objective:
+class DenoisingObjective:
     """How predictions are compared; fields as the settings of the same names."""
 
     loss: str = "mse"
@@ -94,7 +94,9 @@ def batch_loss(
 class Denoiser:
     """Latents of a batch to a loss per sample, through the borrowed UNet."""
 
-    def __init__(self, unet: Any, alphas_cumprod: torch.Tensor, scale_factor: float, prediction: str, objective: Objective) -> None:
+    def __init__(
+        self, unet: Any, alphas_cumprod: torch.Tensor, scale_factor: float, prediction: str, objective: DenoisingObjective
+    ) -> None:
         """
         Args:
             unet: diffusers UNet of the view.

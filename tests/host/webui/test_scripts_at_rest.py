@@ -284,7 +284,7 @@ def test_a_list_of_networks_that_is_not_put_back_is_still_named(host: WebuiHost,
 
     webui.generate(lora="cat")
     webui.during_picture = lambda: webui.generate(lora="dog")
-    monkeypatch.setattr("lib_finetune.host.webui.picture._networks_kept", forgotten)
+    monkeypatch.setattr("lib_finetune.host.webui.pictures._networks_kept", forgotten)
     host.remember()
     host.pictures.make(CAT)
     assert [said.split(" is ")[0] for said in host.restoration().differences] == ["the list of active networks"]

@@ -170,7 +170,7 @@ class ChannelsLast(FakeHost):
 
 def moved(result):
     """Names of the trained weights that are not the host's any more."""
-    before = FakeHost(result.file.parent / "fresh")._tensors
+    before = FakeHost(result.file.parent / "fresh").held.tensors
     return {name for name, value in load_file(str(result.file)).items() if not torch.equal(value, before[name])}
 
 
