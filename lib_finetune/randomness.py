@@ -14,7 +14,7 @@ _LOSS, _DROPOUT = 1, 2
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def preserved() -> Iterator[None]:
     """Leave torch's global random states (CPU and CUDA) as they were found. For as short a time as may be: whoever draws meanwhile draws again."""
     cpu = torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None

@@ -281,7 +281,7 @@ def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
     """
     network = settings.network
     options = AdapterOptions(network.dropout, network.factor)
-    with randomness.kept():  # adapters draw their first values from torch's global states
+    with randomness.preserved():  # adapters draw their first values from torch's global states
         torch.manual_seed(settings.training.seed)
         adapter = ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
     initial_weights.put(settings, adapter)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 FILE = "speeds.json"
-_KEPT = 5
+_TIMES_KEPT = 5
 _PIXELS = 512 * 512
 _CHECKPOINTING = 1.25
 _PREDICTION = 4 / 3
@@ -95,7 +95,7 @@ def remember(data: Path, work: SpeedConditions, seconds: float) -> None:
         SaveError: as `files.write_atomically`.
     """
     known = _read(data)
-    known[work._key] = {"work": dataclasses.asdict(work), "seconds": [*_times(known.get(work._key)), seconds][-_KEPT:]}
+    known[work._key] = {"work": dataclasses.asdict(work), "seconds": [*_times(known.get(work._key)), seconds][-_TIMES_KEPT:]}
     write_atomically(data / FILE, json.dumps(known, indent=1).encode())
 
 

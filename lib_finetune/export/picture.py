@@ -38,13 +38,13 @@ def grid(rows: Sequence[Sequence[Image.Image]], columns: Sequence[str], names: S
     labels = [textwrap.wrap(label, max(8, width // _LETTER_PX)) or [""] for label in columns]
     top = _LABEL_PX + _LINE_PX * (max(map(len, labels)) - 1)
     tall = height + _LABEL_PX
-    sheet = Image.new("RGB", (width * len(columns), top + tall * len(rows)), "white")
-    draw = ImageDraw.Draw(sheet)
+    canvas = Image.new("RGB", (width * len(columns), top + tall * len(rows)), "white")
+    draw = ImageDraw.Draw(canvas)
     for column, lines in enumerate(labels):
         for number, line in enumerate(lines):
             draw.text((column * width + 4, 3 + number * _LINE_PX), line, fill="black")
     for row, (pictures, name) in enumerate(zip(rows, names, strict=True)):
         draw.text((4, top + row * tall + 3), name, fill="dimgray")
         for column, picture in enumerate(pictures):
-            sheet.paste(picture, (column * width, top + row * tall + _LABEL_PX))
-    return sheet
+            canvas.paste(picture, (column * width, top + row * tall + _LABEL_PX))
+    return canvas

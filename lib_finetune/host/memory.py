@@ -18,15 +18,15 @@ _STATUS = Path("/proc/self/status")
 
 def use(device: torch.device) -> MemoryUse:
     """Bytes in use now, at the peak since `reset_peak` (on the CPU: of the process), in all, and free; 0 where the system does not tell."""
-    ram = _told(lambda psutil: psutil.virtual_memory().available)
+    ram = _answer_of_psutil(lambda psutil: psutil.virtual_memory().available)
     if device.type == "cuda":
         card = _number(device)
         unasked, total = torch.cuda.mem_get_info(card)
         reserved = torch.cuda.memory_reserved(card)
         free = unasked + reserved - torch.cuda.memory_allocated(card)
         return MemoryUse(reserved, torch.cuda.max_memory_reserved(card), total, free, ram)
-    now = _told(lambda psutil: psutil.Process().memory_info().rss)
-    return MemoryUse(now, max(now, _peak()), _told(lambda psutil: psutil.virtual_memory().total), ram, ram)
+    now = _answer_of_psutil(lambda psutil: psutil.Process().memory_info().rss)
+    return MemoryUse(now, max(now, _peak()), _answer_of_psutil(lambda psutil: psutil.virtual_memory().total), ram, ram)
 
 
 def reset_peak(device: torch.device) -> None:
@@ -40,7 +40,7 @@ def _number(device: torch.device) -> int:
     return int(torch.cuda.current_device()) if device.index is None else device.index
 
 
-def _told(ask: Callable[[Any], int]) -> int:
+def _answer_of_psutil(ask: Callable[[Any], int]) -> int:
     """An answer of psutil, or 0 where there is none: in some containers /proc is closed."""
     try:
         import psutil
@@ -55,7 +55,7 @@ def _told(ask: Callable[[Any], int]) -> int:
 
 def _peak() -> int:
     """The most that the process has held, by the way that this system has: Windows, Linux, the others."""
-    return _told(lambda psutil: getattr(psutil.Process().memory_info(), "peak_wset", 0)) or _high_water_mark() or _most_used()
+    return _answer_of_psutil(lambda psutil: getattr(psutil.Process().memory_info(), "peak_wset", 0)) or _high_water_mark() or _most_used()
 
 
 def _high_water_mark() -> int:

@@ -64,7 +64,7 @@ def _take(folder: Path, taken: str) -> _Held:
         ) from error
     path = folder.resolve() / FILE
     with _GUARD:
-        held = _ALL.get(path) or _ALL.setdefault(path, _Held(_made(FileLock, path)))
+        held = _ALL.get(path) or _ALL.setdefault(path, _Held(_lock_of(FileLock, path)))
         held.holders += 1
         try:
             if not held.lock.is_locked:
@@ -78,7 +78,7 @@ def _take(folder: Path, taken: str) -> _Held:
         return held
 
 
-def _made(kind: Any, path: Path) -> Any:
+def _lock_of(kind: Any, path: Path) -> Any:
     try:
         return kind(str(path), thread_local=False)  # whoever releases it may be another thread
     except TypeError:  # filelock before 3.11, whose locks are of no thread

@@ -25,7 +25,10 @@ _STATE_OF_STEP = re.compile(r"state-(\d{6,})\.safetensors")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run, whether the files exist or not."""
+    """Paths of one run, whether the files exist or not.
+
+    It has more than fifteen methods because each file of a run is a property of one line, and no other module knows its name.
+    """
 
     path: Path
 

@@ -79,7 +79,7 @@ class Trainer:
             rates = self.plan.rates(self.step)
             with self.turns.step():
                 try:
-                    with randomness.kept() if self.plan.draws else nullcontext():
+                    with randomness.preserved() if self.plan.draws else nullcontext():
                         loss, norm = self._one_step(rates)
                 except BaseException:
                     self.optimizer.zero_grad(set_to_none=True)  # of a step that will not be
@@ -123,7 +123,7 @@ class Trainer:
     def _next_loss(self) -> torch.Tensor:
         """A loss of the weights as they are: of the last batch, which is encoded already, at the next step's noise and timesteps."""
         following = self.step * self.plan.accumulation
-        with randomness.kept() if self.plan.draws else nullcontext():
+        with randomness.preserved() if self.plan.draws else nullcontext():
             generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, following)
             with self.precision.context():
                 loss, _report = self.method.loss(self.batches(following - 1), generator)

@@ -24,6 +24,9 @@ class LossLog:
     A state is good once the loss after it was finite and, by the smoothed curve, not far above the beginning: the loss of
     a step tells of the weights before it. What is far goes on, and what was good is kept meanwhile.
 
+    It has more than fifteen methods because losses, their judgement and the copies to go back to belong to the same steps: a part of it
+    alone could keep a copy of weights that another part has judged to be bad.
+
     Attributes:
         good_step: of the copy that is kept; 0 without one.
         present: whether what trains is good as it is now; None until the loss after it is known.

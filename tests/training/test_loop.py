@@ -188,20 +188,20 @@ def test_torchs_random_state_of_the_host_is_kept():
     torch.manual_seed(1)
     expected = torch.rand(1).item()
     torch.manual_seed(1)
-    with pytest.raises(ZeroDivisionError), randomness.kept():
+    with pytest.raises(ZeroDivisionError), randomness.preserved():
         _ = randomness.for_step(5, 5), torch.rand(1), 1 / 0
     assert torch.rand(1).item() == expected
 
 
 def test_who_draws_from_python_or_numpy_meanwhile_does_not_draw_again():
-    with randomness.kept():
+    with randomness.preserved():
         randomness.for_step(5, 5)
         meanwhile = (random.random(), np.random.rand())
     assert random.random() != meanwhile[0] and np.random.rand() != meanwhile[1]
 
 
 def test_the_noise_of_a_step_is_the_same_with_and_without_dropout():
-    with randomness.kept():
+    with randomness.preserved():
         seeded = torch.randn(3, generator=randomness.for_step(1, 7))
     assert torch.equal(seeded, torch.randn(3, generator=randomness.noise_of(1, 7)))
 

@@ -38,7 +38,7 @@ class WebuiFiles:
         """
         cards.write_card(path, card)
         await_model()
-        with self._turn.held(), randomness.kept():  # the loader makes layers, which draw their first values
+        with self._turn.held(), randomness.preserved():  # the loader makes layers, which draw their first values
             return announce(kind, path, loaded_model())
 
     def artifact_removed(self, kind: str, path: Path) -> None:

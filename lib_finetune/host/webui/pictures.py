@@ -91,7 +91,7 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
     """
     prompt = request.prompt + "".join(f"<lora:{_name(path)}:{weight:g}>" for path, weight in request.loras)
     with ExitStack() as stack:
-        for part in (_job_kept(), _history_kept(), _networks_kept(model), randomness.kept()):
+        for part in (_job_kept(), _history_kept(), _networks_kept(model), randomness.preserved()):
             stack.enter_context(part)
         if request.checkpoint:
             stack.enter_context(weights.temporarily_loaded(model, request.checkpoint))
