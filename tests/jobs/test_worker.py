@@ -324,7 +324,7 @@ def test_the_services_tell_a_lost_card_and_answers_all_else(bench, monkeypatch):
 
 def test_two_threads_that_submit_at_once_keep_one_runner(bench):
     jobs = Jobs(bench.host())
-    threads = [threading.Thread(target=jobs.run_in_background, args=(str(number), lambda _: {})) for number in range(8)]
+    threads = [threading.Thread(target=jobs.tasks.add, args=(str(number), lambda _: {})) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

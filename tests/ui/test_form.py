@@ -152,7 +152,7 @@ def test_the_checkpoint_of_a_job_is_selected_in_words(tab, monkeypatch):
 
     made, services = tab
     monkeypatch.setattr(
-        services.jobs, "find", lambda name: SimpleNamespace(folder=SimpleNamespace(name=name), settings=SimpleNamespace(name="dog"))
+        services.jobs.known, "find", lambda name: SimpleNamespace(folder=SimpleNamespace(name=name), settings=SimpleNamespace(name="dog"))
     )
     monkeypatch.setattr(services.results, "select", lambda name: object())
     said = made._act(json.dumps({"do": "select", "given": {"job": "x"}}), {}, *_filled())[0]
