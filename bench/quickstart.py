@@ -84,7 +84,7 @@ def _before_and_after(host: Any, lora: Path) -> Any:
     def picture(seed: int, ground: str, weight: float) -> Any:
         loras = ((lora, weight),) if weight else ()
         prompt = f"a photo of sks star on a {ground} background"
-        return host.picture(PictureRequest(prompt, loras=loras, width_px=128, height_px=128, steps=15, guidance=6.0, seed=seed))
+        return host.pictures.make(PictureRequest(prompt, loras=loras, width_px=128, height_px=128, steps=15, guidance=6.0, seed=seed))
 
     rows = [[picture(seed, ground, weight) for weight in (0.0, *_WEIGHTS)] for seed, ground in _GROUNDS.items()]
     return grid(rows, ["base", *(f"weight {weight}" for weight in _WEIGHTS)], [f"sks star, {ground}" for ground in _GROUNDS.values()])
