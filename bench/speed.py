@@ -92,13 +92,8 @@ class TimedHost(HeadlessHost):
 
     remember_s = 0.0
 
-<<<<<<< HEAD:bench/speed.py
     def remember(self) -> Sequence[str]:
         """See `HostWeights.remember`."""
-=======
-    def remember(self) -> None:
-        """See `HostWeights.remember`."""
->>>>>>> 1200486 (A host is parted by noun: the weights, and beside them its files, pictures and captions; who needs one part takes that part):tests/bench.py
         start = time.perf_counter()
         messages = super().remember()
         self.remember_s = time.perf_counter() - start

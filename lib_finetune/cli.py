@@ -44,8 +44,8 @@ def main(arguments: Sequence[str], open_host: OpenHost, commands: Commands | Non
     options = parser.parse_args(list(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     known: dict[str, Callable[[argparse.Namespace], int]] = {
-        "train": lambda given: _train(given, open_host),
-        "generate": lambda given: _generate(given, open_host),
+        "train": lambda options: _train(options, open_host),
+        "generate": lambda options: _generate(options, open_host),
         "describe": _describe,
         **(commands or {}),
     }

@@ -102,8 +102,8 @@ def _cookie_name(scope: Message) -> str:
 
 def _only(scope: Message, name: str) -> str | None:
     """A header's value, None where it is missing; of several none can be trusted, and they are no value that passes."""
-    found = [value.decode("latin-1") for key, value in scope["headers"] if key == name.encode()]
-    return (found[0] if len(found) == 1 else "\n".join(found)) if found else None
+    values = [value.decode("latin-1") for key, value in scope["headers"] if key == name.encode()]
+    return (values[0] if len(values) == 1 else "\n".join(values)) if values else None
 
 
 def _follows_a_link(scope: Message, origin: str | None) -> bool:
@@ -124,10 +124,10 @@ async def _refuse(scope: Message, send: Send, status: int, sentence: str) -> Non
 
 
 def _with_headers(send: Send, cookie: str) -> Send:
-    async def told(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            given = [*_HEADERS, *([(b"set-cookie", cookie.encode())] if cookie else [])]
-            message = {**message, "headers": [*message.get("headers", ()), *given]}
+            added = [*_HEADERS, *([(b"set-cookie", cookie.encode())] if cookie else [])]
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
         await send(message)
 
-    return told
+    return send_with_headers

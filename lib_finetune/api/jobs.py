@@ -49,15 +49,15 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         "/jobs/{name}", summary="Take a waiting job out of the queue, or delete what is left of one that has ended", dependencies=may
     )
     def remove(name: str) -> dict[str, bool]:
-        found = services().jobs.known.find(name)
-        (services().jobs.forget if found.ended else services().jobs.cancel)(name)
+        job = services().jobs.known.find(name)
+        (services().jobs.forget if job.ended else services().jobs.cancel)(name)
         return {"ok": True}
 
     @router.post("/jobs/{name}/stop", summary="End after this step; keep: write the file of what was trained", dependencies=may)
     def stop(name: str, keep: bool = Body(True, embed=True)) -> dict[str, Any]:
-        found = services().jobs.known.find(name)
-        found.control.stop(keep=keep)
-        return services().trainings.view(found)
+        job = services().jobs.known.find(name)
+        job.control.stop(keep=keep)
+        return services().trainings.view(job)
 
     @router.post("/jobs/{name}/move", summary="Before another waiting job, or last", dependencies=may)
     def move(name: str, before: str | None = Body(None, embed=True)) -> dict[str, Any]:
@@ -74,13 +74,13 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         dependencies=may,
     )
     def act(name: str, action: str) -> dict[str, Any]:
-        found = services().jobs.known.find(name)
+        job = services().jobs.known.find(name)
         known = {
-            "pause": found.control.pause,
-            "resume": found.control.resume,
-            "preview": found.control.preview_now,
-            "save": found.control.save_now,
-            "load": found.control.load_checkpoint,
+            "pause": job.control.pause,
+            "resume": job.control.resume,
+            "preview": job.control.preview_now,
+            "save": job.control.save_now,
+            "load": job.control.load_checkpoint,
         }
         chosen(known, action)()
-        return services().trainings.view(found)
+        return services().trainings.view(job)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Body, HTTPException, Response
+from fastapi import APIRouter, Body, HTTPException, Query, Response
 from fastapi.responses import FileResponse
 
 from lib_finetune.api.routing import may_see_pictures, may_use, picture_file
@@ -36,8 +36,8 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         return services().results.select(name).status()
 
     @router.get("/jobs/{name}/verdict", summary="One change that answers 'too weak' or 'overdone'", dependencies=may)
-    def verdict(name: str, said: str) -> dict[str, Any]:
-        return dataclasses.asdict(services().results.feedback(name, said))
+    def verdict(name: str, answer: str = Query(..., alias="said")) -> dict[str, Any]:
+        return dataclasses.asdict(services().results.feedback(name, answer))
 
     @router.get(
         "/jobs/{name}/files/{kind}",
@@ -46,10 +46,10 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         response_class=FileResponse,
     )
     def result_file(name: str, kind: str) -> Response:
-        found = services().results.file(name, kind)
-        if found is None:
+        file = services().results.file(name, kind)
+        if file is None:
             raise HTTPException(404, "The job has no such file.")
-        return FileResponse(found, media_type="application/octet-stream", filename=found.name)
+        return FileResponse(file, media_type="application/octet-stream", filename=file.name)
 
     @router.get("/jobs/{name}/previews/{step}/{file}", summary="A preview", dependencies=may_see, response_class=FileResponse)
     def preview(name: str, step: str, file: str) -> Response:

@@ -47,7 +47,9 @@ class Route(APIRoute):
                     return _problems(422, [{"field": "", "message": _UNREADABLE_BODY}])
                 raise
             except RequestValidationError as error:
-                return _problems(422, [{"field": ".".join(map(str, one["loc"][1:])), "message": one["msg"]} for one in error.errors()])
+                return _problems(
+                    422, [{"field": ".".join(map(str, fault["loc"][1:])), "message": fault["msg"]} for fault in error.errors()]
+                )
             except InputError as error:
                 return _problems(422, [dataclasses.asdict(problem) for problem in error.problems])
             except FinetuneError as error:

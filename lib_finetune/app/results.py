@@ -134,11 +134,11 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
     """
     files_by_step = choices(job)
     if not job.ended or step not in files_by_step:
-        known = ", ".join(str(one) for one in files_by_step) or "none"
+        known = ", ".join(map(str, files_by_step)) or "none"
         raise InputError([Problem("step", f"{job.settings.name} has no file of step {step}. There are: {known}.")])
     _refuse_strange(job, host)
     final = {kind: Path(path) for kind, path in job.record.files.items()} or _targets(job, host)
-    others = {one: files for one, files in files_by_step.items() if one not in (step, job.record.steps)}
+    others = {other: files for other, files in files_by_step.items() if other not in (step, job.record.steps)}
     if step != job.record.steps:
         if job.record.files and job.record.steps in files_by_step:
             others[job.record.steps] = _set_aside(final, job.record.steps)

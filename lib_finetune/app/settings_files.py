@@ -309,7 +309,7 @@ def of_beginning(file: Path, content: bytes, data: Path) -> Restored:
 
 
 def _restored(file: Path, metadata: Mapping[str, str], data: Path) -> Restored:
-    values = _told(file, metadata)
+    values = _values_in(file, metadata)
     missing = [f"{path} is no setting of this version; it is left out." for path in _drop_unknown(values)]
     settings = codec.from_dict(values)
     for path in _FOLDERS:
@@ -322,7 +322,7 @@ def _restored(file: Path, metadata: Mapping[str, str], data: Path) -> Restored:
     return Restored(settings, tuple(missing))
 
 
-def _told(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _values_in(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     text = metadata.get(METADATA_KEY)
     if text is None:
         raise InputError([Problem("file", f"{file.name} tells no settings of Finetune.")])
