@@ -66,7 +66,7 @@ def bad_input_is_seen(world: World) -> str:
 
 def trains_from_the_tab(world: World) -> str:
     """The run that all others are compared with: nobody disturbs it."""
-    world.notes["plain"] = world.webui.pictures(PROMPT)
+    world.notes["plain"] = world.webui.picture(PROMPT)
     world.notes["before"] = world.probe("model")
     if world.browser is None:
         world.train("quiet")
@@ -112,9 +112,9 @@ def card_is_complete(world: World) -> str:
 
 def file_works_at_once(world: World) -> str:
     """<lora:…> changes a picture without a restart, and leaves the next one alone."""
-    changed = world.webui.pictures(f"{PROMPT} <lora:quiet:0.8>")
+    changed = world.webui.picture(f"{PROMPT} <lora:quiet:0.8>")
     assert changed != world.notes["plain"], "the picture is the same with and without <lora:quiet:0.8>"
-    assert world.webui.pictures(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
     world.notes["with lora"] = changed
     return ""
 
@@ -125,14 +125,14 @@ def embedding_works_at_once(world: World) -> str:
 
     # Two chunks. Without commas: where the WebUI moves the words behind a comma to the next chunk, it leaves the vectors behind.
     prompt = " and ".join(["a photo of zxqdog beside a red car"] * 8)
-    before = world.webui.pictures(prompt)
+    before = world.webui.picture(prompt)
     word = {"method": "textual_inversion", "embedding_vectors": "3", "embedding_init": "red car", "embedding_rate": "0.1"}
     world.train("zxqdog", _SHORT, **word)
     job = world.await_end("zxqdog")
     assert any("has loaded the embedding" in line for line in job["log"]), job["log"]
     file = world.webui.data / "embeddings" / "zxqdog.safetensors"
     assert file.is_file() and file.with_suffix(".preview.png").is_file() and file.with_suffix(".json").is_file(), "file, picture, card"
-    assert world.webui.pictures(prompt) != before, "the word changes nothing"
+    assert world.webui.picture(prompt) != before, "the word changes nothing"
     found = world.probe("conditioning?" + urlencode({"prompt": prompt, "file": str(file)}))
     assert found["to ours"] < _SAME < found["to ours without the embedding"], found
     return f"{found['shape'][1] // 77} chunks, largest difference {found['to ours']:.1e}; {file.stat().st_size} bytes"
@@ -149,7 +149,7 @@ def checkpoint_works_at_once(world: World) -> str:
     }
     world.train("whole", _SHORT, **whole)
     world.await_step("whole", 2)
-    assert world.webui.pictures(PROMPT) == world.notes["plain"], "a picture made meanwhile differs from the one made before training"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "a picture made meanwhile differs from the one made before training"
     job = world.await_end("whole")
     log = "\n".join(job["log"])
     assert "exactly as it was" in log and "lists the checkpoint" in log and "need 2" in log, log
@@ -159,12 +159,12 @@ def checkpoint_works_at_once(world: World) -> str:
     assert "whole" in names, f"the WebUI lists {names}"
     loaded = world.webui.ask("/sdapi/v1/options")["sd_model_checkpoint"]
     assert loaded.startswith("whole"), f"{loaded} is loaded"
-    assert world.webui.pictures(PROMPT) != world.notes["plain"], "the checkpoint paints as the base"
+    assert world.webui.picture(PROMPT) != world.notes["plain"], "the checkpoint paints as the base"
     size = {"width": 128, "height": 128, "steps": 3, "seed": 42, "cfg_scale": 7, "sampler_name": "DPM++ 2M", "scheduler": "Karras"}
     shown = world.webui.raw_picture({"prompt": "a photo of sks cat", **size})
     same = pixels(shown) == pixels(file.with_suffix(".png").read_bytes())
     world.webui.load(world.checkpoint)
-    assert world.webui.pictures(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
     assert same, "the card's picture is not what the file paints"
     return f"{file.stat().st_size / 1e6:.0f} MB; the preview equals the picture of the loaded file"
 
@@ -178,12 +178,12 @@ def models_change_places(world: World) -> str:
         for step in (2, 10, 20):
             world.await_step(name, step)
             for prompt, noted in ((PROMPT, "plain"), (f"{PROMPT} <lora:quiet:0.8>", "with lora")):
-                assert world.webui.pictures(prompt) == world.notes[noted], f"{name}: a picture made meanwhile ({noted}) is another one"
+                assert world.webui.picture(prompt) == world.notes[noted], f"{name}: a picture made meanwhile ({noted}) is another one"
         log = "\n".join(world.await_end(name)["log"])
         assert "exactly as it was" in log, log
         found[name] = tensors(world.webui.data / "models" / "Stable-diffusion" / f"{name}.safetensors")[1]
     assert found["beside"] == found["exchanged"], "the models learned different things"
-    assert world.webui.pictures(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
     return next(line for line in log.split("\n") if "The two models changed places" in line)
 
 
@@ -192,18 +192,18 @@ def bundled_word_works_at_once(world: World) -> str:
     from urllib.parse import urlencode
 
     prompt = "a photo of zxqowl beside a red car"
-    before = world.webui.pictures(prompt)
+    before = world.webui.picture(prompt)
     word = {"method": "pivotal_tuning", "embedding_vectors": "3", "embedding_init": "red car", "embedding_rate": "0.1"}
     world.train("zxqowl", _SHORT, **word)
     job = world.await_end("zxqowl")
     assert any("read the word zxqowl" in line for line in job["log"]), job["log"]
     assert any("exactly as it was" in line for line in job["log"]), job["log"]
-    assert world.webui.pictures(prompt) == before, "the word works without its file"
+    assert world.webui.picture(prompt) == before, "the word works without its file"
     file = world.file("zxqowl")
     found = world.probe("conditioning?" + urlencode({"prompt": prompt, "file": str(file)}))
     assert found["to ours"] < _SAME < found["to ours without the embedding"], found
-    assert len({before, world.webui.pictures(f"{prompt} <lora:zxqowl:1>"), world.webui.pictures("a red car <lora:zxqowl:1>")}) == 3
-    assert world.webui.pictures(prompt) == before, "the word stays after its file"
+    assert len({before, world.webui.picture(f"{prompt} <lora:zxqowl:1>"), world.webui.pictures("a red car <lora:zxqowl:1>")}) == 3
+    assert world.webui.picture(prompt) == before, "the word stays after its file"
     return f"largest difference {found['to ours']:.1e}, without the word {found['to ours without the embedding']:.1e}"
 
 
@@ -215,7 +215,7 @@ def pictures_during_training(world: World) -> str:
     for number in range(_PICTURES):
         name, prompt = ("plain", PROMPT) if number % 3 else ("with lora", f"{PROMPT} <lora:quiet:0.8>")
         asked = time.monotonic()
-        picture = world.webui.pictures(prompt)
+        picture = world.webui.picture(prompt)
         began = world.probe("began")[-1]
         waits.append(began - asked)
         own.append(time.monotonic() - began)
@@ -239,10 +239,10 @@ def the_api_trains_and_previews(world: World) -> str:
     world.await_job("by-api", lambda job: len(job["previews"]) > 1)
     half = world.webui.lora / "by-api-000020.safetensors"
     assert half.is_file(), "the file of step 20 does not lie in the Lora folder while the next preview is awaited"
-    with_half = world.webui.pictures(f"{PROMPT} <lora:by-api-000020:1>")
+    with_half = world.webui.picture(f"{PROMPT} <lora:by-api-000020:1>")
     world.webui.ask("/sdapi/v1/interrupt", {})  # the button of txt2img; it is not ours
     world.await_end("by-api")
-    assert with_half != world.webui.pictures(PROMPT), "the half-trained file changes nothing"
+    assert with_half != world.webui.picture(PROMPT), "the half-trained file changes nothing"
     assert not half.exists(), "the lent file was not taken back"
     job = world.webui.ask(f"/finetune/v1/jobs/{name}")
     steps = [row["step"] for row in job["previews"]]
@@ -291,7 +291,7 @@ def another_checkpoint_meanwhile(world: World) -> str:
         world.webui.load(world.other)
         job = world.await_job("switched", lambda job: job["state"] == "waiting")
         assert "waiting for" in job["stage"], job["stage"]
-        assert world.webui.pictures(PROMPT) != world.notes["plain"], "the other checkpoint paints the same"
+        assert world.webui.picture(PROMPT) != world.notes["plain"], "the other checkpoint paints the same"
         if back == "by hand":
             world.webui.load(world.checkpoint)
         else:
@@ -299,7 +299,7 @@ def another_checkpoint_meanwhile(world: World) -> str:
         world.await_step("switched", job["done"] + 2)
     world.await_end("switched")
     world.same_as_undisturbed("switched")
-    assert world.webui.pictures(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
     return job["stage"]
 
 
@@ -336,7 +336,7 @@ def endings_give_back(world: World) -> str:
         assert there == (how in ("done", "kept")), f"after {how} the file is {'' if there else 'not '}there"
         changed = _changed(before, after)
         assert not changed, f"after {how}: {changed}"
-        assert world.webui.pictures(PROMPT) == world.notes["plain"], f"after {how} the same seed gives another picture"
+        assert world.webui.picture(PROMPT) == world.notes["plain"], f"after {how} the same seed gives another picture"
         told.append(how)
     return ", ".join(told)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from lib_finetune.app import upload_limits
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.images import load_rgb
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
 _CAPTIONS = (".txt", ".caption")
 _SEEN_KEPT = 5000
-FILE_BYTES, FILES, DROP_BYTES = 64 * 10**6, 2000, 2 * 10**9
-LIMITS = (
-    "At most 2,000 files and 2 GB can be dropped, of 64 MB each. Put more into a folder on the machine that trains, and name that folder."
-)
+FILE_BYTES, FILES, DROP_BYTES = upload_limits.FILE_BYTES, upload_limits.FILES, upload_limits.DROP_BYTES
+LIMITS = upload_limits.LIMITS
 
 
 class Datasets:

@@ -3,15 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.ui.page_state import PageChange, PageState
 
-Given = Mapping[str, Any]
+if TYPE_CHECKING:
+    from lib_finetune.app.services import Services
+    from lib_finetune.jobs.job import Job
 
 
-def act(services: Any, name: str, given: Given) -> str:
-    """Do what a button asks for; returns what is to be said, or "".
+@dataclass(frozen=True)
+class Press:
+    """A button that was pressed.
+
+    Attributes:
+        services: what it may ask for.
+        page: what its page shows.
+        arguments: its own, and the fields beside it.
+        settings: reads those that are in the form.
+    """
+
+    services: Services
+    page: PageState
+    arguments: Mapping[str, Any]
+    settings: Callable[[], Settings]
+
+    def text(self, name: str) -> str:
+        """An argument as text, "" where there is none."""
+        value = self.arguments.get(name)
+        return "" if value is None else str(value)
+
+    @property
+    def job(self) -> Job:
+        """The job that it belongs to.
+
+        Raises:
+            InputError: there is none.
+        """
+        return self.services.jobs.known.find(self.text("job"))
+
+    @property
+    def job_id(self) -> str:
+        """As `job`."""
+        return self.job.folder.name
+
+
+def act(name: str, press: Press) -> PageChange:
+    """Do what a button asks for.
 
     Raises:
         FinetuneError: what stands in the way.
@@ -19,48 +60,69 @@ def act(services: Any, name: str, given: Given) -> str:
     """
     if name not in _ACTIONS:
         raise InputError([Problem("", f"The page asked for {name!r}, which this version does not know. Reload the page.")])
-    return _ACTIONS[name](services, given) or ""
+    return _ACTIONS[name](press) or PageChange()
 
 
-def _job(services: Any, given: Given) -> Any:
-    return services.jobs.known.find(str(given.get("job", "")))
+# -- a job in the queue ------------------------------------------------------------------------------------------------
 
 
-def _move(services: Any, given: Given) -> None:
+def _move(press: Press) -> None:
     """Up or down by one place."""
-    queue = [job.folder.name for job in services.jobs.known.waiting()]
-    name = _job(services, given).folder.name
+    jobs = press.services.jobs
+    queue = [job.folder.name for job in jobs.known.waiting()]
+    name = press.job_id
     place = queue.index(name) if name in queue else -1
-    if given.get("way") == "up" and place > 0:
-        services.jobs.move(name, queue[place - 1])
-    elif given.get("way") == "down" and 0 <= place < len(queue) - 1:
-        services.jobs.move(queue[place + 1], name)
+    if press.text("way") == "up" and place > 0:
+        jobs.move(name, queue[place - 1])
+    elif press.text("way") == "down" and 0 <= place < len(queue) - 1:
+        jobs.move(queue[place + 1], name)
 
 
-def _clone(services: Any, given: Given) -> str:
-    return f"{services.trainings.clone(_job(services, given).folder.name, {}).settings.name} waits in the queue."
+def _clone(press: Press) -> PageChange:
+    return PageChange(f"{press.services.trainings.clone(press.job_id, {}).settings.name} waits in the queue.")
 
 
-def _go_on(services: Any, given: Given) -> str:
-    return f"{services.trainings.resume(str(given.get('job', ''))).settings.name} goes on."
+# -- a result ----------------------------------------------------------------------------------------------------------
 
 
-def _pick(services: Any, given: Given) -> str:
-    job, step = _job(services, given), int(given.get("step", -1))
-    files = services.results.pick(job.folder.name, step, delete_others=bool(given.get("alone")))
-    return f"{job.settings.name} is step {step} now" + (", the other files are deleted." if given.get("alone") else ".") * bool(files)
+def _show(press: Press) -> None:
+    press.page["job"], press.page["feedback"] = press.text("job"), ""
 
 
-def _sheet(services: Any, given: Given) -> str:
-    weights = [float(text) for text in str(given.get("weights") or "0.6, 0.8, 1").replace(";", ",").split(",") if _is_number(text)]
-    prompts = str(given.get("prompts") or "").splitlines()
-    services.comparison_grids.of_job(_job(services, given).folder.name, prompts, weights)
-    return "The pictures are made before the next training begins; they appear under Sheets."
+def _go_on(press: Press) -> PageChange:
+    return PageChange(f"{press.services.trainings.resume(press.text('job')).settings.name} goes on.")
 
 
-def _group_sheet(services: Any, given: Given) -> str:
-    services.comparison_grids.of_group(str(given.get("group", "")))
-    return "The comparison is made before the next training begins; it appears under Sheets."
+def _pick(press: Press) -> PageChange:
+    job, step, alone = press.job, int(press.arguments.get("step", -1)), bool(press.arguments.get("alone"))
+    press.services.results.pick(job.folder.name, step, delete_others=alone)
+    name = job.settings.name
+    return PageChange(f"{name} is step {step} now, the other files are deleted." if alone else f"{name} is step {step} now.")
+
+
+def _feedback(press: Press) -> None:
+    press.page["feedback"] = press.services.results.feedback(press.job_id, press.text("answer")).text
+
+
+def _more(press: Press) -> PageChange:
+    steps, step = press.text("steps").strip(), press.text("step")
+    if not steps.isdigit() or not int(steps):
+        raise InputError([Problem("training.steps", f"{steps!r} is not a number of steps. Write for example 200.")])
+    job = press.services.trainings.more(press.job_id, int(steps), int(step) if step.isdigit() else None)
+    return PageChange(f"{job.settings.name} waits in the queue: {steps} more steps.")
+
+
+def _select(press: Press) -> PageChange:
+    job = press.job
+    press.services.results.select(job.folder.name)
+    return PageChange(f"{job.settings.name} is loaded before the next training begins.")
+
+
+def _sheet(press: Press) -> PageChange:
+    texts = (press.text("weights") or "0.6, 0.8, 1").replace(";", ",").split(",")
+    weights = [float(text) for text in texts if _is_number(text)]
+    press.services.comparison_grids.of_job(press.job_id, press.text("prompts").splitlines(), weights)
+    return PageChange("The pictures are made before the next training begins; they appear under Sheets.")
 
 
 def _is_number(text: str) -> bool:
@@ -71,46 +133,67 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _verdict(services: Any, given: Given) -> str:
-    return str(services.results.feedback(_job(services, given).folder.name, str(given.get("said"))).text)
+def _group_sheet(press: Press) -> PageChange:
+    press.services.comparison_grids.of_group(press.text("group"))
+    return PageChange("The comparison is made before the next training begins; it appears under Sheets.")
 
 
-def _more(services: Any, given: Given) -> str:
-    steps = str(given.get("steps") or "").strip()
-    if not steps.isdigit() or not int(steps):
-        raise InputError([Problem("training.steps", f"{steps!r} is not a number of steps. Write for example 200.")])
-    step = str(given.get("step") or "")
-    job = services.trainings.more(_job(services, given).folder.name, int(steps), int(step) if step.isdigit() else None)
-    return f"{job.settings.name} waits in the queue: {steps} more steps."
+# -- the form, the images, the storage ---------------------------------------------------------------------------------
 
 
-def _select(services: Any, given: Given) -> str:
-    job = _job(services, given)
-    services.results.select(job.folder.name)
-    return f"{job.settings.name} is loaded before the next training begins."
+def _into_form(press: Press, *, edit: bool) -> PageChange:
+    """The settings of a job: of one that waits, to be changed and put back, or of an earlier one."""
+    job = press.job
+    settings = press.services.trainings.settings_for_form(job, edit=edit)
+    press.page["filled"], press.page["editing"] = True, job.folder.name if edit else ""
+    return PageChange(settings=settings)
 
 
-def _empty(services: Any, given: Given) -> str:
-    return f"{services.storage.empty(str(given.get('part'))) / 1e6:.1f} MB are free again."
+def _import(press: Press) -> PageChange:
+    """Settings of a file that the page has sent to our route, which has answered with them."""
+    subject, missing = press.arguments.get("subject") is True, press.arguments.get("missing")
+    now = Settings() if subject else press.settings()
+    settings = press.services.settings_files.for_form(press.arguments.get("settings"), now, subject=subject)
+    press.page["filled"] = True
+    return PageChange(" ".join(["The settings are in the form.", *map(str, missing if isinstance(missing, list) else ())]), settings)
 
 
-_ACTIONS: dict[str, Callable[[Any, Given], str | None]] = {
-    "pause": lambda services, given: _job(services, given).control.pause(),
-    "resume": lambda services, given: _job(services, given).control.resume(),
-    "cancel": lambda services, given: services.jobs.cancel(_job(services, given).folder.name),
-    "forget": lambda services, given: services.jobs.forget(_job(services, given).folder.name),
+def _default(press: Press) -> PageChange:
+    """One setting back to its default."""
+    return PageChange(settings=press.services.presets.default(press.settings(), press.text("path")))
+
+
+def _caption(press: Press) -> None:
+    press.services.datasets.caption(press.text("picture"), press.text("text"))
+
+
+def _empty(press: Press) -> PageChange:
+    return PageChange(f"{press.services.storage.empty(press.text('part')) / 1e6:.1f} MB are free again.")
+
+
+_ACTIONS: dict[str, Callable[[Press], PageChange | None]] = {
+    "pause": lambda press: press.job.control.pause(),
+    "resume": lambda press: press.job.control.resume(),
+    "cancel": lambda press: press.services.jobs.cancel(press.job_id),
+    "forget": lambda press: press.services.jobs.forget(press.job_id),
     "move": _move,
     "clone": _clone,
+    "edit": lambda press: _into_form(press, edit=True),
+    "hold": lambda press: press.services.jobs.hold(),
+    "go": lambda press: press.services.jobs.go(),
+    "show": _show,
+    "again": lambda press: _into_form(press, edit=False),
     "go on": _go_on,
-    "hold": lambda services, _: services.jobs.hold(),
-    "go": lambda services, _: services.jobs.go(),
     "pick": _pick,
-    "sheet": _sheet,
-    "group sheet": _group_sheet,
-    "verdict": _verdict,
+    "verdict": _feedback,
     "more": _more,
     "select": _select,
-    "open": lambda services, given: services.results.open_folder(_job(services, given).folder.name),
-    "stop errand": lambda services, given: services.jobs.tasks.find(str(given.get("errand"))).stop(),
+    "open": lambda press: press.services.results.open_folder(press.job_id),
+    "sheet": _sheet,
+    "group sheet": _group_sheet,
+    "stop errand": lambda press: press.services.jobs.tasks.find(press.text("errand")).stop(),
+    "import": _import,
+    "default": _default,
+    "caption": _caption,
     "empty": _empty,
 }

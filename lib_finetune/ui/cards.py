@@ -17,19 +17,19 @@ _TITLES = {
 }
 
 
-def render(found: Mapping[str, Any], chosen: str) -> str:
+def render(advice: Mapping[str, Any], chosen: str) -> str:
     """A card for each method, the recommended one with a star, and the reason beneath.
 
     Args:
-        found: `MethodAdvisor.cards`.
+        advice: `MethodAdvisor.cards`.
         chosen: the method that is set.
     """
-    best = found["recommended"]
-    if not found["cards"]:  # no checkpoint, so no figures; the methods can be chosen all the same
-        return bare(chosen) + f'<div class="finetune-reason">{escape(found["reason"])}</div>'
-    cards = "".join(_card(card, card["method"] == best, card["method"] == chosen) for card in found["cards"])
-    reason = f'<div class="finetune-reason">★ {escape(found["reason"])}</div>' if found["reason"] else ""
-    question = f'<div class="finetune-reason">{escape(found["question"])}</div>' if found["question"] else ""
+    best = advice["recommended"]
+    if not advice["cards"]:  # no checkpoint, so no figures; the methods can be chosen all the same
+        return bare(chosen) + f'<div class="finetune-reason">{escape(advice["reason"])}</div>'
+    cards = "".join(_card(card, card["method"] == best, card["method"] == chosen) for card in advice["cards"])
+    reason = f'<div class="finetune-reason">★ {escape(advice["reason"])}</div>' if advice["reason"] else ""
+    question = f'<div class="finetune-reason">{escape(advice["question"])}</div>' if advice["question"] else ""
     return f'<div class="finetune-cards" role="radiogroup" aria-label="method">{cards}</div>{reason}{question}'
 
 

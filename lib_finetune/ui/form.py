@@ -12,6 +12,7 @@ from lib_finetune.config import codec
 from lib_finetune.config.fields import Leaf, value_at
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import Problem
+from lib_finetune.ui.components import own
 
 TOP = {
     "method": "method",
@@ -86,7 +87,7 @@ def wish_of(shown: str) -> str:
 
 def shown_parts(method: str) -> list[Any]:
     """Gradio updates for the parts of `OF_METHOD` when a method is chosen."""
-    return [gr.update(visible=method in wanted) for wanted in OF_METHOD.values()]
+    return [gr.update(visible=method in methods) for methods in OF_METHOD.values()]
 
 
 def _component(leaf: Leaf) -> Any:
@@ -156,12 +157,6 @@ def in_words(problem: Problem) -> str:
     """A problem under the label that the person sees."""
     leaf = codec.all_leaves().get(problem.field)
     return f"{leaf.about.label}: {problem.message}" if leaf else str(problem)
-
-
-def own(component: Any) -> Any:
-    """Keep a component out of the WebUI's ui-config.json, whose stored values would override new defaults for ever."""
-    component.do_not_save_to_config = True
-    return component
 
 
 def settings_from(paths: Sequence[str], values: Sequence[Any], top: Mapping[str, str]) -> Settings:

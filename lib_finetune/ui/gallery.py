@@ -29,7 +29,7 @@ def captions(errand: Mapping[str, Any] | None) -> str:
     return f'<div class="finetune-note" {look}>{written} caption{"s" * (written != 1)} written beside the pictures.</div>'
 
 
-def found(view: Mapping[str, Any] | None) -> str:
+def summary(view: Mapping[str, Any] | None) -> str:
     """The line under the folder: how many pictures, captions, and what is broken."""
     if view is None:
         return ""
@@ -62,12 +62,12 @@ def _lines(view: Mapping[str, Any]) -> list[str]:
 
 def _faults(view: Mapping[str, Any]) -> list[str]:
     """What does not belong to a picture that can be used."""
-    found = [f"{Path(path).name}: {reason}" for path, reason in (*view["broken"], *view["unread_captions"])]
-    found += [f"{Path(path).name}: a caption without a picture." for path in view["orphans"]]
-    found += [f"{Path(path).name}: passed over, another caption file of the same picture counts." for path in view["doubles"]]
-    found += [f"{Path(path).name}: pictures of this kind are not read." for path in view["other_kinds"]]
-    found += [f"{Path(path).name}: its folder's name asks for 0 repeats." for path in view["never"]]
-    return found + [message for _, message in view["problems"]]
+    faults = [f"{Path(path).name}: {reason}" for path, reason in (*view["broken"], *view["unread_captions"])]
+    faults += [f"{Path(path).name}: a caption without a picture." for path in view["orphans"]]
+    faults += [f"{Path(path).name}: passed over, another caption file of the same picture counts." for path in view["doubles"]]
+    faults += [f"{Path(path).name}: pictures of this kind are not read." for path in view["other_kinds"]]
+    faults += [f"{Path(path).name}: its folder's name asks for 0 repeats." for path in view["never"]]
+    return faults + [message for _, message in view["problems"]]
 
 
 def _tile(picture: Mapping[str, Any], key: str) -> str:

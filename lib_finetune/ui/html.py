@@ -11,19 +11,19 @@ from urllib.parse import quote
 _ROUTES = "finetune/v1"
 
 
-def button(label: str, do: str, *, sure: str = "", primary: bool = False, help_text: str = "", **given: Any) -> str:
+def button(label: str, do: str, *, sure: str = "", primary: bool = False, help_text: str = "", **arguments: Any) -> str:
     """A button that the page's script turns into an action.
 
     Args:
         do: name of the action.
         sure: a question to be answered first; for what cannot be undone.
-        given: what the action is told.
+        arguments: those of the action.
     """
     kind = "primary" if primary else "secondary"
     title = f' title="{escape(help_text)}"' if help_text else ""
     asks = f' data-sure="{escape(sure)}"' if sure else ""
-    told = escape(json.dumps(given))
-    return f'<button type="button" class="sm {kind} gradio-button finetune-do" data-do="{escape(do)}" data-given="{told}"{asks}{title}>{escape(label)}</button>'
+    data = escape(json.dumps(arguments))
+    return f'<button type="button" class="sm {kind} gradio-button finetune-do" data-do="{escape(do)}" data-given="{data}"{asks}{title}>{escape(label)}</button>'
 
 
 def picture_url(key: str, *parts: str) -> str:
@@ -41,9 +41,9 @@ def drop(to: str, label: str, key: str, limits: Mapping[str, Any] | None = None)
     """
     name = f"finetune_drop_{to.replace('/', '_')}"
     more = " multiple" if limits else ""
-    told = escape(json.dumps(limits or {}))
+    data = escape(json.dumps(limits or {}))
     return (
-        f'<div class="finetune-drop" data-to="{escape(f"{_ROUTES}/{to}")}" data-key="{escape(key)}" data-limits="{told}">'
+        f'<div class="finetune-drop" data-to="{escape(f"{_ROUTES}/{to}")}" data-key="{escape(key)}" data-limits="{data}">'
         f'<label for="{name}">{escape(label)}</label><input type="file" id="{name}"{more}>'
         f'<progress hidden max="1" value="0" aria-labelledby="{name}_said"></progress><div id="{name}_said" aria-live="polite"></div></div>'
     )

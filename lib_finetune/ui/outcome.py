@@ -10,15 +10,15 @@ from typing import Any
 from lib_finetune.ui.html import attributes, button, size
 
 
-def render(job: Mapping[str, Any] | None, said: str = "") -> str:
+def render(job: Mapping[str, Any] | None, feedback: str = "") -> str:
     """The result of a job, or nothing.
 
     Args:
-        said: answer to a verdict, shown beneath it.
+        feedback: the answer to "Too weak" or "Overdone", shown beneath it.
     """
     if job is None or not job["choices"] or job["state"] not in ("done", "stopped", "interrupted", "failed"):
         return ""
-    return f'<div class="finetune-outcome"><h4>{escape(job["name"])}</h4>{_use(job)}{_points(job)}{_compare(job)}{_judge(job, said)}{_more(job)}</div>'
+    return f'<div class="finetune-outcome"><h4>{escape(job["name"])}</h4>{_use(job)}{_points(job)}{_compare(job)}{_judge(job, feedback)}{_more(job)}</div>'
 
 
 def _use(job: Mapping[str, Any]) -> str:
@@ -73,16 +73,16 @@ def _kinds(job: Mapping[str, Any]) -> set[str]:
     return {kind for files in job["choices"].values() for kind in files}
 
 
-def _judge(job: Mapping[str, Any], said: str) -> str:
-    weak, over = (button(label, "verdict", job=job["id"], said=label.lower()) for label in ("Too weak", "Overdone"))
-    answer = f'<span class="finetune-answer" role="status">{escape(said)}</span>' if said else ""
+def _judge(job: Mapping[str, Any], feedback: str) -> str:
+    weak, over = (button(label, "verdict", job=job["id"], answer=label.lower()) for label in ("Too weak", "Overdone"))
+    answer = f'<span class="finetune-answer" role="status">{escape(feedback)}</span>' if feedback else ""
     return f'<div class="finetune-row">Not right? {weak} {over} {answer}</div>'
 
 
 def _more(job: Mapping[str, Any]) -> str:
     steps = '<input class="finetune-field" data-field="steps" value="200" aria-label="more steps" size="6">'
-    kept = job.get("states", ())
-    chosen = job["steps"] if job["steps"] in kept else max(kept, default=0)
-    options = "".join(f'<option value="{step}"{" selected" * (step == chosen)}>from step {step}</option>' for step in kept)
-    point = f'<select class="finetune-field" data-field="step" aria-label="from the state of">{options}</select>' if len(kept) > 1 else ""
+    states = job.get("states", ())
+    chosen = job["steps"] if job["steps"] in states else max(states, default=0)
+    options = "".join(f'<option value="{step}"{" selected" * (step == chosen)}>from step {step}</option>' for step in states)
+    point = f'<select class="finetune-field" data-field="step" aria-label="from the state of">{options}</select>' if len(states) > 1 else ""
     return f'<div class="finetune-row finetune-asks">{button("Train more steps:", "more", job=job["id"])}{steps}{point}</div>'

@@ -20,10 +20,10 @@ def queue(overview: Mapping[str, Any]) -> str:
         return '<div class="finetune-empty">No job waits. Press Train while one runs, and it is added here.</div>'
     rows = [[str(place), _name(job), _method(job), _queue_buttons(job, place, len(waiting))] for place, job in enumerate(waiting, start=1)]
     held = button("Start the queue", "go", primary=True) if overview["held"] else button("Hold the queue", "hold")
-    said = "The queue is held; jobs that waited when the WebUI was ended do not begin by themselves." if overview["held"] else ""
+    notice = "The queue is held; jobs that waited when the WebUI was ended do not begin by themselves." if overview["held"] else ""
     if overview.get("lost"):
-        held, said = "", escape(overview["lost"])
-    return f"<p>{said}</p>" * bool(said) + table(["", "name", "method", ""], rows, "queue") + f'<div class="finetune-row">{held}</div>'
+        held, notice = "", escape(overview["lost"])
+    return f"<p>{notice}</p>" * bool(notice) + table(["", "name", "method", ""], rows, "queue") + f'<div class="finetune-row">{held}</div>'
 
 
 def _queue_buttons(job: Mapping[str, Any], place: int, count: int) -> str:
@@ -40,13 +40,13 @@ def history(overview: Mapping[str, Any]) -> str:
     if not ended:
         return '<div class="finetune-empty">Nothing has been trained yet.</div>'
     rows = [
-        [_name(job), _method(job), escape(STATES.get(job["state"], job["state"])), _made(job), _history_buttons(job)]
+        [_name(job), _method(job), escape(STATES.get(job["state"], job["state"])), _steps_taken(job), _history_buttons(job)]
         for job in sorted(ended, key=lambda job: -job["ended"] or -job["created"])
     ]
     return table(["name", "method", "state", "made", ""], rows, "earlier jobs")
 
 
-def _made(job: Mapping[str, Any]) -> str:
+def _steps_taken(job: Mapping[str, Any]) -> str:
     if job["state"] == "damaged":
         return escape(job["message"])
     took = f"{job['steps']} steps in {duration(job['ended'] - job['started'])}" if job["steps"] else ""
@@ -54,15 +54,15 @@ def _made(job: Mapping[str, Any]) -> str:
 
 
 def _history_buttons(job: Mapping[str, Any]) -> str:
-    name, found = job["id"], []
+    name, buttons = job["id"], []
     if job["can_go_on"]:
-        found.append(button("Go on", "go on", job=name, primary=True))
+        buttons.append(button("Go on", "go on", job=name, primary=True))
     if job["choices"]:
-        found.append(button("Show", "show", job=name, help_text="its pictures, points and what can be done with them"))
+        buttons.append(button("Show", "show", job=name, help_text="its pictures, points and what can be done with them"))
     if job["state"] != "damaged":
-        found.append(button("Train again", "again", job=name, help_text="its settings go into the form"))
+        buttons.append(button("Train again", "again", job=name, help_text="its settings go into the form"))
     sure = "Delete its log, saved states and previews? Results in the WebUI's folders stay."
-    return " ".join([*found, button("Forget", "forget", job=name, sure=sure)])
+    return " ".join([*buttons, button("Forget", "forget", job=name, sure=sure)])
 
 
 def _name(job: Mapping[str, Any]) -> str:

@@ -88,21 +88,21 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def previews(job: str, found: Sequence[Mapping[str, Any]], key: str) -> str:
+def previews(job: str, steps: Sequence[Mapping[str, Any]], key: str) -> str:
     """Previews on the way: a column for each step, the base first, and a row for each prompt with its seed."""
-    if not found:
+    if not steps:
         return ""
-    rows = max(len(step["files"]) for step in found)
-    head = "".join(f"<th>{'base' if not step['step'] else step['step']}</th>" for step in found)
+    rows = max(len(step["files"]) for step in steps)
+    head = "".join(f"<th>{'base' if not step['step'] else step['step']}</th>" for step in steps)
     body = ""
     for row in range(rows):
         cells = ""
-        for step in found:
+        for step in steps:
             files = step["files"][row : row + 1]
             addresses = [picture_url(key, "jobs", job, "previews", *file.split("/")[1:]) for file in files]
             cells += "<td>" + "".join(f'<a href="{url}" target="_blank"><img src="{url}" alt="preview"></a>' for url in addresses) + "</td>"
-        prompt = next((step["prompts"][row] for step in found if row < len(step["prompts"])), "")
-        body += f"<tr>{cells}</tr><tr><td colspan={len(found)} translate='no'>{escape(str(prompt))}</td></tr>"
+        prompt = next((step["prompts"][row] for step in steps if row < len(step["prompts"])), "")
+        body += f"<tr>{cells}</tr><tr><td colspan={len(steps)} translate='no'>{escape(str(prompt))}</td></tr>"
     return f'<div class="finetune-previews" tabindex="0" aria-label="previews"><table><tr>{head}</tr>{body}</table></div>'
 
 
@@ -163,8 +163,8 @@ def note(text: str) -> str:
     return f'<div class="finetune-note" role="status">{escape(text)}</div>'
 
 
-def problems(found: Sequence[str]) -> str:
+def problems(messages: Sequence[str]) -> str:
     """Messages above the Train button; empty for none."""
-    if not found:
+    if not messages:
         return ""
-    return '<div class="finetune-problems" role="alert">' + "".join(f"<div>{escape(line)}</div>" for line in found) + "</div>"
+    return '<div class="finetune-problems" role="alert">' + "".join(f"<div>{escape(line)}</div>" for line in messages) + "</div>"

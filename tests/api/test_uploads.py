@@ -297,15 +297,15 @@ def test_settings_that_were_sent_come_into_the_form(tmp_path):
     services = services_of(Jobs(Bench(tmp_path).host()), Folders((tmp_path / "open",), "Allow it."))
     tab = Tab(lambda: services, list)
     tab.build()
-    now = form.values_of(codec.with_values(codec.from_dict({}), [("name", "mine"), ("data.trigger", "zxq")]), tab._paths)
+    now = form.values_of(codec.with_values(codec.from_dict({}), [("name", "mine"), ("data.trigger", "zxq")]), tab.settings.paths)
     other = codec.to_dict(codec.with_values(codec.from_dict({}), [("name", "theirs"), ("network.rank", "9")]))
-    place, rank = list(form.TOP).index("name"), len(form.TOP) + tab._paths.index("network.rank")
+    place, rank = list(form.TOP).index("name"), len(form.TOP) + tab.settings.paths.index("network.rank")
     for subject, name in ((False, "mine"), (True, "theirs")):
         asked = json.dumps({"do": "import", "given": {"settings": other, "missing": ["<b>gone</b>"], "subject": subject}})
         page: dict = {}
-        message, *filled = tab._act(asked, page, *now)
+        message, *filled = tab.page_buttons.act(asked, page, *now)
         assert (filled[place], str(filled[rank])) == (name, "9") and page["filled"] is True
         assert "&lt;b&gt;gone" in message and "in the form" in message
     for wrong in ({}, {"settings": 5}, {"settings": {"network": {"ranc": 1}}}, {"settings": other, "missing": 5}):
-        message, *filled = tab._act(json.dumps({"do": "import", "given": wrong}), {}, *now)
+        message, *filled = tab.page_buttons.act(json.dumps({"do": "import", "given": wrong}), {}, *now)
         assert message and "That did not work" not in message

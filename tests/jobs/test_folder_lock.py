@@ -193,11 +193,11 @@ def test_the_tab_stays_and_train_says_so(bench):
     from lib_finetune.ui.tab import Tab
 
     host = bench.host()
-    made = Tab(lambda: services_of(Jobs(host)), list)
-    made.build()
+    tab = Tab(lambda: services_of(Jobs(host)), list)
+    tab.build()
     with another_program(host.paths.data):
-        said = made._measure()
-        assert "finetune-problems" in said and str(host.paths.data) in said
-        shown = made._poll({})[0]
+        message = tab.storage.measure()
+        assert "finetune-problems" in message and str(host.paths.data) in message
+        shown = tab.refresh.poll({})[0]
         assert str(host.paths.data) in shown and "InUseError" not in shown
-    assert "press Train" in made._poll({})[0]
+    assert "press Train" in tab.refresh.poll({})[0]

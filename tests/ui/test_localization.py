@@ -33,7 +33,7 @@ SPEAKING = (
     *("data/plan.py", "data/scan.py", "evaluation/watch.py", "text/word_name.py"),
     *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/outcome.py", "ui/queue.py", "ui/status.py"),
 )
-SAID = ("Problem", "say", "note", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
+SAID = ("Problem", "say", "note", "PageChange", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
 
 
 def templates(node: ast.expr) -> list[str]:  # noqa: PLR0911  a kind of expression each

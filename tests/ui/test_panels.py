@@ -3,7 +3,6 @@
 import pytest
 
 from lib_finetune.ui import cards, gallery, html, outcome, queue, status
-from lib_finetune.ui.latest_only import LatestOnly
 
 EVIL = '"><script>alert(1)</script>'
 JOB = {
@@ -50,7 +49,7 @@ def test_a_tile_tells_crop_size_caption_tokens_and_faults():
         text in shown
         for text in ("800×600 → 576×448", "×10", "held out", "another part each time", "80 tokens", "a caption without a picture")
     )
-    assert "thumbnails/t?key=key" in shown and "1 broken" in gallery.found(VIEW)
+    assert "thumbnails/t?key=key" in shown and "1 broken" in gallery.summary(VIEW)
 
 
 def test_a_card_that_does_not_fit_says_so():
@@ -100,33 +99,6 @@ def test_previews_stand_beside_the_base():
 
 def test_sizes_are_said_as_people_do():
     assert [html.size(count) for count in (12, 3_000, 37_000_000, 2_130_000_000)] == ["12 bytes", "3.0 KB", "37.0 MB", "2.1 GB"]
-
-
-def test_only_the_newest_request_of_a_page_goes_through():
-    import threading
-
-    latest_only, page, inside, done = LatestOnly(), {}, threading.Event(), []
-
-    def ask(number, gate=None):
-        with latest_only.newest(page) as newest:
-            if gate:
-                inside.set()
-                gate.wait(30)
-            done.append((number, newest))
-
-    gate = threading.Event()
-    threads = [threading.Thread(target=ask, args=(1, gate))]
-    threads[0].start()
-    assert inside.wait(30)
-    for number in (2, 3):
-        threads.append(threading.Thread(target=ask, args=(number,)))
-        threads[-1].start()
-        while latest_only._asked[id(page)] < number:
-            pass
-    gate.set()
-    for thread in threads:
-        thread.join()
-    assert done[0] == (1, True) and dict(done)[3] is True and dict(done)[2] is False
 
 
 def test_each_figure_of_the_watch_has_its_curve():

@@ -1,0 +1,139 @@
+"""The job that runs: its status, the buttons that steer it, its result, and runs that wait to be continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from lib_finetune.access import page_key
+from lib_finetune.app.about import memory_of
+from lib_finetune.ui import cards, gallery, outcome, status
+from lib_finetune.ui.components import QUICK, own
+from lib_finetune.ui.page_state import PageState
+from lib_finetune.ui.shown_job import CONTROLS
+
+if TYPE_CHECKING:
+    from lib_finetune.app.trainings import Trainings
+    from lib_finetune.jobs.control import JobControl
+    from lib_finetune.jobs.queue import Jobs
+    from lib_finetune.ui.answers import Answers
+    from lib_finetune.ui.page_hooks import PageHooks
+
+_log = logging.getLogger(__name__)
+_PRESSED: dict[str, Callable[[JobControl], None]] = {
+    "pause": lambda control: control.pause(),
+    "resume": lambda control: control.resume(),
+    "preview": lambda control: control.preview_now(),
+    "save": lambda control: control.save_now(),
+    "keep": lambda control: control.stop(keep=True),
+    "discard": lambda control: control.stop(keep=False),
+    "load": lambda control: control.load_checkpoint(),
+}
+
+
+class JobPanel:
+    """The right half of the tab, above the images.
+
+    Attributes:
+        buttons: those of `CONTROLS`, and "load".
+        status_view: the job's status.
+        outcome_view: a result, and what can be done with it.
+    """
+
+    status_view: gr.HTML
+    outcome_view: gr.HTML
+    _unfinished: gr.Dropdown
+    _continue: gr.Button
+
+    def __init__(self, jobs: Callable[[], Jobs], trainings: Callable[[], Trainings], answers: Answers) -> None:
+        self._jobs = jobs
+        self._trainings = trainings
+        self._answers = answers
+        self.buttons: dict[str, gr.Button] = {}
+
+    def build(self) -> None:
+        """The components, in the Blocks that are open."""
+        with gr.Row(elem_id="finetune_controls"):
+            for name, label in CONTROLS.items():
+                self.buttons[name] = own(gr.Button(label, size="sm", visible=False, elem_id=f"finetune_{name}"))
+            self.buttons["load"] = own(gr.Button("Load the checkpoint and go on", size="sm", visible=False, elem_id="finetune_load"))
+        self.status_view = gr.HTML(status.render(None, None), elem_id="finetune_panel")
+        self.outcome_view = gr.HTML("", elem_id="finetune_outcome")
+        with gr.Row():
+            self._unfinished = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
+            self._continue = own(gr.Button("Continue this run", visible=False, elem_id="finetune_continue"))
+
+    def wire(self, hooks: PageHooks, message: gr.HTML) -> None:
+        """Who is called when."""
+        for name, button in self.buttons.items():
+            button.click(self.press(name), [hooks.page], [message], **QUICK)
+        runs = [self._unfinished, self._continue]
+        continued = self._continue.click(self.resume, [self._unfinished], [message], **QUICK)
+        continued.then(self.unfinished, [], runs, **QUICK)
+        hooks.first.click(self.unfinished, [], runs, **QUICK)
+
+    def press(self, name: str) -> Callable[[PageState], str]:
+        """What a button above the status does: it means the job that this page shows, which need not be the one that runs by now."""
+
+        def handler(page: PageState) -> str:
+            return self._answers.of(lambda: self._pressed(page.get("shown", ""), _PRESSED[name]))
+
+        return handler
+
+    def _pressed(self, shown: str, press: Callable[[JobControl], None]) -> str:
+        if not shown:
+            return ""
+        job = self._jobs().known.find(shown)
+        if job.ended:
+            return status.note(f"{job.settings.name} has ended already; nothing was changed.")
+        press(job.control)
+        return ""
+
+    def resume(self, name: str) -> str:
+        """Continue an unfinished run."""
+        return self._answers.of(lambda: status.note(f"{self._trainings().resume(name or '').settings.name} goes on."))
+
+    def unfinished(self) -> tuple[Any, Any]:
+        """Updates of the list of unfinished runs, and of the button that continues one."""
+        try:
+            names = self._trainings().unfinished()
+        except Exception:  # noqa: BLE001  an edge: shown or logged
+            _log.debug("Unfinished runs cannot be listed", exc_info=True)
+            names = []
+        return gr.update(choices=names, value=names[0] if names else None, visible=bool(names)), gr.update(visible=bool(names))
+
+    def status_html(self, job: Mapping[str, Any] | None, overview: Mapping[str, Any], *, active: bool) -> str:
+        """The status of a job, with the forecast and the captions that are being made.
+
+        Args:
+            job: `Trainings.view`; None for no job.
+            overview: `Trainings.overview`.
+        """
+        memory = dataclasses.asdict(memory_of(self._jobs().host)) if active else None
+        tasks = overview["errands"]
+        forecast = next((task for task in reversed(tasks) if task["kind"] == "forecast"), None)
+        captions = next((task for task in tasks[-1:] if task["kind"] == "captions"), None)
+        failed = [task["message"] for task in tasks[-1:] if task["kind"] == "select" and task["state"] == "failed"]
+        return (
+            status.problems([overview["lost"]] if overview["lost"] else [])
+            + status.render(job, memory, page_key())
+            + cards.forecast(forecast)
+            + gallery.captions(captions)
+            + status.problems(failed)
+        )
+
+    def outcome_html(self, job: Mapping[str, Any] | None, feedback: str) -> str:
+        """The result of a job.
+
+        Args:
+            job: `Trainings.view`; None for no job.
+            feedback: the answer to "Too weak" or "Overdone", or "".
+        """
+        if job is None:
+            return ""
+        ended = job["state"] in ("done", "stopped", "interrupted", "failed")
+        return outcome.render({**job, "states": self._trainings().kept_states(job["id"]) if ended else ()}, feedback)

@@ -1,0 +1,49 @@
+"""What one open page shows now, and what a button changes in it.
+
+Handlers that take a `PageState` import it for good, not for the type checker alone: gradio evaluates the types of their arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from lib_finetune.config.settings import Settings
+
+
+class PageState(TypedDict, total=False):
+    """An object of its own for each page, changed in place.
+
+    Attributes:
+        shown: id of the job whose status the page shows, to which the buttons above it belong; "" for none.
+        running: id of the job that was running when the page was refreshed last; "" for none.
+        job: id of the job whose result the page shows.
+        feedback: the answer to "Too weak" or "Overdone" beneath that result.
+        editing: id of the waiting job whose settings are in the form to be changed; "" for none.
+        filled: other settings have come into the form, whose images are not shown yet.
+        marks: panel → hash of its HTML on the page.
+        waiting: how many jobs the queue's title counts.
+    """
+
+    shown: str
+    running: str
+    job: str
+    feedback: str
+    editing: str
+    filled: bool
+    marks: dict[str, int]
+    waiting: int
+
+
+@dataclass(frozen=True)
+class PageChange:
+    """What a button changes.
+
+    Attributes:
+        message: a note above Train, or "".
+        settings: those that come into the form; None leaves it as it is.
+    """
+
+    message: str = ""
+    settings: Settings | None = None

@@ -1,0 +1,32 @@
+"""The training images, which follow the form."""
+
+from tests.fakes.form import form_values
+
+NOTHING = {"__type__": "generic_update"}
+
+
+def test_the_images_follow_the_form(tab, images):
+    summary, shown, asks = tab.gallery.look({}, *form_values(images=str(images), kind="person"))
+    assert "3 pictures" in summary and shown.count("<figure") == 3 and asks["visible"]
+    assert not tab.gallery.look({}, *form_values(images=str(images), kind="thing"))[2]["visible"]
+    assert tab.gallery.look({}, *form_values(images="/nowhere"))[0].startswith('<div class="finetune-problems"')
+    assert tab.gallery.look({}, *form_values())[0] == ""
+
+
+def test_other_settings_in_the_form_show_their_own_images_once(tab, images):
+    page, values = {"filled": True}, form_values(images=str(images))
+    assert "3 pictures" in tab.gallery.look_if_filled(page, *values)[0] and page == {}
+    assert tab.gallery.look_if_filled(page, *values) == (NOTHING, NOTHING, NOTHING)
+
+
+def test_captions_need_something_that_writes_them(tab, images):
+    assert "Captions can be written" in tab.gallery.write_captions("", *form_values(images=str(images)))
+    choices, button = tab.gallery.captioners()
+    assert (choices["visible"], button["visible"]) == (False, False)
+
+
+def test_the_trigger_word_is_drawn_where_there_is_one(tab, services, images, monkeypatch):
+    monkeypatch.setattr(services.jobs._worker, "start", lambda: None)
+    assert "there is no word to draw" in tab.gallery.draw_trigger_word(*form_values(images=str(images)))
+    assert "draws the trigger word" in tab.gallery.draw_trigger_word(*form_values(images=str(images), trigger="zxq"))
+    assert len(services.jobs.tasks()) == 1
