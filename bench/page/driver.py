@@ -25,6 +25,7 @@ _FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 )
 _WAIT_S = 240  # only a fault waits so long, or a busy machine
+_WORK_S = 600  # what trains or paints takes as long as this on a busy machine
 
 
 class Page:
@@ -258,7 +259,7 @@ def it_is_stopped_and_kept(page: Page) -> str:
     page._until(
         lambda: page.ask("/jobs")["jobs"][0]["done"] >= 101 or page.ask("/jobs")["jobs"][0]["state"] == "done",
         "100 steps are done",
-        wait_s=600,  # as long as 100 steps take on a busy machine
+        wait_s=_WORK_S,
     )
     if page.page.is_visible("#finetune_keep"):
         page.press("keep")
@@ -289,7 +290,7 @@ def a_sheet_compares_points_and_weights(page: Page) -> str:
     page.page.fill(".finetune-outcome [data-field=prompts]", "a photo of {trigger} star on a green background")
     page.page.click(".finetune-outcome button:has-text('Compare')")
     page.unfold("sheets_part")
-    page.page.wait_for_selector(".finetune-sheet", timeout=_WAIT_S * 1000)
+    page.page.wait_for_selector(".finetune-sheet", timeout=_WORK_S * 1000)
     page.page.wait_for_function("document.querySelector('.finetune-sheet').naturalWidth > 300", timeout=_WAIT_S * 1000)
     page.page.locator(".finetune-sheet").first.scroll_into_view_if_needed()
     page.shoot("sheet")
