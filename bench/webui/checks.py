@@ -202,7 +202,7 @@ def bundled_word_works_at_once(world: World) -> str:
     file = world.file("zxqowl")
     found = world.probe("conditioning?" + urlencode({"prompt": prompt, "file": str(file)}))
     assert found["to ours"] < _SAME < found["to ours without the embedding"], found
-    assert len({before, world.webui.picture(f"{prompt} <lora:zxqowl:1>"), world.webui.pictures("a red car <lora:zxqowl:1>")}) == 3
+    assert len({before, world.webui.picture(f"{prompt} <lora:zxqowl:1>"), world.webui.picture("a red car <lora:zxqowl:1>")}) == 3
     assert world.webui.picture(prompt) == before, "the word stays after its file"
     return f"largest difference {found['to ours']:.1e}, without the word {found['to ours without the embedding']:.1e}"
 
