@@ -36,20 +36,20 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     @router.post(
         "/groups/{group}/sheet", summary="One sheet of the results of jobs that belong together", dependencies=may, status_code=201
     )
-    def group_sheet(group: str, prompts: list[str] = Body([], embed=True)) -> dict[str, Any]:
+    def comparison_grid_of_group(group: str, prompts: list[str] = Body([], embed=True)) -> dict[str, Any]:
         return services().comparison_grids.of_group(group, prompts).status()
 
     @router.get("/errands/{name}", summary="A sheet or probe that is being made", dependencies=may)
-    def errand(name: str) -> dict[str, Any]:
+    def task(name: str) -> dict[str, Any]:
         return services().jobs.tasks.find(name).status()
 
     @router.post("/errands/{name}/stop", summary="Give it up", dependencies=may)
-    def stop_errand(name: str) -> dict[str, Any]:
+    def stop_task(name: str) -> dict[str, Any]:
         services().jobs.tasks.find(name).stop()
         return services().jobs.tasks.find(name).status()
 
     @router.post("/jobs/{name}/sheet", summary="The job's files at several weights, beside the base", dependencies=may, status_code=201)
-    def sheet(name: str, prompts: list[str] = Body([]), weights: list[float] = Body([0.6, 0.8, 1.0])) -> Any:
+    def comparison_grid(name: str, prompts: list[str] = Body([]), weights: list[float] = Body([0.6, 0.8, 1.0])) -> Any:
         return services().comparison_grids.of_job(name, prompts, weights).status()
 
     @router.post(
@@ -63,9 +63,9 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         return services().comparison_grids.of_trigger_word(services().settings_files.from_values(settings)).status()
 
     @router.get("/sheets", summary="Sheets that were made", dependencies=may)
-    def sheets() -> list[str]:
+    def comparison_grids() -> list[str]:
         return services().comparison_grids.names()
 
     @router.get("/sheets/{file}", summary="A sheet", dependencies=may_see, response_class=FileResponse)
-    def one_sheet(file: str) -> Response:
+    def comparison_grid_file(file: str) -> Response:
         return picture_file(services().host.paths.data / "sheets", Path(file))

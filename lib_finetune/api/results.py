@@ -36,7 +36,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         return services().results.select(name).status()
 
     @router.get("/jobs/{name}/verdict", summary="One change that answers 'too weak' or 'overdone'", dependencies=may)
-    def verdict(name: str, answer: str = Query(..., alias="said")) -> dict[str, Any]:
+    def feedback(name: str, answer: str = Query(..., alias="said")) -> dict[str, Any]:
         return dataclasses.asdict(services().results.feedback(name, answer))
 
     @router.get(

@@ -30,7 +30,7 @@ class Change:
 
 
 def change(
-    verdict: str,
+    answer: str,
     settings: Settings,
     losses: Sequence[tuple[int, float]],
     points: Sequence[int],
@@ -46,11 +46,11 @@ def change(
     Raises:
         InputError: there is no such verdict.
     """
-    if verdict == TOO_WEAK:
+    if answer == TOO_WEAK:
         return _stronger(settings, losses, validation)
-    if verdict == OVERDONE:
+    if answer == OVERDONE:
         return _gentler(settings, losses, points, validation)
-    raise InputError([Problem("verdict", f"{verdict!r} is none of: {TOO_WEAK}, {OVERDONE}.")])
+    raise InputError([Problem("verdict", f"{answer!r} is none of: {TOO_WEAK}, {OVERDONE}.")])
 
 
 def _stronger(settings: Settings, losses: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]]) -> Change:

@@ -63,7 +63,7 @@ class Trainings:
             "queue": [job.folder.name for job in self._jobs.known.waiting()],
             "held": self._jobs.held,
             "lost": self._jobs.lost,
-            "errands": [errand.status() for errand in self._jobs.tasks.all()],
+            "errands": [task.status() for task in self._jobs.tasks.all()],
         }
 
     def train(self, settings: Settings, editing: str = "") -> tuple[Job, bool]:

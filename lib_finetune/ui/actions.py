@@ -118,7 +118,7 @@ def _select(press: Press) -> PageChange:
     return PageChange(f"{job.settings.name} is loaded before the next training begins.")
 
 
-def _sheet(press: Press) -> PageChange:
+def _comparison_grid(press: Press) -> PageChange:
     texts = (press.text("weights") or "0.6, 0.8, 1").replace(";", ",").split(",")
     weights = [float(text) for text in texts if _is_number(text)]
     press.services.comparison_grids.of_job(press.job_id, press.text("prompts").splitlines(), weights)
@@ -133,7 +133,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _group_sheet(press: Press) -> PageChange:
+def _comparison_grid_of_group(press: Press) -> PageChange:
     press.services.comparison_grids.of_group(press.text("group"))
     return PageChange("The comparison is made before the next training begins; it appears under Sheets.")
 
@@ -189,9 +189,9 @@ _ACTIONS: dict[str, Callable[[Press], PageChange | None]] = {
     "more": _more,
     "select": _select,
     "open": lambda press: press.services.results.open_folder(press.job_id),
-    "sheet": _sheet,
-    "group sheet": _group_sheet,
-    "stop errand": lambda press: press.services.jobs.tasks.find(press.text("errand")).stop(),
+    "sheet": _comparison_grid,
+    "group sheet": _comparison_grid_of_group,
+    "stop task": lambda press: press.services.jobs.tasks.find(press.text("task")).stop(),
     "import": _import,
     "default": _default,
     "caption": _caption,

@@ -57,14 +57,14 @@ def _frame(method: str, chosen: bool, content: str, more: str = "") -> str:
     )
 
 
-def forecast(errand: Mapping[str, Any] | None) -> str:
+def forecast(task: Mapping[str, Any] | None) -> str:
     """The last forecast, or the one that is being made."""
-    if errand is None:
+    if task is None:
         return ""
-    if errand["state"] in ("queued", "running"):
-        stop = button("Stop", "stop errand", errand=errand["id"])
+    if task["state"] in ("queued", "running"):
+        stop = button("Stop", "stop task", task=task["id"])
         return f'<div class="finetune-forecast">Forecast: two steps are being tried out … {stop}</div>'
-    if errand["state"] == "failed":
-        return f'<div class="finetune-problems" role="alert">The forecast could not be made: {escape(errand["message"])}</div>'
-    lines = "".join(f"<div>{escape(line)}</div>" for line in errand["result"].get("lines", ()))
+    if task["state"] == "failed":
+        return f'<div class="finetune-problems" role="alert">The forecast could not be made: {escape(task["message"])}</div>'
+    lines = "".join(f"<div>{escape(line)}</div>" for line in task["result"].get("lines", ()))
     return f'<div class="finetune-forecast"><b>Forecast</b>{lines}</div>' if lines else ""

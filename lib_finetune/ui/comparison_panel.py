@@ -23,7 +23,7 @@ class ComparisonPanel:
         sheets: the comparison grids; the page's refresh fills them.
     """
 
-    sheets: gr.HTML
+    comparison_grids: gr.HTML
     _methods: gr.Button
     _path: gr.Dropdown
     _values: gr.Textbox
@@ -37,7 +37,7 @@ class ComparisonPanel:
     def build(self) -> None:
         """The components, in the Blocks that are open."""
         with gr.Accordion("Sheets", open=False, elem_id="finetune_sheets_part"):
-            self.sheets = gr.HTML("", elem_id="finetune_sheets")
+            self.comparison_grids = gr.HTML("", elem_id="finetune_sheets")
         with gr.Accordion("Compare: the three methods, or values of one setting", open=False, elem_id="finetune_compare_part"):
             gr.HTML(
                 "<p>Several jobs with these pictures go into the queue; at the end, one sheet shows them side by side, with size, time and memory.</p>"

@@ -15,17 +15,17 @@ _EMPTY = (
 )
 
 
-def captions(errand: Mapping[str, Any] | None) -> str:
+def captions(task: Mapping[str, Any] | None) -> str:
     """How far the writing of captions is; when it has ended, the page's script looks at the pictures again."""
-    if errand is None:
+    if task is None:
         return ""
-    if errand["state"] in ("queued", "running"):
-        done = f"{errand['done']} of {errand['total']}" if errand["total"] else "waits for its turn"
-        return f"<div><span>Captions are being written: {done}</span> {button('Stop', 'stop errand', errand=errand['id'])}</div>"
-    look = f'data-look="{escape(errand["id"])}"'
-    if errand["state"] == "failed":
-        return f'<div class="finetune-problems" role="alert" {look}>{escape(errand["message"])}</div>'
-    written = errand["result"].get("captions", 0)
+    if task["state"] in ("queued", "running"):
+        done = f"{task['done']} of {task['total']}" if task["total"] else "waits for its turn"
+        return f"<div><span>Captions are being written: {done}</span> {button('Stop', 'stop task', task=task['id'])}</div>"
+    look = f'data-look="{escape(task["id"])}"'
+    if task["state"] == "failed":
+        return f'<div class="finetune-problems" role="alert" {look}>{escape(task["message"])}</div>'
+    written = task["result"].get("captions", 0)
     return f'<div class="finetune-note" {look}>{written} caption{"s" * (written != 1)} written beside the pictures.</div>'
 
 

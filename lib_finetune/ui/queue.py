@@ -73,14 +73,14 @@ def _method(job: Mapping[str, Any]) -> str:
     return escape(METHODS[job["method"]])
 
 
-def sheets(names: Sequence[str], errands: Sequence[Mapping[str, Any]], key: str) -> str:
+def comparison_grids(names: Sequence[str], tasks: Sequence[Mapping[str, Any]], key: str) -> str:
     """Sheets that were made, newest first, and those that are being made."""
-    going = [errand for errand in errands if errand["kind"] == "sheet" and errand["state"] in ("queued", "running")]
-    failed = [errand for errand in errands[-1:] if errand["kind"] == "sheet" and errand["state"] == "failed"]
-    parts = [f'<div class="finetune-problems">{escape(errand["message"])}</div>' for errand in failed]
-    for errand in going:
-        done = f"{errand['done']} of {errand['total']} pictures" if errand["total"] else "waits for its turn"
-        parts.append(f"<div><span>A sheet is being made: {done}</span> {button('Stop', 'stop errand', errand=errand['id'])}</div>")
+    going = [task for task in tasks if task["kind"] == "sheet" and task["state"] in ("queued", "running")]
+    failed = [task for task in tasks[-1:] if task["kind"] == "sheet" and task["state"] == "failed"]
+    parts = [f'<div class="finetune-problems">{escape(task["message"])}</div>' for task in failed]
+    for task in going:
+        done = f"{task['done']} of {task['total']} pictures" if task["total"] else "waits for its turn"
+        parts.append(f"<div><span>A sheet is being made: {done}</span> {button('Stop', 'stop task', task=task['id'])}</div>")
     for name in names[:6]:
         address = picture_url(key, "sheets", name)
         parts.append(

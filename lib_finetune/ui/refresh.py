@@ -49,13 +49,13 @@ class Refresh:
         self._job_panel = job_panel
         self._queue_panel = queue_panel
 
-    def wire(self, hooks: PageHooks, sheets: gr.HTML) -> None:
+    def wire(self, hooks: PageHooks, comparison_grids: gr.HTML) -> None:
         """
         Args:
             sheets: where the comparison grids are shown.
         """
         job, jobs = self._job_panel, self._queue_panel
-        panels = [job.status_view, job.outcome_view, jobs.queue, jobs.history, sheets]
+        panels = [job.status_view, job.outcome_view, jobs.queue, jobs.history, comparison_grids]
         buttons = [job.buttons[name] for name in _BUTTONS]
         hooks.refresh.click(self.poll, [hooks.page], [*panels, *buttons, jobs.part], **QUICK)
 
@@ -89,6 +89,6 @@ class Refresh:
             "outcome": self._job_panel.outcome_html(jobs.get(page.get("job", "")), page.get("feedback", "")),
             "queue": queue.queue(overview),
             "history": queue.history(overview),
-            "sheets": queue.sheets(self._comparison_grids().names(), overview["errands"], page_key()),
+            "sheets": queue.comparison_grids(self._comparison_grids().names(), overview["errands"], page_key()),
         }
         return panels, shown_job.visible_controls(now, active=active)

@@ -101,4 +101,4 @@ class Tab:
         self.settings.wire(hooks, show_after)
         self.page_buttons.wire(hooks, message, self.gallery, self.methods, wish)
         self.storage.wire()
-        self.refresh.wire(hooks, self.comparison.sheets)
+        self.refresh.wire(hooks, self.comparison.comparison_grids)

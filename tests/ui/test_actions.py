@@ -99,7 +99,7 @@ def test_feedback_stands_beneath_the_result(act, waiting):
 def test_the_checkpoint_of_a_job_is_selected_in_words(act, services, monkeypatch):
     job = SimpleNamespace(folder=SimpleNamespace(name="x"), settings=SimpleNamespace(name="dog"))
     selected = []
-    monkeypatch.setattr(services.jobs, "find", lambda _: job)
+    monkeypatch.setattr(services.jobs.known, "find", lambda _: job)
     monkeypatch.setattr(services.results, "select", selected.append)
     assert "dog is loaded before the next training begins" in act("select", job="x").message and selected == ["x"]
 

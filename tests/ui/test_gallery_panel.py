@@ -29,4 +29,4 @@ def test_the_trigger_word_is_drawn_where_there_is_one(tab, services, images, mon
     monkeypatch.setattr(services.jobs._worker, "start", lambda: None)
     assert "there is no word to draw" in tab.gallery.draw_trigger_word(*form_values(images=str(images)))
     assert "draws the trigger word" in tab.gallery.draw_trigger_word(*form_values(images=str(images), trigger="zxq"))
-    assert len(services.jobs.tasks()) == 1
+    assert len(services.jobs.tasks.all()) == 1

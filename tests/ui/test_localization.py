@@ -19,7 +19,7 @@ TABLE: dict[str, str] = json.loads(FILE.read_text(encoding="utf-8"))
 ELSEWHERE = ("nano", "cli.py", "__main__.py", "environment.py", "standalone.py", "headless", "bench.py")
 """What is said on the command line only."""
 NOT_SHOWN = {
-    *("stop errand", "group sheet", "give back", "too weak"),  # names of actions and stages
+    *("stop task", "group sheet", "give back", "too weak"),  # names of actions and stages
     *("a photo of {trigger} {class}", "a photo of a house by the sea", "a bowl of fruit on a table"),  # prompts
     *("{} for {} is no case to advise on", "crop {} is none of {}"),  # mistakes of a program, not of a person
 }

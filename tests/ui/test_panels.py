@@ -31,7 +31,7 @@ CARD = {
     [
         queue.queue(OVERVIEW),
         queue.history(OVERVIEW),
-        queue.sheets([EVIL], [{"id": EVIL, "kind": "sheet", "state": "failed", "message": EVIL, "done": 0, "total": 0}], "key"),
+        queue.comparison_grids([EVIL], [{"id": EVIL, "kind": "sheet", "state": "failed", "message": EVIL, "done": 0, "total": 0}], "key"),
         outcome.render(JOB, EVIL),
         gallery.render(VIEW, "key"),
         cards.render({"cards": [CARD], "recommended": "lora", "reason": EVIL, "question": EVIL}, "lora"),

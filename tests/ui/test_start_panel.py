@@ -28,5 +28,5 @@ def test_train_says_what_becomes_of_the_job(tab, services, images, monkeypatch):
 def test_a_forecast_is_asked_for_in_words(tab, services, images, monkeypatch):
     monkeypatch.setattr(services.jobs._worker, "start", lambda: None)
     assert "Two steps are tried out" in tab.start.forecast(*form_values(images=str(images), trigger="zxq", name="cat"))
-    assert [task.kind for task in services.jobs.tasks()] == ["forecast"]
-    assert "Steps: " in tab.start.forecast(*form_values(training_steps="many")) and len(services.jobs.tasks()) == 1
+    assert [task.kind for task in services.jobs.tasks.all()] == ["forecast"]
+    assert "Steps: " in tab.start.forecast(*form_values(training_steps="many")) and len(services.jobs.tasks.all()) == 1
