@@ -365,7 +365,15 @@ def _trainer(
         ema=ema,
         loss_log=loss_log,
         turns=turns,
-        plan=Plan(steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step), _draws(settings)),
+        plan=Plan(
+            steps,
+            training.accumulation,
+            chosen.clip_norm,
+            training.seed,
+            lambda step: step_rates(settings, step),
+            _draws(settings),
+            batches.weight,
+        ),
     )
 
 
