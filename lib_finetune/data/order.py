@@ -20,6 +20,7 @@ class Order:
     Attributes:
         epoch_steps: batches in one epoch.
         epoch_items: entries in one epoch.
+        largest_batch: entries in the fullest batch.
     """
 
     def __init__(self, groups: Sequence[Sequence[int]], batch: int, seed: int) -> None:
@@ -32,6 +33,7 @@ class Order:
         self._seed = seed
         self.epoch_items = sum(len(group) for group in self._groups)
         self.epoch_steps = sum(-(-len(group) // batch) for group in self._groups)
+        self.largest_batch = min(batch, max(len(group) for group in self._groups))
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
 
     def batch(self, micro_step: int) -> tuple[int, ...]:

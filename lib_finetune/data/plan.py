@@ -116,6 +116,23 @@ class Plan:
         """What an epoch shows."""
         return Epoch(len(self.pictures), self._order.epoch_items, self._order.epoch_steps)
 
+    @property
+    def largest_batch(self) -> int:
+        """Pictures in the fullest batch, class pictures not counted."""
+        return self._order.largest_batch
+
+    @property
+    def partial(self) -> bool:
+        """Whether some batches hold fewer pictures than others."""
+        return self._order.epoch_items < self._order.largest_batch * self._order.epoch_steps
+
+    def room(self) -> dict[Size, int]:
+        """Size → pictures an epoch shows of it, repeats counted."""
+        counts: dict[Size, int] = {}
+        for size, picture in zip(self.sizes, self.pictures, strict=True):
+            counts[size] = counts.get(size, 0) + picture.repeats
+        return dict(sorted(counts.items()))
+
     def views(self, first: int, last: int) -> list[int]:
         """How often each picture comes in the micro steps ``first`` to ``last`` - 1."""
         before, after = self._order.counts(first), self._order.counts(last)

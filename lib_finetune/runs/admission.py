@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.assembly import automatic_settings
+from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.assembly.artifact_kinds import targets
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.errors import InputError, Problem
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.config.settings import Settings
+    from lib_finetune.data.plan import Epoch
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
@@ -74,8 +75,9 @@ def in_chosen_form(settings: Settings, dataset: Dataset, info: CheckpointInfo, h
     if stored is not None:
         return memory_plan.placed(settings, weights, host.device, memory.free, memory.ram), []
     settings, note = memory_plan.choose_memory_plan(settings, weights, host.device, memory.free, memory.ram)
-    definite = automatic_settings.resolved(settings, dataset.views, 1)[0]
-    _check_disk(definite, dataset.views, weights.counts, base_bytes, host, folder)
+    epoch = builder.data_plan(settings, dataset).epoch
+    definite = automatic_settings.resolved(settings, epoch, 1)[0]
+    _check_disk(definite, epoch, weights.counts, base_bytes, host, folder)
     return settings, [note]
 
 
@@ -87,7 +89,7 @@ def _in_form_of(settings: Settings, stored: Settings) -> Settings:
 
 
 def _check_disk(
-    settings: Settings, views: int, counts: Mapping[str, int], base_bytes: Mapping[str, int], host: Host, folder: RunFolder
+    settings: Settings, views: Epoch, counts: Mapping[str, int], base_bytes: Mapping[str, int], host: Host, folder: RunFolder
 ) -> None:
     """Files and states must find room together where they go to one disk.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lib_finetune.assembly.dataset import Dataset
+    from lib_finetune.assembly.rate_plan import RatePlan
     from lib_finetune.config.settings import Settings
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink, StepReport
@@ -44,17 +45,19 @@ def bind(
     waiting: Waiting,
     report: Callable[[StepReport], None],
     swapped: Callable[[ModelSwap], None],
+    rates: RatePlan,
 ) -> builder.Assembly:
     """The objects of the run on the borrowed model.
 
     Args:
         swapped: hears of each time that the two models changed places.
+        rates: learning rates by step.
 
     Raises:
         FinetuneError: as `builder.bind`.
     """
     cache = host.paths.data / "cache" / "latents"
-    assembly = builder.bind(settings, images, host, info, cache, waiting.for_checkpoint, report)
+    assembly = builder.bind(settings, images, host, info, cache, waiting.for_checkpoint, report, rates)
     if assembly.swap:
         assembly.swap.on_swapped = swapped
     return assembly

@@ -80,7 +80,8 @@ def _more(services: Any, given: Given) -> str:
     if not steps.isdigit() or not int(steps):
         raise InputError([Problem("training.steps", f"{steps!r} is not a number of steps. Write for example 200.")])
     step = str(given.get("step") or "")
-    job = services.trainings.more(_job(services, given).folder.name, int(steps), int(step) if step.isdigit() else None)
+    way = str(given.get("further") or "")
+    job = services.trainings.more(_job(services, given).folder.name, int(steps), int(step) if step.isdigit() else None, way)
     return f"{job.settings.name} waits in the queue: {steps} more steps."
 
 

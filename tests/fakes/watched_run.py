@@ -47,6 +47,7 @@ class Counted:
         alphas: of the patched modules by part.
         epoch_steps: micro steps in an epoch.
         accumulation: micro steps in a step.
+        ended: rates of the last step of the run before, where a test hands them over.
     """
 
     first: int = 0
@@ -56,6 +57,7 @@ class Counted:
     alphas: dict[str, set[float]] = field(default_factory=dict)
     epoch_steps: int = 0
     accumulation: int = 1
+    ended: dict[str, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -104,14 +106,18 @@ class Counted:
 @contextmanager
 def watching() -> Iterator[Counted]:
     """Inside, the run that is done is counted."""
-    counted = Counted()
+    counted, moving = Counted(), list[bool]()
     one_step, batch, adapter_of, assemble = Trainer._one_step, Batches.batch, builder.adapter_of, builder.assemble
 
     def watched_step(trainer: Trainer, rates: Mapping[str, float]) -> Any:
         if not counted.rates:
             counted.first, counted.accumulation = trainer.step, trainer.plan.accumulation
         before = len(counted.shown)
-        outcome = one_step(trainer, rates)
+        moving.append(True)
+        try:
+            outcome = one_step(trainer, rates)
+        finally:
+            moving.pop()
         counted.rates.append({group["name"]: float(group["lr"]) for group in trainer.optimizer.param_groups})
         micro = trainer.step * trainer.plan.accumulation
         for part, shown in enumerate(counted.shown[before:]):
@@ -123,7 +129,8 @@ def watching() -> Iterator[Counted]:
     def watched_batch(batches: Batches, micro_step: int) -> Any:
         made = batch(batches, micro_step)
         held = [Shown(name, caption, prior, 0.0) for name, caption, prior in zip(made.names, made.captions, made.prior)]
-        counted.shown.append(held)
+        if moving:  # not what is measured, or looked at once more
+            counted.shown.append(held)
         return made
 
     def watched_adapter(*args: Any, **kwargs: Any) -> Any:
@@ -140,15 +147,6 @@ def watching() -> Iterator[Counted]:
     def watched_assembly(*args: Any, **kwargs: Any) -> Any:
         assembly = assemble(*args, **kwargs)
         counted.epoch_steps = assembly.plan.epoch_steps
-        real = assembly.trainer._next_loss
-
-        def look_ahead() -> Any:  # shows a batch again, and moves nothing
-            before = len(counted.shown)
-            outcome = real()
-            del counted.shown[before:]
-            return outcome
-
-        assembly.trainer._next_loss = look_ahead
         return assembly
 
     with (
@@ -236,3 +234,49 @@ def claim(name: str, pattern: str) -> Callable[[Callable[[re.Match[str], Counted
         return wrong
 
     return register
+
+
+@claim(
+    "views",
+    r"^(?P<steps>\d+) (?P<further>further )?steps? of (?:up to )?(?P<pictures>\d+) pictures?: "
+    r"(?:each of the (?P<count>\d+) is|it is) seen (?P<least>\d+)(?: to (?P<most>\d+))? times?",
+)
+def _views(said: re.Match[str], counted: Counted) -> str:
+    if counted.first and not said["further"]:
+        return ""  # of the whole run, of which a part was counted
+    seen = counted.views.values()
+    faults = [
+        differs("steps", int(said["steps"]), counted.steps),
+        differs("pictures a step", int(said["pictures"]), counted.largest_batch * counted.accumulation),
+        differs("seen at least", int(said["least"]), min(seen)),
+        differs("seen at most", int(said["most"] or said["least"]), max(seen)),
+    ]
+    return "; ".join(fault for fault in faults if fault)
+
+
+@claim("rates", r"^Learning rates at their highest: (?P<rates>.*)\.$")
+def _highest_rates(said: re.Match[str], counted: Counted) -> str:
+    pairs = dict(part.rsplit(" ", 1) for part in said["rates"].split(", "))
+    faults = [differs(f"rate of the {name}", float(rate), counted.highest(GROUPS[name])) for name, rate in pairs.items()]
+    unsaid = [name for name, group in GROUPS.items() if name != "word" and counted.highest(group) > 0 and name not in pairs]
+    return "; ".join([*(fault for fault in faults if fault), *(f"the rate of the {name} is not said" for name in unsaid)])
+
+
+@claim("further steps", r"^The (?P<count>\d+) further steps?, (?P<first>\d+) to (?P<last>\d+), have a schedule of their own")
+def _further_steps(said: re.Match[str], counted: Counted) -> str:
+    faults = [differs("further steps", int(said["count"]), counted.steps), differs("the first", int(said["first"]), counted.first + 1)]
+    return "; ".join(fault for fault in faults if fault)
+
+
+@claim(
+    "further rates",
+    r"^The rate of the (?P<group>[\w ]+) was (?P<ended>\S+) in step (?P<done>\d+), is (?P<begins>\S+) in step (?P<first>\d+), and at most (?P<highest>\S+)\.$",
+)
+def _further_rates(said: re.Match[str], counted: Counted) -> str:
+    group = GROUPS[said["group"]]
+    faults = [
+        differs("the first rate", float(said["begins"]), counted.rates[0].get(group, 0.0)),
+        differs("the highest rate", float(said["highest"]), counted.highest(group)),
+        differs("the rate before", float(said["ended"]), counted.ended.get(group, float(said["ended"]))),
+    ]
+    return "; ".join(fault for fault in faults if fault)
