@@ -430,7 +430,7 @@ class Training:
     validate_every: int = setting(
         100,
         "Measure every … steps",
-        # counted: evaluation.validation.DRAWS.
+        # measured: counted, evaluation.validation.DRAWS.
         "How often the loss on the pictures held out is measured; each time costs eight forward passes a picture.",
         unit="steps",
         low=1,

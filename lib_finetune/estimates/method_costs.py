@@ -373,12 +373,12 @@ def _numel(shape: Shape) -> int:
     return int(torch.Size(shape).numel())
 
 
-def disk(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch) -> tuple[int, int]:
+def disk(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int = 0) -> tuple[int, int]:
     """Bytes that files and saved states will take, and what is free where the result goes.
 
     Args:
         settings: resolved, in their form.
-        epoch: what an epoch shows.
+        epoch: what an epoch shows; 0: of pictures nothing is known.
     """
     needed = sum(disk_wants(settings, file_bytes(settings, facts), facts.counts, epoch))
     return needed, free_disk(artifact_kinds_of(settings)[0].folder(paths))

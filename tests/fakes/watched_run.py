@@ -48,6 +48,7 @@ class Counted:
         epoch_steps: micro steps in an epoch.
         accumulation: micro steps in a step.
         ended: rates of the last step of the run before, where a test hands them over.
+        resumed: whether steps of the same schedule were done before.
     """
 
     first: int = 0
@@ -58,6 +59,7 @@ class Counted:
     epoch_steps: int = 0
     accumulation: int = 1
     ended: dict[str, float] = field(default_factory=dict)
+    resumed: bool = False
 
     @property
     def steps(self) -> int:
@@ -98,6 +100,11 @@ class Counted:
         """Highest rate that a group had; 0 where it never moved."""
         return max((rates.get(group, 0.0) for rates in self.rates), default=0.0)
 
+    def rate_fault(self, what: str, said: float, group: str) -> str:
+        """A complaint about a highest rate, or ""; of a run that resumed only a part was counted, which may have been lower."""
+        highest = self.highest(group)
+        return "" if self.resumed and highest <= said * 1.006 else differs(what, said, highest)
+
     def trained(self, group: str) -> list[int]:
         """Steps (counted from 1 over the whole run) in which a group moved."""
         return [self.first + place + 1 for place, rates in enumerate(self.rates) if rates.get(group, 0.0) > 0]
@@ -112,6 +119,7 @@ def watching() -> Iterator[Counted]:
     def watched_step(trainer: Trainer, rates: Mapping[str, float]) -> Any:
         if not counted.rates:
             counted.first, counted.accumulation = trainer.step, trainer.plan.accumulation
+            counted.resumed = trainer.step != getattr(trainer.plan.rates, "__self__").stretch.first  # noqa: B009  mypy
         before = len(counted.shown)
         moving.append(True)
         try:
@@ -212,7 +220,7 @@ def metadata_faults(about: Mapping[str, str], counted: Counted) -> list[str]:
     for key, group in (("ss_unet_lr", "unet"), ("ss_text_encoder_lr", "text encoder")):
         if key in about:
             said = 0.0 if about[key] == "None" else float(about[key])
-            faults.append(differs(key, said, counted.highest(group)))
+            faults.append(counted.rate_fault(key, said, group))
     if "ss_steps" in about:
         faults.append(differs("ss_steps", float(about["ss_steps"]), counted.first + counted.steps))
     alphas = counted.alphas.get("unet", set())
@@ -244,7 +252,7 @@ def claim(name: str, pattern: str) -> Callable[[Callable[[re.Match[str], Counted
 def _views(said: re.Match[str], counted: Counted) -> str:
     if counted.first and not said["further"]:
         return ""  # of the whole run, of which a part was counted
-    seen = counted.views.values()
+    seen = [*counted.views.values(), *[0] * (int(said["count"] or 1) - len(counted.views))]
     faults = [
         differs("steps", int(said["steps"]), counted.steps),
         differs("pictures a step", int(said["pictures"]), counted.largest_batch * counted.accumulation),
@@ -257,7 +265,7 @@ def _views(said: re.Match[str], counted: Counted) -> str:
 @claim("rates", r"^Learning rates at their highest: (?P<rates>.*)\.$")
 def _highest_rates(said: re.Match[str], counted: Counted) -> str:
     pairs = dict(part.rsplit(" ", 1) for part in said["rates"].split(", "))
-    faults = [differs(f"rate of the {name}", float(rate), counted.highest(GROUPS[name])) for name, rate in pairs.items()]
+    faults = [counted.rate_fault(f"rate of the {name}", float(rate), GROUPS[name]) for name, rate in pairs.items()]
     unsaid = [name for name, group in GROUPS.items() if name != "word" and counted.highest(group) > 0 and name not in pairs]
     return "; ".join([*(fault for fault in faults if fault), *(f"the rate of the {name} is not said" for name in unsaid)])
 
