@@ -24,8 +24,9 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     @router.post(
         "/jobs/{name}/more", summary="Train more steps, from the state that was kept last or at a step", dependencies=may, status_code=201
     )
-    def more(name: str, steps: int = Body(...), step: int | None = Body(None)) -> dict[str, Any]:
-        return services().trainings.view(services().trainings.more(name, steps, step))
+    def more(name: str, steps: int = Body(...), step: int | None = Body(None), further: str = Body("")) -> dict[str, Any]:
+        """``further``: how the rate runs, as `optimizer.further`."""
+        return services().trainings.view(services().trainings.more(name, steps, step, further))
 
     @router.post("/jobs/{name}/pick", summary="Make the file of a step the result", dependencies=may)
     def pick(name: str, step: int = Body(...), delete_others: bool = Body(False)) -> dict[str, str]:

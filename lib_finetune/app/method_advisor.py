@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.config.settings import Settings
+from lib_finetune.data.plan import Epoch
 from lib_finetune.errors import FinetuneError, InputError, Problem
 from lib_finetune.estimates import method_costs, trial
 from lib_finetune.estimates.method_choice import WISHES, Case, advise
@@ -46,12 +47,13 @@ class MethodAdvisor:
             raise InputError([Problem("wish", f"{wish!r} is none of: {', '.join(map(repr, WISHES))}.")])
         if self._jobs.lost:
             return {"cards": [], "recommended": "", "reason": self._jobs.lost, "question": ""}
-        pictures, views = 0, _USUAL_IMAGES
+        pictures, epoch = 0, Epoch.of(_USUAL_IMAGES, settings.training.batch)
         if settings.data.images.strip():
             dataset = self._datasets.view(settings)
-            pictures, views = len(dataset["pictures"]), dataset["views"]
+            pictures = len(dataset["pictures"])
+            epoch = Epoch(pictures - sum(picture["held_out"] for picture in dataset["pictures"]), dataset["views"], dataset["batches"])
         try:
-            cards = method_costs.cards(settings, views, self._model_facts(), method_costs.machine_of(self._host))
+            cards = method_costs.cards(settings, epoch, self._model_facts(), method_costs.machine_of(self._host))
         except FinetuneError as error:  # no checkpoint, or one of another family
             return {"cards": [], "recommended": "", "reason": str(error), "question": ""}
         fits = {card.method: card.fits for card in cards}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lib_finetune.app.results import call, choices
 from lib_finetune.config import codec
-from lib_finetune.config.settings import Settings
+from lib_finetune.config.fields import replaced
+from lib_finetune.config.settings import FURTHER_WAYS, Settings
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import safe_name
 from lib_finetune.jobs import record as records
@@ -22,7 +23,7 @@ from lib_finetune.jobs.queue import Jobs
 from lib_finetune.jobs.run_folders import make_folder, unfinished
 from lib_finetune.jobs.status import status_of
 from lib_finetune.runs import saved_states
-from lib_finetune.runs.continuation import further
+from lib_finetune.runs.continuation import further as prepare_further
 from lib_finetune.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -169,20 +170,26 @@ class Trainings:
             before = None
         return self._jobs.submit(settings, folder, before.group if before else "")
 
-    def more(self, name: str, steps: int, step: int | None = None) -> Job:
+    def more(self, name: str, steps: int, step: int | None = None, further: str = "") -> Job:
         """Train a job's result for more steps, from a state that was kept: that of ``step``, else of the point that was picked, else the last.
+
+        Args:
+            further: `optimizer.further` of the new run; "": that of the job.
 
         Raises:
             InputError: no such job, or no state was kept; then from its file alone, what to set is said.
         """
         job = self._jobs.known.find_whole(name)
+        if further and further not in FURTHER_WAYS:
+            raise InputError([Problem("optimizer.further", f"{further!r} is not one of {', '.join(FURTHER_WAYS)}.")])
+        begun = replaced(job.settings, "optimizer.further", further) if further else job.settings
         new = self._free_name(job.settings)
         folder = make_folder(self._jobs.host.paths.data, new)
         if step is None and job.record.picked in saved_states.kept_states(RunFolder(job.folder)):
             step = job.record.picked
         try:
             with run_lock(folder):  # until it is listed, so that nobody tidies it away
-                settings, folder = further(self._jobs.host, job.settings, job.folder, step, steps, new, folder)
+                settings, folder = prepare_further(self._jobs.host, begun, job.folder, step, steps, new, folder)
                 return self._jobs.submit(settings, folder)
         except BaseException:  # what was refused leaves no folder
             shutil.rmtree(folder, ignore_errors=True)

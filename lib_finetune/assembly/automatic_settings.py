@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly.caption_templates import caption_template, class_template
-from lib_finetune.assembly.method_traits import patches, teaches_word
+from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.config.optimizer_demands import demands_of
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.captions import template_caption
-from lib_finetune.training.functional import rates
+from lib_finetune.data.plan import Epoch
 from lib_finetune.training.optim import OPTIMIZERS, automatic_rates, rate_warnings
 
 if TYPE_CHECKING:
+    from lib_finetune.data.plan import Plan as DataPlan
     from lib_finetune.text.prompts import TextEncoder
 
 VIEWS_PER_PICTURE = {"lora": 100, "dreambooth": 100, "textual_inversion": 250, "pivotal_tuning": 100}
@@ -24,8 +27,6 @@ _EMBEDDING_RATE = 50
 """An embedding's learning rate against that of a patch with alpha = rank: 5e-3 with AdamW."""
 _PIVOT_RATE = 5
 """The same where patches help the embedding: 5e-4."""
-WHOLE_GRADIENT = ("prodigy",)
-"""Optimizers that find one learning rate for all weights together, so that none can be moved by itself."""
 _PREVIEWS = 4
 """In a run, where the person sets no number of steps: the base, three points of the way and the result stand side by side."""
 
@@ -54,79 +55,89 @@ def class_caption(settings: Settings) -> str:
     return template_caption(class_template(settings), "", settings.data.class_word)
 
 
-def automatic_steps(views: int, batch: int, accumulation: int, method: str = "lora") -> int:
-    """Steps in which each picture is seen `VIEWS_PER_PICTURE` times, within `STEPS_LOW_HIGH` (peers: LoRA 80 to 120 views)."""
+def automatic_steps(pictures: int, batch: float, accumulation: int, method: str = "lora") -> int:
+    """Steps in which each picture is seen `VIEWS_PER_PICTURE` times, within `STEPS_LOW_HIGH` (peers: LoRA 80 to 120 views).
+
+    Args:
+        pictures: that are trained on.
+        batch: pictures that a batch holds in the mean.
+    """
     low, high = STEPS_LOW_HIGH[method]
-    return max(low, min(high, round(views * VIEWS_PER_PICTURE[method] / (batch * accumulation))))
+    return max(low, min(high, round(pictures * VIEWS_PER_PICTURE[method] / (batch * accumulation))))
 
 
-def resolved(settings: Settings, views: int, clip_skip: int) -> tuple[Settings, list[str]]:
+def resolved(
+    settings: Settings, epoch: Epoch | int, clip_skip: int, scales: Mapping[str, float] | None = None
+) -> tuple[Settings, list[str]]:
     """The settings with every automatic value filled in, and what is to be said about it.
 
     Args:
-        views: pictures an epoch shows.
+        epoch: of the plan of the run's pictures; a number stands for so many pictures of one size.
         clip_skip: the host's.
+        scales: part of the model → how much its patches count, where that is not alpha / rank.
     """
     training = settings.training
+    if isinstance(epoch, int):
+        epoch = Epoch.of(epoch, training.batch)
     settings = replaced(settings, "data.template", caption_template(settings))
     if settings.optimizer.name == "auto":
         settings = replaced(settings, "optimizer.name", "adamw")
-    automatic, chosen_rates = _RATES_OF[settings.method](settings)
-    values: dict[str, int | float] = {
-        "training.steps": automatic_steps(views, training.batch, training.accumulation, settings.method),
-        "training.clip_skip": clip_skip,
-        **{_RATES[group]: rate for group, rate in automatic.items()},
-    }
-    for path, value in values.items():
+    steps = automatic_steps(epoch.pictures, epoch.views / epoch.batches, training.accumulation, settings.method)
+    for path, value in (("training.steps", steps), ("training.clip_skip", clip_skip)):
         if value_at(settings, path) is None:
             settings = replaced(settings, path, value)
     if settings.preview.every is None:
         settings = replaced(settings, "preview.every", -(-(settings.training.steps or 1) // _PREVIEWS))
-    chosen = {group: rate for group, rate in chosen_rates.items() if rate is not None}
-    notes = rate_warnings(settings.optimizer.name, chosen, automatic)
-    first, rate = next(iter(automatic.items()))
-    if first not in chosen:
-        follows = settings.optimizer.name + (" and alpha / rank" if patches(settings) else "")
-        notes.append(f"Learning rate {rate:.3g} for the {_SPOKEN.get(first, first)}, following {follows}.")
+    settings, notes = _with_rates(settings, _usual_rates(settings, scales))
+    notes += _short_run(settings)
     if teaches_word(settings):
         notes += _word_notes(settings)
         settings = replaced(settings, "data.trigger", settings.name)
     return settings, notes
 
 
-_RATES = {"unet": "optimizer.unet_rate", "text encoder": "optimizer.text_encoder_rate", "embedding": "embedding.rate"}
-_SPOKEN = {"unet": "UNet"}
+def _short_run(settings: Settings) -> list[str]:
+    fewest, steps = demands_of(settings.optimizer.name).fewest_steps, settings.training.steps or 0
+    if steps >= fewest:
+        return []
+    name = settings.optimizer.name
+    remedy = f"set training.steps to {fewest} or more, or optimizer.name to adamw."
+    return [f"{name} has to find its learning rate first and learns next to nothing in {steps} steps: {remedy}"]
 
 
-def _patch_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
-    """Automatic and given rates of the family of LoRA."""
-    chosen, network = settings.optimizer, settings.network
-    unet, text = automatic_rates(OPTIMIZERS[chosen.name], network.rank, network.alpha)
-    chosen_rates = {"unet": chosen.unet_rate, "text encoder": chosen.text_encoder_rate if network.text_encoder else None}
-    return {"unet": unet, "text encoder": text}, chosen_rates
+RATES = {"unet": "optimizer.unet_rate", "text encoder": "optimizer.text_encoder_rate", "embedding": "embedding.rate"}
+"""Group of parameters → the setting of its learning rate."""
 
 
-def _model_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
-    """Automatic and given rates of DreamBooth."""
-    chosen, kind = settings.optimizer, OPTIMIZERS[settings.optimizer.name]
-    own = automatic_rates(kind, 1, 1.0)[0] * (1.0 if kind.rate_factor is None else _DREAMBOOTH_RATE)
-    chosen_rates = {"unet": chosen.unet_rate, "text encoder": chosen.text_encoder_rate if settings.tuning.text_encoder_until else None}
-    return {"unet": own, "text encoder": own if kind.rate_factor is None else own / 2}, chosen_rates
+def _with_rates(settings: Settings, usual: Mapping[str, float]) -> tuple[Settings, list[str]]:
+    """The settings with rates for all groups: one that is derived from another follows the value that the other really has."""
+    one_rate, trained = demands_of(settings.optimizer.name).one_rate, RatePlan(settings).groups()
+    chosen = {group: rate for group in usual if group in trained and (rate := value_at(settings, RATES[group])) is not None}
+    lead = next(iter(usual))
+    for group, rate in usual.items():
+        if value_at(settings, RATES[group]) is None:
+            share = 1.0 if one_rate else rate / usual[lead]
+            follows = group != lead and (one_rate or group == "text encoder")
+            settings = replaced(settings, RATES[group], value_at(settings, RATES[lead]) * share if follows else rate)
+    return settings, rate_warnings(settings.optimizer.name, chosen, usual)
 
 
-def _embedding_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
-    kind = OPTIMIZERS[settings.optimizer.name]
-    own = automatic_rates(kind, 1, 1.0)[0]
-    factor = _PIVOT_RATE if patches(settings) else _EMBEDDING_RATE
-    return {"embedding": own if kind.rate_factor is None else own * factor}, {"embedding": settings.embedding.rate}
-
-
-def _pivot_rates(settings: Settings) -> tuple[dict[str, float], dict[str, float | None]]:
-    both = _patch_rates(settings), _embedding_rates(settings)
-    return {**both[0][0], **both[1][0]}, {**both[0][1], **both[1][1]}
-
-
-_RATES_OF = {"lora": _patch_rates, "dreambooth": _model_rates, "textual_inversion": _embedding_rates, "pivotal_tuning": _pivot_rates}
+def _usual_rates(settings: Settings, scales: Mapping[str, float] | None) -> dict[str, float]:
+    """The rate that suits each group that the method has, the leading one first, whatever the person set."""
+    kind, network = OPTIMIZERS[settings.optimizer.name], settings.network
+    if demands_of(settings.optimizer.name).finds_rate:
+        groups = ("embedding",) if settings.method == "textual_inversion" else ("unet", "text encoder")
+        return dict.fromkeys((*groups, "embedding") if settings.method == "pivotal_tuning" else groups, 1.0)
+    plain = automatic_rates(kind, 1, 1.0)[0]
+    if settings.method == "textual_inversion":
+        return {"embedding": plain * _EMBEDDING_RATE}
+    if settings.method == "dreambooth":
+        return {"unet": plain * _DREAMBOOTH_RATE, "text encoder": plain * _DREAMBOOTH_RATE / 2}
+    if scales is None:
+        unet, text = automatic_rates(kind, network.rank, network.alpha)
+    else:
+        unet, text = (automatic_rates(kind, 1, scales.get(part, scales["unet"]))[place] for place, part in enumerate(("unet", "text")))
+    return {"unet": unet, "text encoder": text, **({"embedding": plain * _PIVOT_RATE} if teaches_word(settings) else {})}
 
 
 def _word_notes(settings: Settings) -> list[str]:
@@ -137,11 +148,34 @@ def _word_notes(settings: Settings) -> list[str]:
     return notes
 
 
-def arithmetic(settings: Settings, views: int) -> str:
-    """How often each picture is seen, in one sentence."""
-    per_step = settings.training.batch * settings.training.accumulation
-    steps = settings.training.steps or 0
-    return f"{steps} steps of {per_step} picture{'s' * (per_step > 1)}: each of the {views} is seen about {steps * per_step / views:.0f} times."
+def arithmetic(settings: Settings, plan: DataPlan, done: int = 0) -> str:
+    """How often each picture is seen, in one sentence, counted on the plan.
+
+    Args:
+        done: steps that a run which goes on has behind it.
+    """
+    accumulation, steps = settings.training.accumulation, settings.training.steps or 0
+    views = plan.views(done * accumulation, steps * accumulation)
+    least, most = min(views), max(views)
+    often = f"{most} time{'s' * (most != 1)}" if least == most else f"{least} to {most} times"
+    repeats = ", as repeats weigh them" if len({picture.repeats for picture in plan.pictures}) > 1 else ""
+    count, per_step = len(views), plan.largest_batch * accumulation
+    each = f"each of the {count} is" if count > 1 else "it is"
+    further = "further " if done else ""
+    return (
+        f"{steps - done} {further}step{'s' * (steps - done != 1)} of {'up to ' * plan.partial}{per_step} picture{'s' * (per_step > 1)}: "
+        f"{each} seen {often}{repeats}."
+    )
+
+
+def rate_note(plan: RatePlan) -> str:
+    """The highest learning rate of every group that is trained, in one sentence, as the plan of the run has it."""
+    rates = ", ".join(f"{SPOKEN.get(group, group)} {rate:.3g}" for group in plan.groups() if (rate := plan.highest(group)) > 0)
+    return f"Learning rates at their highest: {rates}."
+
+
+SPOKEN = {"unet": "UNet"}
+"""Group of parameters → how it is spoken of, where that is another."""
 
 
 def long_captions(settings: Settings, captions: Iterable[str], text: TextEncoder) -> list[str]:
@@ -155,35 +189,6 @@ def long_captions(settings: Settings, captions: Iterable[str], text: TextEncoder
     ]
 
 
-def group_rates(settings: Settings) -> dict[str, float]:
-    """Highest learning rate by parameter group, of resolved settings."""
-    if settings.method == "textual_inversion":
-        return {"embedding": settings.embedding.rate or 0.0}
-    trains = settings.tuning.text_encoder_until > 0 if settings.method == "dreambooth" else settings.network.text_encoder
-    text = settings.optimizer.text_encoder_rate if trains else 0.0
-    word = {"embedding": settings.embedding.rate or 0.0} if teaches_word(settings) else {}
-    return {"unet": settings.optimizer.unet_rate or 0.0, "text encoder": text or 0.0, **word}
-
-
 def step_rates(settings: Settings, step: int) -> dict[str, float]:
-    """Learning rate of step ``step`` (0-based) by parameter group, of resolved settings."""
-    chosen = settings.optimizer
-    steps = settings.training.steps or 0
-    by_group = {}
-    for group, peak in group_rates(settings).items():
-        first, last = _window(settings, group)
-        # An optimizer that finds its own rate takes the same factor everywhere.
-        at, total = (step, steps) if OPTIMIZERS[chosen.name].rate_factor is None else (step - first, last - first)
-        learns = first <= step < last
-        by_group[group] = peak * rates.factor(chosen.schedule, at, total, chosen.warmup, chosen.restarts, chosen.power) if learns else 0.0
-    if settings.method == "dreambooth" and step >= settings.tuning.text_encoder_until * steps:
-        by_group["text encoder"] = 0.0
-    return by_group
-
-
-def _window(settings: Settings, group: str) -> tuple[int, int]:
-    """The steps in which a group learns, the last excluded; each such part has the whole schedule to itself."""
-    steps = settings.training.steps or 0
-    if settings.method != "pivotal_tuning":
-        return 0, steps
-    return (0, round(settings.embedding.until * steps)) if group == "embedding" else (round(settings.network.begin * steps), steps)
+    """Learning rate of step ``step`` (0-based) of a run of one stretch by parameter group, of resolved settings."""
+    return RatePlan(settings).at(step)

@@ -15,10 +15,12 @@ import torch
 
 from lib_finetune import randomness
 from lib_finetune.assembly import initial_weights
-from lib_finetune.assembly.automatic_settings import class_caption, needed_parts, prior_of, step_rates
+from lib_finetune.assembly.automatic_settings import class_caption, needed_parts, prior_of
 from lib_finetune.assembly.caption_templates import caption_template, class_template
 from lib_finetune.assembly.dataset import Dataset, templates
+from lib_finetune.assembly.method_traits import patches
 from lib_finetune.assembly.provenance import recipe
+from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.config.settings import Network, Settings
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
@@ -118,11 +120,13 @@ def bind(
     cache_folder: Path,
     on_changed: Callable[[CheckpointChangedError], None],
     report: Callable[[StepReport], None],
+    rates: RatePlan | None = None,
 ) -> Assembly:
     """Borrow the model for as long as it takes to make the objects of a run from resolved settings.
 
     Args:
         on_changed: see `Turns`.
+        rates: learning rates by step; those of a run in one stretch where none are handed over.
 
     Raises:
         InputError: a library is missing or a precision cannot be had.
@@ -135,7 +139,7 @@ def bind(
         turns = Turns(host, info, model, on_changed)
         try:
             with model.bound(lease.tensors):
-                assembly = assemble(settings, images, model, lease, tools, info, cache_folder, turns, report)
+                assembly = assemble(settings, images, model, lease, tools, info, cache_folder, turns, report, rates or RatePlan(settings))
             if swapped:
                 assembly.swap = ModelSwap(assembly.trainer.held)
                 assembly.swap.leave()
@@ -156,6 +160,7 @@ def assemble(
     cache_folder: Path,
     turns: Turns,
     report: Callable[[StepReport], None],
+    rates: RatePlan,
 ) -> Assembly:
     """Make the objects of a run from resolved settings; ``model`` is bound.
 
@@ -163,7 +168,7 @@ def assemble(
         InputError: a library is missing or a precision cannot be had.
     """
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
-    method, text, network_module = _METHODS[settings.method](settings, model, tools, denoiser)
+    method, text, adapter = _METHODS[settings.method](settings, model, tools, denoiser)
     compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
     if compute.scales and _moves_apart(settings):  # a run that goes on may come to another card than it began on
         raise InputError([precision.scaled_apart(settings.tuning.weights)])
@@ -171,8 +176,8 @@ def assemble(
     plan = data_plan(settings, images)
     cache = _cache(settings, model, lease, cache_folder)
     batches = _batches(settings, plan, model, cache)
-    trainer = _trainer(settings, method, batches, compute, turns, report)
-    provenance = recipe(settings, images, plan, network_module, info)
+    trainer = _trainer(settings, method, batches, compute, turns, report, rates)
+    provenance = recipe(settings, images, plan, adapter, info, rates)
     assembly = Assembly(model, trainer, plan, batches, text, provenance, needed_parts(settings))
     if images.held:
         held = _batches(settings, plan_of_held(plan, images.held), model, cache)
@@ -203,18 +208,21 @@ def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int)
     return Validation(count, loss, named, settings.training.validate_every)
 
 
-def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+_Made = tuple[Method, TextEncoder, "Adapter | None"]
+
+
+def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
     adapter = adapter_of(settings, model)
     adapter.train(True)
     text = _text_encoder(settings, model, tools, texts_kept=0 if adapter.parameters("text") else _TEXTS_KEPT)
-    return LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), text, adapter.network_module
+    return LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), text, adapter
 
 
-def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
     parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
     weights = model.own(parts, precision.DTYPES[settings.tuning.weights], denoiser.device)
     text = _text_encoder(settings, model, tools, texts_kept=0 if "text" in parts else _TEXTS_KEPT)
-    return DreamBoothMethod(weights, text, denoiser, _prior(settings, model.as_lent)), text, ""
+    return DreamBoothMethod(weights, text, denoiser, _prior(settings, model.as_lent)), text, None
 
 
 def _prior(settings: Settings, base: Callable[[], AbstractContextManager[None]]) -> PriorPrediction | None:
@@ -226,20 +234,20 @@ def _prior(settings: Settings, base: Callable[[], AbstractContextManager[None]])
     )
 
 
-def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
     vectors, learned = _word(settings, model, tools)
     text = _text_encoder(settings, model, tools, learned=learned)
-    return TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser), text, ""
+    return TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser), text, None
 
 
-def _pivotal_tuning(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+def _pivotal_tuning(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
     vectors, learned = _word(settings, model, tools)
     adapter = adapter_of(settings, model)
     adapter.train(True)
     text = _text_encoder(settings, model, tools, learned=learned)
     word = TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser)
     method = PivotalTuningMethod(LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), word)
-    return method, text, adapter.network_module
+    return method, text, adapter
 
 
 def _word(settings: Settings, model: BorrowedModel, tools: TextTools) -> tuple[torch.nn.Parameter, LearnedVectors]:
@@ -279,13 +287,32 @@ def adapter_of(settings: Settings, model: BorrowedModel) -> Adapter:
     Raises:
         InputError: the file that it begins with does not fit.
     """
+    adapter = _attached(settings, model)
+    initial_weights.put(settings, adapter)
+    return adapter
+
+
+def _attached(settings: Settings, model: BorrowedModel) -> Adapter:
     network = settings.network
     options = AdapterOptions(network.dropout, network.factor)
     with randomness.preserved():  # adapters draw their first values from torch's global states
         torch.manual_seed(settings.training.seed)
-        adapter = ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
-    initial_weights.put(settings, adapter)
-    return adapter
+        return ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
+
+
+def patch_scales(settings: Settings, host: HostWeights, info: CheckpointInfo) -> dict[str, float] | None:
+    """Part of the model → the most that a patch in it counts, as the layers themselves tell; None where all count alpha / rank.
+
+    Raises:
+        FinetuneError: as `Host.lease`; a library is missing.
+    """
+    network = settings.network
+    if not patches(settings) or not (network.adapter == "lokr" or network.conv_rank):
+        return None
+    with host.lease(info, ()) as lease:
+        view = borrowed(lease, host.text_tools())  # of shapes alone: it is not bound, and goes with the layers that it gets
+    adapter = _attached(settings, view)
+    return {part: max(scales) for part in ("unet", "text") if (scales := adapter.scales(part))}
 
 
 def patch_targets(network: Network, model: BorrowedModel) -> list[Target]:
@@ -349,6 +376,7 @@ def _trainer(
     compute: precision.Precision,
     turns: Turns,
     report: Callable[[StepReport], None],
+    rates: RatePlan,
 ) -> Trainer:
     chosen, training = settings.optimizer, settings.training
     steps = training.steps or 0
@@ -366,7 +394,13 @@ def _trainer(
         loss_log=loss_log,
         turns=turns,
         plan=TrainingPlan(
-            steps, training.accumulation, chosen.clip_norm, training.seed, lambda step: step_rates(settings, step), _draws(settings)
+            steps,
+            training.accumulation,
+            chosen.clip_norm,
+            training.seed,
+            rates.at,
+            _draws(settings),
+            batches.weight,
         ),
     )
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_finetune.assembly.automatic_settings import group_rates
 from lib_finetune.assembly.dataset import Dataset
 from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.config.codec import to_dict
@@ -24,19 +23,21 @@ from lib_finetune.export.metadata import Recipe
 from lib_finetune.model import checkpoint_reader
 
 if TYPE_CHECKING:
+    from lib_finetune.assembly.rate_plan import RatePlan
     from lib_finetune.ports.checkpoint import CheckpointInfo
+    from lib_finetune.training.adapters import Adapter
 
 
-def recipe(settings: Settings, images: Dataset, plan: DataPlan, network_module: str, info: CheckpointInfo) -> Recipe:
+def recipe(settings: Settings, images: Dataset, plan: DataPlan, adapter: Adapter | None, info: CheckpointInfo, rates: RatePlan) -> Recipe:
     """What a file of this run tells of its training; name and steps are those of the end until told otherwise."""
     data, network, training = settings.data, settings.network, settings.training
     pictures = images.pictures
     steps = training.steps or 0
     return Recipe(
         name=settings.name,
-        network_module=network_module,
+        network_module=adapter.network_module if adapter else "",
         rank=network.rank,
-        alpha=network.alpha,
+        alpha=_alpha(settings, adapter),
         network_args=_network_args(settings),
         checkpoint=info.name,
         checkpoint_sha256=info.sha256,
@@ -47,7 +48,7 @@ def recipe(settings: Settings, images: Dataset, plan: DataPlan, network_module: 
         resolution=data.resolution,
         steps=steps,
         epochs=-(-steps * training.accumulation // max(1, plan.epoch_steps)),
-        rates=group_rates(settings),
+        rates=rates.highest_rates(),
         optimizer=settings.optimizer.name,
         schedule=settings.optimizer.schedule,
         seed=training.seed,
@@ -56,9 +57,18 @@ def recipe(settings: Settings, images: Dataset, plan: DataPlan, network_module: 
         trigger=data.trigger,
         buckets=bucket_counts(plan),
         folders=Counter(picture.path.parent.name for picture in pictures),
+        repeats={picture.path.parent.name: picture.repeats for picture in pictures},
+        epoch=(plan.epoch.views, plan.epoch.batches),
         captions=plan.captions,
         inherited=_inherited(info.path),
     )
+
+
+def _alpha(settings: Settings, adapter: Adapter | None) -> float:
+    """The alpha that the patches have; that of the settings where they differ."""
+    network = settings.network
+    stored = {float(value) for name, value in adapter.state().items() if name.endswith(".alpha")} if adapter else set()
+    return stored.pop() if len(stored) == 1 and not network.conv_rank else network.alpha
 
 
 def _inherited(base: Path | None) -> dict[str, str]:
@@ -100,13 +110,18 @@ def changed_meaning(stored: str, settings: Settings) -> list[str]:
         settings: resolved, of the run that is to go on from it.
     """
     now, then = _flat(json.loads(public_settings(settings))), _flat(json.loads(stored))
-    free = _free(settings)
+    free = free_settings(settings)
     return sorted(path for path in now.keys() | then.keys() if now.get(path) != then.get(path) and not path.startswith(free))
 
 
-def _free(settings: Settings) -> tuple[str, ...]:
+def stored_settings(stored: str) -> dict[str, Any]:
+    """Dotted path → value, of `public_settings` that were stored."""
+    return _flat(json.loads(stored))
+
+
+def free_settings(settings: Settings) -> tuple[str, ...]:
     """What may be another when a run goes on from a saved state."""
-    paths = ["name", "training.steps", "saving.", "preview.", "tuning.host_weights"]
+    paths = ["name", "training.steps", "optimizer.further", "saving.", "preview.", "tuning.host_weights"]
     if teaches_word(settings):
         paths.append("data.trigger")  # it follows the name
     if not (teaches_word(settings) and settings.embedding.keep_norm):

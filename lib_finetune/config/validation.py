@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Collection
 from typing import Any
 
+from lib_finetune.config import other_tools
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import Leaf, value_at
 from lib_finetune.config.settings import METHODS, Settings
@@ -31,7 +32,7 @@ def validate(settings: Settings, but: Collection[str] = ()) -> None:
     Raises:
         InputError: with one `Problem` for each fault.
     """
-    problems = [Problem(leaf.path, fault) for leaf in all_leaves().values() for fault in _faults(leaf, value_at(settings, leaf.path))]
+    problems = [Problem(leaf.path, fault) for leaf in all_leaves().values() for fault in _answered(settings, leaf)]
     problems += [Problem("name", fault) for fault in name_faults(settings.name)]
     problems += _combinations(settings)
     if problems := [problem for problem in problems if problem.field not in but]:
@@ -76,6 +77,13 @@ def name_faults(name: str) -> list[str]:
     return faults
 
 
+def _answered(settings: Settings, leaf: Leaf) -> list[str]:
+    """The faults of a setting, with what to set where another tool would have taken the value."""
+    value = value_at(settings, leaf.path)
+    hint = other_tools.answer(settings, leaf.path, value)
+    return [f"{fault} {hint}".rstrip() for fault in _faults(leaf, value)]
+
+
 def _faults(leaf: Leaf, value: Any) -> list[str]:
     if value is None:
         return []
@@ -83,7 +91,9 @@ def _faults(leaf: Leaf, value: Any) -> list[str]:
         return [f"{value} is not a finite number."]
     allowed = leaf.about.allowed()
     if allowed is not None and value not in allowed:
-        return [f"{value!r} is not one of {', '.join(str(choice) for choice in allowed)}."]
+        near = next((choice for choice in allowed if isinstance(value, str) and str(choice).lower() == value.strip().lower()), None)
+        meant = f" Write {near}." if near is not None else ""
+        return [f"{value!r} is not one of {', '.join(str(choice) for choice in allowed)}.{meant}"]
     low, high = leaf.about.low, leaf.about.high
     if (low is not None and value < low) or (high is not None and value > high):
         return [f"{value} is outside {_number(low)} to {_number(high)}{' ' + leaf.about.unit if leaf.about.unit else ''}."]

@@ -86,6 +86,10 @@ class Batches:
             names=tuple(self._picture(item.variant).name for item in items),
         )
 
+    def weight(self, micro_step: int) -> float:
+        """See `Plan.weight`."""
+        return self._plan.weight(micro_step)
+
     def _encoded(self, variant: Variant) -> Encoded:
         picture = self._picture(variant)
         image = fit(load_rgb(picture.path, picture.content), *variant.size, variant.position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -19,6 +20,7 @@ class Order:
     Attributes:
         epoch_steps: batches in one epoch.
         epoch_items: entries in one epoch.
+        largest_batch: entries in the fullest batch.
     """
 
     def __init__(self, groups: Sequence[Sequence[int]], batch: int, seed: int) -> None:
@@ -31,12 +33,21 @@ class Order:
         self._seed = seed
         self.epoch_items = sum(len(group) for group in self._groups)
         self.epoch_steps = sum(-(-len(group) // batch) for group in self._groups)
+        self.largest_batch = min(batch, max(len(group) for group in self._groups))
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
 
     def batch(self, micro_step: int) -> tuple[int, ...]:
         """The entries of a batch, counted from 0 over all epochs."""
         epoch, place = divmod(micro_step, self.epoch_steps)
         return self._epoch(epoch)[0][place]
+
+    def counts(self, micro_steps: int) -> Counter[int]:
+        """How often each entry comes in the first so many batches."""
+        epochs, rest = divmod(micro_steps, self.epoch_steps)
+        counts = Counter({entry: times * epochs for entry, times in Counter(entry for group in self._groups for entry in group).items()})
+        for batch in self._epoch(epochs)[0][:rest]:
+            counts.update(batch)
+        return counts
 
     def before(self, micro_step: int) -> int:
         """How many entries come in all batches before this one."""

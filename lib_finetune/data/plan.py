@@ -49,6 +49,26 @@ class Item:
         return Variant(self.picture, self.prior, self.size, self.position, self.flip)
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch shows.
+
+    Attributes:
+        pictures: that are trained on.
+        views: pictures that come, repeats counted.
+        batches: micro steps that they come in; where sizes or numbers do not fill a batch, more than views / batch.
+    """
+
+    pictures: int
+    views: int
+    batches: int
+
+    @classmethod
+    def of(cls, pictures: int, batch: int) -> Epoch:
+        """Of so many pictures of one size, each once."""
+        return cls(pictures, pictures, -(-pictures // batch))
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Items of any micro step (one batch; several make an optimizer step where gradients are accumulated).
@@ -90,6 +110,37 @@ class Plan:
     def epoch_steps(self) -> int:
         """Micro steps in one epoch."""
         return self._order.epoch_steps
+
+    @property
+    def epoch(self) -> Epoch:
+        """What an epoch shows."""
+        return Epoch(len(self.pictures), self._order.epoch_items, self._order.epoch_steps)
+
+    @property
+    def largest_batch(self) -> int:
+        """Pictures in the fullest batch, class pictures not counted."""
+        return self._order.largest_batch
+
+    @property
+    def partial(self) -> bool:
+        """Whether some batches hold fewer pictures than others."""
+        return self._order.epoch_items < self._order.largest_batch * self._order.epoch_steps
+
+    def room(self) -> dict[Size, int]:
+        """Size → pictures an epoch shows of it, repeats counted."""
+        counts: dict[Size, int] = {}
+        for size, picture in zip(self.sizes, self.pictures, strict=True):
+            counts[size] = counts.get(size, 0) + picture.repeats
+        return dict(sorted(counts.items()))
+
+    def views(self, first: int, last: int) -> list[int]:
+        """How often each picture comes in the micro steps ``first`` to ``last`` - 1."""
+        before, after = self._order.counts(first), self._order.counts(last)
+        return [after[index] - before[index] for index in range(len(self.pictures))]
+
+    def weight(self, micro_step: int) -> float:
+        """Weight of a batch's mean loss in the gradient: its pictures against those of the mean batch, so that each picture pulls alike."""
+        return len(self._order.batch(micro_step)) * self._order.epoch_steps / self._order.epoch_items
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:

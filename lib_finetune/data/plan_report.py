@@ -32,6 +32,12 @@ def lines(plan: Plan) -> list[str]:
     """A sentence for each thing."""
     sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in bucket_counts(plan).items())
     sentences = [f"Sizes in training: {sizes} px."]
+    if short := {size: views for size, views in plan.room().items() if views < plan.batch}:
+        held = ", ".join(f"{views} at {width}×{height}" for (width, height), views in short.items())
+        sentences.append(
+            f"The batch size is {plan.batch}, and some sizes have fewer pictures ({held}): a batch has one size, so theirs are smaller. "
+            "Each picture counts alike all the same."
+        )
     if count := triggered(plan):
         sentences.append(f'The trigger word "{plan.captioning.trigger}" is put in front of {count} of {len(plan.captions)} captions.')
     small = [picture.name for picture, size in zip(plan.pictures, plan.sizes, strict=True) if _smaller(picture, size)]

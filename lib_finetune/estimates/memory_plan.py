@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lib_finetune.assembly.automatic_settings import WHOLE_GRADIENT, needed_parts, prior_of
+from lib_finetune.assembly.automatic_settings import needed_parts, prior_of
 from lib_finetune.assembly.method_traits import keeps_states
 from lib_finetune.config.fields import replaced
+from lib_finetune.config.optimizer_demands import demands_of
 from lib_finetune.config.settings import Settings
+from lib_finetune.data.plan import Epoch
 from lib_finetune.estimates import memory_model
 from lib_finetune.model import layout
 from lib_finetune.ports.pictures import PICTURE_BYTES
@@ -192,31 +194,32 @@ FEWEST_STATES = 2
 """An older state stays until the next one is whole."""
 
 
-def states_at_once(settings: Settings, views: int) -> int:
+def states_at_once(settings: Settings, views: Epoch | int) -> int:
     """How many saved states lie on the disk at most.
 
     Args:
         settings: resolved.
-        views: pictures an epoch shows.
+        views: what an epoch shows; a number stands for so many pictures of one size.
     """
     return FEWEST_STATES + (_points_at_once(settings, views) if keeps_states(settings) == "all" else 0)
 
 
-def files_at_once(settings: Settings, views: int) -> int:
+def files_at_once(settings: Settings, views: Epoch | int) -> int:
     """How many files of the result lie on the disk at most; arguments as of `states_at_once`."""
     return 1 + _points_at_once(settings, views)
 
 
-def _points_at_once(settings: Settings, views: int) -> int:
+def _points_at_once(settings: Settings, views: Epoch | int) -> int:
     saving, training, steps = settings.saving, settings.training, settings.training.steps or 0
-    epoch = saving.every_epochs * views / (training.batch * training.accumulation)
+    batches = views.batches if isinstance(views, Epoch) else Epoch.of(views, training.batch).batches
+    epoch = saving.every_epochs * batches / training.accumulation
     between = sum((steps - 1) // every for every in (saving.every_steps, epoch) if every)
     return int(min(between, saving.keep) if saving.keep else between)
 
 
 def _wish(settings: Settings, device: torch.device) -> memory_model.Wish:
     tuning, training = settings.tuning, settings.training
-    place, whole_gradient = tuning.host_weights, settings.optimizer.name in WHOLE_GRADIENT
+    place, whole_gradient = tuning.host_weights, demands_of(settings.optimizer.name).whole_gradient
     return memory_model.Wish(
         weights=tuning.weights if tuning.weights != "auto" else "fp32" if training.ema_decay or whole_gradient else None,
         optimizer=None if settings.optimizer.name == "auto" else settings.optimizer.name,

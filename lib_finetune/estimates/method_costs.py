@@ -19,6 +19,7 @@ from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.config.validation import validate
+from lib_finetune.data.plan import Epoch
 from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.estimates import memory_model, memory_plan, speed_history
 from lib_finetune.export import bundled_word, checkpoint_writer, embedding_file
@@ -181,11 +182,11 @@ def machine_of(host: HostWeights) -> Machine:
     return Machine(host.device, speed_history.device_name(host.device), memory.total, memory.free, memory.ram, host.paths)
 
 
-def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> tuple[MethodCard, ...]:
+def cards(settings: Settings, views: Epoch | int, facts: ModelFacts, machine: Machine) -> tuple[MethodCard, ...]:
     """A card for each method; the settings apart from the method are as they are.
 
     Args:
-        views: pictures an epoch shows (`DatasetView.views`).
+        views: what an epoch shows (`dataset_report.epoch_of`); a number stands for so many pictures of one size.
 
     Raises:
         InputError: settings that cannot be; name and pictures need not be there yet.
@@ -194,12 +195,13 @@ def cards(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -
     return tuple(card(replaced(settings, "method", method), views, facts, machine) for method in METHODS)
 
 
-def card(settings: Settings, views: int, facts: ModelFacts, machine: Machine) -> MethodCard:
+def card(settings: Settings, views: Epoch | int, facts: ModelFacts, machine: Machine) -> MethodCard:
     """The card of the settings' method."""
     fitting = fit(settings, facts, machine)
-    chosen = automatic_settings.resolved(fitting.settings, max(1, views), clip_skip=1)[0]
+    epoch = views if isinstance(views, Epoch) else Epoch.of(max(1, views), settings.training.batch)
+    chosen = automatic_settings.resolved(fitting.settings, epoch, clip_skip=1)[0]
     speed, steps = speed_of(chosen, facts, machine), chosen.training.steps or 0
-    needed, free = disk(chosen, facts, machine.paths)
+    needed, free = disk(chosen, facts, machine.paths, epoch)
     changes = () if fitting.fits else levers(settings, facts, machine)
     context = memory_model.CONTEXT if machine.device.type == "cuda" else 0
     return MethodCard(
@@ -371,24 +373,25 @@ def _numel(shape: Shape) -> int:
     return int(torch.Size(shape).numel())
 
 
-def disk(settings: Settings, facts: ModelFacts, paths: Paths) -> tuple[int, int]:
+def disk(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int = 0) -> tuple[int, int]:
     """Bytes that files and saved states will take, and what is free where the result goes.
 
     Args:
         settings: resolved, in their form.
+        epoch: what an epoch shows; 0: of pictures nothing is known.
     """
-    needed = sum(disk_wants(settings, file_bytes(settings, facts), facts.counts, views=0))
+    needed = sum(disk_wants(settings, file_bytes(settings, facts), facts.counts, epoch))
     return needed, free_disk(artifact_kinds_of(settings)[0].folder(paths))
 
 
-def disk_wants(settings: Settings, file: int, counts: Mapping[str, int], views: int) -> tuple[int, int, int]:
+def disk_wants(settings: Settings, file: int, counts: Mapping[str, int], views: Epoch | int) -> tuple[int, int, int]:
     """Bytes of the files of the result, of saved states, and of the file that a preview is made from (both where they count).
 
     Args:
         settings: resolved, in their form.
         file: bytes of one file.
         counts: weights of "unet" and "text".
-        views: pictures an epoch shows.
+        views: as of `cards`.
     """
     files = memory_plan.files_at_once(settings, views) * file
     if settings.method != "dreambooth":

@@ -15,6 +15,7 @@ from lib_finetune.estimates import memory_plan, method_costs
 
 if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings
+    from lib_finetune.data.plan import Epoch
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.host import HostWeights
 
@@ -22,7 +23,7 @@ _PLACE = "tuning.host_weights"
 
 
 def in_chosen_form(
-    settings: Settings, stored: Settings | None, views: int, info: CheckpointInfo, host: HostWeights, run_folder: Path
+    settings: Settings, stored: Settings | None, epoch: Epoch, info: CheckpointInfo, host: HostWeights, run_folder: Path
 ) -> tuple[Settings, list[str]]:
     """The settings with what the free memory decides (gradient checkpointing, how DreamBooth holds its weights), and notes on it.
 
@@ -30,7 +31,7 @@ def in_chosen_form(
 
     Args:
         stored: of the run that is resumed; None for a new one.
-        views: of the images, repeats counted.
+        epoch: what an epoch of the images shows.
 
     Raises:
         InputError: memory or disk do not suffice for DreamBooth, with the figures.
@@ -45,8 +46,8 @@ def in_chosen_form(
     if stored is not None:
         return memory_plan.placed(settings, weights, host.device, memory.free, memory.ram), []
     settings, note = memory_plan.choose_memory_plan(settings, weights, host.device, memory.free, memory.ram)
-    definite = automatic_settings.resolved(settings, views, 1)[0]
-    _check_disk(definite, views, weights.counts, base_bytes, host, run_folder)
+    definite = automatic_settings.resolved(settings, epoch, 1)[0]
+    _check_disk(definite, epoch, weights.counts, base_bytes, host, run_folder)
     return settings, [note]
 
 
@@ -63,7 +64,7 @@ def in_form_of(stored: Settings, settings: Settings, but: tuple[str, ...] = ()) 
 
 
 def _check_disk(
-    settings: Settings, views: int, counts: Mapping[str, int], base_bytes: Mapping[str, int], host: HostWeights, run_folder: Path
+    settings: Settings, epoch: Epoch, counts: Mapping[str, int], base_bytes: Mapping[str, int], host: HostWeights, run_folder: Path
 ) -> None:
     """Files and states must find room together where they go to one disk.
 
@@ -71,7 +72,7 @@ def _check_disk(
         InputError: they do not, with the figures.
     """
     file_bytes = method_costs.checkpoint_bytes(settings, counts, base_bytes)
-    needs = method_costs.disk_wants(settings, file_bytes, counts, views)
+    needs = method_costs.disk_wants(settings, file_bytes, counts, epoch)
     result_folder = next(iter(targets(settings, host.paths, "x").values())).parent
     names = ("the checkpoint", "the saved states", "a preview's checkpoint")
     disks: dict[int, list[tuple[Path, int, str]]] = {}
@@ -86,5 +87,5 @@ def _check_disk(
             message = f"Too little disk: {need / 1e9:.1f} GB are needed on the disk of {place} ({listed}), {free / 1e9:.1f} are free. "
             message += "Free some space, or set tuning.weights to bf16"
             message += ", or preview.every to 0" * bool(needs[-1])
-            message += ", or saving.states to last" * (memory_plan.states_at_once(settings, views) > memory_plan.FEWEST_STATES)
+            message += ", or saving.states to last" * (memory_plan.states_at_once(settings, epoch) > memory_plan.FEWEST_STATES)
             raise InputError([Problem("name", message + ".")])

@@ -19,6 +19,7 @@ from lib_finetune.preflight.problems import checked_dataset
 
 if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings
+    from lib_finetune.data.plan import Epoch
     from lib_finetune.errors import CheckpointChangedError
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import StepReport
@@ -87,7 +88,8 @@ def probe(
     facts, machine = method_costs.model_facts(host), method_costs.machine_of(host)
     fit = method_costs.fit(settings, facts, machine)
     tools = host.text_tools()
-    chosen = automatic_settings.resolved(fit.settings, images.views, tools.clip_skip)[0]
+    epoch = builder.data_plan(fit.settings, images).epoch
+    chosen = automatic_settings.resolved(fit.settings, epoch, tools.clip_skip)[0]
     largest, size = _largest(chosen, images)
     if fit.fits or settings.method != "dreambooth":  # which a run refuses to begin
         tried = _tried(_all_training(chosen), largest, host, stop_asked)
@@ -97,7 +99,7 @@ def probe(
         return None
     if tried.seconds is not None:
         _remember(speed_history.work_of(chosen, machine.name, facts.counts["unet"]), tried.seconds / chosen.training.accumulation, host)
-    return _forecast(settings, chosen, fit, tried, size, facts, machine)
+    return _forecast(settings, chosen, fit, tried, size, facts, machine, epoch)
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,9 @@ def _forecast(
     size: tuple[int, int],
     facts: method_costs.ModelFacts,
     machine: method_costs.Machine,
+    epoch: Epoch,
 ) -> Forecast:
-    needed, free = method_costs.disk(chosen, facts, machine.paths)
+    needed, free = method_costs.disk(chosen, facts, machine.paths, epoch)
     changes = method_costs.levers(settings, facts, machine) if tried.seconds is None else ()
     message = fit.note
     if tried.seconds is None:

@@ -25,6 +25,8 @@ class Recipe:
         network_args: its further options.
         buckets: (width, height) → number of pictures.
         folders: folder name (no path) → number of pictures.
+        repeats: folder name → how often each of its pictures comes in an epoch.
+        epoch: (pictures with their repeats, batches) of an epoch.
         captions: of all pictures, for the tag frequencies.
         settings: the whole settings tree as JSON without private paths.
         inherited: metadata of the base file that readers of a whole checkpoint need.
@@ -53,6 +55,8 @@ class Recipe:
     trigger: str = ""
     buckets: Mapping[tuple[int, int], int] = field(default_factory=dict)
     folders: Mapping[str, int] = field(default_factory=dict)
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    epoch: tuple[int, int] = (0, 0)
     captions: Iterable[str] = ()
     inherited: Mapping[str, str] = field(default_factory=dict)
 
@@ -104,11 +108,14 @@ def _ss(recipe: Recipe) -> dict[str, str]:
         "ss_seed": str(recipe.seed),
         "ss_clip_skip": str(recipe.clip_skip),
         "ss_resolution": f"({recipe.resolution}, {recipe.resolution})",
-        "ss_num_train_images": str(sum(recipe.buckets.values())),
+        "ss_num_train_images": str(recipe.epoch[0]),
+        "ss_num_batches_per_epoch": str(recipe.epoch[1]),
         "ss_training_started_at": str(recipe.started_at),
         "ss_training_finished_at": str(time.time()),
         "ss_bucket_info": json.dumps(_bucket_info(recipe.buckets)),
-        "ss_dataset_dirs": json.dumps({name: {"n_repeats": 1, "img_count": count} for name, count in recipe.folders.items()}),
+        "ss_dataset_dirs": json.dumps(
+            {name: {"n_repeats": recipe.repeats.get(name, 1), "img_count": count} for name, count in recipe.folders.items()}
+        ),
         "ss_tag_frequency": json.dumps(_tag_frequency(recipe)),
         "ss_training_comment": f"Finetune {__version__}",
     }

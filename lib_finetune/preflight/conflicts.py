@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lib_finetune.assembly import initial_weights
-from lib_finetune.assembly.automatic_settings import WHOLE_GRADIENT, prior_of
+import torch
+from torch import nn
+
+from lib_finetune.assembly import automatic_settings, initial_weights
+from lib_finetune.assembly.automatic_settings import RATES, SPOKEN, prior_of
 from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.assembly.dataset import Dataset, templates
 from lib_finetune.assembly.method_traits import bundles_word, teaches_word
+from lib_finetune.assembly.rate_plan import RatePlan
+from lib_finetune.config.fields import value_at
+from lib_finetune.config.optimizer_demands import demands_of
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.templates import load as load_templates
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import DependencyError, InputError, Problem
 from lib_finetune.export import embedding_file
 from lib_finetune.files import at_home
 from lib_finetune.text import word_name
 from lib_finetune.training import precision
+from lib_finetune.training.optim import OPTIMIZERS
 
 if TYPE_CHECKING:
-    import torch
-
     from lib_finetune.ports.files import Paths
 
 
@@ -77,13 +82,69 @@ def _tuning_problems(settings: Settings) -> list[Problem]:
             f"bf16 weights are computed in bf16, not in {training.precision}: set training.precision to auto, or tuning.weights to fp32."
         )
         problems.append(Problem("tuning.weights", message))
-    if settings.optimizer.name in WHOLE_GRADIENT and (tuning.in_backward == "on" or tuning.weights == "bf16"):
+    if demands_of(settings.optimizer.name).whole_gradient and (tuning.in_backward == "on" or tuning.weights == "bf16"):
         message = f"{settings.optimizer.name} finds one learning rate for all weights together: set tuning.weights and tuning.in_backward to auto."
         problems.append(Problem("optimizer.name", message))
     if tuning.in_backward == "on" and training.precision == "fp16":
         message = "The loss scaling that fp16 needs looks at all gradients together: choose bf16, or set tuning.in_backward to off."
         problems.append(Problem("tuning.in_backward", message))
     return problems
+
+
+def optimizer_problems(settings: Settings, device: torch.device | None) -> list[Problem]:
+    """What the optimizer demands and the settings do not give (`config.optimizer_demands`).
+
+    Args:
+        device: None where it is not known.
+    """
+    name = settings.optimizer.name
+    demands = demands_of(name)
+    problems = _rate_problems(settings) if demands.one_rate else []
+    if device is not None and demands.devices and device.type not in demands.devices:
+        place = " or ".join(demands.devices)
+        problems.append(Problem("optimizer.name", f"{name} runs on {place} only, and this is {device.type}. Set it to adamw."))
+    if demands.library:
+        try:
+            OPTIMIZERS[name].build({"unet": [nn.Parameter(torch.zeros(1))]}, settings.optimizer.weight_decay)
+        except DependencyError as error:
+            problems += error.problems
+    return problems
+
+
+def _rate_problems(settings: Settings) -> list[Problem]:
+    """For each rate that was set beside another one, where the optimizer takes one for all that is trained."""
+    resolved = automatic_settings.resolved(settings, 1, 1)[0]
+    rates = {group: value_at(resolved, RATES[group]) for group in RatePlan(resolved).groups()}
+    lead, rate = next(iter(rates.items()))
+    return [
+        Problem(
+            RATES[group],
+            f"is {own:g}, and the rate of the {SPOKEN.get(lead, lead)} is {rate:g}: {settings.optimizer.name} takes one rate for all that is "
+            f"trained. Set {RATES[group]} to auto, or {RATES[lead]} to {own:g} as well.",
+        )
+        for group, own in rates.items()
+        if own != rate
+    ]
+
+
+def idle_problems(rates: RatePlan) -> list[Problem]:
+    """A problem for each part that is to be trained and would move in none of the steps, whatever made it so."""
+    steps, further = rates.steps - rates.stretch.first, "further " if rates.stretch.first else ""
+    problems = {}
+    for group in rates.groups() if steps > 0 else ():
+        if not rates.steps_of(group):
+            path, part = _share_of(group, rates.method)
+            remedy = f"Train more {further}steps, or change {path}" + ("." if path == "network.begin" else "; 0 leaves the part as it is.")
+            message = f"leaves the {part} none of the {steps} {further}steps, so it would learn nothing. {remedy}"
+            problems[path] = Problem(path, message)
+    return list(problems.values())
+
+
+def _share_of(group: str, method: str) -> tuple[str, str]:
+    """The setting of a group's share of the steps, and what the part is called."""
+    if method == "dreambooth":
+        return "tuning.text_encoder_until", "text encoder"
+    return ("embedding.until", "word") if group == "embedding" else ("network.begin", "patches")
 
 
 def precision_problems(settings: Settings, device: torch.device) -> list[Problem]:

@@ -112,6 +112,7 @@ class DatasetView:
         buckets: sizes of those that are trained on.
         captions: pictures with a caption file.
         views: pictures an epoch shows, repeats counted.
+        batches: batches that they come in.
         sentence: how often each picture is seen.
         broken, unread_captions: (path, reason): pictures that cannot be read, caption files that are no text.
         orphans: caption files without a picture.
@@ -126,6 +127,7 @@ class DatasetView:
     buckets: tuple[Bucket, ...]
     captions: int
     views: int
+    batches: int
     sentence: str
     broken: tuple[tuple[str, str], ...]
     unread_captions: tuple[tuple[str, str], ...]
@@ -161,7 +163,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     """
     problems: list[Problem] = []
     images, settings = _usable(_sound(settings), looks, problems)
-    chosen = automatic_settings.resolved(settings, images.views, tools.clip_skip)[0]
+    chosen = automatic_settings.resolved(settings, builder.data_plan(settings, images).epoch, tools.clip_skip)[0]
     plan = builder.data_plan(chosen, images)
     held = builder.plan_of_held(plan, images.held) if images.held else None
     seen = [looks.look(picture.path) for picture in images.subject.pictures]
@@ -171,7 +173,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    return _whole(images.subject, views, plan, _arithmetic(chosen, images), images.views, problems)
+    return _whole(images.subject, views, plan, automatic_settings.arithmetic(chosen, plan), problems)
 
 
 def _sound(settings: Settings) -> Settings:
@@ -288,16 +290,6 @@ def _flags(pictures: Sequence[Picture], looks: Sequence[ImageLook | None]) -> li
     return flags_of_pictures
 
 
-def _arithmetic(settings: Settings, images: Dataset) -> str:
-    """Pictures × repeats × epochs / pictures a step = steps, of resolved settings."""
-    count, views, steps = len(images.pictures), images.views, settings.training.steps or 0
-    per_step = settings.training.batch * settings.training.accumulation
-    epochs = steps * per_step / views
-    shown = f"{count} picture{'s' * (count > 1)}" + (f" ({views} with repeats)" if views != count else "")
-    seen = f"each is seen about {epochs:.0f} times" + (" for each repeat" if views != count else "")
-    return f"{shown} × {epochs:.4g} epochs / {per_step} a step = {steps} steps: {seen}."
-
-
 def _of_file(look: ImageLook) -> list[Flag]:
     source = (
         ("blurred", look.blurred, "Nothing in it is sharp; the result would learn the blur."),
@@ -312,9 +304,7 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _whole(
-    report: Report, views: tuple[PictureView, ...], plan: Plan, sentence: str, shown: int, problems: Sequence[Problem]
-) -> DatasetView:
+def _whole(report: Report, views: tuple[PictureView, ...], plan: Plan, sentence: str, problems: Sequence[Problem]) -> DatasetView:
     def reasons(entries: Sequence[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
         return tuple((str(path), reason) for path, reason in entries)
 
@@ -326,7 +316,8 @@ def _whole(
         pictures=views,
         buckets=tuple(Bucket(width, height, count) for (width, height), count in bucket_counts(plan).items()),
         captions=sum(picture.caption_file is not None for picture in report.pictures),
-        views=shown,
+        views=plan.epoch.views,
+        batches=plan.epoch.batches,
         sentence=sentence,
         broken=reasons(report.broken),
         unread_captions=reasons(report.unread_captions),

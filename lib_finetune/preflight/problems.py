@@ -8,16 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lib_finetune.assembly import dataset
+from lib_finetune.assembly import automatic_settings, builder, dataset
 from lib_finetune.assembly.artifact_kinds import targets
 from lib_finetune.assembly.initial_weights import without_missing_start_file
 from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import validate
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import lora_file
 from lib_finetune.preflight import conflicts
+from lib_finetune.training.optim import OPTIMIZERS
 
 if TYPE_CHECKING:
     from lib_finetune.assembly.dataset import Dataset
@@ -69,10 +71,19 @@ def _examine(settings: Settings, host: Host | None, resuming: bool) -> tuple[Dat
         if teaches_word(settings):
             obstacles += conflicts.word_problems(settings, images, host.text_tools().tokenizer, host.paths)
     obstacles += conflicts.method_problems(settings)
+    if settings.optimizer.name in OPTIMIZERS:
+        obstacles += conflicts.optimizer_problems(settings, host.device if host is not None else None)
+    if images is not None and not obstacles and not resuming:  # a run that resumes looks at the steps that are left
+        obstacles += collect(lambda: _idle_parts(settings, images)) or []
     if host is not None:
         obstacles += conflicts.precision_problems(settings, host.device)
         obstacles += [Problem("", reason) for reason in host.refusals()]
     return images, obstacles
+
+
+def _idle_parts(settings: Settings, images: Dataset) -> list[Problem]:
+    epoch = builder.data_plan(settings, images).epoch
+    return conflicts.idle_problems(RatePlan(automatic_settings.resolved(settings, epoch, 1)[0]))
 
 
 def _dataset(settings: Settings, host: Host | None) -> Dataset:

@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from lib_finetune.assembly.further_steps import begun_stretch
+from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.assembly.run_plans import saving_plan
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import Settings
@@ -14,6 +16,7 @@ from lib_finetune.estimates import run_form
 from lib_finetune.export import lora_file
 from lib_finetune.files import replacing, write_atomically
 from lib_finetune.ports.host import Host
+from lib_finetune.preflight import conflicts
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.folder import FINAL, STATE, RunFolder
 
@@ -30,7 +33,8 @@ def further(
 ) -> tuple[Settings, Path]:
     """Prepare a run of more steps; a `Runner` on the folder with the settings that come back goes on from the state.
 
-    With a constant schedule and no warm-up the result is that of one long run; another schedule is spread over all steps anew.
+    The further steps have a schedule of their own (`optimizer.further`), so that the steps that are done mean what they meant; with a
+    constant one the result is that of one long run.
 
     Args:
         settings: of the run before; steps, name, and what stands under saving and preview may be others.
@@ -43,7 +47,8 @@ def further(
         (the settings of the new run, ``folder``).
 
     Raises:
-        InputError: there is no such state, the name is taken, or ``more_steps`` is not above 0.
+        InputError: there is no such state, the name is taken, ``more_steps`` is not above 0, or a part that is to be trained would stand
+            still in all of them.
         SaveError: the folder cannot be written.
     """
     source, done = _state(settings, run_folder, step)
@@ -55,6 +60,8 @@ def further(
     before = RunFolder(run_folder).settings()
     in_form = run_form.in_form_of(before, settings) if before else settings
     chosen = replaced(replaced(in_form, "name", name), "training.steps", done + more_steps)
+    if problems := conflicts.idle_problems(RatePlan(chosen, begun_stretch(chosen, source))):
+        raise InputError(problems)
     saving = saving_plan(chosen)
     for target in saving.targets(host.paths, name).values():
         lora_file.refuse_taken(target, saving.overwrite)

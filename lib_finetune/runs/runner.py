@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lib_finetune.assembly import automatic_settings, builder, initial_weights
+from lib_finetune.assembly import automatic_settings, builder, further_steps, initial_weights
 from lib_finetune.assembly.dataset import Dataset
+from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.assembly.run_plans import class_images_plan, preview_plan, saving_plan
 from lib_finetune.config.settings import Settings
 from lib_finetune.data import plan_report
 from lib_finetune.data.fingerprint import fingerprint
-from lib_finetune.errors import DivergedError, FinetuneError, SaveError, device_errors_in_words
+from lib_finetune.errors import DivergedError, FinetuneError, InputError, SaveError, device_errors_in_words
 from lib_finetune.estimates import memory_plan, run_form, speed_history
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import ProgressSink, StepReport
 from lib_finetune.ports.host import Host, Restoration
+from lib_finetune.preflight import conflicts
 from lib_finetune.preflight.problems import checked_dataset
 from lib_finetune.runs import admission, saved_states, session_previews
 from lib_finetune.runs.artifacts import Artifacts, main_file
@@ -88,11 +90,11 @@ class Runner:
     def _execute(self) -> Result:
         images = checked_dataset(self._settings, self._host, self._folder.resumes())
         info = admission.checkpoint_of_run(self._settings.method == "dreambooth", self._host, self._folder, self._sink)
-        settings = self._definite(images, info)
+        settings, rates = self._definite(images, info)
         for line in self._host.remember() or ():
             self._sink.say(line)
         with at_the_end("Giving the model back", self._give_back, self._sink):
-            outcome, files, steps = self._work(settings, images, info)
+            outcome, files, steps = self._work(settings, images, info, rates)
             if files:
                 self.rescued = (steps, files)
         file = main_file(files) if files else None
@@ -100,26 +102,38 @@ class Runner:
             self._load(file, info)
         return Result(outcome, file, steps, self.restoration, files)
 
-    def _definite(self, images: Dataset, info: CheckpointInfo) -> Settings:
-        """The settings with every automatic value filled in; what was chosen is said."""
-        tools = self._host.text_tools()
+    def _definite(self, images: Dataset, info: CheckpointInfo) -> tuple[Settings, RatePlan]:
+        """The settings with every automatic value filled in, and the learning rates by step; what was chosen is said.
+
+        Raises:
+            InputError: a part that is to be trained would stand still; memory or disk do not suffice.
+        """
+        tools, state_file = self._host.text_tools(), self._folder.latest_state()
         stored = self._folder.settings() if self._folder.resumes() else None
-        chosen, notes = run_form.in_chosen_form(self._settings, stored, images.views, info, self._host, self._folder.path)
+        chosen, notes = run_form.in_chosen_form(
+            self._settings, stored, builder.data_plan(self._settings, images).epoch, info, self._host, self._folder.path
+        )
         if not self._folder.resumes():
             notes = [*notes, *initial_weights.notes(chosen)]
-        settings, automatic = automatic_settings.resolved(chosen, images.views, tools.clip_skip)
+        begun, plan = further_steps.as_begun(chosen, state_file), builder.data_plan(chosen, images)
+        scales = builder.patch_scales(begun, self._host, info)
+        settings, automatic = automatic_settings.resolved(begun, plan.epoch, tools.clip_skip, scales)
+        rates = RatePlan(settings, further_steps.stretch_of(settings, state_file))
+        if problems := conflicts.idle_problems(rates):
+            raise InputError(problems)
         self._folder.write_settings(chosen)
         for report in (images.subject, images.classes):
             for line in report.lines() if report else ():
                 self._sink.say(line)
         if images.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}.")
-        self._sink.say(automatic_settings.arithmetic(settings, images.views))
-        for note in (*notes, *automatic, *memory_plan.identifier_notes(settings, tools.tokenizer)):
+        self._sink.say(automatic_settings.arithmetic(settings, plan, rates.stretch.first))
+        spoken = automatic_settings.rate_note(rates), *further_steps.stretch_notes(rates)
+        for note in (*notes, *spoken, *automatic, *memory_plan.identifier_notes(settings, tools.tokenizer)):
             self._sink.say(note)
-        return settings
+        return settings, rates
 
-    def _work(self, settings: Settings, images: Dataset, info: CheckpointInfo) -> tuple[str, dict[str, Path], int]:
+    def _work(self, settings: Settings, images: Dataset, info: CheckpointInfo, rates: RatePlan) -> tuple[str, dict[str, Path], int]:
         waiting = Waiting(info, self._folder, self._host, self._sink, self._control)
         clock = speed_history.clock_for(settings, self._report)
         try:
@@ -131,28 +145,31 @@ class Runner:
                 return "discarded", {}, 0
             self._sink.stage("bind")
             with device_errors_in_words():
-                assembly = waiting.retry_until_checkpoint_loaded(lambda: self._bind(settings, complete, info, waiting, clock))
+                assembly = waiting.retry_until_checkpoint_loaded(lambda: self._bind(settings, complete, info, waiting, clock, rates))
         except StoppedWhileWaiting:
             self._sink.say("Stopped before the first step; there is nothing to write.")
             return "discarded", {}, 0
         with at_the_end("Letting go of what was trained", assembly.close, self._sink), device_errors_in_words():
-            return self._trained(self._session(settings, complete, assembly, info, waiting), clock)
+            return self._trained(self._session(settings, complete, assembly, info, waiting, rates), clock)
 
     def _bind(
-        self, settings: Settings, images: Dataset, info: CheckpointInfo, waiting: Waiting, clock: speed_history.Clock
+        self, settings: Settings, images: Dataset, info: CheckpointInfo, waiting: Waiting, clock: speed_history.Clock, rates: RatePlan
     ) -> builder.Assembly:
         """The objects of the run on the borrowed model."""
         cache = self._host.paths.data / "cache" / "latents"
-        assembly = builder.bind(settings, images, self._host, info, cache, waiting.for_checkpoint, clock.steps)
+        assembly = builder.bind(settings, images, self._host, info, cache, waiting.for_checkpoint, clock.steps, rates)
         if assembly.swap:
             assembly.swap.on_swapped = self._say_swap
         return assembly
 
-    def _session(self, settings: Settings, images: Dataset, assembly: builder.Assembly, info: CheckpointInfo, waiting: Waiting) -> Session:
+    def _session(
+        self, settings: Settings, images: Dataset, assembly: builder.Assembly, info: CheckpointInfo, waiting: Waiting, rates: RatePlan
+    ) -> Session:
         saving, preview = saving_plan(settings), preview_plan(settings)
         artifacts = Artifacts(saving, assembly, info, self._host, self._sink)
         return Session(
             settings=settings,
+            rates=rates,
             fingerprint=fingerprint(images.subject.pictures, images.classes.pictures if images.classes else ()),
             folder=self._folder,
             host=self._host,

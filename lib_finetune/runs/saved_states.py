@@ -61,6 +61,8 @@ def save(session: Session, path: Path | None = None) -> None:
     if target is None:
         return
     run = {"pictures": session.fingerprint, "settings": provenance.public_settings(session.settings)}
+    if session.rates.stretch.first:
+        run["stretch"] = session.rates.stretch.to_json()
     validation = {"validation": assembly.validation.state()} if assembly.validation else {}
     try:
         state.save(target, {"run": run, "trainer": assembly.trainer.state(), **validation})

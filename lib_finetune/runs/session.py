@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lib_finetune.assembly.builder import Assembly
+    from lib_finetune.assembly.rate_plan import RatePlan
     from lib_finetune.assembly.run_plans import PreviewPlan, SavingPlan
     from lib_finetune.config.settings import Settings
     from lib_finetune.ports.events import ProgressSink
@@ -25,10 +26,12 @@ class Session:
 
     Attributes:
         settings: with every automatic value filled in.
+        rates: learning rates by step.
         fingerprint: of the images, so that a state is resumed on the same ones only.
     """
 
     settings: Settings
+    rates: RatePlan
     fingerprint: str
     folder: RunFolder
     host: Host

@@ -30,6 +30,8 @@ class TrainingPlan:
         seed: of noise, timesteps and dropout.
         rates: step (0-based) → learning rate by parameter group.
         draws: whether a step draws from torch's global random states, as dropout and stochastic rounding do.
+        weight: micro step → weight of its batch in the gradient: what it holds against the mean of all batches, so that each
+            picture pulls alike whatever batch it falls into.
     """
 
     steps: int
@@ -38,6 +40,7 @@ class TrainingPlan:
     seed: int
     rates: Callable[[int], Mapping[str, float]]
     draws: bool = True
+    weight: Callable[[int], float] = lambda micro_step: 1.0
 
 
 @dataclass
@@ -111,7 +114,7 @@ class Trainer:
             generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, micro_step)
             with self.precision.context():
                 loss, _report = self.method.loss(self.batches(micro_step), generator)
-            self.precision.backward(loss / self.plan.accumulation)
+            self.precision.backward(loss * self.plan.weight(micro_step) / self.plan.accumulation)
             total = total.to(loss.device) + loss.detach() / self.plan.accumulation
         norm = self.precision.step(self.optimizer, self.parameters(), self.plan.clip_norm)
         self.optimizer.zero_grad(set_to_none=True)

@@ -108,7 +108,7 @@ def _more(press: Press) -> PageChange:
     steps, step = press.text("steps").strip(), press.text("step")
     if not steps.isdigit() or not int(steps):
         raise InputError([Problem("training.steps", f"{steps!r} is not a number of steps. Write for example 200.")])
-    job = press.services.trainings.more(press.job_id, int(steps), int(step) if step.isdigit() else None)
+    job = press.services.trainings.more(press.job_id, int(steps), int(step) if step.isdigit() else None, press.text("further"))
     return PageChange(f"{job.settings.name} waits in the queue: {steps} more steps.")
 
 

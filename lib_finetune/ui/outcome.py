@@ -85,4 +85,6 @@ def _more(job: Mapping[str, Any]) -> str:
     chosen = job["steps"] if job["steps"] in states else max(states, default=0)
     options = "".join(f'<option value="{step}"{" selected" * (step == chosen)}>from step {step}</option>' for step in states)
     point = f'<select class="finetune-field" data-field="step" aria-label="from the state of">{options}</select>' if len(states) > 1 else ""
-    return f'<div class="finetune-row finetune-asks">{button("Train more steps:", "more", job=job["id"])}{steps}{point}</div>'
+    anew = button("Train more steps:", "more", job=job["id"], help_text="a schedule of their own, which rises gently")
+    same = button("… at the last rate", "more", job=job["id"], further="end", help_text="as many steps at the rate where it ended")
+    return f'<div class="finetune-row finetune-asks">{anew}{steps}{point}{same}</div>'

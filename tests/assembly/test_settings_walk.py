@@ -7,6 +7,7 @@ import torch
 
 from bench.random_weights import small_layout
 from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
 from lib_finetune.export import embedding_file, lora_file
@@ -75,6 +76,12 @@ def beginnings(_bench, chosen):
 def rates(_bench, chosen):
     """Learning rates of every step."""
     return [automatic_settings.step_rates(chosen, step) for step in range(chosen.training.steps)]
+
+
+def further_rates(_bench, chosen):
+    """Learning rates of further steps."""
+    stretch = RatePlan(chosen).further(2, chosen.optimizer.further)
+    return [RatePlan(chosen, stretch).at(step) for step in range(2, chosen.training.steps)]
 
 
 class _Guess(torch.nn.Module):
@@ -288,6 +295,7 @@ WALK = {
     "optimizer.warmup": (rates, "0.5"),
     "optimizer.restarts": (rates, "1", ("optimizer.schedule", "cosine_with_restarts")),
     "optimizer.power": (rates, "1", ("optimizer.schedule", "polynomial")),
+    "optimizer.further": (further_rates, "end"),
     "optimizer.clip_norm": (trained, "0.000001", ("optimizer.name", "adafactor"), ("training.steps", "2"), ("network.text_encoder", "false")),
     "objective.loss": (losses, "huber"),
     "objective.huber_c": (losses, "1", ("objective.loss", "huber")),

@@ -28,7 +28,7 @@ def test_what_was_measured_comes_back_as_the_median_of_the_last_five(tmp_path):
         (but(resolution=1024), 4.0),
         (but(pictures=2), 2.0),
         (but(checkpointing=True), 1.25),
-        (but(predicts=True), 4 / 3),
+        (but(predicts=True), 5 / 3),
         (but(method="dreambooth"), 1.2),
     ],
 )

@@ -77,12 +77,12 @@ def test_words_of_a_kohya_folder_are_in_the_caption_and_its_repeats_are_told(fol
     shutil.move(folder / "b.png", folder / "3_wug dog" / "b.png")
     found = seen(folder, tools)
     assert [(picture.caption, picture.repeats) for picture in found.pictures] == [("a photo of wug dog", 3), ("a cat on a chair", 1)]
-    assert found.views == 4 and "2 pictures (4 with repeats)" in found.sentence
+    assert found.views == 4 and "each of the 2 is seen 125 to 375 times, as repeats weigh them" in found.sentence
 
 
 def test_the_sentence_is_true(folder, tools):
     found = seen(folder, tools, training__steps=100, training__batch=2, training__accumulation=5)
-    assert found.sentence == "2 pictures × 500 epochs / 10 a step = 100 steps: each is seen about 500 times."
+    assert found.sentence == "100 steps of 5 pictures: each of the 2 is seen 250 times."
 
 
 @pytest.mark.parametrize("crop", ["centre", "focal", "random"])

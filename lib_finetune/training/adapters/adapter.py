@@ -48,6 +48,9 @@ class Adapter(Protocol):
     def parameters(self, part: str) -> Mapping[str, nn.Parameter]:
         """Trainable weights of "unet" or "text" by their name in the file."""
 
+    def scales(self, part: str) -> set[float]:
+        """How much the patches of "unet" or "text" count: their weight's change is their product times this."""
+
     def state(self) -> dict[str, torch.Tensor]:
         """Everything the file holds ("<kohya module>.<part>"), detached, on the device, float32."""
 

@@ -32,6 +32,10 @@ class LoraAdapter:
             for name, weight in (("lora_down.weight", layer.lora_A[_NAME].weight), ("lora_up.weight", layer.lora_B[_NAME].weight))
         }
 
+    def scales(self, part: str) -> set[float]:
+        """See `Adapter.scales`."""
+        return {_scale(target) for target, _ in self._layers if target.part == part}
+
     def state(self) -> dict[str, torch.Tensor]:
         """See `Adapter.state`."""
         tensors = {name: weight.detach() for part in ("unet", "text") for name, weight in self.parameters(part).items()}
@@ -94,7 +98,7 @@ def _prepare(layer: Any, target: Target) -> None:
         branch.float()  # peft follows the base's dtype; a 16-bit weight loses small steps
         branch.requires_grad_(True)
     # peft's own forward copies every input to float32 beside a 16-bit base; this one computes in the input's dtype.
-    scale = target.alpha / target.rank
+    scale = _scale(target)
     branch = _conv_branch if isinstance(down, nn.Conv2d) else _linear_branch
     base, dropout = layer.base_layer, layer.lora_dropout[_NAME]
 
@@ -102,6 +106,10 @@ def _prepare(layer: Any, target: Target) -> None:
         return base(x) + branch(dropout(x), down, up, scale)
 
     layer.forward = forward
+
+
+def _scale(target: Target) -> float:
+    return target.alpha / target.rank
 
 
 def _linear_branch(x: torch.Tensor, down: Any, up: Any, scale: float) -> torch.Tensor:

@@ -32,6 +32,10 @@ class LycorisAdapter:
             if weight.requires_grad
         }
 
+    def scales(self, part: str) -> set[float]:
+        """See `Adapter.scales`; a LoKr whose factors are both whole counts 1, whatever alpha and rank are."""
+        return {float(layer.scale) for target, layer in self._layers if target.part == part}
+
     def state(self) -> dict[str, torch.Tensor]:
         """See `Adapter.state`."""
         tensors = {f"{target.kohya}.{name}": value.detach() for target, layer in self._layers for name, value in layer.state_dict().items()}

@@ -20,6 +20,18 @@ def factor(schedule: str, step: int, total: int, warmup: float, restarts: int = 
     return SCHEDULES[schedule](min(1.0, progress), restarts, power)
 
 
+def continued(schedule: str, step: int, total: int, rising: int, ended: float, restarts: int = 1, power: float = 1.0) -> float:
+    """Factor of step ``step`` (0-based) of ``total`` further ones: it rises linearly from where the steps before ended, then runs the schedule.
+
+    Args:
+        rising: steps in which it rises.
+        ended: factor of the step before, 0 … 1.
+    """
+    if step < rising:
+        return ended + (1.0 - ended) * (step + 1) / (rising + 1)
+    return factor(schedule, step - rising, total - rising, 0.0, restarts, power)
+
+
 def _cosine(progress: float, waves: int, _power: float) -> float:
     """Loshchilov and Hutter, SGDR, arXiv 1608.03983; one wave is the plain cosine."""
     return 0.5 * (1 + math.cos(math.pi * ((progress * waves) % 1.0 if progress < 1 else 1.0)))

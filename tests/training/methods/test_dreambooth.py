@@ -337,14 +337,13 @@ def test_a_main_memory_that_fills_up_gives_the_host_back_and_keeps_the_last_stat
 
 def test_the_text_encoder_stops_after_its_share(bench, monkeypatch):
     seen = []
-    real = automatic_settings.step_rates
+    real = builder.precision.Precision.step
 
-    def watched(chosen, step):
-        found = real(chosen, step)
-        seen.append(found["text encoder"] > 0)
-        return found
+    def watched(self, optimizer, *args):
+        seen.append({group["name"]: group["lr"] > 0 for group in optimizer.param_groups}["text encoder"])
+        return real(self, optimizer, *args)
 
-    monkeypatch.setattr(builder, "step_rates", watched)
+    monkeypatch.setattr(builder.precision.Precision, "step", watched)
     bench.run(WHOLE | RARE | {"training.steps": "4", "tuning.text_encoder_until": "0.5"})
     assert seen == [True, True, False, False]
     _, _, host = bench.run(WHOLE | RARE | {"tuning.text_encoder_until": "0", "name": "dog", "saving.precision": "fp32"})

@@ -1,0 +1,290 @@
+"""Watches a run: counts what the loop really does, and compares with it each sentence that the run says about itself.
+
+    with watching() as counted:
+        result, recorder, host = bench.run(changes)
+    check(counted, recorder.lines, metadata(result.file), expect={"rates", "views"})
+
+A sentence is known by a `Claim`: a pattern, and a comparison of what it says with what was counted. A new sentence about a
+run gets a claim here; `check` fails when a claim is expected and no sentence of it came, so that no test passes unseen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from lib_finetune.assembly import builder
+from lib_finetune.data.batches import Batches
+from lib_finetune.training.loop import Trainer
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture in a micro step: its name, the caption that it came with, whether it is of the class, and its weight in the gradient."""
+
+    name: str
+    caption: str
+    prior: bool
+    pull: float
+
+
+@dataclass
+class Counted:
+    """What was counted.
+
+    Attributes:
+        first: the step (0-based) at which the run began.
+        rates: of each step, by group, as the optimizer had them when it moved.
+        shown: of each micro step.
+        scales: of the patched modules by part, as the adapter's layers have them.
+        alphas: of the patched modules by part.
+        epoch_steps: micro steps in an epoch.
+        accumulation: micro steps in a step.
+        ended: rates of the last step of the run before, where a test hands them over.
+        resumed: whether steps of the same schedule were done before.
+    """
+
+    first: int = 0
+    rates: list[dict[str, float]] = field(default_factory=list)
+    shown: list[list[Shown]] = field(default_factory=list)
+    scales: dict[str, set[float]] = field(default_factory=dict)
+    alphas: dict[str, set[float]] = field(default_factory=dict)
+    epoch_steps: int = 0
+    accumulation: int = 1
+    ended: dict[str, float] = field(default_factory=dict)
+    resumed: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Steps that were done here."""
+        return len(self.rates)
+
+    @property
+    def views(self) -> Counter[str]:
+        """How often each training image came."""
+        return Counter(shown.name for batch in self.shown for shown in batch if not shown.prior)
+
+    @property
+    def pulls(self) -> dict[str, float]:
+        """Weight of each training image in all gradients together."""
+        sums: dict[str, float] = defaultdict(float)
+        for batch in self.shown:
+            for shown in batch:
+                if not shown.prior:
+                    sums[shown.name] += shown.pull
+        return dict(sums)
+
+    @property
+    def captions(self) -> Counter[str]:
+        """How often each caption of a training image came; "" where it was dropped."""
+        return Counter(shown.caption for batch in self.shown for shown in batch if not shown.prior)
+
+    @property
+    def class_captions(self) -> Counter[str]:
+        """How often each caption of a class image came."""
+        return Counter(shown.caption for batch in self.shown for shown in batch if shown.prior)
+
+    @property
+    def largest_batch(self) -> int:
+        """Training images in the fullest batch."""
+        return max(sum(not shown.prior for shown in batch) for batch in self.shown)
+
+    def highest(self, group: str) -> float:
+        """Highest rate that a group had; 0 where it never moved."""
+        return max((rates.get(group, 0.0) for rates in self.rates), default=0.0)
+
+    def rate_fault(self, what: str, said: float, group: str) -> str:
+        """A complaint about a highest rate, or ""; of a run that resumed only a part was counted, which may have been lower."""
+        highest = self.highest(group)
+        return "" if self.resumed and highest <= said * 1.006 else differs(what, said, highest)
+
+    def trained(self, group: str) -> list[int]:
+        """Steps (counted from 1 over the whole run) in which a group moved."""
+        return [self.first + place + 1 for place, rates in enumerate(self.rates) if rates.get(group, 0.0) > 0]
+
+
+@contextmanager
+def watching() -> Iterator[Counted]:
+    """Inside, the run that is done is counted."""
+    counted, moving = Counted(), list[bool]()
+    one_step, batch, adapter_of, assemble = Trainer._one_step, Batches.batch, builder.adapter_of, builder.assemble
+
+    def watched_step(trainer: Trainer, rates: Mapping[str, float]) -> Any:
+        if not counted.rates:
+            counted.first, counted.accumulation = trainer.step, trainer.plan.accumulation
+            counted.resumed = trainer.step != getattr(trainer.plan.rates, "__self__").stretch.first  # noqa: B009  mypy
+        before = len(counted.shown)
+        moving.append(True)
+        try:
+            outcome = one_step(trainer, rates)
+        finally:
+            moving.pop()
+        counted.rates.append({group["name"]: float(group["lr"]) for group in trainer.optimizer.param_groups})
+        micro = trainer.step * trainer.plan.accumulation
+        for part, shown in enumerate(counted.shown[before:]):
+            own = sum(not entry.prior for entry in shown)
+            weight = trainer.plan.weight(micro + part) / trainer.plan.accumulation / max(1, own)
+            counted.shown[before + part] = [Shown(entry.name, entry.caption, entry.prior, weight) for entry in shown]
+        return outcome
+
+    def watched_batch(batches: Batches, micro_step: int) -> Any:
+        made = batch(batches, micro_step)
+        held = [Shown(name, caption, prior, 0.0) for name, caption, prior in zip(made.names, made.captions, made.prior)]
+        if moving:  # not what is measured, or looked at once more
+            counted.shown.append(held)
+        return made
+
+    def watched_adapter(*args: Any, **kwargs: Any) -> Any:
+        adapter = adapter_of(*args, **kwargs)
+        for target, layer in adapter._layers:
+            scale = getattr(layer, "scale", None)
+            scale = target.alpha / target.rank if scale is None or isinstance(scale, dict) else float(scale)
+            counted.scales.setdefault(target.part, set()).add(scale)
+        for name, value in adapter.state().items():
+            if name.endswith(".alpha"):
+                counted.alphas.setdefault("text" if name.startswith("lora_te") else "unet", set()).add(float(value))
+        return adapter
+
+    def watched_assembly(*args: Any, **kwargs: Any) -> Any:
+        assembly = assemble(*args, **kwargs)
+        counted.epoch_steps = assembly.plan.epoch_steps
+        return assembly
+
+    with (
+        patch.object(Trainer, "_one_step", watched_step),
+        patch.object(Batches, "batch", watched_batch),
+        patch.object(builder, "adapter_of", watched_adapter),
+        patch.object(builder, "assemble", watched_assembly),
+    ):
+        yield counted
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+GROUPS = {"UNet": "unet", "text encoder": "text encoder", "embedding": "embedding", "word": "embedding"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A kind of sentence.
+
+    Attributes:
+        name: what `check` is asked for.
+        pattern: finds the sentence in a line.
+        wrong: (match, what was counted) → what is not so, or "".
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    wrong: Callable[[re.Match[str], Counted], str]
+
+
+def near(said: float, real: float) -> bool:
+    """Whether a number is the other one to the three digits that are said."""
+    return math.isclose(said, real, rel_tol=6e-3, abs_tol=1e-12)
+
+
+def differs(what: str, said: float, real: float) -> str:
+    """A complaint, or ""."""
+    return "" if near(said, real) else f"{what}: said {said:g}, counted {real:g}"
+
+
+def check(counted: Counted, lines: Iterable[str], about: Mapping[str, str] | None = None, expect: Iterable[str] = ()) -> None:
+    """Compare every sentence of `lines` that a claim knows, and the metadata of a file, with what was counted.
+
+    Args:
+        expect: names of claims of which a sentence must have come.
+    """
+    wrong, known = [], set()
+    for line in lines:
+        for claim in CLAIMS:
+            for match in claim.pattern.finditer(line):
+                known.add(claim.name)
+                if fault := claim.wrong(match, counted):
+                    wrong.append(f"{fault} ({line})")
+    wrong += metadata_faults(about, counted) if about else []
+    assert not wrong, "\n".join(wrong)
+    assert set(expect) <= known, f"nothing was said of {sorted(set(expect) - known)}"
+
+
+def metadata_faults(about: Mapping[str, str], counted: Counted) -> list[str]:
+    """What a file's metadata say that was not so."""
+    faults = []
+    for key, group in (("ss_unet_lr", "unet"), ("ss_text_encoder_lr", "text encoder")):
+        if key in about:
+            said = 0.0 if about[key] == "None" else float(about[key])
+            faults.append(counted.rate_fault(key, said, group))
+    if "ss_steps" in about:
+        faults.append(differs("ss_steps", float(about["ss_steps"]), counted.first + counted.steps))
+    alphas = counted.alphas.get("unet", set())
+    if "ss_network_alpha" in about and len(alphas) == 1:
+        faults.append(differs("ss_network_alpha", float(about["ss_network_alpha"]), next(iter(alphas))))
+    if "finetune_settings" in about and json.loads(about["finetune_settings"])["training"]["steps"] is None:
+        faults.append("finetune_settings: the steps are not definite")
+    return [fault for fault in faults if fault]
+
+
+CLAIMS: list[Claim] = []
+
+
+def claim(name: str, pattern: str) -> Callable[[Callable[[re.Match[str], Counted], str]], Callable[[re.Match[str], Counted], str]]:
+    """Register a comparison."""
+
+    def register(wrong: Callable[[re.Match[str], Counted], str]) -> Callable[[re.Match[str], Counted], str]:
+        CLAIMS.append(Claim(name, re.compile(pattern), wrong))
+        return wrong
+
+    return register
+
+
+@claim(
+    "views",
+    r"^(?P<steps>\d+) (?P<further>further )?steps? of (?:up to )?(?P<pictures>\d+) pictures?: "
+    r"(?:each of the (?P<count>\d+) is|it is) seen (?P<least>\d+)(?: to (?P<most>\d+))? times?",
+)
+def _views(said: re.Match[str], counted: Counted) -> str:
+    if counted.first and not said["further"]:
+        return ""  # of the whole run, of which a part was counted
+    seen = [*counted.views.values(), *[0] * (int(said["count"] or 1) - len(counted.views))]
+    faults = [
+        differs("steps", int(said["steps"]), counted.steps),
+        differs("pictures a step", int(said["pictures"]), counted.largest_batch * counted.accumulation),
+        differs("seen at least", int(said["least"]), min(seen)),
+        differs("seen at most", int(said["most"] or said["least"]), max(seen)),
+    ]
+    return "; ".join(fault for fault in faults if fault)
+
+
+@claim("rates", r"^Learning rates at their highest: (?P<rates>.*)\.$")
+def _highest_rates(said: re.Match[str], counted: Counted) -> str:
+    pairs = dict(part.rsplit(" ", 1) for part in said["rates"].split(", "))
+    faults = [counted.rate_fault(f"rate of the {name}", float(rate), GROUPS[name]) for name, rate in pairs.items()]
+    unsaid = [name for name, group in GROUPS.items() if name != "word" and counted.highest(group) > 0 and name not in pairs]
+    return "; ".join([*(fault for fault in faults if fault), *(f"the rate of the {name} is not said" for name in unsaid)])
+
+
+@claim("further steps", r"^The (?P<count>\d+) further steps?, (?P<first>\d+) to (?P<last>\d+), have a schedule of their own")
+def _further_steps(said: re.Match[str], counted: Counted) -> str:
+    faults = [differs("further steps", int(said["count"]), counted.steps), differs("the first", int(said["first"]), counted.first + 1)]
+    return "; ".join(fault for fault in faults if fault)
+
+
+@claim(
+    "further rates",
+    r"^The rate of the (?P<group>[\w ]+) was (?P<ended>\S+) in step (?P<done>\d+), is (?P<begins>\S+) in step (?P<first>\d+), and at most (?P<highest>\S+)\.$",
+)
+def _further_rates(said: re.Match[str], counted: Counted) -> str:
+    group = GROUPS[said["group"]]
+    faults = [
+        differs("the first rate", float(said["begins"]), counted.rates[0].get(group, 0.0)),
+        differs("the highest rate", float(said["highest"]), counted.highest(group)),
+        differs("the rate before", float(said["ended"]), counted.ended.get(group, float(said["ended"]))),
+    ]
+    return "; ".join(fault for fault in faults if fault)
