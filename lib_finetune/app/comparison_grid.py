@@ -13,6 +13,7 @@ from lib_finetune.app.results import choices
 from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.data.captions import template_caption
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.export.clip_skip import clip_skip_of
 from lib_finetune.export.picture import grid, write_png
 from lib_finetune.files import safe_name
 from lib_finetune.ports.host import Host
@@ -40,12 +41,14 @@ class Column:
         files: kind → file; none for the base.
         word: what calls the subject where an embedding does ("zxq-cat"), else "" for the trigger word of the prompts.
         weight: of a LoRA.
+        clip_skip: that it was trained with; None: as the host is set.
     """
 
     label: str
     files: Mapping[str, Path]
     word: str = ""
     weight: float = 1.0
+    clip_skip: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,15 @@ class Look:
 def columns_of(settings: Settings, label: str, files: Mapping[str, Path], weights: Sequence[float]) -> list[Column]:
     """A result's columns: one for each weight where it has one."""
     word = files["embedding"].stem if "embedding" in files else settings.name if settings.method == "pivotal_tuning" else ""
+    clip_skip = trained_clip_skip(settings, files)
     if "lora" not in files:
-        return [Column(label, files, word)]
-    return [Column(f"{label} × {weight:g}", files, word, weight) for weight in weights]
+        return [Column(label, files, word, clip_skip=clip_skip)]
+    return [Column(f"{label} × {weight:g}", files, word, weight, clip_skip) for weight in weights]
+
+
+def trained_clip_skip(settings: Settings, files: Mapping[str, Path]) -> int | None:
+    """The clip skip that files were trained with: the settings', or what the file itself tells, since the host may be set anew by now."""
+    return settings.training.clip_skip or clip_skip_of(files.values())
 
 
 def prompts_of(settings: Settings, prompts: Sequence[str]) -> list[str]:
@@ -99,6 +108,7 @@ def request(column: Column, row: Row, look: Look, trigger: str) -> PictureReques
         steps=look.steps,
         guidance=look.guidance,
         seed=row.seed,
+        clip_skip=column.clip_skip,
     )
 
 
@@ -153,9 +163,10 @@ class ComparisonGrids:
             raise InputError([Problem("id", f"{job.settings.name} has no file to show.")])
         if not weights or not all(0 < weight <= 2 for weight in weights):
             raise InputError([Problem("weights", f"{weights} are not weights above 0, at most 2. Write for example 0.6, 0.8, 1.")])
-        columns = [Column("base", {})]
+        columns: list[Column] = []
         for step, files in files_by_step.items():
             columns += columns_of(job.settings, f"step {step}", files, weights)
+        columns = [_base_of(columns), *columns]
         return self._task(name, columns, job.settings, prompts)
 
     def of_group(self, group: str, prompts: Sequence[str] = ()) -> BackgroundTask:
@@ -167,10 +178,11 @@ class ComparisonGrids:
         jobs = [job for job in self._jobs.all() if job.record.group == group and choices(job)]
         if not jobs:
             raise InputError([Problem("group", f"No job of {group!r} has a file to show.")])
-        columns = [Column("base", {})]
+        columns: list[Column] = []
         for job in jobs:
             final = {kind: Path(path) for kind, path in job.record.files.items()}
             columns += columns_of(job.settings, f"{job.settings.name} · {_figures(job)}", final, (job.settings.preview.weight,))
+        columns = [_base_of(columns), *columns]
         return self._task(group, columns, jobs[0].settings, prompts)
 
     def of_trigger_word(self, settings: Settings) -> BackgroundTask:
@@ -184,7 +196,7 @@ class ComparisonGrids:
             message = "is empty, so there is no word to draw. Write one; a rare one such as zxq works best."
             raise InputError([Problem("data.trigger", message)])
         prompts = [trigger, *([f"{trigger} {class_word}", class_word] if class_word else [])]
-        return self._task(f"word-{trigger}", [Column("the loaded model", {})], settings, prompts)
+        return self._task(f"word-{trigger}", [Column("the loaded model", {}, clip_skip=settings.training.clip_skip)], settings, prompts)
 
     def names(self) -> list[str]:
         """File names of the grids that were made, newest first."""
@@ -210,6 +222,11 @@ class ComparisonGrids:
             return {"sheet": name}
 
         return self._jobs.run_in_background("sheet", work, about)
+
+
+def _base_of(columns: Sequence[Column]) -> Column:
+    """The base, read as the first of the results beside it is."""
+    return Column("base", {}, clip_skip=columns[0].clip_skip)
 
 
 def _figures(job: Job) -> str:

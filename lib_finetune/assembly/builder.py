@@ -333,8 +333,8 @@ def data_plan(settings: Settings, images: Dataset) -> DataPlan:
 
 def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path) -> LatentCache:
     vae = digest({name: tensor for name, tensor in lease.tensors.items() if name.startswith(layout.VAE)})
-    precise = str(model.vae.quant_conv.weight.dtype)
-    vae_key = hashlib.sha256(repr((sorted(vae.items()), precise)).encode()).hexdigest()
+    computed = (str(model.vae.quant_conv.weight.dtype), lease.device.type)  # cards and processors round differently
+    vae_key = hashlib.sha256(repr((sorted(vae.items()), *computed)).encode()).hexdigest()
     return LatentCache(folder if settings.data.disk_cache else None, vae_key=vae_key)
 
 

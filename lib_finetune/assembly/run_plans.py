@@ -14,7 +14,7 @@ from lib_finetune.assembly.method_traits import keeps_states
 from lib_finetune.data.captions import template_caption
 from lib_finetune.evaluation import watch
 from lib_finetune.export import lora_file
-from lib_finetune.export.metadata import Recipe, lora_metadata
+from lib_finetune.export.metadata import Recipe, lora_metadata, usage_hint
 from lib_finetune.ports.files import Card
 
 if TYPE_CHECKING:
@@ -103,7 +103,12 @@ def saving_plan(settings: Settings) -> SavingPlan:
         load_result=whole_model and tuning.select,
         extract_rank=tuning.lora_rank if whole_model else 0,
         extract=extract if whole_model and tuning.lora_rank else None,
-        card=Card(words, settings.preview.weight, f"Made with Finetune from {Path(data.images).name}."),
+        card=Card(
+            words,
+            settings.preview.weight,
+            f"Made with Finetune from {Path(data.images).name}.",
+            usage_hint(settings.training.clip_skip or 1),
+        ),
     )
 
 
@@ -142,7 +147,7 @@ class PreviewPlan:
         prompts: all prompts of a preview, the card's first.
         watches: whether side effects are watched.
         weight: of a LoRA in the pictures.
-        side_px, steps, seed: of a picture; ``seed`` is the first of each prompt.
+        side_px, steps, seed, clip_skip: of a picture; ``seed`` is the first of each prompt.
         trigger, class_word: fill the prompts.
         whole_model: whether a preview needs a checkpoint of its own.
     """
@@ -155,6 +160,7 @@ class PreviewPlan:
     side_px: int
     steps: int
     seed: int
+    clip_skip: int | None
     trigger: str
     class_word: str
     whole_model: bool
@@ -178,6 +184,7 @@ def preview_plan(settings: Settings) -> PreviewPlan:
         side_px=min(_MAX_PREVIEW_PX, settings.data.resolution),
         steps=preview.steps,
         seed=preview.seed,
+        clip_skip=settings.training.clip_skip,
         trigger=settings.data.trigger,
         class_word=settings.data.class_word,
         whole_model=settings.method == "dreambooth",

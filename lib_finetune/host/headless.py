@@ -217,7 +217,8 @@ class HeadlessHost:
         vectors |= {path.stem: embedding_file.read(path) for path in request.embeddings}  # these win, as in the WebUI
         with model.bound(tensors):
             tools = self.text_tools()
-            text = TextEncoder(model.text, tools.tokenizer, tools.clip_skip, learned=self._learned(model, tools, vectors))
+            clip_skip = request.clip_skip or tools.clip_skip
+            text = TextEncoder(model.text, tools.tokenizer, clip_skip, learned=self._learned(model, tools, vectors))
             return sample(
                 model,
                 text,

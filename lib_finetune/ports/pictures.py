@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PICTURE_BYTES = int(1.2 * 2**30)
 """Bytes beside the model that a txt2img of 512 px takes on a card, the autoencoder's last layers at most."""
+
+
+SAMPLER, SCHEDULER = "DPM++ 2M", "Karras"
+"""How every picture is sampled, as the WebUI names it; a host without the WebUI samples by the same method."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class PictureRequest:
         width_px, height_px: multiples of 8.
         steps, guidance, seed: as in txt2img.
         checkpoint: a file whose weights stand in for the loaded ones for this picture only.
+        clip_skip: which layer of the text encoder is read, counted from the end, 1 the last; None: as the host is set.
     """
 
     prompt: str
@@ -33,3 +39,9 @@ class PictureRequest:
     guidance: float = 7.0
     seed: int = 1
     checkpoint: Path | None = None
+    clip_skip: int | None = None
+
+    def look(self) -> dict[str, Any]:
+        """All that a picture without files depends on beside seed and checkpoint: what is kept of such a request is kept under this."""
+        names = ("prompt", "negative_prompt", "width_px", "height_px", "steps", "guidance", "clip_skip")
+        return {**{name: getattr(self, name) for name in names}, "sampler": f"{SAMPLER} {SCHEDULER}"}

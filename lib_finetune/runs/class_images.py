@@ -23,19 +23,22 @@ _VERSION = 2
 
 
 class ClassPictures:
-    """A folder of class pictures for one checkpoint, prompt, size, sampling and version; a picture's number is its seed."""
+    """A folder of class pictures for one checkpoint and all that a picture depends on; a picture's number is its seed."""
 
-    def __init__(self, host: Host, info: CheckpointInfo, prompt: str, side_px: int) -> None:
+    def __init__(self, host: Host, info: CheckpointInfo, prompt: str, side_px: int, clip_skip: int | None = None) -> None:
         """
         Args:
             prompt: "a photo of dog".
             side_px: width and height of the pictures.
+            clip_skip: that of the training; None: as the host is set.
         """
         self._host = host
-        self._request = PictureRequest(prompt, width_px=side_px, height_px=side_px, steps=_STEPS)
-        made_with = [_VERSION, info.sha256 or str(info.path or info.name), info.vae, prompt, side_px, _STEPS, self._request.guidance]
-        self.folder = host.paths.data / "classes" / hashlib.sha256(json.dumps(made_with).encode("utf-8")).hexdigest()[:16]
-        self._about = {"version": _VERSION, "checkpoint": info.name, "vae": info.vae, "prompt": prompt, "side_px": side_px, "steps": _STEPS}
+        clip_skip = clip_skip or host.text_tools().clip_skip
+        self._request = PictureRequest(prompt, width_px=side_px, height_px=side_px, steps=_STEPS, clip_skip=clip_skip)
+        model = [info.sha256 or [str(info.path or info.name), info.short_hash], info.vae, info.prediction]
+        made_with = [_VERSION, model, self._request.look()]
+        self.folder = host.paths.data / "classes" / hashlib.sha256(json.dumps(made_with, sort_keys=True).encode("utf-8")).hexdigest()[:16]
+        self._about = {"version": _VERSION, "checkpoint": info.name, "vae": info.vae, **self._request.look(), "side_px": side_px}
 
     def missing(self, count: int) -> list[int]:
         """Numbers of the first ``count`` pictures that are not there yet."""

@@ -45,6 +45,8 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
     if outcome == "done":
         saved_states.drop(session.folder.next_state, *([] if far else [session.folder.state]))
     sink.say(f"{path.name} is ready: {session.saving.writers[0].call(path.stem)}")
+    if (session.settings.training.clip_skip or 1) > 1:
+        sink.say(session.saving.card.notes)
     return outcome, files, best
 
 

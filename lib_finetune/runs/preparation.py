@@ -29,7 +29,7 @@ def with_class_images(
     if automatic_settings.prior_of(settings) != "pictures" or images.classes:
         return images
     side, count = min(512, settings.data.resolution), settings.data.class_count
-    classes = ClassPictures(host, info, automatic_settings.class_caption(settings), side)
+    classes = ClassPictures(host, info, automatic_settings.class_caption(settings), side, settings.training.clip_skip)
     sink.say(classes.announce(count))
     with device_errors_in_words():
         complete = classes.make(count, lambda done, total: sink.stage("class pictures", done, total), sink.say, waiting.stop_asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import logging
@@ -45,6 +46,9 @@ class Previews:
         self._images = images
         self._own: list[list[Image.Image]] = []
         self._rows, self._curves = stored(folder)
+        self._look = self._digest_of_look()
+        looks = stored_looks(folder)
+        self._looks = {step: looks[step] for step in self._rows if step in looks}
         for row in self._rows.values():
             sink.previewed(row)
         for name, curve in self._curves.items():
@@ -52,8 +56,8 @@ class Previews:
                 sink.figure(name, step, value)
 
     def has(self, step: int) -> bool:
-        """Whether the row of a step is there, all its pictures with it."""
-        return step in self._rows and all((self._folder.path / name).is_file() for name in self._rows[step].files)
+        """Whether the row of a step is there, painted as it would be now, all its pictures with it."""
+        return self._looks.get(step) == self._look and all((self._folder.path / name).is_file() for name in self._rows[step].files)
 
     def add_base(self) -> None:
         """Make the base's row, without any file, unless it is there.
@@ -103,7 +107,7 @@ class Previews:
                 columns.append((each.kind, prompt, request.seed + place, name))
             self._host.between_turns()
         kinds, prompts, seeds, names = zip(*columns, strict=True)
-        self._rows[step] = PreviewRow(step, kinds, prompts, seeds, names)
+        self._rows[step], self._looks[step] = PreviewRow(step, kinds, prompts, seeds, names), self._look
         self._remember()
         self._sink.previewed(self._rows[step])
 
@@ -119,7 +123,15 @@ class Previews:
             height_px=plan.side_px,
             steps=plan.steps,
             seed=plan.seed,
+            clip_skip=plan.clip_skip,
         )
+
+    def _digest_of_look(self) -> str:
+        """Of all that a row depends on beside the files of its step: a run that goes on may have other prompts, or another size."""
+        plan = self._plan
+        painted = [[each.kind, each.count, self._request(each.prompt, {}).look()] for each in plan.prompts]
+        content = json.dumps([painted, plan.seed, plan.weight], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
     def _measured(self, step: int) -> dict[str, float]:
         if not self._plan.watches:
@@ -141,7 +153,7 @@ class Previews:
 
     def _remember(self) -> None:
         rows = [dataclasses.asdict(row) for _, row in sorted(self._rows.items())]
-        content = {"form": _FORM, "rows": rows, "figures": self._curves}
+        content = {"form": _FORM, "rows": rows, "figures": self._curves, "looks": self._looks}
         write_atomically(self._folder.previews_index, json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8"))
 
 
@@ -173,6 +185,15 @@ def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tup
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _log.warning("%s cannot be read: %s", folder.previews_index, error)
         return {}, {}
+
+
+def stored_looks(folder: RunFolder) -> dict[int, str]:
+    """Step → digest of what its row was painted with; an earlier version wrote none."""
+    try:
+        looks = json.loads(folder.previews_index.read_text(encoding="utf-8")).get("looks", {})
+        return {int(step): str(look) for step, look in looks.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _tuple(value: Any) -> Any:

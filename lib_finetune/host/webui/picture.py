@@ -13,12 +13,14 @@ from lib_finetune import randomness
 from lib_finetune.errors import HostError, OutOfMemoryError
 from lib_finetune.host.webui import files, scripts_at_rest, weights
 from lib_finetune.host.webui.modules import lora_extension, webui
-from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.ports.pictures import SAMPLER, SCHEDULER, PictureRequest
 
 _JOB = (
     "job", "job_no", "job_count", "job_timestamp", "processing_has_refined_job_count", "sampling_step", "sampling_steps", "current_latent",
     "current_image", "current_image_sampling_step", "id_live_preview", "skipped", "interrupted", "stopping_generation", "textinfo", "time_start",
 )  # fmt: skip
+
+_CLIP_SKIP = "CLIP_stop_at_last_layers"
 
 
 def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContextManager[None]) -> list[Image.Image]:
@@ -34,7 +36,7 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
     """
     prompt = request.prompt + "".join(f"<lora:{_name(path)}:{weight:g}>" for path, weight in request.loras)
     with ExitStack() as kept:
-        for part in (_job_kept(), _history_kept(), _networks_kept(model), randomness.kept()):
+        for part in (_job_kept(), _history_kept(), _clip_skip(request.clip_skip), _networks_kept(model), randomness.kept()):
             kept.enter_context(part)
         if request.checkpoint:
             kept.enter_context(weights.temporarily_loaded(model, request.checkpoint))
@@ -84,8 +86,8 @@ def _processing(request: PictureRequest, prompt: str, count: int, model: Any) ->
         negative_prompt=request.negative_prompt,
         seed=request.seed,
         subseed=request.seed,  # of strength 0: the WebUI would draw one from Python's random state
-        sampler_name="DPM++ 2M",
-        scheduler="Karras",
+        sampler_name=SAMPLER,
+        scheduler=SCHEDULER,
         steps=request.steps,
         cfg_scale=request.guidance,
         width=request.width_px,
@@ -133,6 +135,27 @@ def _history_kept() -> Iterator[None]:
         yield
     finally:
         flags.no_prompt_history = before
+
+
+@contextmanager
+def _clip_skip(layers: int | None) -> Iterator[None]:
+    """The WebUI's clip skip is that of the request, and the person's own again afterwards.
+
+    `override_settings` would do neither where it matters: settings may be frozen by a flag, one that is not in the person's file is
+    not put back, and one that the person changes meanwhile is.
+    """
+    options = webui("shared").opts
+    if layers is None or layers == options.CLIP_stop_at_last_layers:
+        yield
+        return
+    stored = {name: options.data[name] for name in (_CLIP_SKIP,) if name in options.data}
+    options.data[_CLIP_SKIP] = layers
+    try:
+        yield
+    finally:
+        if options.data.get(_CLIP_SKIP) == layers:
+            options.data.pop(_CLIP_SKIP)
+            options.data.update(stored)
 
 
 @contextmanager
