@@ -243,7 +243,7 @@ def _describe(_options: argparse.Namespace) -> int:
     return 0
 
 
-_SPOKEN = {"cache": "encoding pictures", "class pictures": "making class pictures"}
+_SPOKEN = {"cache": "encoding pictures", "class pictures": "making class pictures", "preview": "painting previews"}
 
 
 class Console:

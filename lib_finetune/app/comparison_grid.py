@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.app.results import choices
 from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.data.captions import template_caption
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import InputError, PictureInterruptedError, Problem
 from lib_finetune.export.clip_skip import clip_skip_of
 from lib_finetune.export.picture import grid, write_png
 from lib_finetune.files import safe_name
@@ -134,7 +135,12 @@ def make(
         for row in rows:
             if stop_asked():
                 return None
-            pictures.append(host.picture(request(column, row, look, trigger)))
+            try:
+                pictures.append(host.picture(dataclasses.replace(request(column, row, look, trigger), interrupt_asked=stop_asked)))
+            except PictureInterruptedError:
+                if not stop_asked():
+                    raise
+                return None
             on_picture(sum(map(len, columns_of_images)) + len(pictures), len(columns) * len(rows))
         columns_of_images.append(pictures)
     return grid(

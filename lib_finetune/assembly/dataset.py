@@ -49,11 +49,15 @@ class Dataset:
         return sum(picture.repeats for picture in self.pictures)
 
 
-def find(settings: Settings, look: Callable[[Path], Examined | str] = examined) -> Dataset:
+def find(
+    settings: Settings,
+    look: Callable[[Path], Examined | str] = examined,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> Dataset:
     """Find the pictures.
 
     Args:
-        look: see `scan`.
+        look, on_picture: see `scan`.
 
     Raises:
         InputError: a folder is missing, unreadable or without a usable picture; both folders' problems at once.
@@ -63,7 +67,7 @@ def find(settings: Settings, look: Callable[[Path], Examined | str] = examined) 
     for field, folder in (("images", settings.data.images), ("class_images", settings.data.class_images)):
         try:
             if folder:
-                reports[field] = scan(at_home(folder), field=f"data.{field}", look=look)
+                reports[field] = scan(at_home(folder), field=f"data.{field}", look=look, on_picture=on_picture)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -82,9 +86,9 @@ def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture,
     return tuple(pictures[place] for place in sorted(random.Random(f"{seed}/held out").sample(range(len(pictures)), count)))
 
 
-def class_report(folder: Path, count: int) -> Report:
-    """The first ``count`` of the class pictures that were made."""
-    report = scan(folder, field="data.class_count")
+def class_report(folder: Path, count: int, on_picture: Callable[[int, int], None] | None = None) -> Report:
+    """The first ``count`` of the class pictures that were made; ``on_picture`` as in `scan`."""
+    report = scan(folder, field="data.class_count", on_picture=on_picture)
     return dataclasses.replace(report, pictures=report.pictures[:count])
 
 

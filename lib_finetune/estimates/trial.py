@@ -31,6 +31,10 @@ _EVERYTHING = {"optimizer.schedule": "constant", "optimizer.warmup": 0.0, "netwo
 """So that in each of the few steps all that will ever train does."""
 
 
+class _Stopped(Exception):  # noqa: N818  not a fault: the person's wish
+    """A stop was asked for while pictures were looked at."""
+
+
 @dataclass(frozen=True)
 class Forecast:
     """What a run will take.
@@ -83,7 +87,15 @@ def probe(
     """
     if reason := busy():
         raise InputError(reason)
-    images = checked_dataset(settings, host)
+
+    def looked_at(_done: int, _total: int) -> None:
+        if stop_asked():
+            raise _Stopped
+
+    try:
+        images = checked_dataset(settings, host, on_picture=looked_at)
+    except _Stopped:
+        return None
     facts, machine = method_costs.model_facts(host), method_costs.machine_of(host)
     fit = method_costs.fit(settings, facts, machine)
     tools = host.text_tools()

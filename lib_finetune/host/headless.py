@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from lib_finetune.errors import CheckpointChangedError, HostError, InputError, Problem
+from lib_finetune.errors import CheckpointChangedError, HostError, InputError, PictureInterruptedError, Problem
 from lib_finetune.export import bundled_word, embedding_file
 from lib_finetune.export import card as cards
 from lib_finetune.host import memory
@@ -204,6 +204,7 @@ class HeadlessHost:
 
         Raises:
             InputError: a file is missing, broken, or for another family.
+            PictureInterruptedError: the request asked for that.
         """
         model = BorrowedModel(self._layout)
         tensors = dict(self._tensors)
@@ -230,6 +231,7 @@ class HeadlessHost:
                 seeds=range(request.seed, request.seed + count),
                 prediction=self._info.prediction,
                 scale_factor=SCALE_FACTOR,
+                before_step=lambda done: _look_at(request, done),
             )
 
     def _standing_in(self, path: Path) -> dict[str, torch.Tensor]:
@@ -279,6 +281,16 @@ class HeadlessHost:
             roots = {"unet": model.unet, "text": model.text}
             self._known_modules = {kohya_module(part, name) for part, root in roots.items() for name, _ in root.named_modules()}
         return self._known_modules
+
+
+def _look_at(request: PictureRequest, done: int) -> None:
+    """
+    Raises:
+        PictureInterruptedError: the request asks for that.
+    """
+    request.on_step(done, request.steps)
+    if request.interrupt_asked():
+        raise PictureInterruptedError(f"The picture was left unfinished after {done} of {request.steps} sampling steps.")
 
 
 def _lora(path: Path) -> dict[str, torch.Tensor]:

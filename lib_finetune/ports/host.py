@@ -136,7 +136,11 @@ class Host(Protocol):
         """Put a picture on the card of a file that `artifact_saved` announced."""
 
     def picture(self, request: PictureRequest) -> Image.Image:
-        """Make a picture the way the host's own txt2img does. Takes the turn itself; leaves torch's random states and progress as they were."""
+        """Make a picture the way the host's own txt2img does. Takes the turn itself; leaves torch's random states and progress as they were.
+
+        Raises:
+            PictureInterruptedError: the request asked for that between two sampling steps, or the person did.
+        """
 
     def pictures(self, request: PictureRequest, count: int) -> list[Image.Image]:
         """As `picture`, of ``count`` seeds from the request's on, in one batch."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,14 @@ PICTURE_BYTES = int(1.2 * 2**30)
 
 SAMPLER, SCHEDULER = "DPM++ 2M", "Karras"
 """How every picture is sampled, as the WebUI names it; a host without the WebUI samples by the same method."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _unheard(_done: int, _total: int) -> None:
+    """The steps of a picture that nobody waits for."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,9 @@ class PictureRequest:
         steps, guidance, seed: as in txt2img.
         checkpoint: a file whose weights stand in for the loaded ones for this picture only.
         clip_skip: which layer of the text encoder is read, counted from the end, 1 the last; None: as the host is set.
+        interrupt_asked: looked at between sampling steps, perhaps from another thread; once it answers True, the host leaves the picture
+            unfinished and raises `PictureInterruptedError`.
+        on_step: told (sampling steps done, of how many), perhaps from another thread.
     """
 
     prompt: str
@@ -40,6 +51,8 @@ class PictureRequest:
     seed: int = 1
     checkpoint: Path | None = None
     clip_skip: int | None = None
+    interrupt_asked: Callable[[], bool] = field(default=_never, compare=False, repr=False)
+    on_step: Callable[[int, int], None] = field(default=_unheard, compare=False, repr=False)
 
     def look(self) -> dict[str, Any]:
         """All that a picture without files depends on beside seed and checkpoint: what is kept of such a request is kept under this."""

@@ -9,11 +9,16 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lib_finetune.errors import PictureInterruptedError
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.host import Host
 from lib_finetune.ports.pictures import PictureRequest
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _BATCH = 4
 _STEPS = 25
@@ -57,8 +62,19 @@ class ClassPictures:
             else f"{sentence}; how long it takes is told after the first ones."
         )
 
-    def make(self, count: int, progress: Callable[[int, int], None], say: Callable[[str], None], stop_asked: Callable[[], bool]) -> bool:
+    def make(
+        self,
+        count: int,
+        progress: Callable[[int, int], None],
+        say: Callable[[str], None],
+        stop_asked: Callable[[], bool],
+        interrupt_asked: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Make what is missing; False if a stop was asked for. What is made stays in either case.
+
+        Args:
+            stop_asked: looked at between batches, and when one was interrupted; it may wait, as in a pause.
+            interrupt_asked: looked at between sampling steps; a batch that was left unfinished is made again unless a stop was asked for.
 
         Raises:
             FinetuneError: as `Host.pictures`.
@@ -72,8 +88,10 @@ class ClassPictures:
             progress(count - len(missing) + first, count)
             numbers = missing[first : first + _BATCH]
             for run in _runs(numbers):
-                request = dataclasses.replace(self._request, seed=run[0])
-                for number, image in zip(run, self._host.pictures(request, len(run)), strict=True):
+                images = self._painted(run, stop_asked, interrupt_asked)
+                if images is None:
+                    return False
+                for number, image in zip(run, images, strict=True):
                     content = io.BytesIO()
                     image.save(content, format="PNG")
                     write_atomically(self._file(number), content.getvalue())
@@ -82,6 +100,16 @@ class ClassPictures:
                 say(f"A class picture takes {each:.1f} s: {_duration(each * (len(missing) - len(numbers)))} to go.")
             write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": each}, indent=2).encode("utf-8"))
         return True
+
+    def _painted(self, numbers: list[int], stop_asked: Callable[[], bool], interrupt_asked: Callable[[], bool]) -> list[Image.Image] | None:
+        """Pictures of neighbouring numbers, begun again when the person interrupted them in the WebUI; None at a stop."""
+        request = dataclasses.replace(self._request, seed=numbers[0], interrupt_asked=interrupt_asked)
+        while True:
+            try:
+                return self._host.pictures(request, len(numbers))
+            except PictureInterruptedError:
+                if stop_asked():
+                    return None
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:05d}.png"

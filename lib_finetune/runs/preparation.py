@@ -32,8 +32,16 @@ def with_class_images(
     classes = ClassPictures(host, info, automatic_settings.class_caption(settings), side, settings.training.clip_skip)
     sink.say(classes.announce(count))
     with device_errors_in_words():
-        complete = classes.make(count, lambda done, total: sink.stage("class pictures", done, total), sink.say, waiting.stop_asked)
-    return dataclasses.replace(images, classes=dataset.class_report(classes.folder, count)) if complete else None
+        complete = classes.make(
+            count,
+            lambda done, total: sink.stage("class pictures", done, total),
+            sink.say,
+            waiting.stop_asked,
+            waiting.is_called,
+        )
+    if not complete:
+        return None
+    return dataclasses.replace(images, classes=dataset.class_report(classes.folder, count, waiting.heed))
 
 
 def bind(

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.assembly.run_plans import PreviewPlan
     from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.painting import Painter
 
 _log = logging.getLogger(__name__)
 _FORM = "finetune-previews-1"
@@ -33,14 +34,16 @@ _FORM = "finetune-previews-1"
 class Previews:
     """The rows of one run, kept in its folder with an index beside them."""
 
-    def __init__(self, plan: PreviewPlan, host: Host, folder: RunFolder, sink: ProgressSink, images: Dataset) -> None:
+    def __init__(self, plan: PreviewPlan, host: Host, painter: Painter, folder: RunFolder, sink: ProgressSink, images: Dataset) -> None:
         """
         Args:
+            painter: asks the host for the pictures.
             folder: of the run; rows that lie there are told to ``sink`` again.
             images: the training images, for the likeness to them.
         """
         self._plan = plan
         self._host = host
+        self._painter = painter
         self._folder = folder
         self._sink = sink
         self._images = images
@@ -63,7 +66,7 @@ class Previews:
         """Make the base's row, without any file, unless it is there.
 
         Raises:
-            FinetuneError: as `Host.pictures`.
+            FinetuneError: as `Painter.paint`.
             SaveError: a picture cannot be written.
         """
         if not self.has(0):
@@ -73,7 +76,7 @@ class Previews:
         """Make the row of a step with its files and look for side effects. Returns the first picture.
 
         Raises:
-            FinetuneError: as `Host.pictures`, or a picture of the person's is gone.
+            FinetuneError: as `Painter.paint`, or a picture of the person's is gone.
             SaveError: a picture cannot be written.
         """
         self.add_base()
@@ -92,16 +95,17 @@ class Previews:
         """The first picture of a row, made with ``files`` and kept nowhere.
 
         Raises:
-            FinetuneError: as `Host.pictures`.
+            FinetuneError: as `Painter.paint`.
         """
-        return self._host.picture(self._request(self._plan.prompts[0].prompt, files))
+        request = self._request(self._plan.prompts[0].prompt, files)
+        return self._painter.paint(request, 1, lambda done, total: self._sink.stage("preview", done, total))[0]
 
     def _add(self, step: int, files: Mapping[str, Path]) -> None:
         columns: list[tuple[str, str, int, str]] = []
-        for each in self._plan.prompts:
+        for number, each in enumerate(self._plan.prompts):
             request = self._request(each.prompt, files)
             prompt = self._plan.filled(each.prompt, self._plan.trigger)
-            for place, image in enumerate(self._host.pictures(request, each.count)):
+            for place, image in enumerate(self._painter.paint(request, each.count, self._progress(number))):
                 name = f"{PREVIEWS}/{step:06d}/{len(columns):02d}.png"
                 _write_png(self._folder.path / name, image)
                 columns.append((each.kind, prompt, request.seed + place, name))
@@ -110,6 +114,11 @@ class Previews:
         self._rows[step], self._looks[step] = PreviewRow(step, kinds, prompts, seeds, names), self._look
         self._remember()
         self._sink.previewed(self._rows[step])
+
+    def _progress(self, finished: int) -> Callable[[int, int], None]:
+        """Shows how far a row is, in sampling steps, while the next prompt after ``finished`` ones is painted."""
+        count = len(self._plan.prompts)
+        return lambda done, total: self._sink.stage("preview", finished * total + done, count * total)
 
     def _request(self, prompt: str, files: Mapping[str, Path]) -> PictureRequest:
         plan = self._plan

@@ -28,12 +28,13 @@ from lib_finetune.runs.control import Control
 from lib_finetune.runs.endings import at_the_end, beside_an_error
 from lib_finetune.runs.finish import finish, write_last_good
 from lib_finetune.runs.folder import RunFolder
+from lib_finetune.runs.painting import Painter, Patience
 from lib_finetune.runs.preparation import bind, encode_latents, with_class_images
 from lib_finetune.runs.previews import Previews
 from lib_finetune.runs.schedule import schedule_of, validate
 from lib_finetune.runs.session import Session
 from lib_finetune.runs.snapshots import Snapshots
-from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn
+from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn, heed
 from lib_finetune.training.model_swap import ModelSwap
 
 _log = logging.getLogger(__name__)
@@ -86,7 +87,11 @@ class Runner:
             return self._execute()
 
     def _execute(self) -> Result:
-        images = checked_dataset(self._settings, self._host, self._folder.resumes())
+        try:
+            images = checked_dataset(self._settings, self._host, self._folder.resumes(), self._looked_at)
+        except StoppedWhileWaiting:
+            self._sink.say("Stopped before the first step; there is nothing to write.")
+            return Result("discarded", None, 0, self.restoration)
         info = admission.checkpoint_of_run(self._settings, self._host, self._folder, self._sink)
         settings = self._definite(images, info)
         for line in self._host.remember() or ():
@@ -99,6 +104,9 @@ class Runner:
         if file and saving_plan(settings).load_result:
             self._load(file, info)
         return Result(outcome, file, steps, self.restoration, files)
+
+    def _looked_at(self, done: int, total: int) -> None:
+        heed(self._control, self._sink, "pictures", done, total)
 
     def _definite(self, images: Dataset, info: CheckpointInfo) -> Settings:
         """The settings with every automatic value filled in; what was chosen is said."""
@@ -142,6 +150,8 @@ class Runner:
     def _session(self, settings: Settings, images: Dataset, assembly: Assembly, info: CheckpointInfo, waiting: Waiting) -> Session:
         saving, preview = saving_plan(settings), preview_plan(settings)
         artifacts = Artifacts(saving, assembly, info, self._host, self._sink)
+        patience = Patience(self._control.stop_asked)
+        painter = Painter(self._host, self._control, waiting.while_paused, patience)
         return Session(
             settings=settings,
             fingerprint=fingerprint(images.subject.pictures, images.classes.pictures if images.classes else ()),
@@ -155,7 +165,9 @@ class Runner:
             preview=preview,
             artifacts=artifacts,
             snapshots=Snapshots(self._folder, self._host, self._sink, artifacts, saving.keep),
-            previews=Previews(preview, self._host, self._folder, self._sink, images),
+            previews=Previews(preview, self._host, painter, self._folder, self._sink, images),
+            painter=painter,
+            patience=patience,
         )
 
     def _trained(self, session: Session, clock: speed_history.Clock) -> tuple[str, dict[str, Path], int]:
@@ -202,6 +214,7 @@ class Runner:
             raise
         if trainer.step < session.total:
             if validation and trainer.step > validation.step and not self._control.discard_asked():
+                session.patience.begin()
                 validate(session)
             saved_states.save(session)
         elif session.saving.states != "none" and not trainer.loss_log.doubtful:

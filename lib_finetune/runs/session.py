@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lib_finetune.runs.artifacts import Artifacts
     from lib_finetune.runs.control import Control
     from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.painting import Painter, Patience
     from lib_finetune.runs.previews import Previews
     from lib_finetune.runs.snapshots import Snapshots
     from lib_finetune.runs.waiting import Waiting
@@ -26,6 +27,7 @@ class Session:
     Attributes:
         settings: with every automatic value filled in.
         fingerprint: of the images, so that a state is resumed on the same ones only.
+        patience: for what is not the result, once a stop is asked for.
     """
 
     settings: Settings
@@ -41,6 +43,8 @@ class Session:
     artifacts: Artifacts
     snapshots: Snapshots
     previews: Previews
+    painter: Painter
+    patience: Patience
 
     @property
     def step(self) -> int:

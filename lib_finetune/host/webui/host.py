@@ -194,9 +194,10 @@ class WebuiHost:
             CheckpointChangedError: another checkpoint or VAE is loaded than at `remember`.
             HostError: a LoRA is not in the WebUI's list, the WebUI could not make the picture, or the model's weights were changed meanwhile.
             OutOfMemoryError: the device has no room for it.
+            PictureInterruptedError: the request asked for that, also while the turn was waited for, or the person pressed Interrupt.
         """
         await_model()
-        with self._turn.held():
+        with self._turn.held(give_up=request.interrupt_asked):
             if self._watch is not None:
                 _check(self._watch.checkpoint)
             _refuse_broken(self._watch)

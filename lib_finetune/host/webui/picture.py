@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from lib_finetune import randomness
-from lib_finetune.errors import HostError, OutOfMemoryError
+from lib_finetune.errors import HostError, OutOfMemoryError, PictureInterruptedError
 from lib_finetune.host.webui import files, scripts_at_rest, weights
+from lib_finetune.host.webui.interruption import interruptible, was_interrupted
 from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.ports.pictures import SAMPLER, SCHEDULER, PictureRequest
 
@@ -32,6 +33,7 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
     Raises:
         CheckpointError: the file that is to stand in cannot be read.
         HostError: a LoRA is not in the WebUI's list, or the WebUI could not make the picture.
+        PictureInterruptedError: the request asked for that, or the person pressed Interrupt or Skip.
         OutOfMemoryError: the device has no room for it.
     """
     prompt = request.prompt + "".join(f"<lora:{_name(path)}:{weight:g}>" for path, weight in request.loras)
@@ -42,7 +44,7 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
             kept.enter_context(weights.temporarily_loaded(model, request.checkpoint))
         p = kept.enter_context(closing(_processing(request, prompt, count, model)))
         try:
-            with theirs:
+            with theirs, interruptible(request):
                 scripts_at_rest.put_to_rest(p)
                 made = webui("processing").process_images(p)
         except torch.cuda.OutOfMemoryError as error:
@@ -51,6 +53,8 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
             raise
         except Exception as error:  # the WebUI and its extensions raise whatever they like
             raise _failed(error) from error
+        if was_interrupted():
+            raise PictureInterruptedError("The picture was left unfinished: the WebUI was interrupted.")
     first = getattr(made, "index_of_first_image", 0)
     images = made.images[first : first + count]  # behind them is what extensions add
     if len(images) < count:
