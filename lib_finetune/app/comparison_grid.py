@@ -19,6 +19,7 @@ from lib_finetune.export.picture import grid, write_png
 from lib_finetune.files import safe_name
 from lib_finetune.ports.host import Host
 from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.text.extra_networks import without_networks
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,9 +85,11 @@ def trained_clip_skip(settings: Settings, files: Mapping[str, Path]) -> int | No
 
 
 def prompts_of(settings: Settings, prompts: Sequence[str]) -> list[str]:
-    """The prompts with trigger and class word filled in; without any, the caption template's."""
-    lines = [prompt for prompt in (line.strip() for line in prompts) if prompt]
-    return [template_caption(prompt, settings.data.trigger, settings.data.class_word) for prompt in lines or [caption_template(settings)]]
+    """The prompts with trigger and class word filled in, without extra networks, for those would change every column; without any, the
+    caption template's."""
+    lines = [prompt for prompt in (without_networks(line.strip())[0] for line in prompts) if prompt]
+    words = settings.data.trigger, settings.data.class_word
+    return [without_networks(template_caption(prompt, *words))[0] for prompt in lines or [caption_template(settings)]]
 
 
 def request(column: Column, row: Row, look: Look, trigger: str) -> PictureRequest:
@@ -217,10 +220,13 @@ class ComparisonGrids:
 
     def _task(self, about: str, columns: list[Column], settings: Settings, prompts: Sequence[str]) -> BackgroundTask:
         rows = [Row(prompt, seed) for prompt in prompts_of(settings, prompts) for seed in _SEEDS]
+        tags = [tag for prompt in prompts for tag in without_networks(prompt)[1]]
         look = Look(min(512, settings.data.resolution), settings.preview.steps)
 
         def work(task: BackgroundTask) -> dict[str, Any]:
             image = make(self._host, columns, rows, look, settings.data.trigger, task.progress, task.stop_asked)
+            if tags:
+                task.message = f"Left out of the prompts: {', '.join(dict.fromkeys(tags))}."
             if image is None:
                 return {}
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{safe_name(about)}.png"

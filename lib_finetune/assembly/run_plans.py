@@ -16,6 +16,7 @@ from lib_finetune.evaluation import watch
 from lib_finetune.export import lora_file
 from lib_finetune.export.metadata import Recipe, lora_metadata, usage_hint
 from lib_finetune.ports.files import Card
+from lib_finetune.text.extra_networks import without_networks
 
 if TYPE_CHECKING:
     import torch
@@ -169,7 +170,7 @@ class PreviewPlan:
         """A prompt with ``word`` in place of the trigger word: the embedding of a snapshot is called by its own name."""
         if self.trigger and word != self.trigger:
             prompt = re.sub(rf"(?<!\w){re.escape(self.trigger)}(?!\w)", lambda _: word, prompt)
-        return template_caption(prompt, word, self.class_word)
+        return without_networks(template_caption(prompt, word, self.class_word))[0]
 
 
 def preview_plan(settings: Settings) -> PreviewPlan:
@@ -193,14 +194,29 @@ def preview_plan(settings: Settings) -> PreviewPlan:
 
 def _preview_prompts(settings: Settings) -> list[PreviewPrompt]:
     """An embedding leaves the model as it is, so that it has nothing beside the subject to be watched."""
-    lines = [line.strip() for line in re.split(r"[;\n]", settings.preview.prompts)]
-    subject = [line for line in lines if line] or [settings.data.template]
+    lines = [without_networks(line)[0] for line in preview_lines(settings)]
+    subject = [line for line in lines if line] or [without_networks(settings.data.template)[0]]
     prompts = [PreviewPrompt(watch.SUBJECT, line, settings.preview.count) for line in subject]
     if _watches(settings) and settings.method != "textual_inversion":
         if settings.data.class_word.strip():
             prompts.append(PreviewPrompt(watch.CLASS, class_caption(settings), _WATCH_SEEDS))
         prompts += [PreviewPrompt(watch.OTHER, prompt, _WATCH_SEEDS) for prompt in watch.UNRELATED]
     return prompts
+
+
+def preview_lines(settings: Settings) -> list[str]:
+    """The person's own preview prompts, as they are written."""
+    return [line for line in (line.strip() for line in re.split(r"[;\n]", settings.preview.prompts)) if line]
+
+
+def preview_notes(settings: Settings) -> list[str]:
+    """What is said of the preview prompts: networks in them would change the base's pictures, and apply the run's own file twice."""
+    if not settings.preview.enabled:
+        return []
+    tags = dict.fromkeys(tag for line in (*preview_lines(settings), settings.data.template) for tag in without_networks(line)[1])
+    if not tags:
+        return []
+    return [f"Left out of the previews: {', '.join(tags)}. They show the loaded model and what is trained here, and nothing else."]
 
 
 def _watches(settings: Settings) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lib_finetune.assembly import automatic_settings, builder, dataset
 from lib_finetune.errors import device_errors_in_words
 from lib_finetune.runs.class_images import ClassPictures
+from lib_finetune.text.extra_networks import without_networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,8 @@ def with_class_images(
     if automatic_settings.prior_of(settings) != "pictures" or images.classes:
         return images
     side, count = min(512, settings.data.resolution), settings.data.class_count
-    classes = ClassPictures(host, info, automatic_settings.class_caption(settings), side, settings.training.clip_skip)
+    prompt = without_networks(automatic_settings.class_caption(settings))[0]
+    classes = ClassPictures(host, info, prompt, side, settings.training.clip_skip)
     sink.say(classes.announce(count))
     with device_errors_in_words():
         complete = classes.make(

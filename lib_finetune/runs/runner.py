@@ -12,7 +12,7 @@ from pathlib import Path
 from lib_finetune.assembly import automatic_settings, initial_weights
 from lib_finetune.assembly.builder import Assembly
 from lib_finetune.assembly.dataset import Dataset
-from lib_finetune.assembly.run_plans import preview_plan, saving_plan
+from lib_finetune.assembly.run_plans import preview_notes, preview_plan, saving_plan
 from lib_finetune.config.settings import Settings
 from lib_finetune.data import plan_report
 from lib_finetune.data.fingerprint import fingerprint
@@ -122,7 +122,7 @@ class Runner:
         if images.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}.")
         self._sink.say(automatic_settings.arithmetic(settings, images.views))
-        for note in (*notes, *automatic, *memory_plan.identifier_notes(settings, tools.tokenizer)):
+        for note in (*notes, *automatic, *preview_notes(settings), *memory_plan.identifier_notes(settings, tools.tokenizer)):
             self._sink.say(note)
         return settings
 

@@ -161,7 +161,7 @@ def test_a_pause_rests_and_then_the_run_goes_on(bench, name):
 
 def test_a_save_is_answered_while_a_preview_is_painted(bench):
     stage = Stage("preview", {**PAINTED, "preview.steps": "60", "preview.count": "1"}, after="train")
-    result, recorder, host = run(bench, stage, "save")
+    result, recorder, _ = run(bench, stage, "save")
     assert recorder.saved_at - recorder.pressed_at < ANSWER_S and [step for step, _ in recorder.kept] == [2]
     assert result.outcome == "done" and [row.step for row in recorder.rows] == [0, 2, 4]
 
