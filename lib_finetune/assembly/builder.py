@@ -15,15 +15,15 @@ import torch
 
 from lib_finetune import randomness
 from lib_finetune.assembly import initial_weights
-from lib_finetune.assembly.automatic_settings import class_caption, needed_parts, prior_of, step_rates
+from lib_finetune.assembly.automatic_settings import needed_parts, prior_of, step_rates
 from lib_finetune.assembly.caption_templates import caption_template, class_template
 from lib_finetune.assembly.dataset import Dataset, templates
 from lib_finetune.assembly.provenance import recipe
+from lib_finetune.assembly.subjects import Subject, class_caption_of, subjects_of
 from lib_finetune.config.settings import Network, Settings
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captioning import Captioning
-from lib_finetune.data.captions import class_version
 from lib_finetune.data.cropping import Cropping
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Picture
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.host import Host
     from lib_finetune.ports.lease import Lease, TextTools
 
+Subjects = Sequence[Subject]
 _TEXTS_KEPT = 512
 _VALIDATION = 3
 """The stream of random numbers of validation; 1 and 2 are those of a step."""
@@ -163,7 +164,7 @@ def assemble(
         InputError: a library is missing or a precision cannot be had.
     """
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
-    method, text, network_module = _METHODS[settings.method](settings, model, tools, denoiser)
+    method, text, network_module = _METHODS[settings.method](settings, subjects_of(settings, images), model, tools, denoiser)
     compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
     if compute.scales and _moves_apart(settings):  # a run that goes on may come to another card than it began on
         raise InputError([precision.scaled_apart(settings.tuning.weights)])
@@ -203,42 +204,47 @@ def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int)
     return Validation(count, loss, named, settings.training.validate_every)
 
 
-def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+def _lora(
+    settings: Settings, subjects: Subjects, model: BorrowedModel, tools: TextTools, denoiser: Denoiser
+) -> tuple[Method, TextEncoder, str]:
     adapter = adapter_of(settings, model)
     adapter.train(True)
     text = _text_encoder(settings, model, tools, texts_kept=0 if adapter.parameters("text") else _TEXTS_KEPT)
-    return LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), text, adapter.network_module
+    return LoraMethod(adapter, text, denoiser, _prior(settings, subjects, adapter.off)), text, adapter.network_module
 
 
-def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+def _dreambooth(
+    settings: Settings, subjects: Subjects, model: BorrowedModel, tools: TextTools, denoiser: Denoiser
+) -> tuple[Method, TextEncoder, str]:
     parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
     weights = model.own(parts, precision.DTYPES[settings.tuning.weights], denoiser.device)
     text = _text_encoder(settings, model, tools, texts_kept=0 if "text" in parts else _TEXTS_KEPT)
-    return DreamBoothMethod(weights, text, denoiser, _prior(settings, model.as_lent)), text, ""
+    return DreamBoothMethod(weights, text, denoiser, _prior(settings, subjects, model.as_lent)), text, ""
 
 
-def _prior(settings: Settings, base: Callable[[], AbstractContextManager[None]]) -> PriorPrediction | None:
+def _prior(settings: Settings, subjects: Subjects, base: Callable[[], AbstractContextManager[None]]) -> PriorPrediction | None:
     if prior_of(settings) != "prediction":
         return None
-    data, bare = settings.data, class_caption(settings)
-    return PriorPrediction(
-        lambda caption: class_version(caption, data.trigger, data.class_word, bare), settings.objective.prior_weight, base
-    )
+    return PriorPrediction(lambda caption: class_caption_of(settings, subjects, caption), settings.objective.prior_weight, base)
 
 
-def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+def _textual_inversion(
+    settings: Settings, _subjects: Subjects, model: BorrowedModel, tools: TextTools, denoiser: Denoiser
+) -> tuple[Method, TextEncoder, str]:
     vectors, learned = _word(settings, model, tools)
     text = _text_encoder(settings, model, tools, learned=learned)
     return TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser), text, ""
 
 
-def _pivotal_tuning(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> tuple[Method, TextEncoder, str]:
+def _pivotal_tuning(
+    settings: Settings, subjects: Subjects, model: BorrowedModel, tools: TextTools, denoiser: Denoiser
+) -> tuple[Method, TextEncoder, str]:
     vectors, learned = _word(settings, model, tools)
     adapter = adapter_of(settings, model)
     adapter.train(True)
     text = _text_encoder(settings, model, tools, learned=learned)
     word = TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser)
-    method = PivotalTuningMethod(LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), word)
+    method = PivotalTuningMethod(LoraMethod(adapter, text, denoiser, _prior(settings, subjects, adapter.off)), word)
     return method, text, adapter.network_module
 
 
@@ -320,6 +326,7 @@ def data_plan(settings: Settings, images: Dataset) -> DataPlan:
             data.trigger,
             data.class_word,
             caption_template(settings),
+            own_labels=images.own_labels,
             class_template=class_template(settings),
             templates=templates(settings),
             templates_win=bool(settings.embedding.template),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lib_finetune.assembly.caption_templates import word_templates
 from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.assembly.subjects import own_labels
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.scan import Examined, Picture, Report, examined, scan
 from lib_finetune.data.templates import load as load_templates
@@ -32,6 +33,8 @@ class Dataset:
     classes: Report | None
     held: tuple[Picture, ...] = ()
     """Of the subject's, those that are not trained on."""
+    own_labels: tuple[str, ...] = ()
+    """Words of folders that hold the subject of the settings; see `subjects.own_labels`."""
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -72,7 +75,8 @@ def find(
             problems += error.problems
     if problems:
         raise InputError(problems)
-    return Dataset(reports["images"], reports.get("class_images"), _held_out(settings, reports["images"].pictures))
+    pictures = reports["images"].pictures
+    return Dataset(reports["images"], reports.get("class_images"), _held_out(settings, pictures), own_labels(settings, pictures))
 
 
 def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture, ...]:

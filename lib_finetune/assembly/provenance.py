@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.assembly.automatic_settings import group_rates
 from lib_finetune.assembly.dataset import Dataset
 from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.assembly.subjects import calling_words, subjects_of
 from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
@@ -53,12 +54,18 @@ def recipe(settings: Settings, images: Dataset, plan: DataPlan, network_module: 
         seed=training.seed,
         started_at=time.time(),
         settings=public_settings(settings),
-        trigger=data.trigger,
+        trigger=_trigger_phrase(settings, images),
         buckets=bucket_counts(plan),
         folders=Counter(picture.path.parent.name for picture in pictures),
         captions=plan.captions,
         inherited=_inherited(info.path),
     )
+
+
+def _trigger_phrase(settings: Settings, images: Dataset) -> str:
+    """The trigger; of several subjects, or one that a folder's words call, what calls each."""
+    subjects = subjects_of(settings, images)
+    return settings.data.trigger if all(subject.main for subject in subjects) else calling_words(settings, subjects)
 
 
 def _inherited(base: Path | None) -> dict[str, str]:

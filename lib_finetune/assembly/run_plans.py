@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.assembly.automatic_settings import class_caption
 from lib_finetune.assembly.method_traits import keeps_states
+from lib_finetune.assembly.subjects import calling_words, subject_prompts
 from lib_finetune.data.captions import template_caption
 from lib_finetune.evaluation import watch
 from lib_finetune.export import lora_file
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from lib_finetune.assembly.artifact_kinds import Base
+    from lib_finetune.assembly.subjects import Subject
     from lib_finetune.config.settings import Settings
     from lib_finetune.ports.files import Paths
 
@@ -83,10 +85,10 @@ class SavingPlan:
         return {writer.kind: writer.target(paths, name) for writer in self.writers}
 
 
-def saving_plan(settings: Settings) -> SavingPlan:
-    """The plan of resolved settings."""
+def saving_plan(settings: Settings, subjects: Sequence[Subject] = ()) -> SavingPlan:
+    """The plan of resolved settings; the card tells what calls each of the subjects."""
     data, saving, tuning = settings.data, settings.saving, settings.tuning
-    words = " ".join(word for word in (data.trigger, data.class_word) if word)
+    words = calling_words(settings, subjects)
     whole_model = settings.method == "dreambooth"
 
     def extract(path: Path, tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> None:
@@ -173,13 +175,13 @@ class PreviewPlan:
         return without_networks(template_caption(prompt, word, self.class_word))[0]
 
 
-def preview_plan(settings: Settings) -> PreviewPlan:
-    """The plan of resolved settings."""
+def preview_plan(settings: Settings, subjects: Sequence[Subject] = ()) -> PreviewPlan:
+    """The plan of resolved settings; without prompts of the person's, each of the subjects is shown."""
     preview = settings.preview
     return PreviewPlan(
         enabled=preview.enabled,
         every=preview.every or 0,
-        prompts=tuple(_preview_prompts(settings)),
+        prompts=tuple(_preview_prompts(settings, subjects)),
         watches=_watches(settings),
         weight=preview.weight,
         side_px=min(_MAX_PREVIEW_PX, settings.data.resolution),
@@ -192,10 +194,12 @@ def preview_plan(settings: Settings) -> PreviewPlan:
     )
 
 
-def _preview_prompts(settings: Settings) -> list[PreviewPrompt]:
+def _preview_prompts(settings: Settings, subjects: Sequence[Subject]) -> list[PreviewPrompt]:
     """An embedding leaves the model as it is, so that it has nothing beside the subject to be watched."""
     lines = [without_networks(line)[0] for line in preview_lines(settings)]
-    subject = [line for line in lines if line] or [without_networks(settings.data.template)[0]]
+    subject = [line for line in lines if line] or [
+        without_networks(line)[0] for line in (settings.data.template, *subject_prompts(settings, subjects))
+    ]
     prompts = [PreviewPrompt(watch.SUBJECT, line, settings.preview.count) for line in subject]
     if _watches(settings) and settings.method != "textual_inversion":
         if settings.data.class_word.strip():

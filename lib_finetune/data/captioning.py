@@ -17,6 +17,7 @@ class Captioning:
 
     Attributes:
         trigger, class_word, template: see `captions.final_caption`.
+        own_labels: see `captions.subject_of`.
         class_template: the same of class pictures; None takes ``template``.
         templates: where there are some, a picture without a text file gets one of them, another each time; see `templates`.
         templates_win: the text files give way to them.
@@ -27,6 +28,7 @@ class Captioning:
     class_word: str = ""
     template: str = "a photo of {trigger} {class}"
     _: KW_ONLY
+    own_labels: Sequence[str] = ()
     class_template: str | None = None
     templates: Sequence[str] = ()
     templates_win: bool = False
@@ -37,7 +39,14 @@ class Captioning:
 
     def uses_templates(self, picture: Captioned) -> bool:
         """Whether its caption is one of the templates, another each time."""
-        return bool(self.templates) and (self.templates_win or picture.caption is None)
+        return bool(self.templates) and (self.templates_win or picture.caption is None) and self._is_main(picture)
+
+    def subject(self, picture: Captioned) -> tuple[str, str]:
+        """Trigger and class word of what it shows."""
+        return captions.subject_of(picture, self.trigger, self.class_word, self.own_labels)
+
+    def _is_main(self, picture: Captioned) -> bool:
+        return self.subject(picture) == (self.trigger, self.class_word)
 
     def plain(self, picture: Captioned) -> str:
         """A picture's caption before a missing trigger is put in front; the first of the templates where they are used."""
@@ -47,12 +56,12 @@ class Captioning:
 
     def final(self, picture: Captioned) -> str:
         """A picture's caption before it is varied."""
-        return captions.with_trigger(self.plain(picture), self.trigger)
+        return captions.with_trigger(self.plain(picture), self.subject(picture)[0])
 
     def of_class(self, picture: Captioned) -> str:
         """A class picture's caption: its file's, else the template with the class word alone."""
         template = self.template if self.class_template is None else self.class_template
-        return captions.final_caption(picture, template, "", self.class_word)
+        return captions.plain_caption(picture, template, "", self.class_word)
 
     def varied(self, picture: Captioned, caption: str, key: str) -> str:
         """One step's variant of the picture's final ``caption``; the same key gives the same."""
@@ -60,7 +69,7 @@ class Captioning:
             caption = random.Random(f"{key}/template").choice(self._filled)
         return captions.compose(
             caption,
-            trigger=self.trigger,
+            trigger=self.subject(picture)[0],
             keep_tags=self.keep_tags,
             shuffle=self.shuffle_tags,
             tag_dropout=self.tag_dropout,

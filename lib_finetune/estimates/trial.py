@@ -176,7 +176,7 @@ def _largest(settings: Settings, images: dataset.Dataset) -> tuple[dataset.Datas
     picture, size = max(zip(plan.pictures, plan.sizes, strict=True), key=lambda entry: entry[1][0] * entry[1][1])
     subject = dataclasses.replace(images.subject, pictures=(dataclasses.replace(picture, repeats=settings.training.batch),))
     made_later = automatic_settings.prior_of(settings) == "pictures" and images.classes is None
-    return dataset.Dataset(subject, subject if made_later else images.classes), size
+    return dataclasses.replace(images, subject=subject, classes=subject if made_later else images.classes, held=()), size
 
 
 def _all_training(settings: Settings) -> Settings:

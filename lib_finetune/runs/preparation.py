@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly.subjects import classes_of, subjects_of
 from lib_finetune.errors import device_errors_in_words
 from lib_finetune.runs.class_images import ClassPictures
 from lib_finetune.text.extra_networks import without_networks
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.config.settings import Settings
+    from lib_finetune.data.scan import Report
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink, StepReport
     from lib_finetune.ports.host import Host
@@ -29,8 +31,21 @@ def with_class_images(
     """The images with those of the class, made now where they are missing; None when the person stopped it."""
     if automatic_settings.prior_of(settings) != "pictures" or images.classes:
         return images
+    prompts, reports = classes_of(settings, subjects_of(settings, images)), {}
+    for word, prompt in prompts.items():
+        report = _class_images(settings, without_networks(prompt)[0], info, host, sink, waiting)
+        if report is None:
+            return None
+        reports[word] = report
+    own, *others = reports
+    # The words of a folder are what a picture without a text file is called by.
+    pictures = [dataclasses.replace(picture, folder_words=word) for word in others for picture in reports[word].pictures]
+    return dataclasses.replace(images, classes=dataclasses.replace(reports[own], pictures=(*reports[own].pictures, *pictures)))
+
+
+def _class_images(settings: Settings, prompt: str, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting) -> Report | None:
+    """Those of one class; None when the person stopped it."""
     side, count = min(512, settings.data.resolution), settings.data.class_count
-    prompt = without_networks(automatic_settings.class_caption(settings))[0]
     classes = ClassPictures(host, info, prompt, side, settings.training.clip_skip)
     sink.say(classes.announce(count))
     with device_errors_in_words():
@@ -41,9 +56,7 @@ def with_class_images(
             waiting.stop_asked,
             waiting.is_called,
         )
-    if not complete:
-        return None
-    return dataclasses.replace(images, classes=dataset.class_report(classes.folder, count, waiting.heed))
+    return dataset.class_report(classes.folder, count, waiting.heed) if complete else None
 
 
 def bind(

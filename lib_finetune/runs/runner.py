@@ -13,6 +13,7 @@ from lib_finetune.assembly import automatic_settings, initial_weights
 from lib_finetune.assembly.builder import Assembly
 from lib_finetune.assembly.dataset import Dataset
 from lib_finetune.assembly.run_plans import preview_notes, preview_plan, saving_plan
+from lib_finetune.assembly.subjects import subject_notes, subjects_of
 from lib_finetune.config.settings import Settings
 from lib_finetune.data import plan_report
 from lib_finetune.data.fingerprint import fingerprint
@@ -122,7 +123,8 @@ class Runner:
         if images.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}.")
         self._sink.say(automatic_settings.arithmetic(settings, images.views))
-        for note in (*notes, *automatic, *preview_notes(settings), *memory_plan.identifier_notes(settings, tools.tokenizer)):
+        words = subject_notes(settings, subjects_of(settings, images))
+        for note in (*notes, *automatic, *words, *preview_notes(settings), *memory_plan.identifier_notes(settings, tools.tokenizer)):
             self._sink.say(note)
         return settings
 
@@ -148,7 +150,8 @@ class Runner:
             return self._trained(self._session(settings, complete, assembly, info, waiting), clock)
 
     def _session(self, settings: Settings, images: Dataset, assembly: Assembly, info: CheckpointInfo, waiting: Waiting) -> Session:
-        saving, preview = saving_plan(settings), preview_plan(settings)
+        subjects = subjects_of(settings, images)
+        saving, preview = saving_plan(settings, subjects), preview_plan(settings, subjects)
         artifacts = Artifacts(saving, assembly, info, self._host, self._sink)
         patience = Patience(self._control.stop_asked)
         painter = Painter(self._host, self._control, waiting.while_paused, patience)

@@ -85,7 +85,7 @@ def validate(session: Session) -> None:
             trainer.turns.close()
             session.waiting.while_paused()
         if session.patience.is_over():
-            raise StoppedWhileMeasuringError(f"{done} of {total} were measured.")
+            raise StoppedWhileMeasuringError
         with trainer.turns.step():
             yield
 
