@@ -18,6 +18,7 @@ from lib_finetune.assembly import initial_weights
 from lib_finetune.assembly.automatic_settings import needed_parts, prior_of, step_rates
 from lib_finetune.assembly.caption_templates import caption_template, class_template
 from lib_finetune.assembly.dataset import Dataset, templates
+from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.assembly.provenance import recipe
 from lib_finetune.assembly.subjects import Subject, class_caption_of, subjects_of
 from lib_finetune.config.settings import Network, Settings
@@ -38,7 +39,7 @@ from lib_finetune.model.digest import digest
 from lib_finetune.model.names import kohya_module
 from lib_finetune.model.sampling import encode
 from lib_finetune.randomness import step_seed
-from lib_finetune.text.learned import LearnedVectors, first_values, ids_of
+from lib_finetune.text.learned import LearnedVectors, count_tokens, first_values, ids_of
 from lib_finetune.text.prompts import TextEncoder
 from lib_finetune.training import precision
 from lib_finetune.training.adapters import ADAPTERS, Adapter, AdapterOptions, Target
@@ -169,7 +170,7 @@ def assemble(
     if compute.scales and _moves_apart(settings):  # a run that goes on may come to another card than it began on
         raise InputError([precision.scaled_apart(settings.tuning.weights)])
     _prepare_modes(settings, model)
-    plan = data_plan(settings, images)
+    plan = data_plan(settings, images, tools)
     cache = _cache(settings, model, lease, cache_folder)
     batches = _batches(settings, plan, model, cache)
     trainer = _trainer(settings, method, batches, compute, turns, report)
@@ -311,9 +312,18 @@ def objective(settings: Settings) -> Objective:
     return Objective(**{field.name: getattr(settings.objective, field.name) for field in dataclasses.fields(Objective)})
 
 
-def data_plan(settings: Settings, images: Dataset) -> DataPlan:
-    """Order, crops and captions of a run."""
+def data_plan(settings: Settings, images: Dataset, tools: TextTools | None = None) -> DataPlan:
+    """Order, crops and captions of a run.
+
+    Args:
+        tools: the host's; without them no caption is held against its limit.
+    """
     data = settings.data
+    word = settings.name.strip() if teaches_word(settings) else ""
+
+    def is_read(beginning: str) -> bool:
+        return tools is None or count_tokens(tools.tokenizer, beginning, word, settings.embedding.vectors) <= data.max_tokens
+
     return DataPlan(
         images.pictures,
         images.classes.pictures if images.classes and prior_of(settings) == "pictures" else (),
@@ -334,6 +344,7 @@ def data_plan(settings: Settings, images: Dataset) -> DataPlan:
             keep_tags=data.keep_tags,
             tag_dropout=data.tag_dropout,
             caption_dropout=data.caption_dropout,
+            is_read=is_read if tools else None,
         ),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 
@@ -22,6 +22,7 @@ class Captioning:
         templates: where there are some, a picture without a text file gets one of them, another each time; see `templates`.
         templates_win: the text files give way to them.
         shuffle_tags, keep_tags, tag_dropout, caption_dropout: see `captions.compose`.
+        is_read: whether a text that begins a caption is read whole; what is behind its limit is cut off. None: there is no limit.
     """
 
     trigger: str = ""
@@ -36,6 +37,7 @@ class Captioning:
     keep_tags: int = 1
     tag_dropout: float = 0.0
     caption_dropout: float = 0.0
+    is_read: Callable[[str], bool] | None = None
 
     def uses_templates(self, picture: Captioned) -> bool:
         """Whether its caption is one of the templates, another each time."""
@@ -56,7 +58,8 @@ class Captioning:
 
     def final(self, picture: Captioned) -> str:
         """A picture's caption before it is varied."""
-        return captions.with_trigger(self.plain(picture), self.subject(picture)[0])
+        trigger = self.subject(picture)[0]
+        return self._with_trigger_read(captions.with_trigger(self.plain(picture), trigger), trigger)
 
     def of_class(self, picture: Captioned) -> str:
         """A class picture's caption: its file's, else the template with the class word alone."""
@@ -67,15 +70,29 @@ class Captioning:
         """One step's variant of the picture's final ``caption``; the same key gives the same."""
         if self.uses_templates(picture):
             caption = random.Random(f"{key}/template").choice(self._filled)
-        return captions.compose(
+        trigger = self.subject(picture)[0]
+        composed = captions.compose(
             caption,
-            trigger=self.subject(picture)[0],
+            trigger=trigger,
             keep_tags=self.keep_tags,
             shuffle=self.shuffle_tags,
             tag_dropout=self.tag_dropout,
             caption_dropout=self.caption_dropout,
             rng=random.Random(f"{key}/caption"),
         )
+        return self._with_trigger_read(composed, trigger)
+
+    def _with_trigger_read(self, caption: str, trigger: str) -> str:
+        """A trigger in the part that is cut off would never be learned: it is put in front."""
+        beginning = captions.up_to_word(caption, trigger)
+        if self.is_read is None or beginning is None or self.is_read(beginning):
+            return caption
+        return f"{trigger}, {caption}"
+
+    @property
+    def template_captions(self) -> tuple[str, ...]:
+        """Captions that the templates make, one of them each time."""
+        return tuple(self._with_trigger_read(caption, self.trigger) for caption in self._filled)
 
     def steady(self) -> Captioning:
         """The same with captions whole and in their own order."""

@@ -63,6 +63,12 @@ def contains_word(text: str, word: str) -> bool:
     return bool(word.strip()) and _word(word).search(text) is not None
 
 
+def up_to_word(text: str, word: str) -> str | None:
+    """The text to the end of the first place where a word (or words) stands in it as a whole; None where it does not."""
+    match = _word(word).search(text) if word.strip() else None
+    return text[: match.end()] if match else None
+
+
 def template_caption(template: str, trigger: str, class_word: str) -> str:
     """Fill ``{trigger}`` and ``{class}`` into a template; an empty word leaves no double space and no stray comma."""
     words = {"{trigger}": trigger, "{class}": class_word}

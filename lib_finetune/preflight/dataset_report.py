@@ -166,7 +166,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     problems: list[Problem] = []
     images, settings = _usable(_sound(settings), looks, problems)
     chosen = automatic_settings.resolved(settings, images.views, tools.clip_skip)[0]
-    plan = builder.data_plan(chosen, images)
+    plan = builder.data_plan(chosen, images, tools)
     held = builder.plan_of_held(plan, images.held) if images.held else None
     seen = [looks.look(picture.path) for picture in images.subject.pictures]
     flags = _flags(images.subject.pictures, seen)

@@ -56,7 +56,12 @@ def _class_images(settings: Settings, prompt: str, info: CheckpointInfo, host: H
             waiting.stop_asked,
             waiting.is_called,
         )
-    return dataset.class_report(classes.folder, count, waiting.heed) if complete else None
+    if not complete:
+        return None
+    report = dataset.class_report(classes.folder, count, waiting.heed)
+    for line in report.lines():
+        sink.say(line)
+    return report
 
 
 def bind(

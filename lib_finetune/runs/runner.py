@@ -117,9 +117,12 @@ class Runner:
             notes = [*notes, *initial_weights.notes(chosen)]
         settings, automatic = automatic_settings.resolved(chosen, images.views, tools.clip_skip)
         self._folder.write_settings(chosen)
-        for report in (images.subject, images.classes):
+        used = images.classes if automatic_settings.prior_of(settings) == "pictures" else None
+        for report in (images.subject, used):
             for line in report.lines() if report else ():
                 self._sink.say(line)
+        for line in automatic_settings.unused_class_images(settings):
+            self._sink.say(line)
         if images.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}.")
         self._sink.say(automatic_settings.arithmetic(settings, images.views))
@@ -171,14 +174,13 @@ class Runner:
             previews=Previews(preview, self._host, painter, self._folder, self._sink, images),
             painter=painter,
             patience=patience,
+            held=images.held,
         )
 
     def _trained(self, session: Session, clock: speed_history.Clock) -> tuple[str, dict[str, Path], int]:
         assembly = session.assembly
-        for line in (
-            *plan_report.lines(assembly.plan),
-            *automatic_settings.long_captions(session.settings, assembly.recipe.captions, assembly.text),
-        ):
+        micro_steps = session.total * assembly.trainer.plan.accumulation
+        for line in (*plan_report.lines(assembly.plan, micro_steps), *self._too_long(session)):
             self._sink.say(line)
         with at_the_end("Tidying up", lambda: self._tidy(session), self._sink):
             with contextlib.suppress(StoppedWhileWaiting), closing_turn(assembly.trainer.turns):
@@ -188,6 +190,21 @@ class Runner:
                 self._train(session)
                 self._remember_speed(session, clock.seconds)
             return finish(session)
+
+    def _too_long(self, session: Session) -> list[str]:
+        """Of every text that the run reads."""
+        settings, plan, text = session.settings, session.assembly.plan, session.assembly.text
+        own = [
+            caption for picture, caption in zip(plan.pictures, plan.captions, strict=True) if not plan.captioning.uses_templates(picture)
+        ]
+        held = [plan.captioning.final(picture) for picture in session.held if not plan.captioning.uses_templates(picture)]
+        prompts = [session.preview.filled(each.prompt, session.preview.trigger) for each in session.preview.prompts]
+        return [
+            *automatic_settings.long_captions(settings, [*own, *held], text),
+            *automatic_settings.long_captions(settings, plan.used_templates, text, "template"),
+            *automatic_settings.long_captions(settings, plan.class_captions, text, "class caption"),
+            *automatic_settings.long_prompts(settings, prompts if session.preview.enabled else [], text),
+        ]
 
     def _tidy(self, session: Session) -> None:
         session.snapshots.return_lent()

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lib_finetune.assembly.builder import Assembly
     from lib_finetune.assembly.run_plans import PreviewPlan, SavingPlan
     from lib_finetune.config.settings import Settings
+    from lib_finetune.data.scan import Picture
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
     from lib_finetune.runs.artifacts import Artifacts
@@ -27,6 +30,7 @@ class Session:
     Attributes:
         settings: with every automatic value filled in.
         fingerprint: of the images, so that a state is resumed on the same ones only.
+        held: pictures that are not trained on.
         patience: for what is not the result, once a stop is asked for.
     """
 
@@ -45,6 +49,7 @@ class Session:
     previews: Previews
     painter: Painter
     patience: Patience
+    held: Sequence[Picture]
 
     @property
     def step(self) -> int:
