@@ -96,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=1, metavar="N")
     generate.add_argument("--steps", type=int, default=20, metavar="N")
     generate.add_argument("--guidance", type=float, default=7.0, metavar="SCALE")
+    generate.add_argument(
+        "--clip-skip", type=int, metavar="N", help="layer of the text encoder that is read, from the end; without it, what the files tell"
+    )
     generate.add_argument("--size", default="512x512", metavar="WxH")
     generate.add_argument("--out", required=True, type=Path, metavar="FILE.png")
     commands.add_parser("describe", help="print the reference of all settings")
@@ -191,6 +194,7 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
 
 
 def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
+    from lib_finetune.export.clip_skip import clip_skip_of
     from lib_finetune.export.picture import write_png
     from lib_finetune.ports.pictures import PictureRequest
 
@@ -208,6 +212,7 @@ def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
         steps=options.steps,
         guidance=options.guidance,
         seed=options.seed,
+        clip_skip=options.clip_skip or clip_skip_of([*(path for path, _ in loras), *options.embedding, options.checkpoint]),
     )
     write_png(options.out, host.pictures.make(request))
     print(options.out)
@@ -218,6 +223,8 @@ def _refuse_sampling(options: argparse.Namespace) -> None:
     problems = []
     if not 1 <= options.steps <= 150:
         problems.append(Problem("--steps", f"{options.steps} is outside 1 to 150."))
+    if options.clip_skip is not None and not 1 <= options.clip_skip <= 12:
+        problems.append(Problem("--clip-skip", f"{options.clip_skip} is outside 1 to 12."))
     if options.out.suffix.lower() != ".png":
         problems.append(Problem("--out", f"{options.out} does not end in .png."))
     if problems:
@@ -244,7 +251,7 @@ def _describe(_options: argparse.Namespace) -> int:
     return 0
 
 
-_SPOKEN = {"cache": "encoding pictures", "class pictures": "making class pictures"}
+_SPOKEN = {"cache": "encoding pictures", "class pictures": "making class pictures", "preview": "painting previews"}
 
 
 class Console:

@@ -122,6 +122,10 @@ class OutOfMemoryError(FinetuneError):
     """The device has no room left for the next step."""
 
 
+class PictureInterruptedError(FinetuneError):
+    """A picture was left unfinished, because the request asked for that, or the person pressed Interrupt in the WebUI."""
+
+
 class SaveError(FinetuneError):
     """A file could not be written; whatever stood there before still does."""
 

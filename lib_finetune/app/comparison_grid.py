@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.app.results import choices
 from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.data.captions import template_caption
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import InputError, PictureInterruptedError, Problem
+from lib_finetune.export.clip_skip import clip_skip_of
 from lib_finetune.export.picture import grid, write_png
 from lib_finetune.files import safe_name
 from lib_finetune.ports.pictures import HostPictures, PictureRequest
+from lib_finetune.text.extra_networks import without_networks
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,12 +42,14 @@ class Column:
         files: kind → file; none for the base.
         word: what calls the subject where an embedding does ("zxq-cat"), else "" for the trigger word of the prompts.
         weight: of a LoRA.
+        clip_skip: that it was trained with; None: as the host is set.
     """
 
     label: str
     files: Mapping[str, Path]
     word: str = ""
     weight: float = 1.0
+    clip_skip: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,23 @@ class Look:
 def columns_of(settings: Settings, label: str, files: Mapping[str, Path], weights: Sequence[float]) -> list[Column]:
     """A result's columns: one for each weight where it has one."""
     word = files["embedding"].stem if "embedding" in files else settings.name if settings.method == "pivotal_tuning" else ""
+    clip_skip = trained_clip_skip(settings, files)
     if "lora" not in files:
-        return [Column(label, files, word)]
-    return [Column(f"{label} × {weight:g}", files, word, weight) for weight in weights]
+        return [Column(label, files, word, clip_skip=clip_skip)]
+    return [Column(f"{label} × {weight:g}", files, word, weight, clip_skip) for weight in weights]
+
+
+def trained_clip_skip(settings: Settings, files: Mapping[str, Path]) -> int | None:
+    """The clip skip that files were trained with: the settings', or what the file itself tells, since the host may be set anew by now."""
+    return settings.training.clip_skip or clip_skip_of(files.values())
 
 
 def prompts_of(settings: Settings, prompts: Sequence[str]) -> list[str]:
-    """The prompts with trigger and class word filled in; without any, the caption template's."""
-    lines = [prompt for prompt in (line.strip() for line in prompts) if prompt]
-    return [template_caption(prompt, settings.data.trigger, settings.data.class_word) for prompt in lines or [caption_template(settings)]]
+    """The prompts with trigger and class word filled in, without extra networks, for those would change every column; without any, the
+    caption template's."""
+    lines = [prompt for prompt in (without_networks(line.strip())[0] for line in prompts) if prompt]
+    words = settings.data.trigger, settings.data.class_word
+    return [without_networks(template_caption(prompt, *words))[0] for prompt in lines or [caption_template(settings)]]
 
 
 def request(column: Column, row: Row, look: Look, trigger: str) -> PictureRequest:
@@ -98,6 +111,7 @@ def request(column: Column, row: Row, look: Look, trigger: str) -> PictureReques
         steps=look.steps,
         guidance=look.guidance,
         seed=row.seed,
+        clip_skip=column.clip_skip,
     )
 
 
@@ -123,7 +137,12 @@ def make(
         for row in rows:
             if stop_asked():
                 return None
-            images.append(pictures.make(request(column, row, look, trigger)))
+            try:
+                images.append(pictures.make(dataclasses.replace(request(column, row, look, trigger), interrupt_asked=stop_asked)))
+            except PictureInterruptedError:
+                if not stop_asked():
+                    raise
+                return None
             on_picture(sum(map(len, columns_of_images)) + len(images), len(columns) * len(rows))
         columns_of_images.append(images)
     return grid(
@@ -152,9 +171,10 @@ class ComparisonGrids:
             raise InputError([Problem("id", f"{job.settings.name} has no file to show.")])
         if not weights or not all(0 < weight <= 2 for weight in weights):
             raise InputError([Problem("weights", f"{weights} are not weights above 0, at most 2. Write for example 0.6, 0.8, 1.")])
-        columns = [Column("base", {})]
+        columns: list[Column] = []
         for step, files in files_by_step.items():
             columns += columns_of(job.settings, f"step {step}", files, weights)
+        columns = [_base_of(columns), *columns]
         return self._task(name, columns, job.settings, prompts)
 
     def of_group(self, group: str, prompts: Sequence[str] = ()) -> BackgroundTask:
@@ -166,10 +186,11 @@ class ComparisonGrids:
         jobs = [job for job in self._jobs.known.all() if job.record.group == group and choices(job)]
         if not jobs:
             raise InputError([Problem("group", f"No job of {group!r} has a file to show.")])
-        columns = [Column("base", {})]
+        columns: list[Column] = []
         for job in jobs:
             final = {kind: Path(path) for kind, path in job.record.files.items()}
             columns += columns_of(job.settings, f"{job.settings.name} · {_figures(job)}", final, (job.settings.preview.weight,))
+        columns = [_base_of(columns), *columns]
         return self._task(group, columns, jobs[0].settings, prompts)
 
     def of_trigger_word(self, settings: Settings) -> BackgroundTask:
@@ -183,7 +204,7 @@ class ComparisonGrids:
             message = "is empty, so there is no word to draw. Write one; a rare one such as zxq works best."
             raise InputError([Problem("data.trigger", message)])
         prompts = [trigger, *([f"{trigger} {class_word}", class_word] if class_word else [])]
-        return self._task(f"word-{trigger}", [Column("the loaded model", {})], settings, prompts)
+        return self._task(f"word-{trigger}", [Column("the loaded model", {}, clip_skip=settings.training.clip_skip)], settings, prompts)
 
     def names(self) -> list[str]:
         """File names of the grids that were made, newest first."""
@@ -198,10 +219,13 @@ class ComparisonGrids:
 
     def _task(self, about: str, columns: list[Column], settings: Settings, prompts: Sequence[str]) -> BackgroundTask:
         rows = [Row(prompt, seed) for prompt in prompts_of(settings, prompts) for seed in _SEEDS]
+        tags = [tag for prompt in prompts for tag in without_networks(prompt)[1]]
         look = Look(min(512, settings.data.resolution), settings.preview.steps)
 
         def work(task: BackgroundTask) -> dict[str, Any]:
             image = make(self._host.pictures, columns, rows, look, settings.data.trigger, task.progress, task.stop_asked)
+            if tags:
+                task.message = f"Left out of the prompts: {', '.join(dict.fromkeys(tags))}."
             if image is None:
                 return {}
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{safe_name(about)}.png"
@@ -209,6 +233,11 @@ class ComparisonGrids:
             return {"sheet": name}
 
         return self._jobs.tasks.add("sheet", work, about)
+
+
+def _base_of(columns: Sequence[Column]) -> Column:
+    """The base, read as the first of the results beside it is."""
+    return Column("base", {}, clip_skip=columns[0].clip_skip)
 
 
 def _figures(job: Job) -> str:

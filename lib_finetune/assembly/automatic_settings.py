@@ -43,6 +43,15 @@ def prior_of(settings: Settings) -> str:
     return chosen
 
 
+def unused_class_images(settings: Settings) -> list[str]:
+    """A line where class images are named that the training does not use."""
+    prior = prior_of(settings)
+    if prior == "pictures" or not (settings.data.class_images or settings.data.class_count):
+        return []
+    kept = "by the model's own prediction" if prior == "prediction" else "by nothing"
+    return [f"Class pictures are not used: the class is kept {kept} (objective.prior {settings.objective.prior})."]
+
+
 def needed_parts(settings: Settings) -> tuple[str, ...]:
     """Parts of the host's model that training steps compute with."""
     if settings.method != "dreambooth" or prior_of(settings) == "prediction":
@@ -178,15 +187,31 @@ SPOKEN = {"unet": "UNet"}
 """Group of parameters → how it is spoken of, where that is another."""
 
 
-def long_captions(settings: Settings, captions: Iterable[str], text: TextEncoder) -> list[str]:
-    """A line for each caption that is longer than what is read of it."""
+def long_captions(settings: Settings, captions: Iterable[str], text: TextEncoder, what: str = "caption") -> list[str]:
+    """A line for each caption that is longer than what is read of it.
+
+    Args:
+        what: the captions are: "caption", "class caption", "template".
+    """
     limit = settings.data.max_tokens
-    counts = {caption: len(text.tokens(caption)) for caption in sorted(set(captions))}
     return [
-        f"A caption has {count} tokens; {limit} are read and the rest is cut off: {caption[:60]}…"
-        for caption, count in counts.items()
-        if count > limit
+        f"A {what} has {count} tokens; {limit} are read and the rest is cut off: {caption[:60]}…"
+        for caption, count in _longer(captions, text, limit)
     ]
+
+
+def long_prompts(settings: Settings, prompts: Iterable[str], text: TextEncoder) -> list[str]:
+    """A line for each preview prompt that is longer than what is read of a caption; a host reads prompts whole."""
+    limit = settings.data.max_tokens
+    return [
+        f"A preview prompt has {count} tokens; of captions {limit} are read, so that what stands behind them is not trained: {prompt[:60]}…"
+        for prompt, count in _longer(prompts, text, limit)
+    ]
+
+
+def _longer(texts: Iterable[str], text: TextEncoder, limit: int) -> list[tuple[str, int]]:
+    counts = ((each, len(text.tokens(each))) for each in sorted(set(texts)))
+    return [(each, count) for each, count in counts if count > limit]
 
 
 def step_rates(settings: Settings, step: int) -> dict[str, float]:

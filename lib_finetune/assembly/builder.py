@@ -15,17 +15,17 @@ import torch
 
 from lib_finetune import randomness
 from lib_finetune.assembly import initial_weights
-from lib_finetune.assembly.automatic_settings import class_caption, needed_parts, prior_of
+from lib_finetune.assembly.automatic_settings import needed_parts, prior_of
 from lib_finetune.assembly.caption_templates import caption_template, class_template
 from lib_finetune.assembly.dataset import Dataset, templates
-from lib_finetune.assembly.method_traits import patches
+from lib_finetune.assembly.method_traits import patches, teaches_word
 from lib_finetune.assembly.provenance import recipe
 from lib_finetune.assembly.rate_plan import RatePlan
+from lib_finetune.assembly.subjects import Subject, class_caption_of, subjects_of
 from lib_finetune.config.settings import Network, Settings
 from lib_finetune.data.batches import Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captioning import Captioning
-from lib_finetune.data.captions import class_version
 from lib_finetune.data.cropping import Cropping
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Picture
@@ -40,7 +40,7 @@ from lib_finetune.model.digest import digest
 from lib_finetune.model.names import kohya_module
 from lib_finetune.model.sampling import encode
 from lib_finetune.randomness import step_seed
-from lib_finetune.text.learned import LearnedVectors, first_values, ids_of
+from lib_finetune.text.learned import LearnedVectors, count_tokens, first_values, ids_of
 from lib_finetune.text.prompts import TextEncoder
 from lib_finetune.training import precision
 from lib_finetune.training.adapters import ADAPTERS, Adapter, AdapterOptions, Target
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.host import HostWeights
     from lib_finetune.ports.lease import Lease, TextTools
 
+Subjects = Sequence[Subject]
 _TEXTS_KEPT = 512
 _VALIDATION = 3
 """The stream of random numbers of validation; 1 and 2 are those of a step."""
@@ -168,12 +169,12 @@ def assemble(
         InputError: a library is missing or a precision cannot be had.
     """
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
-    method, text, adapter = _METHODS[settings.method](settings, model, tools, denoiser)
+    method, text, adapter = _METHODS[settings.method](settings, subjects_of(settings, images), model, tools, denoiser)
     compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
     if compute.scales and _moves_apart(settings):  # a run that goes on may come to another card than it began on
         raise InputError([precision.scaled_apart(settings.tuning.weights)])
     _prepare_modes(settings, model)
-    plan = data_plan(settings, images)
+    plan = data_plan(settings, images, tools)
     cache = _cache(settings, model, lease, cache_folder)
     batches = _batches(settings, plan, model, cache)
     trainer = _trainer(settings, method, batches, compute, turns, report, rates)
@@ -211,42 +212,39 @@ def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int)
 _Made = tuple[Method, TextEncoder, "Adapter | None"]
 
 
-def _lora(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
+def _lora(settings: Settings, subjects: Subjects, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
     adapter = adapter_of(settings, model)
     adapter.train(True)
     text = _text_encoder(settings, model, tools, texts_kept=0 if adapter.parameters("text") else _TEXTS_KEPT)
-    return LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), text, adapter
+    return LoraMethod(adapter, text, denoiser, _prior(settings, subjects, adapter.off)), text, adapter
 
 
-def _dreambooth(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
+def _dreambooth(settings: Settings, subjects: Subjects, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
     parts = ("unet", "text") if settings.tuning.text_encoder_until else ("unet",)
     weights = model.own(parts, precision.DTYPES[settings.tuning.weights], denoiser.device)
     text = _text_encoder(settings, model, tools, texts_kept=0 if "text" in parts else _TEXTS_KEPT)
-    return DreamBoothMethod(weights, text, denoiser, _prior(settings, model.as_lent)), text, None
+    return DreamBoothMethod(weights, text, denoiser, _prior(settings, subjects, model.as_lent)), text, None
 
 
-def _prior(settings: Settings, base: Callable[[], AbstractContextManager[None]]) -> PriorPrediction | None:
+def _prior(settings: Settings, subjects: Subjects, base: Callable[[], AbstractContextManager[None]]) -> PriorPrediction | None:
     if prior_of(settings) != "prediction":
         return None
-    data, bare = settings.data, class_caption(settings)
-    return PriorPrediction(
-        lambda caption: class_version(caption, data.trigger, data.class_word, bare), settings.objective.prior_weight, base
-    )
+    return PriorPrediction(lambda caption: class_caption_of(settings, subjects, caption), settings.objective.prior_weight, base)
 
 
-def _textual_inversion(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
+def _textual_inversion(settings: Settings, _subjects: Subjects, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
     vectors, learned = _word(settings, model, tools)
     text = _text_encoder(settings, model, tools, learned=learned)
     return TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser), text, None
 
 
-def _pivotal_tuning(settings: Settings, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
+def _pivotal_tuning(settings: Settings, subjects: Subjects, model: BorrowedModel, tools: TextTools, denoiser: Denoiser) -> _Made:
     vectors, learned = _word(settings, model, tools)
     adapter = adapter_of(settings, model)
     adapter.train(True)
     text = _text_encoder(settings, model, tools, learned=learned)
     word = TextualInversionMethod(vectors, settings.embedding.keep_norm, text, denoiser)
-    method = PivotalTuningMethod(LoraMethod(adapter, text, denoiser, _prior(settings, adapter.off)), word)
+    method = PivotalTuningMethod(LoraMethod(adapter, text, denoiser, _prior(settings, subjects, adapter.off)), word)
     return method, text, adapter
 
 
@@ -332,9 +330,18 @@ def objective(settings: Settings) -> DenoisingObjective:
     return DenoisingObjective(**{field.name: getattr(settings.objective, field.name) for field in dataclasses.fields(DenoisingObjective)})
 
 
-def data_plan(settings: Settings, images: Dataset) -> DataPlan:
-    """Order, crops and captions of a run."""
+def data_plan(settings: Settings, images: Dataset, tools: TextTools | None = None) -> DataPlan:
+    """Order, crops and captions of a run.
+
+    Args:
+        tools: the host's; without them no caption is held against its limit.
+    """
     data = settings.data
+    word = settings.name.strip() if teaches_word(settings) else ""
+
+    def is_read(beginning: str) -> bool:
+        return tools is None or count_tokens(tools.tokenizer, beginning, word, settings.embedding.vectors) <= data.max_tokens
+
     return DataPlan(
         images.pictures,
         images.classes.pictures if images.classes and prior_of(settings) == "pictures" else (),
@@ -347,6 +354,7 @@ def data_plan(settings: Settings, images: Dataset) -> DataPlan:
             data.trigger,
             data.class_word,
             caption_template(settings),
+            own_labels=images.own_labels,
             class_template=class_template(settings),
             templates=templates(settings),
             templates_win=bool(settings.embedding.template),
@@ -354,14 +362,15 @@ def data_plan(settings: Settings, images: Dataset) -> DataPlan:
             keep_tags=data.keep_tags,
             tag_dropout=data.tag_dropout,
             caption_dropout=data.caption_dropout,
+            is_read=is_read if tools else None,
         ),
     )
 
 
 def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path) -> LatentCache:
     vae = digest({name: tensor for name, tensor in lease.tensors.items() if name.startswith(layout.VAE)})
-    precise = str(model.vae.quant_conv.weight.dtype)
-    vae_key = hashlib.sha256(repr((sorted(vae.items()), precise)).encode()).hexdigest()
+    computed = (str(model.vae.quant_conv.weight.dtype), lease.device.type)  # cards and processors round differently
+    vae_key = hashlib.sha256(repr((sorted(vae.items()), *computed)).encode()).hexdigest()
     return LatentCache(folder if settings.data.disk_cache else None, vae_key=vae_key)
 
 

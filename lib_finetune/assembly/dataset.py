@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lib_finetune.assembly.caption_templates import word_templates
 from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.assembly.subjects import own_labels
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.scan import Examined, Picture, Report, examined, scan
 from lib_finetune.data.templates import load as load_templates
@@ -32,6 +33,8 @@ class Dataset:
     classes: Report | None
     held: tuple[Picture, ...] = ()
     """Of the subject's, those that are not trained on."""
+    own_labels: tuple[str, ...] = ()
+    """Words of folders that hold the subject of the settings; see `subjects.own_labels`."""
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -49,11 +52,15 @@ class Dataset:
         return sum(picture.repeats for picture in self.pictures)
 
 
-def find(settings: Settings, look: Callable[[Path], Examined | str] = examined) -> Dataset:
+def find(
+    settings: Settings,
+    look: Callable[[Path], Examined | str] = examined,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> Dataset:
     """Find the pictures.
 
     Args:
-        look: see `scan`.
+        look, on_picture: see `scan`.
 
     Raises:
         InputError: a folder is missing, unreadable or without a usable picture; both folders' problems at once.
@@ -63,12 +70,13 @@ def find(settings: Settings, look: Callable[[Path], Examined | str] = examined) 
     for field, folder in (("images", settings.data.images), ("class_images", settings.data.class_images)):
         try:
             if folder:
-                reports[field] = scan(at_home(folder), field=f"data.{field}", look=look)
+                reports[field] = scan(at_home(folder), field=f"data.{field}", look=look, on_picture=on_picture)
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(problems)
-    return Dataset(reports["images"], reports.get("class_images"), _held_out(settings, reports["images"].pictures))
+    pictures = reports["images"].pictures
+    return Dataset(reports["images"], reports.get("class_images"), _held_out(settings, pictures), own_labels(settings, pictures))
 
 
 def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
@@ -82,9 +90,9 @@ def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture,
     return tuple(pictures[place] for place in sorted(random.Random(f"{seed}/held out").sample(range(len(pictures)), count)))
 
 
-def class_report(folder: Path, count: int) -> Report:
-    """The first ``count`` of the class pictures that were made."""
-    report = scan(folder, field="data.class_count")
+def class_report(folder: Path, count: int, on_picture: Callable[[int, int], None] | None = None) -> Report:
+    """The first ``count`` of the class pictures that were made; ``on_picture`` as in `scan`."""
+    report = scan(folder, field="data.class_count", on_picture=on_picture)
     return dataclasses.replace(report, pictures=report.pictures[:count])
 
 

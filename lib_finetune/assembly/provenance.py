@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_finetune.assembly.dataset import Dataset
 from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.assembly.subjects import calling_words, subjects_of
 from lib_finetune.config.codec import to_dict
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
@@ -54,7 +55,7 @@ def recipe(settings: Settings, images: Dataset, plan: DataPlan, adapter: Adapter
         seed=training.seed,
         started_at=time.time(),
         settings=public_settings(settings),
-        trigger=data.trigger,
+        trigger=_trigger_phrase(settings, images),
         buckets=bucket_counts(plan),
         folders=Counter(picture.path.parent.name for picture in pictures),
         repeats={picture.path.parent.name: picture.repeats for picture in pictures},
@@ -69,6 +70,12 @@ def _alpha(settings: Settings, adapter: Adapter | None) -> float:
     network = settings.network
     stored = {float(value) for name, value in adapter.state().items() if name.endswith(".alpha")} if adapter else set()
     return stored.pop() if len(stored) == 1 and not network.conv_rank else network.alpha
+
+
+def _trigger_phrase(settings: Settings, images: Dataset) -> str:
+    """The trigger; of several subjects, or one that a folder's words call, what calls each."""
+    subjects = subjects_of(settings, images)
+    return settings.data.trigger if all(subject.main for subject in subjects) else calling_words(settings, subjects)
 
 
 def _inherited(base: Path | None) -> dict[str, str]:

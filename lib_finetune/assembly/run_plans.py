@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.assembly.automatic_settings import class_caption, prior_of
 from lib_finetune.assembly.method_traits import keeps_states
+from lib_finetune.assembly.subjects import calling_words, classes_of, subject_prompts
 from lib_finetune.data.captions import template_caption
 from lib_finetune.evaluation import watch
 from lib_finetune.export import lora_file
-from lib_finetune.export.metadata import Recipe, lora_metadata
+from lib_finetune.export.metadata import Recipe, lora_metadata, usage_hint
 from lib_finetune.ports.files import Card
+from lib_finetune.text.extra_networks import without_networks
 
 if TYPE_CHECKING:
     import torch
 
     from lib_finetune.assembly.artifact_kinds import Base
+    from lib_finetune.assembly.subjects import Subject
     from lib_finetune.config.settings import Settings
     from lib_finetune.ports.files import Paths
 
@@ -83,10 +86,10 @@ class SavingPlan:
         return {writer.kind: writer.target(paths, name) for writer in self.writers}
 
 
-def saving_plan(settings: Settings) -> SavingPlan:
-    """The plan of resolved settings."""
+def saving_plan(settings: Settings, subjects: Sequence[Subject] = ()) -> SavingPlan:
+    """The plan of resolved settings; the card tells what calls each of the subjects."""
     data, saving, tuning = settings.data, settings.saving, settings.tuning
-    words = " ".join(word for word in (data.trigger, data.class_word) if word)
+    words = calling_words(settings, subjects)
     whole_model = settings.method == "dreambooth"
 
     def extract(path: Path, tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> None:
@@ -104,7 +107,12 @@ def saving_plan(settings: Settings) -> SavingPlan:
         load_result=whole_model and tuning.select,
         extract_rank=tuning.lora_rank if whole_model else 0,
         extract=extract if whole_model and tuning.lora_rank else None,
-        card=Card(words, settings.preview.weight, f"Made with Finetune from {Path(data.images).name}."),
+        card=Card(
+            words,
+            settings.preview.weight,
+            f"Made with Finetune from {Path(data.images).name}.",
+            usage_hint(settings.training.clip_skip or 1),
+        ),
     )
 
 
@@ -143,7 +151,7 @@ class PreviewPlan:
         prompts: all prompts of a preview, the card's first.
         watches: whether side effects are watched.
         weight: of a LoRA in the pictures.
-        side_px, steps, seed: of a picture; ``seed`` is the first of each prompt.
+        side_px, steps, seed, clip_skip: of a picture; ``seed`` is the first of each prompt.
         trigger, class_word: fill the prompts.
         whole_model: whether a preview needs a checkpoint of its own.
     """
@@ -156,6 +164,7 @@ class PreviewPlan:
     side_px: int
     steps: int
     seed: int
+    clip_skip: int | None
     trigger: str
     class_word: str
     whole_model: bool
@@ -164,7 +173,7 @@ class PreviewPlan:
         """A prompt with ``word`` in place of the trigger word: the embedding of a snapshot is called by its own name."""
         if self.trigger and word != self.trigger:
             prompt = re.sub(rf"(?<!\w){re.escape(self.trigger)}(?!\w)", lambda _: word, prompt)
-        return template_caption(prompt, word, self.class_word)
+        return without_networks(template_caption(prompt, word, self.class_word))[0]
 
 
 @dataclass(frozen=True)
@@ -172,51 +181,73 @@ class ClassImagesPlan:
     """Class images that a run makes for itself.
 
     Attributes:
-        prompt: "a photo of dog".
+        prompts: class word → "a photo of dog"; the settings' own first.
         side_px: width and height.
-        count: how many.
+        count: how many of each class.
+        clip_skip: that of the training; None: as the host is set.
     """
 
-    prompt: str
+    prompts: Mapping[str, str]
     side_px: int
     count: int
+    clip_skip: int | None
 
 
-def class_images_plan(settings: Settings) -> ClassImagesPlan | None:
+def class_images_plan(settings: Settings, subjects: Sequence[Subject]) -> ClassImagesPlan | None:
     """The plan of resolved settings; None where the prior needs no class images."""
     if prior_of(settings) != "pictures":
         return None
-    return ClassImagesPlan(class_caption(settings), min(_MAX_CLASS_PX, settings.data.resolution), settings.data.class_count)
+    prompts = {word: without_networks(prompt)[0] for word, prompt in classes_of(settings, subjects).items()}
+    side_px = min(_MAX_CLASS_PX, settings.data.resolution)
+    return ClassImagesPlan(prompts, side_px, settings.data.class_count, settings.training.clip_skip)
 
 
-def preview_plan(settings: Settings) -> PreviewPlan:
-    """The plan of resolved settings."""
+def preview_plan(settings: Settings, subjects: Sequence[Subject] = ()) -> PreviewPlan:
+    """The plan of resolved settings; without prompts of the person's, each of the subjects is shown."""
     preview = settings.preview
     return PreviewPlan(
         enabled=preview.enabled,
         every=preview.every or 0,
-        prompts=tuple(_preview_prompts(settings)),
+        prompts=tuple(_preview_prompts(settings, subjects)),
         watches=_watches(settings),
         weight=preview.weight,
         side_px=min(_MAX_PREVIEW_PX, settings.data.resolution),
         steps=preview.steps,
         seed=preview.seed,
+        clip_skip=settings.training.clip_skip,
         trigger=settings.data.trigger,
         class_word=settings.data.class_word,
         whole_model=settings.method == "dreambooth",
     )
 
 
-def _preview_prompts(settings: Settings) -> list[PreviewPrompt]:
+def _preview_prompts(settings: Settings, subjects: Sequence[Subject]) -> list[PreviewPrompt]:
     """An embedding leaves the model as it is, so that it has nothing beside the subject to be watched."""
-    lines = [line.strip() for line in re.split(r"[;\n]", settings.preview.prompts)]
-    subject = [line for line in lines if line] or [settings.data.template]
+    lines = [without_networks(line)[0] for line in preview_lines(settings)]
+    subject = [line for line in lines if line] or [
+        without_networks(line)[0] for line in (settings.data.template, *subject_prompts(settings, subjects))
+    ]
     prompts = [PreviewPrompt(watch.SUBJECT, line, settings.preview.count) for line in subject]
     if _watches(settings) and settings.method != "textual_inversion":
         if settings.data.class_word.strip():
             prompts.append(PreviewPrompt(watch.CLASS, class_caption(settings), _WATCH_SEEDS))
         prompts += [PreviewPrompt(watch.OTHER, prompt, _WATCH_SEEDS) for prompt in watch.UNRELATED]
     return prompts
+
+
+def preview_lines(settings: Settings) -> list[str]:
+    """The person's own preview prompts, as they are written."""
+    return [line for line in (line.strip() for line in re.split(r"[;\n]", settings.preview.prompts)) if line]
+
+
+def preview_notes(settings: Settings) -> list[str]:
+    """What is said of the preview prompts: networks in them would change the base's pictures, and apply the run's own file twice."""
+    if not settings.preview.enabled:
+        return []
+    tags = dict.fromkeys(tag for line in (*preview_lines(settings), settings.data.template) for tag in without_networks(line)[1])
+    if not tags:
+        return []
+    return [f"Left out of the previews: {', '.join(tags)}. They show the loaded model and what is trained here, and nothing else."]
 
 
 def _watches(settings: Settings) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Collection
 from typing import Protocol
 
 
@@ -62,6 +63,12 @@ def contains_word(text: str, word: str) -> bool:
     return bool(word.strip()) and _word(word).search(text) is not None
 
 
+def up_to_word(text: str, word: str) -> str | None:
+    """The text to the end of the first place where a word (or words) stands in it as a whole; None where it does not."""
+    match = _word(word).search(text) if word.strip() else None
+    return text[: match.end()] if match else None
+
+
 def template_caption(template: str, trigger: str, class_word: str) -> str:
     """Fill ``{trigger}`` and ``{class}`` into a template; an empty word leaves no double space and no stray comma."""
     words = {"{trigger}": trigger, "{class}": class_word}
@@ -72,21 +79,46 @@ def template_caption(template: str, trigger: str, class_word: str) -> str:
 def final_caption(picture: Captioned, template: str, trigger: str, class_word: str) -> str:
     """The caption that a picture is trained with, before `compose` varies it.
 
-    The file beside the picture goes first; without one, the template, filled with the words of a kohya folder where
-    neither trigger nor class word is set. A trigger that the caption does not hold as a word is put in front.
+    The file beside the picture goes first; without one, the template, filled with the words of its kohya folder, else with trigger and
+    class word. A trigger of its subject that the caption does not hold as a word is put in front.
     """
-    return with_trigger(plain_caption(picture, template, trigger, class_word), trigger)
+    return with_trigger(plain_caption(picture, template, trigger, class_word), subject_of(picture, trigger, class_word)[0])
 
 
 def plain_caption(picture: Captioned, template: str, trigger: str, class_word: str) -> str:
     """`final_caption` before a missing trigger is put in front."""
     if picture.caption is not None:
         return picture.caption
-    if trigger or class_word or not picture.folder_words:
+    words = picture.folder_words
+    if not words or _same(words, trigger) or _same(words, class_word):
         return template_caption(template, trigger, class_word)
     if "{class}" in template:
-        return template_caption(template, "", picture.folder_words)
-    return template_caption(template, picture.folder_words, "")
+        return template_caption(template, "", words)
+    return template_caption(template, words, "")
+
+
+def subject_of(picture: Captioned, trigger: str, class_word: str, own_labels: Collection[str] = ()) -> tuple[str, str]:
+    """(trigger, class word) of what a picture shows: those of the settings, or of a kohya folder with words of its own ("5_abc dog").
+
+    A folder is the settings' own when its words hold the trigger, are the class word, or are among ``own_labels``. One word alone
+    ("10_face") is a label of captions that are made; it calls no subject where a text file says what is seen.
+    """
+    words = picture.folder_words
+    if not words or not (trigger or class_word) or words in own_labels:
+        return trigger, class_word
+    if contains_word(words, trigger) or _same(words, class_word) or (picture.caption is not None and len(words.split()) == 1):
+        return trigger, class_word
+    return parted(words)
+
+
+def parted(words: str) -> tuple[str, str]:
+    """The words of a kohya folder, "name class", as trigger and class word."""
+    first, _, rest = words.partition(" ")
+    return first, rest
+
+
+def _same(words: str, others: str) -> bool:
+    return words.casefold().split() == others.casefold().split()
 
 
 def with_trigger(caption: str, trigger: str) -> str:

@@ -160,6 +160,22 @@ class Plan:
         """Each class picture's caption."""
         return tuple(self.captioning.of_class(picture) for picture in self.class_pictures)
 
+    @property
+    def used_templates(self) -> tuple[str, ...]:
+        """Captions of templates, where any picture has them."""
+        return self.captioning.template_captions if any(map(self.captioning.uses_templates, self.pictures)) else ()
+
+    def class_pictures_in(self, micro_steps: int) -> int:
+        """How many different class pictures the first micro steps hold."""
+        if not self.class_pictures:
+            return 0
+        return len({self._walk.at(place) for place in range(min(self._order.before(micro_steps), self._walk_length))})
+
+    @property
+    def _walk_length(self) -> int:
+        """Places in which each class picture comes."""
+        return sum(picture.repeats for picture in self.class_pictures)
+
     def items(self, micro_step: int) -> list[Item]:
         """The items of one micro step, counted from 0 over all epochs: pictures first, then class pictures."""
         items = []

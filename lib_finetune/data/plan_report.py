@@ -28,8 +28,12 @@ def first_positions(plan: Plan) -> list[tuple[float, float]]:
     return [positions[index] for index in range(len(plan.pictures))]
 
 
-def lines(plan: Plan) -> list[str]:
-    """A sentence for each thing."""
+def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
+    """A sentence for each thing.
+
+    Args:
+        micro_steps: of the run; None where it is not known how long it is.
+    """
     sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in bucket_counts(plan).items())
     sentences = [f"Sizes in training: {sizes} px."]
     if short := {size: views for size, views in plan.room().items() if views < plan.batch}:
@@ -49,7 +53,14 @@ def lines(plan: Plan) -> list[str]:
         sentences.append(
             f"{len(small)} of {len(plan.class_pictures)} class pictures are smaller than in training, and enlarged: {_named(small)}."
         )
+    if plan.class_pictures and micro_steps is not None:
+        count, used = len(plan.class_pictures), plan.class_pictures_in(micro_steps)
+        sentences.append(f"The batches hold {used} of {count} class pictures, one beside each picture." + _too_many(used, count))
     return sentences
+
+
+def _too_many(used: int, count: int) -> str:
+    return " The others do not come in so few steps." if used < count else ""
 
 
 def _smaller(picture: Picture, size: Size) -> bool:

@@ -32,6 +32,10 @@ _EVERYTHING = {"optimizer.schedule": "constant", "optimizer.warmup": 0.0, "netwo
 """So that in each of the few steps all that will ever train does."""
 
 
+class _Stopped(Exception):  # noqa: N818  not a fault: the person's wish
+    """A stop was asked for while pictures were looked at."""
+
+
 @dataclass(frozen=True)
 class Forecast:
     """What a run will take.
@@ -84,7 +88,15 @@ def probe(
     """
     if reason := busy():
         raise InputError(reason)
-    images = checked_dataset(settings, host)
+
+    def looked_at(_done: int, _total: int) -> None:
+        if stop_asked():
+            raise _Stopped
+
+    try:
+        images = checked_dataset(settings, host, on_picture=looked_at)
+    except _Stopped:
+        return None
     facts, machine = method_costs.model_facts(host), method_costs.machine_of(host)
     fit = method_costs.fit(settings, facts, machine)
     tools = host.text_tools()
@@ -166,7 +178,7 @@ def _largest(settings: Settings, images: dataset.Dataset) -> tuple[dataset.Datas
     picture, size = max(zip(plan.pictures, plan.sizes, strict=True), key=lambda entry: entry[1][0] * entry[1][1])
     subject = dataclasses.replace(images.subject, pictures=(dataclasses.replace(picture, repeats=settings.training.batch),))
     made_later = automatic_settings.prior_of(settings) == "pictures" and images.classes is None
-    return dataset.Dataset(subject, subject if made_later else images.classes), size
+    return dataclasses.replace(images, subject=subject, classes=subject if made_later else images.classes, held=()), size
 
 
 def _all_training(settings: Settings) -> Settings:

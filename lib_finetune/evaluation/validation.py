@@ -53,6 +53,11 @@ class Validation:
         """After which was measured last; 0 before the first time."""
         return self.curve[-1][0] if self.curve else 0
 
+    @property
+    def draws(self) -> int:
+        """Losses that are measured each time."""
+        return self.pictures * DRAWS
+
     def due(self, step: int, total: int) -> bool:
         """Whether to measure after this step: now and then, and at the end."""
         return step % self._every == 0 or step == total

@@ -15,7 +15,7 @@ import torch
 
 from lib_finetune import __version__
 from lib_finetune.errors import CheckpointError, Problem, SaveError
-from lib_finetune.export.metadata import Recipe
+from lib_finetune.export.metadata import Recipe, usage_hint
 from lib_finetune.files import replacing
 from lib_finetune.model import pickled, tensor_file
 from lib_finetune.model.checkpoint_reader import ldm_name, sha256
@@ -133,6 +133,8 @@ def metadata(recipe: Recipe, classes: str) -> dict[str, str]:
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
         "modelspec.prediction_type": "v" if recipe.prediction == "v_prediction" else "epsilon",
         "modelspec.trigger_phrase": recipe.trigger,
+        "modelspec.usage_hint": usage_hint(recipe.clip_skip),
+        "ss_clip_skip": str(recipe.clip_skip),
         "finetune_version": __version__,
         "finetune_base": recipe.checkpoint,
         "finetune_base_sha256": recipe.checkpoint_sha256 or "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,17 +22,25 @@ class Extraction:
     error: float
 
 
-def extract(trained: Mapping[str, torch.Tensor], base: Mapping[str, torch.Tensor], modules: Mapping[str, str], rank: int) -> Extraction:
+def extract(
+    trained: Mapping[str, torch.Tensor],
+    base: Mapping[str, torch.Tensor],
+    modules: Mapping[str, str],
+    rank: int,
+    on_weight: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Extraction:
     """Best approximation of each layer's difference by matrices of a rank; biases and norms are left out, and counted in the error.
 
     Args:
         trained: LDM name → weight, on any device.
         base: LDM name → weight of the base, of the same number of elements; it is computed where these are.
         modules: LDM name of a linear layer's or convolution's weight → its name in the file ("lora_unet_…").
+        on_weight: told (done, total) before each weight; what it raises ends the work.
     """
     tensors: dict[str, torch.Tensor] = {}
     whole = lost = 0.0
-    for name, value in trained.items():
+    for done, (name, value) in enumerate(trained.items()):
+        on_weight(done, len(trained))
         own = base[name].detach().float().reshape(value.shape)
         delta = value.detach().to(own.device, torch.float32) - own
         square = float(delta.square().sum())

@@ -75,6 +75,7 @@ def embedding_metadata(recipe: Recipe) -> dict[str, str]:
         "sd_checkpoint": recipe.checkpoint_short_hash or "",
         "sd_checkpoint_name": recipe.checkpoint,
         "step": str(recipe.steps),
+        "ss_clip_skip": str(recipe.clip_skip),
     }
     return {
         name: value
@@ -142,4 +143,10 @@ def _modelspec(recipe: Recipe) -> dict[str, str]:
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
         "modelspec.prediction_type": "v" if recipe.prediction == "v_prediction" else "epsilon",
         "modelspec.trigger_phrase": recipe.trigger,
+        "modelspec.usage_hint": usage_hint(recipe.clip_skip),
     }
+
+
+def usage_hint(clip_skip: int) -> str:
+    """What is set in the WebUI so that pictures see what training saw."""
+    return f"Set clip skip to {clip_skip}, as in training."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ def sample(
     seeds: Sequence[int],
     prediction: str = "epsilon",
     scale_factor: float = 0.18215,
+    before_step: Callable[[int], None] = lambda _: None,
 ) -> list[Image.Image]:
     """A picture for each seed, in one batch.
 
@@ -34,6 +35,7 @@ def sample(
         size: (width, height) in px, multiples of 8.
         guidance: scale of classifier-free guidance, Ho and Salimans, arXiv 2207.12598.
         seeds: of the starting noise, drawn on the CPU in fp32, so that it is the same on every device.
+        before_step: called with the sampling steps that are done, before each of them and before each decoding; what it raises ends it.
     """
     scheduler = _scheduler(prediction, steps)
     weight = model.unet.conv_in.weight
@@ -41,12 +43,17 @@ def sample(
     shape = (1, 4, size[1] // 8, size[0] // 8)
     noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     latents = noise.to(weight.device) * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
+    for done, timestep in enumerate(scheduler.timesteps):
+        before_step(done)
         both = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
         output = model.unet(both.to(weight.dtype), timestep, cond.to(weight.dtype)).sample.float()
         without, with_prompt = output.chunk(2)
         latents = scheduler.step(without + guidance * (with_prompt - without), timestep, latents).prev_sample
-    return [decode(model, own, scale_factor) for own in latents.split(1)]
+    images = []
+    for own in latents.split(1):
+        before_step(steps)
+        images.append(decode(model, own, scale_factor))
+    return images
 
 
 def _scheduler(prediction: str, steps: int) -> Any:

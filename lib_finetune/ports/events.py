@@ -51,7 +51,8 @@ class ProgressSink(Protocol):
     """Hears how a run goes. A sink that raises is logged and does not end the training."""
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
-        """A stage began or moved on: "bind", "cache", "train", "paused", "save", "verify", "preview", "give back"."""
+        """A stage began or moved on: "pictures", "class pictures", "bind", "cache", "train", "measure", "paused",
+        "save", "verify", "preview", "give back"; any thread."""
 
     def steps(self, report: StepReport) -> None:
         """Some steps are done."""

@@ -13,7 +13,8 @@ from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.assembly.dataset import Dataset, templates
 from lib_finetune.assembly.method_traits import bundles_word, teaches_word
 from lib_finetune.assembly.rate_plan import RatePlan
-from lib_finetune.config.fields import value_at
+from lib_finetune.assembly.subjects import subjects_of
+from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.optimizer_demands import demands_of
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.captions import template_caption
@@ -177,7 +178,7 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
     name = settings.name.strip()
     if not teaches_word(settings) or not name:
         return []
-    problems = []
+    problems = _label_problems(settings, images) if images else []
     own = None if bundles_word(settings) else paths.embeddings / f"{name}.{settings.embedding.format}"
     texts = [picture.caption or "" for picture in images.everything] if images else [], _around(settings)
     if reason := word_name.refusal(tokenizer, name, *texts):
@@ -187,6 +188,19 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
         if same and path != own:
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems
+
+
+def _label_problems(settings: Settings, images: Dataset) -> list[Problem]:
+    """Folders with words of their own beside one word that is taught."""
+    subjects = subjects_of(replaced(settings, "data.trigger", settings.name.strip()), images)
+    others = ", ".join(subject.words for subject in subjects if not subject.main)
+    if others and settings.method == "textual_inversion":
+        message = f"folders with words of their own ({others}) cannot be learned by Textual Inversion, which teaches one word alone: "
+        return [Problem("data.images", message + "train them apart, or choose LoRA or pivotal tuning.")]
+    if others and not any(subject.main for subject in subjects):
+        message = f"no picture would teach the word {settings.name}: all lie in folders with words of their own ({others}). "
+        return [Problem("data.images", message + "Write the trigger word as it stands in one of the folders' names.")]
+    return []
 
 
 def _around(settings: Settings) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
 from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.assembly.subjects import subjects_of
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
@@ -120,6 +122,7 @@ class DatasetView:
         other_kinds: pictures of kinds that are not read.
         never: pictures whose folder asks for 0 repeats.
         problems: (setting, message): what keeps the settings from being used as they are; the view leaves those out.
+        subjects: what calls each of the subjects, trigger and class word; one, unless folders have words of their own.
     """
 
     folder: str
@@ -136,6 +139,7 @@ class DatasetView:
     other_kinds: tuple[str, ...]
     never: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
+    subjects: tuple[str, ...] = ()
 
 
 class Looks:
@@ -164,7 +168,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     problems: list[Problem] = []
     images, settings = _usable(_sound(settings), looks, problems)
     chosen = automatic_settings.resolved(settings, builder.data_plan(settings, images).epoch, tools.clip_skip)[0]
-    plan = builder.data_plan(chosen, images)
+    plan = builder.data_plan(chosen, images, tools)
     held = builder.plan_of_held(plan, images.held) if images.held else None
     seen = [looks.look(picture.path) for picture in images.subject.pictures]
     flags = _flags(images.subject.pictures, seen)
@@ -173,7 +177,8 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    return _whole(images.subject, views, plan, automatic_settings.arithmetic(chosen, plan), problems)
+    whole = _whole(images.subject, views, plan, automatic_settings.arithmetic(chosen, plan), problems)
+    return dataclasses.replace(whole, subjects=tuple(subject.words for subject in subjects_of(chosen, images)))
 
 
 def _sound(settings: Settings) -> Settings:

@@ -38,19 +38,26 @@ def problems(settings: Settings, host: Host | None = None, resuming: bool = Fals
     return _examine(settings, host, resuming)[1]
 
 
-def checked_dataset(settings: Settings, host: Host, resuming: bool = False) -> Dataset:
+def checked_dataset(
+    settings: Settings, host: Host, resuming: bool = False, on_picture: Callable[[int, int], None] | None = None
+) -> Dataset:
     """The images of a training without a problem; arguments as of `problems`.
+
+    Args:
+        on_picture: told (done, total) after each image that was looked at; what it raises, but for an `InputError`, ends the check.
 
     Raises:
         InputError: with all problems.
     """
-    images, obstacles = _examine(settings, host, resuming)
+    images, obstacles = _examine(settings, host, resuming, on_picture)
     if obstacles or images is None:
         raise InputError(obstacles)
     return images
 
 
-def _examine(settings: Settings, host: Host | None, resuming: bool) -> tuple[Dataset | None, list[Problem]]:
+def _examine(
+    settings: Settings, host: Host | None, resuming: bool, on_picture: Callable[[int, int], None] | None = None
+) -> tuple[Dataset | None, list[Problem]]:
     if resuming:
         settings = without_missing_start_file(settings)
     obstacles: list[Problem] = []
@@ -65,7 +72,7 @@ def _examine(settings: Settings, host: Host | None, resuming: bool) -> tuple[Dat
     collect(lambda: validate(settings))
     if any(problem.field == "method" for problem in obstacles):
         return None, obstacles  # nothing else can be asked of a method that there is not
-    images = collect(lambda: _dataset(settings, host)) if settings.data.images.strip() else None
+    images = collect(lambda: _dataset(settings, host, on_picture)) if settings.data.images.strip() else None
     if host is not None and not any(problem.field == "name" for problem in obstacles):
         collect(lambda: _check_targets(settings, host, resuming))
         if teaches_word(settings):
@@ -86,10 +93,10 @@ def _idle_parts(settings: Settings, images: Dataset) -> list[Problem]:
     return conflicts.idle_problems(RatePlan(automatic_settings.resolved(settings, epoch, 1)[0]))
 
 
-def _dataset(settings: Settings, host: Host | None) -> Dataset:
+def _dataset(settings: Settings, host: Host | None, on_picture: Callable[[int, int], None] | None) -> Dataset:
     if settings.data.crop == "face" and host is not None:
-        return dataset.find(settings, partial(examined, face=host.captions.face))
-    return dataset.find(settings)
+        return dataset.find(settings, partial(examined, face=host.captions.face), on_picture)
+    return dataset.find(settings, on_picture=on_picture)
 
 
 def _check_targets(settings: Settings, host: Host, resuming: bool) -> None:

@@ -110,18 +110,28 @@ class Artifacts:
             if not verification.passed:
                 raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
 
-    def write_extracted_lora(self, path: Path) -> None:
-        """The difference of a checkpoint to its base as a LoRA, where one is asked for; a failure is said, the checkpoint is good without it."""
+    def write_extracted_lora(self, path: Path, stop_asked: Callable[[], bool]) -> None:
+        """The difference of a checkpoint to its base as a LoRA, where one is asked for; a failure is said, the checkpoint is good without it.
+
+        Args:
+            stop_asked: looked at before each weight; then the LoRA is left out.
+        """
         plan, rank = self._plan, self._plan.extract_rank
         if plan.extract is None:
             return
         folder = self._host.paths.lora
         stem = self._free(path.stem, lambda name: [folder / f"{name}.safetensors"])
         target = folder / f"{stem}.safetensors"
+
+        def look(done: int, total: int) -> None:
+            self._sink.stage("save", done, total)
+            if stop_asked():
+                raise FinetuneError("a stop was asked for.")
+
         try:
             with self._host.lease(self._info, ("unet", "text")) as lease, self._assembly.best():
                 names = builder.lora_names(self._assembly.model)
-                extracted = extraction.extract(self._assembly.trainer.method.artifact(), lease.tensors, names, rank)
+                extracted = extraction.extract(self._assembly.trainer.method.artifact(), lease.tensors, names, rank, look)
             recipe = dataclasses.replace(
                 self._assembly.recipe, name=target.stem, rank=rank, alpha=float(rank), network_module="networks.lora"
             )

@@ -9,10 +9,15 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lib_finetune.errors import PictureInterruptedError
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.pictures import HostPictures, PictureRequest
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _BATCH = 4
 _STEPS = 25
@@ -22,20 +27,24 @@ _VERSION = 2
 
 
 class ClassPictures:
-    """A folder of class pictures for one checkpoint, prompt, size, sampling and version; a picture's number is its seed."""
+    """A folder of class pictures for one checkpoint and all that a picture depends on; a picture's number is its seed."""
 
-    def __init__(self, pictures: HostPictures, data: Path, info: CheckpointInfo, prompt: str, side_px: int) -> None:
+    def __init__(
+        self, pictures: HostPictures, data: Path, info: CheckpointInfo, prompt: str, side_px: int, clip_skip: int | None = None
+    ) -> None:
         """
         Args:
             data: Finetune's own folder.
             prompt: "a photo of dog".
             side_px: width and height of the pictures.
+            clip_skip: that of the training; None: as the host is set.
         """
         self._pictures = pictures
-        self._request = PictureRequest(prompt, width_px=side_px, height_px=side_px, steps=_STEPS)
-        made_with = [_VERSION, info.sha256 or str(info.path or info.name), info.vae, prompt, side_px, _STEPS, self._request.guidance]
-        self.folder = data / "classes" / hashlib.sha256(json.dumps(made_with).encode("utf-8")).hexdigest()[:16]
-        self._about = {"version": _VERSION, "checkpoint": info.name, "vae": info.vae, "prompt": prompt, "side_px": side_px, "steps": _STEPS}
+        self._request = PictureRequest(prompt, width_px=side_px, height_px=side_px, steps=_STEPS, clip_skip=clip_skip)
+        model = [info.sha256 or [str(info.path or info.name), info.short_hash], info.vae, info.prediction]
+        made_with = [_VERSION, model, self._request.look()]
+        self.folder = data / "classes" / hashlib.sha256(json.dumps(made_with, sort_keys=True).encode("utf-8")).hexdigest()[:16]
+        self._about = {"version": _VERSION, "checkpoint": info.name, "vae": info.vae, **self._request.look(), "side_px": side_px}
 
     def missing(self, count: int) -> list[int]:
         """Numbers of the first ``count`` pictures that are not there yet."""
@@ -54,8 +63,19 @@ class ClassPictures:
             else f"{sentence}; how long it takes is told after the first ones."
         )
 
-    def make(self, count: int, progress: Callable[[int, int], None], say: Callable[[str], None], stop_asked: Callable[[], bool]) -> bool:
+    def make(
+        self,
+        count: int,
+        progress: Callable[[int, int], None],
+        say: Callable[[str], None],
+        stop_asked: Callable[[], bool],
+        interrupt_asked: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Make what is missing; False if a stop was asked for. What is made stays in either case.
+
+        Args:
+            stop_asked: looked at between batches, and when one was interrupted; it may wait, as in a pause.
+            interrupt_asked: looked at between sampling steps; a batch that was left unfinished is made again unless a stop was asked for.
 
         Raises:
             FinetuneError: as `HostPictures.make_batch`.
@@ -69,8 +89,10 @@ class ClassPictures:
             progress(count - len(missing) + first, count)
             numbers = missing[first : first + _BATCH]
             for run in _runs(numbers):
-                request = dataclasses.replace(self._request, seed=run[0])
-                for number, image in zip(run, self._pictures.make_batch(request, len(run)), strict=True):
+                images = self._painted(run, stop_asked, interrupt_asked)
+                if images is None:
+                    return False
+                for number, image in zip(run, images, strict=True):
                     content = io.BytesIO()
                     image.save(content, format="PNG")
                     write_atomically(self._file(number), content.getvalue())
@@ -79,6 +101,16 @@ class ClassPictures:
                 say(f"A class picture takes {each:.1f} s: {_duration(each * (len(missing) - len(numbers)))} to go.")
             write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": each}, indent=2).encode("utf-8"))
         return True
+
+    def _painted(self, numbers: list[int], stop_asked: Callable[[], bool], interrupt_asked: Callable[[], bool]) -> list[Image.Image] | None:
+        """Pictures of neighbouring numbers, begun again when the person interrupted them in the WebUI; None at a stop."""
+        request = dataclasses.replace(self._request, seed=numbers[0], interrupt_asked=interrupt_asked)
+        while True:
+            try:
+                return self._pictures.make_batch(request, len(numbers))
+            except PictureInterruptedError:
+                if stop_asked():
+                    return None
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:05d}.png"

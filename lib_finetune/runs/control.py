@@ -9,7 +9,7 @@ PAUSED = "paused"
 
 
 class Control(Protocol):
-    """Questions that a run asks, from the job's thread."""
+    """Questions that a run asks, from the job's thread; a host that paints asks for stop, pause and save from a thread of its own too."""
 
     def stop_asked(self) -> bool:
         """End after this step."""

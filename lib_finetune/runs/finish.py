@@ -37,7 +37,8 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
         sink.say(f"{session.saving.name} was taken meanwhile; the result is called {path.stem}.")
     session.artifacts.verify(files)
     if session.preview.whole_model:
-        session.artifacts.write_extracted_lora(path)
+        stopped_before = session.control.stop_asked()  # which asked for the result as it is, the LoRA with it
+        session.artifacts.write_extracted_lora(path, lambda: not stopped_before and session.control.stop_asked())
         session.assembly.close()  # the preview needs the room
     if session.preview.enabled:
         session_previews.show_result(session, best, files)
@@ -45,6 +46,8 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
     if outcome == "done":
         saved_states.drop(session.folder.next_state, *([] if far else [session.folder.state]))
     sink.say(f"{path.name} is ready: {session.saving.writers[0].call(path.stem)}")
+    if (session.settings.training.clip_skip or 1) > 1:
+        sink.say(session.saving.card.notes)
     return outcome, files, best
 
 

@@ -12,6 +12,7 @@ from lib_finetune.runs.class_images import ClassPictures
 if TYPE_CHECKING:
     from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.assembly.run_plans import ClassImagesPlan
+    from lib_finetune.data.scan import Report
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
@@ -25,11 +26,39 @@ def with_class_images(
     """The images with those of the class, made now where they are missing; None when the person stopped it."""
     if plan is None or images.classes:
         return images
-    classes = ClassPictures(host.pictures, host.paths.data, info, plan.prompt, plan.side_px)
+    reports = {}
+    for word, prompt in plan.prompts.items():
+        report = _class_images(plan, prompt, info, host, sink, waiting)
+        if report is None:
+            return None
+        reports[word] = report
+    own, *others = reports
+    # The words of a folder are what a picture without a text file is called by.
+    pictures = [dataclasses.replace(picture, folder_words=word) for word in others for picture in reports[word].pictures]
+    return dataclasses.replace(images, classes=dataclasses.replace(reports[own], pictures=(*reports[own].pictures, *pictures)))
+
+
+def _class_images(
+    plan: ClassImagesPlan, prompt: str, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting
+) -> Report | None:
+    """Those of one class; None when the person stopped it."""
+    clip_skip = plan.clip_skip or host.text_tools().clip_skip
+    classes = ClassPictures(host.pictures, host.paths.data, info, prompt, plan.side_px, clip_skip)
     sink.say(classes.announce(plan.count))
     with device_errors_in_words():
-        complete = classes.make(plan.count, lambda done, total: sink.stage("class pictures", done, total), sink.say, waiting.stop_asked)
-    return dataclasses.replace(images, classes=dataset.class_report(classes.folder, plan.count)) if complete else None
+        complete = classes.make(
+            plan.count,
+            lambda done, total: sink.stage("class pictures", done, total),
+            sink.say,
+            waiting.stop_asked,
+            waiting.is_called,
+        )
+    if not complete:
+        return None
+    report = dataset.class_report(classes.folder, plan.count, waiting.heed)
+    for line in report.lines():
+        sink.say(line)
+    return report
 
 
 def encode_latents(session: Session) -> None:

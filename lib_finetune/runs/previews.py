@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.assembly.run_plans import PreviewPlan
     from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.painting import Painter
 
 _log = logging.getLogger(__name__)
 _FORM = "finetune-previews-1"
@@ -32,19 +34,24 @@ _FORM = "finetune-previews-1"
 class Previews:
     """The rows of one run, kept in its folder with an index beside them."""
 
-    def __init__(self, plan: PreviewPlan, host: Host, folder: RunFolder, sink: ProgressSink, images: Dataset) -> None:
+    def __init__(self, plan: PreviewPlan, host: Host, painter: Painter, folder: RunFolder, sink: ProgressSink, images: Dataset) -> None:
         """
         Args:
+            painter: asks the host for the pictures.
             folder: of the run; rows that lie there are told to ``sink`` again.
             images: the training images, for the likeness to them.
         """
         self._plan = plan
         self._host = host
+        self._painter = painter
         self._folder = folder
         self._sink = sink
         self._images = images
         self._own: list[list[Image.Image]] = []
         self._rows, self._curves = stored(folder)
+        self._look = self._digest_of_look()
+        looks = stored_looks(folder)
+        self._looks = {step: looks[step] for step in self._rows if step in looks}
         for row in self._rows.values():
             sink.previewed(row)
         for name, curve in self._curves.items():
@@ -52,14 +59,14 @@ class Previews:
                 sink.figure(name, step, value)
 
     def has(self, step: int) -> bool:
-        """Whether the row of a step is there, all its pictures with it."""
-        return step in self._rows and all((self._folder.path / name).is_file() for name in self._rows[step].files)
+        """Whether the row of a step is there, painted as it would be now, all its pictures with it."""
+        return self._looks.get(step) == self._look and all((self._folder.path / name).is_file() for name in self._rows[step].files)
 
     def add_base(self) -> None:
         """Make the base's row, without any file, unless it is there.
 
         Raises:
-            FinetuneError: as `HostPictures.make_batch`.
+            FinetuneError: as `Painter.paint`.
             SaveError: a picture cannot be written.
         """
         if not self.has(0):
@@ -69,7 +76,7 @@ class Previews:
         """Make the row of a step with its files and look for side effects. Returns the first picture.
 
         Raises:
-            FinetuneError: as `HostPictures.make_batch`, or a picture of the person's is gone.
+            FinetuneError: as `Painter.paint`, or a picture of the person's is gone.
             SaveError: a picture cannot be written.
         """
         self.add_base()
@@ -88,24 +95,30 @@ class Previews:
         """The first picture of a row, made with ``files`` and kept nowhere.
 
         Raises:
-            FinetuneError: as `HostPictures.make_batch`.
+            FinetuneError: as `Painter.paint`.
         """
-        return self._host.pictures.make(self._request(self._plan.prompts[0].prompt, files))
+        request = self._request(self._plan.prompts[0].prompt, files)
+        return self._painter.paint(request, 1, lambda done, total: self._sink.stage("preview", done, total))[0]
 
     def _add(self, step: int, files: Mapping[str, Path]) -> None:
         columns: list[tuple[str, str, int, str]] = []
-        for each in self._plan.prompts:
+        for number, each in enumerate(self._plan.prompts):
             request = self._request(each.prompt, files)
             prompt = self._plan.filled(each.prompt, self._plan.trigger)
-            for place, image in enumerate(self._host.pictures.make_batch(request, each.count)):
+            for place, image in enumerate(self._painter.paint(request, each.count, self._progress(number))):
                 name = f"{PREVIEWS}/{step:06d}/{len(columns):02d}.png"
                 _write_png(self._folder.path / name, image)
                 columns.append((each.kind, prompt, request.seed + place, name))
             self._host.between_turns()
         kinds, prompts, seeds, names = zip(*columns, strict=True)
-        self._rows[step] = PreviewRow(step, kinds, prompts, seeds, names)
+        self._rows[step], self._looks[step] = PreviewRow(step, kinds, prompts, seeds, names), self._look
         self._remember()
         self._sink.previewed(self._rows[step])
+
+    def _progress(self, finished: int) -> Callable[[int, int], None]:
+        """Shows how far a row is, in sampling steps, while the next prompt after ``finished`` ones is painted."""
+        count = len(self._plan.prompts)
+        return lambda done, total: self._sink.stage("preview", finished * total + done, count * total)
 
     def _request(self, prompt: str, files: Mapping[str, Path]) -> PictureRequest:
         plan = self._plan
@@ -119,7 +132,15 @@ class Previews:
             height_px=plan.side_px,
             steps=plan.steps,
             seed=plan.seed,
+            clip_skip=plan.clip_skip,
         )
+
+    def _digest_of_look(self) -> str:
+        """Of all that a row depends on beside the files of its step: a run that goes on may have other prompts, or another size."""
+        plan = self._plan
+        painted = [[each.kind, each.count, self._request(each.prompt, {}).look()] for each in plan.prompts]
+        content = json.dumps([painted, plan.seed, plan.weight], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
     def _measured(self, step: int) -> dict[str, float]:
         if not self._plan.watches:
@@ -141,7 +162,7 @@ class Previews:
 
     def _remember(self) -> None:
         rows = [dataclasses.asdict(row) for _, row in sorted(self._rows.items())]
-        content = {"form": _FORM, "rows": rows, "figures": self._curves}
+        content = {"form": _FORM, "rows": rows, "figures": self._curves, "looks": self._looks}
         write_atomically(self._folder.previews_index, json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8"))
 
 
@@ -173,6 +194,15 @@ def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tup
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _log.warning("%s cannot be read: %s", folder.previews_index, error)
         return {}, {}
+
+
+def stored_looks(folder: RunFolder) -> dict[int, str]:
+    """Step → digest of what its row was painted with; an earlier version wrote none."""
+    try:
+        looks = json.loads(folder.previews_index.read_text(encoding="utf-8")).get("looks", {})
+        return {int(step): str(look) for step, look in looks.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _tuple(value: Any) -> Any:

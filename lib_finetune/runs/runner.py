@@ -13,7 +13,8 @@ from pathlib import Path
 from lib_finetune.assembly import automatic_settings, builder, further_steps, initial_weights
 from lib_finetune.assembly.dataset import Dataset
 from lib_finetune.assembly.rate_plan import RatePlan
-from lib_finetune.assembly.run_plans import class_images_plan, preview_plan, saving_plan
+from lib_finetune.assembly.run_plans import class_images_plan, preview_notes, preview_plan, saving_plan
+from lib_finetune.assembly.subjects import subject_notes, subjects_of
 from lib_finetune.config.settings import Settings
 from lib_finetune.data import plan_report
 from lib_finetune.data.fingerprint import fingerprint
@@ -30,12 +31,13 @@ from lib_finetune.runs.control import Control
 from lib_finetune.runs.endings import at_the_end, beside_an_error
 from lib_finetune.runs.finish import finish, write_last_good
 from lib_finetune.runs.folder import RunFolder
+from lib_finetune.runs.painting import Painter, Patience
 from lib_finetune.runs.preparation import encode_latents, with_class_images
 from lib_finetune.runs.previews import Previews
 from lib_finetune.runs.schedule import schedule_of, validate
 from lib_finetune.runs.session import Session
 from lib_finetune.runs.snapshots import Snapshots
-from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn
+from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn, heed
 from lib_finetune.training.model_swap import ModelSwap
 
 _log = logging.getLogger(__name__)
@@ -88,7 +90,11 @@ class Runner:
             return self._execute()
 
     def _execute(self) -> Result:
-        images = checked_dataset(self._settings, self._host, self._folder.resumes())
+        try:
+            images = checked_dataset(self._settings, self._host, self._folder.resumes(), self._looked_at)
+        except StoppedWhileWaiting:
+            self._sink.say("Stopped before the first step; there is nothing to write.")
+            return Result("discarded", None, 0, self.restoration)
         info = admission.checkpoint_of_run(self._settings.method == "dreambooth", self._host, self._folder, self._sink)
         settings, rates = self._definite(images, info)
         for line in self._host.remember() or ():
@@ -101,6 +107,9 @@ class Runner:
         if file and saving_plan(settings).load_result:
             self._load(file, info)
         return Result(outcome, file, steps, self.restoration, files)
+
+    def _looked_at(self, done: int, total: int) -> None:
+        heed(self._control, self._sink, "pictures", done, total)
 
     def _definite(self, images: Dataset, info: CheckpointInfo) -> tuple[Settings, RatePlan]:
         """The settings with every automatic value filled in, and the learning rates by step; what was chosen is said.
@@ -122,14 +131,18 @@ class Runner:
         if problems := conflicts.idle_problems(rates):
             raise InputError(problems)
         self._folder.write_settings(chosen)
-        for report in (images.subject, images.classes):
+        used = images.classes if automatic_settings.prior_of(settings) == "pictures" else None
+        for report in (images.subject, used):
             for line in report.lines() if report else ():
                 self._sink.say(line)
+        for line in automatic_settings.unused_class_images(settings):
+            self._sink.say(line)
         if images.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}.")
         self._sink.say(automatic_settings.arithmetic(settings, plan, rates.stretch.first))
         spoken = automatic_settings.rate_note(rates), *further_steps.stretch_notes(rates)
-        for note in (*notes, *spoken, *automatic, *memory_plan.identifier_notes(settings, tools.tokenizer)):
+        words = *subject_notes(settings, subjects_of(settings, images)), *preview_notes(settings)
+        for note in (*notes, *spoken, *automatic, *words, *memory_plan.identifier_notes(settings, tools.tokenizer)):
             self._sink.say(note)
         return settings, rates
 
@@ -138,7 +151,9 @@ class Runner:
         clock = speed_history.clock_for(settings, self._report)
         try:
             complete = waiting.retry_until_checkpoint_loaded(
-                lambda: with_class_images(class_images_plan(settings), images, info, self._host, self._sink, waiting)
+                lambda: with_class_images(
+                    class_images_plan(settings, subjects_of(settings, images)), images, info, self._host, self._sink, waiting
+                )
             )
             if complete is None:
                 self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
@@ -165,8 +180,11 @@ class Runner:
     def _session(
         self, settings: Settings, images: Dataset, assembly: builder.Assembly, info: CheckpointInfo, waiting: Waiting, rates: RatePlan
     ) -> Session:
-        saving, preview = saving_plan(settings), preview_plan(settings)
+        subjects = subjects_of(settings, images)
+        saving, preview = saving_plan(settings, subjects), preview_plan(settings, subjects)
         artifacts = Artifacts(saving, assembly, info, self._host, self._sink)
+        patience = Patience(self._control.stop_asked)
+        painter = Painter(self._host.pictures, self._control, waiting.while_paused, patience)
         return Session(
             settings=settings,
             rates=rates,
@@ -181,15 +199,16 @@ class Runner:
             preview=preview,
             artifacts=artifacts,
             snapshots=Snapshots(self._folder, self._host.files, self._sink, artifacts, saving.keep),
-            previews=Previews(preview, self._host, self._folder, self._sink, images),
+            previews=Previews(preview, self._host, painter, self._folder, self._sink, images),
+            painter=painter,
+            patience=patience,
+            held=images.held,
         )
 
     def _trained(self, session: Session, clock: speed_history.Clock) -> tuple[str, dict[str, Path], int]:
         assembly = session.assembly
-        for line in (
-            *plan_report.lines(assembly.plan),
-            *automatic_settings.long_captions(session.settings, assembly.recipe.captions, assembly.text),
-        ):
+        micro_steps = session.total * assembly.trainer.plan.accumulation
+        for line in (*plan_report.lines(assembly.plan, micro_steps), *self._too_long(session)):
             self._sink.say(line)
         with at_the_end("Tidying up", lambda: self._tidy(session), self._sink):
             with contextlib.suppress(StoppedWhileWaiting), closing_turn(assembly.trainer.turns):
@@ -199,6 +218,21 @@ class Runner:
                 self._train(session)
                 self._remember_speed(session, clock.seconds)
             return finish(session)
+
+    def _too_long(self, session: Session) -> list[str]:
+        """Of every text that the run reads."""
+        settings, plan, text = session.settings, session.assembly.plan, session.assembly.text
+        own = [
+            caption for picture, caption in zip(plan.pictures, plan.captions, strict=True) if not plan.captioning.uses_templates(picture)
+        ]
+        held = [plan.captioning.final(picture) for picture in session.held if not plan.captioning.uses_templates(picture)]
+        prompts = [session.preview.filled(each.prompt, session.preview.trigger) for each in session.preview.prompts]
+        return [
+            *automatic_settings.long_captions(settings, [*own, *held], text),
+            *automatic_settings.long_captions(settings, plan.used_templates, text, "template"),
+            *automatic_settings.long_captions(settings, plan.class_captions, text, "class caption"),
+            *automatic_settings.long_prompts(settings, prompts if session.preview.enabled else [], text),
+        ]
 
     def _tidy(self, session: Session) -> None:
         session.snapshots.return_lent()
@@ -228,6 +262,7 @@ class Runner:
             raise
         if trainer.step < session.total:
             if validation and trainer.step > validation.step and not self._control.discard_asked():
+                session.patience.begin()
                 validate(session)
             saved_states.save(session)
         elif session.saving.states != "none" and not trainer.loss_log.doubtful:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -55,10 +57,14 @@ def schedule_of(session: Session) -> Schedule:
             (lambda step: step < total and _falls_on(step, saving.state_every), lambda _: saved_states.save(session)),
             (snapshot_due, lambda step: _keep(session, step, KEPT)),
             (lambda step: control.save_asked() and step < total, lambda step: _keep(session, step, ASKED)),
-            (preview_due, lambda step: session_previews.show_step(session, step)),
+            (preview_due, lambda step: _show(session, step)),
             (lambda step: step < total and control.pause_asked(), lambda _: _pause(session)),
         ]
     )
+
+
+class StoppedWhileMeasuringError(FinetuneError):
+    """The person asked for a stop while the loss was measured, or it would take too long after one."""
 
 
 def validate(session: Session) -> None:
@@ -66,9 +72,32 @@ def validate(session: Session) -> None:
     validation, trainer = session.assembly.validation, session.assembly.trainer
     if validation is None:
         return
-    with trainer.ema.applied():
-        loss = validation.measure(trainer.step, trainer.turns.step)
-    trainer.turns.close()
+    total = validation.draws
+    session.sink.stage("measure", 0, total)
+    drawn = itertools.count()
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        """One draw; the control is looked at before it."""
+        done = next(drawn)
+        session.sink.stage("measure", done, total)
+        if session.control.pause_asked():
+            trainer.turns.close()
+            session.waiting.while_paused()
+        if session.patience.is_over():
+            raise StoppedWhileMeasuringError
+        with trainer.turns.step():
+            yield
+
+    try:
+        with trainer.ema.applied():
+            loss = validation.measure(trainer.step, turn)
+    except StoppedWhileMeasuringError:
+        session.sink.say(f"The loss on the pictures held out was not measured after step {trainer.step}, since a stop was asked for.")
+        return
+    finally:
+        trainer.turns.close()
+        session.sink.stage("train", trainer.step, session.total)
     session.sink.figure("validation", trainer.step, loss)
     best = validation.best
     comparison = ""
@@ -87,10 +116,14 @@ def _pause(session: Session) -> None:
         if control.save_asked():
             _keep(session, step, ASKED)
         if control.preview_asked():
-            session_previews.show_step(session, step)
+            _show(session, step)
 
     session.waiting.while_paused(buttons)
     session.sink.stage("train", step, session.total)
+
+
+def _show(session: Session, step: int) -> None:
+    session_previews.show_step(session, step, lambda: _keep(session, step, ASKED))
 
 
 def _falls_on(step: int, every: int) -> bool:

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lib_finetune.assembly.builder import Assembly
     from lib_finetune.assembly.rate_plan import RatePlan
     from lib_finetune.assembly.run_plans import PreviewPlan, SavingPlan
     from lib_finetune.config.settings import Settings
+    from lib_finetune.data.scan import Picture
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
     from lib_finetune.runs.artifacts import Artifacts
     from lib_finetune.runs.control import Control
     from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.painting import Painter, Patience
     from lib_finetune.runs.previews import Previews
     from lib_finetune.runs.snapshots import Snapshots
     from lib_finetune.runs.waiting import Waiting
@@ -28,6 +32,8 @@ class Session:
         settings: with every automatic value filled in.
         rates: learning rates by step.
         fingerprint: of the images, so that a state is resumed on the same ones only.
+        held: pictures that are not trained on.
+        patience: for what is not the result, once a stop is asked for.
     """
 
     settings: Settings
@@ -44,6 +50,9 @@ class Session:
     artifacts: Artifacts
     snapshots: Snapshots
     previews: Previews
+    painter: Painter
+    patience: Patience
+    held: Sequence[Picture]
 
     @property
     def step(self) -> int:

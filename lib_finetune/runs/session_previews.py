@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_finetune.errors import FinetuneError
+from lib_finetune.runs.painting import StoppedWhilePaintingError
 
 if TYPE_CHECKING:
     from lib_finetune.runs.session import Session
@@ -24,23 +25,30 @@ def show_base(session: Session) -> None:
             session.previews.add_base()
 
 
-def show_step(session: Session, step: int) -> None:
-    """The row of a step, with the file as trained so far."""
+def show_step(session: Session, step: int, save: Callable[[], None]) -> None:
+    """The row of a step, with the file as trained so far.
+
+    Args:
+        save: answers a press of Save meanwhile.
+    """
     if not session.previews.has(step):
         session.sink.stage("preview")
-        with _failure_is_said(session, f"The preview of step {step}"), _temporary_files(session, step) as files:
+        what = f"The preview of step {step}"
+        with _failure_is_said(session, what), session.painter.saving(save), _temporary_files(session, step) as files:
             session.previews.add(step, files)
     session.sink.stage("train", step, session.total)
 
 
 def show_result(session: Session, step: int, files: Mapping[str, Path]) -> None:
     """The result's row and the card's picture."""
+    session.patience.begin()
     session.sink.stage("preview")
     row = bool(session.preview.every) and not session.previews.has(step)
     with _failure_is_said(session, "The preview picture"):
         picture = session.previews.add(step, files) if row else session.previews.first(files)
         for kind, path in files.items():
             session.host.files.card_picture(kind, path, picture)
+    session.sink.stage("preview", session.step, session.total)
 
 
 @contextmanager
@@ -63,6 +71,8 @@ def _failure_is_said(session: Session, what: str) -> Iterator[None]:
     """A preview that fails is said, and does not end the training: the file is good without it."""
     try:
         yield
+    except StoppedWhilePaintingError:
+        session.sink.say(f"{what} was left unfinished, since a stop was asked for.")
     except (FinetuneError, RuntimeError, OSError) as error:
         _log.warning("%s failed", what, exc_info=True)
         session.sink.say(f"{what} could not be made: {error}")

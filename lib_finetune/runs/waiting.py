@@ -80,15 +80,44 @@ class Waiting:
         Args:
             buttons: does what the person asks for meanwhile.
         """
-        while self._control.pause_asked() and not self._control.stop_asked():
-            self._sink.stage(PAUSED)
-            buttons()
-            time.sleep(_PAUSE_POLL_S)
+        rest_while_paused(self._control, self._sink, buttons)
+
+    def is_called(self) -> bool:
+        """Whether a stop or a pause is asked for; any thread, at once."""
+        return self._control.stop_asked() or self._control.pause_asked()
+
+    def heed(self, done: int, total: int) -> None:
+        """See `heed`, while images are looked at.
+
+        Raises:
+            StoppedWhileWaiting: a stop is asked for.
+        """
+        heed(self._control, self._sink, "pictures", done, total)
 
     def stop_asked(self) -> bool:
         """Whether to stop; while a pause is asked for, it waits. Call with no turn held."""
         self.while_paused()
         return self._control.stop_asked()
+
+
+def rest_while_paused(control: Control, sink: ProgressSink, buttons: Callable[[], None] = lambda: None) -> None:
+    """See `Waiting.while_paused`."""
+    while control.pause_asked() and not control.stop_asked():
+        sink.stage(PAUSED)
+        buttons()
+        time.sleep(_PAUSE_POLL_S)
+
+
+def heed(control: Control, sink: ProgressSink, stage: str, done: int, total: int) -> None:
+    """Show how far a stage is, and rest while a pause is asked for; for stages that hold nothing of the host.
+
+    Raises:
+        StoppedWhileWaiting: a stop is asked for.
+    """
+    sink.stage(stage, done, total)
+    rest_while_paused(control, sink)
+    if control.stop_asked():
+        raise StoppedWhileWaiting(f"Stopped at {done} of {total}.")
 
 
 @contextmanager

@@ -12,12 +12,14 @@ from lib_finetune.ui.html import picture_url
 _WIDTH, _HEIGHT, _MARGIN = 560, 180, 34
 _SMALL, _LOW = 150, 44
 _STAGES = {
+    "pictures": "looking at the pictures",
+    "measure": "measuring the loss on the pictures held out",
     "bind": "borrowing the model",
     "cache": "encoding pictures",
     "train": "training",
     "save": "saving",
     "verify": "checking the file with the WebUI's loader",
-    "preview": "making the card's picture",
+    "preview": "painting previews",
     "give back": "comparing the model with what it was",
 }
 STATES = {

@@ -106,7 +106,7 @@ def test_folder_words_count_where_neither_trigger_nor_class_is_set(picture):
     made = picture(1, caption=None, folder_words="sks dog")
     assert final_caption(made, "a photo of {trigger} {class}", "", "") == "a photo of sks dog"
     assert final_caption(made, "a photo of {trigger}", "", "") == "a photo of sks dog"
-    assert final_caption(made, "a photo of {trigger} {class}", "zxq", "") == "a photo of zxq"
+    assert final_caption(made, "a photo of {trigger} {class}", "zxq", "") == "a photo of sks dog"
 
 
 def test_a_template_without_the_trigger_gets_it_in_front(picture):

@@ -207,3 +207,20 @@ def test_the_disk_must_hold_a_previews_checkpoint_too(bench, monkeypatch):
     assert bench.run({**changes, "preview.every": "0"})[0].outcome == "done"
     with pytest.raises(InputError, match=r"a preview's checkpoint .* or preview\.every to 0"):
         bench.run(changes, host=bench.host("full"))
+
+
+@pytest.mark.parametrize(
+    "prompts", ["zxq in the snow <lora:other:1>", "<hypernet:h:1>;zxq in the snow, <lyco:{trigger}:0.5>", "<lora:cat:0.8>"]
+)
+def test_networks_in_preview_prompts_are_left_out_and_said(bench, prompts):
+    _, told, host = bench.run({**SHOWN, "preview.prompts": prompts, "preview.watch": "on"})
+    assert not [request.prompt for request in host.asked if "<" in request.prompt]
+    assert any(line.startswith("Left out of the previews: <") for line in told.lines)
+    assert all(kind != "subject" or prompt for row in told.rows for kind, prompt in zip(row.kinds, row.prompts))
+
+
+def test_networks_in_the_template_reach_no_picture(bench):
+    changes = {"data.template": "a photo of {trigger} {class} <lora:x:1>", "data.class_count": "2", "objective.prior": "pictures"}
+    _, _, host = bench.run({**SHOWN, **changes, "preview.watch": "on"})
+    assert {request.prompt for request in host.asked if request.prompt.startswith("a photo of")} >= {"a photo of zxq cat", "a photo of cat"}
+    assert not [request.prompt for request in host.asked if "<" in request.prompt]

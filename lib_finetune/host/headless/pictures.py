@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import InputError, PictureInterruptedError, Problem
 from lib_finetune.export import bundled_word, embedding_file
 from lib_finetune.host.headless.model import SCALE_FACTOR
 from lib_finetune.model import checkpoint_reader
@@ -41,6 +41,7 @@ class HeadlessPictures:
 
         Raises:
             InputError: a file is missing, broken, or for another family.
+            PictureInterruptedError: the request asked for that.
         """
         model = BorrowedModel(self._held.layout)
         tensors = dict(self._held.tensors)
@@ -55,7 +56,8 @@ class HeadlessPictures:
         vectors |= {path.stem: embedding_file.read(path) for path in request.embeddings}  # these win, as in the WebUI
         with model.bound(tensors):
             tools = self._text_tools()
-            text = TextEncoder(model.text, tools.tokenizer, tools.clip_skip, learned=self._learned(model, tools, vectors))
+            clip_skip = request.clip_skip or tools.clip_skip
+            text = TextEncoder(model.text, tools.tokenizer, clip_skip, learned=self._learned(model, tools, vectors))
             return sample(
                 model,
                 text,
@@ -67,6 +69,7 @@ class HeadlessPictures:
                 seeds=range(request.seed, request.seed + count),
                 prediction=self._held.info.prediction,
                 scale_factor=SCALE_FACTOR,
+                before_step=lambda done: _look_at(request, done),
             )
 
     def _learned(self, model: BorrowedModel, tools: TextTools, vectors: Mapping[str, torch.Tensor]) -> LearnedVectors | None:
@@ -81,6 +84,16 @@ class HeadlessPictures:
         if not vectors:
             return None
         return LearnedVectors(model.text, tools.tokenizer, {name: value.to(self._held.device) for name, value in vectors.items()})
+
+
+def _look_at(request: PictureRequest, done: int) -> None:
+    """
+    Raises:
+        PictureInterruptedError: the request asks for that.
+    """
+    request.on_step(done, request.steps)
+    if request.interrupt_asked():
+        raise PictureInterruptedError(f"The picture was left unfinished after {done} of {request.steps} sampling steps.")
 
 
 def _lora(path: Path) -> dict[str, torch.Tensor]:

@@ -11,21 +11,24 @@ import torch
 from PIL import Image
 
 from lib_finetune import randomness
-from lib_finetune.errors import FinetuneError, HostError, OutOfMemoryError
+from lib_finetune.errors import FinetuneError, HostError, OutOfMemoryError, PictureInterruptedError
 from lib_finetune.host.webui import files, scripts_at_rest, weights
 from lib_finetune.host.webui.borrowing import Around
+from lib_finetune.host.webui.interruption import interruptible, was_interrupted
 from lib_finetune.host.webui.loading import await_model, loaded_model
 from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.host.webui.run_guard import RunGuard, refuse_other_than
 from lib_finetune.host.webui.same_file import same_file
 from lib_finetune.host.webui.watch import Watch
-from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.ports.pictures import SAMPLER, SCHEDULER, PictureRequest
 
 _log = logging.getLogger(__name__)
 _JOB = (
     "job", "job_no", "job_count", "job_timestamp", "processing_has_refined_job_count", "sampling_step", "sampling_steps", "current_latent",
     "current_image", "current_image_sampling_step", "id_live_preview", "skipped", "interrupted", "stopping_generation", "textinfo", "time_start",
 )  # fmt: skip
+
+_CLIP_SKIP = "CLIP_stop_at_last_layers"
 
 
 class WebuiPictures:
@@ -45,10 +48,11 @@ class WebuiPictures:
             CheckpointChangedError: another checkpoint or VAE is loaded than at `remember`.
             HostError: a LoRA is not in the WebUI's list, the WebUI could not make the picture, or the model's weights were changed meanwhile.
             OutOfMemoryError: the device has no room for it.
+            PictureInterruptedError: the request asked for that, also while the turn was waited for, or the person pressed Interrupt.
         """
         await_model()
         guard = self._guard
-        with guard.turn.held():
+        with guard.turn.held(give_up=request.interrupt_asked):
             if guard.watch is not None:
                 refuse_other_than(guard.watch.checkpoint)
             guard.refuse_broken()
@@ -87,17 +91,18 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
     Raises:
         CheckpointError: the file that is to stand in cannot be read.
         HostError: a LoRA is not in the WebUI's list, or the WebUI could not make the picture.
+        PictureInterruptedError: the request asked for that, or the person pressed Interrupt or Skip.
         OutOfMemoryError: the device has no room for it.
     """
     prompt = request.prompt + "".join(f"<lora:{_name(path)}:{weight:g}>" for path, weight in request.loras)
     with ExitStack() as stack:
-        for part in (_job_kept(), _history_kept(), _networks_kept(model), randomness.preserved()):
+        for part in (_job_kept(), _history_kept(), _clip_skip(request.clip_skip), _networks_kept(model), randomness.preserved()):
             stack.enter_context(part)
         if request.checkpoint:
             stack.enter_context(weights.temporarily_loaded(model, request.checkpoint))
         p = stack.enter_context(closing(_processing(request, prompt, count, model)))
         try:
-            with theirs:
+            with theirs, interruptible(request):
                 scripts_at_rest.put_to_rest(p)
                 processed = webui("processing").process_images(p)
         except torch.cuda.OutOfMemoryError as error:
@@ -106,6 +111,8 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
             raise
         except Exception as error:  # the WebUI and its extensions raise whatever they like
             raise _failed(error) from error
+        if was_interrupted():
+            raise PictureInterruptedError("The picture was left unfinished: the WebUI was interrupted.")
     first = getattr(processed, "index_of_first_image", 0)
     images = processed.images[first : first + count]  # behind them is what extensions add
     if len(images) < count:
@@ -141,8 +148,8 @@ def _processing(request: PictureRequest, prompt: str, count: int, model: Any) ->
         negative_prompt=request.negative_prompt,
         seed=request.seed,
         subseed=request.seed,  # of strength 0: the WebUI would draw one from Python's random state
-        sampler_name="DPM++ 2M",
-        scheduler="Karras",
+        sampler_name=SAMPLER,
+        scheduler=SCHEDULER,
         steps=request.steps,
         cfg_scale=request.guidance,
         width=request.width_px,
@@ -190,6 +197,27 @@ def _history_kept() -> Iterator[None]:
         yield
     finally:
         flags.no_prompt_history = before
+
+
+@contextmanager
+def _clip_skip(layers: int | None) -> Iterator[None]:
+    """The WebUI's clip skip is that of the request, and the person's own again afterwards.
+
+    `override_settings` would do neither where it matters: settings may be frozen by a flag, one that is not in the person's file is
+    not put back, and one that the person changes meanwhile is.
+    """
+    options = webui("shared").opts
+    if layers is None or layers == options.CLIP_stop_at_last_layers:
+        yield
+        return
+    stored = {name: options.data[name] for name in (_CLIP_SKIP,) if name in options.data}
+    options.data[_CLIP_SKIP] = layers
+    try:
+        yield
+    finally:
+        if options.data.get(_CLIP_SKIP) == layers:
+            options.data.pop(_CLIP_SKIP)
+            options.data.update(stored)
 
 
 @contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lib_finetune.errors import PictureInterruptedError
+
 _HANDOVER_S = 1.0
 _POLL_S = 0.0005
+_LOOK_S = 0.2
 _PAUSE_S = 0.005
 
 
@@ -26,15 +29,19 @@ class Turn:
         self._handed_over = False
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, give_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Wait for the turn, hold it, and hand it over whatever happened.
 
+        Args:
+            give_up: looked at while the turn is waited for.
+
         Raises:
+            PictureInterruptedError: the wait was given up.
             RuntimeError: this thread holds it already (the lock is not re-entrant: waiting would never end).
         """
         if self._owner == threading.get_ident():
             raise RuntimeError("The WebUI's turn is already held by this thread.")
-        self._acquire()
+        self._acquire(give_up)
         self._owner = threading.get_ident()
         try:
             yield
@@ -57,7 +64,7 @@ class Turn:
         members = tuple(getattr(self._lock, name, None) for name in ("_inner_lock", "_lock", "_pending_threads"))
         return None if None in members else (members[0], members[1], members[2])
 
-    def _acquire(self) -> None:
+    def _acquire(self, give_up: Callable[[], bool]) -> None:
         """Queue up behind all that wait.
 
         FIFOLock.acquire itself takes a lock that is free for the moment between its release and the waking of the thread
@@ -77,7 +84,14 @@ class Turn:
                 return
             turn = threading.Event()
             waiting.append(turn)
-        turn.wait()
+        while not turn.wait(_LOOK_S):
+            if give_up():
+                with inner:
+                    if turn in waiting:  # else it has just been handed over, and must be taken so that it goes on
+                        waiting.remove(turn)
+                        raise PictureInterruptedError(
+                            "The picture was not begun: somebody else's work had the WebUI until a stop was asked for."
+                        )
         plain.acquire()
 
     def _release(self) -> bool:

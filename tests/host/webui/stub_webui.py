@@ -112,6 +112,28 @@ class State:
         self.job, self.job_count = "", 0
 
 
+class Options:
+    """`modules/options.py`: what is not in the person's file answers with its default, and a frozen setting refuses to be set."""
+
+    DEFAULTS = {"CLIP_stop_at_last_layers": 1}
+
+    def __init__(self, flags: Any, data: dict[str, Any]) -> None:
+        self.__dict__.update(data=data, _flags=flags)
+
+    def __getattr__(self, name: str) -> Any:
+        data = self.__dict__["data"]
+        if name in data or name in self.DEFAULTS:
+            return data.get(name, self.DEFAULTS.get(name))
+        raise AttributeError(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.data or name in self.DEFAULTS:
+            assert not self._flags.freeze_settings, "changing settings is disabled"
+            self.data[name] = value
+        else:
+            self.__dict__[name] = value
+
+
 class Processing:
     """`StableDiffusionProcessingTxt2Img`, as far as a preview needs it."""
 
@@ -316,7 +338,7 @@ class StubWebui:
             no_prompt_history=False,
             freeze_settings=False,
         )
-        options = types.SimpleNamespace(data={"sd_model_checkpoint": "a.safetensors", "sd_vae": "Automatic"}, CLIP_stop_at_last_layers=1)
+        options = Options(flags, {"sd_model_checkpoint": "a.safetensors", "sd_vae": "Automatic"})
         options.save = lambda name: Path(name).write_text(json.dumps(options.data), encoding="utf-8")
         self.shared = self._add(
             "modules.shared",

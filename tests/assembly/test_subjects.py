@@ -1,0 +1,127 @@
+"""Several subjects in one training: a folder with words of its own keeps them, and each subject has its own trigger and class."""
+
+import json
+import shutil
+
+import pytest
+
+from lib_finetune.assembly import dataset
+from lib_finetune.assembly.subjects import class_caption_of, subject_notes, subjects_of
+from lib_finetune.errors import InputError
+from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.training.methods import denoising
+from tests.fakes.pictures import draw
+from tests.fakes.runs import Bench, metadata, settings
+
+TWO = {"10_zxq cat": 2, "5_abc dog": 2}
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path)
+    shutil.rmtree(bench.images)
+    for folder, count in TWO.items():
+        draw(bench.images / folder, count)
+    return bench
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The captions that the loss is computed with."""
+    seen = set()
+    real = denoising.batch_loss
+
+    def watched(denoiser, text, batch, *rest):
+        seen.update(batch.captions)
+        return real(denoiser, text, batch, *rest)
+
+    for module in ("lora", "dreambooth"):
+        monkeypatch.setattr(f"lib_finetune.training.methods.{module}.batch_loss", watched)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({}, "zxq cat"),
+        ({"method": "dreambooth", "objective.prior": "off"}, "zxq cat"),
+        ({"method": "pivotal_tuning", "name": "qqword", "embedding.template": ""}, "qqword"),
+    ],
+)
+def test_each_folder_is_trained_by_its_own_words(bench, trained, changes, own):
+    result, told, host = bench.run({**changes, "data.caption_dropout": "0", "training.steps": "30", "preview.enabled": "true",
+                                    "preview.every": "0"})  # fmt: skip
+    assert "a photo of abc dog" in trained and any(own in caption for caption in trained)
+    assert not [caption for caption in trained if own in caption and "abc" in caption]
+    assert any("abc dog" in line and line.startswith("Subjects") for line in told.lines)
+    assert "abc dog" in metadata(result.file)["modelspec.trigger_phrase"]
+    card = json.loads(result.file.with_suffix(".json").read_text())["activation text"]
+    assert card.endswith(", abc dog") and card.startswith(own.split()[0])
+    assert isinstance(host.asked[0], PictureRequest)
+
+
+def test_each_class_gets_images_of_its_own(bench, trained):
+    changes = {"data.class_count": "2", "objective.prior": "pictures", "data.caption_dropout": "0", "training.steps": "30"}
+    _, _, host = bench.run(changes)
+    assert [request.prompt for request in host.asked] == ["a photo of cat", "a photo of dog"]
+    assert trained == {"a photo of zxq cat", "a photo of abc dog", "a photo of cat", "a photo of dog"}
+
+
+def test_each_subject_is_shown(bench):
+    _, told, _ = bench.run({"preview.enabled": "true", "preview.every": "2", "preview.steps": "1"})
+    assert told.rows[0].prompts == ("a photo of zxq cat", "a photo of abc dog")
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ({"10_zxq cat": 1, "5_abc dog": 1}, {"a photo of zxq cat", "a photo of abc dog"}),
+        ({"": 1, "5_abc dog": 1}, {"a photo of zxq cat", "a photo of abc dog"}),
+        ({"10_zxq": 1, "5_abc dog": 1}, {"a photo of zxq cat", "a photo of abc dog"}),
+        ({"10_cat": 1, "5_Abc  small dog": 1}, {"a photo of zxq cat", "a photo of Abc small dog"}),
+        ({"10_zxq cat asleep": 1, "": 1}, {"a photo of zxq cat asleep", "a photo of zxq cat"}),
+        ({"5_abc dog": 1}, {"zxq, a photo of abc dog"}),
+        ({"5_ZXQ Cat": 1}, {"a photo of zxq cat"}),
+    ],
+)
+def test_words_of_folders_are_kept(tmp_path, folders, expected):
+    from lib_finetune.assembly import builder
+
+    for place, (folder, count) in enumerate(folders.items()):
+        draw(tmp_path / "pictures" / folder, count, seed=place) if folder else draw(tmp_path / "pictures", count)
+    chosen = settings(tmp_path / "pictures")
+    plan = builder.data_plan(chosen, dataset.find(chosen))
+    assert {caption.lower() for caption in plan.captions} == {caption.lower() for caption in expected}
+
+
+def test_a_text_file_in_a_folder_of_another_subject_gets_no_trigger_of_ours(bench):
+    from lib_finetune.assembly import builder
+
+    for text, folder in (("on the grass", "5_abc dog"), ("asleep", "10_zxq cat")):
+        for image in (bench.images / folder).glob("*.png"):
+            image.with_suffix(".txt").write_text(text)
+    chosen = settings(bench.images)
+    assert set(builder.data_plan(chosen, dataset.find(chosen)).captions) == {"abc, on the grass", "zxq, asleep"}
+
+
+def test_prior_prediction_keeps_the_class_of_each(bench):
+    chosen = settings(bench.images)
+    subjects = subjects_of(chosen, dataset.find(chosen))
+    said = [
+        class_caption_of(chosen, subjects, caption) for caption in ("a photo of zxq cat", "abc, on the grass", "zxq cat and abc dog", "")
+    ]
+    assert said == ["a photo of cat", "dog, on the grass", "cat and dog", "a photo of cat"]
+
+
+def test_textual_inversion_refuses_several_subjects(bench):
+    with pytest.raises(InputError, match="abc dog"):
+        bench.run({"method": "textual_inversion", "name": "qqword"})
+    with pytest.raises(InputError, match="no picture would teach the word qqword"):
+        bench.run({"method": "pivotal_tuning", "name": "qqword", "data.trigger": "other"})
+
+
+@pytest.mark.parametrize(("trigger", "class_word", "said"), [("cat", "cat", True), ("Cat", "cat", True), ("zxq cat", "cat", True),
+                                                             ("zxq", "cat", False), ("concat", "cat", False), ("cat", "", False)])  # fmt: skip
+def test_a_trigger_that_is_the_class_is_said(tmp_path, trigger, class_word, said):
+    notes = subject_notes(settings(tmp_path, {"data.trigger": trigger, "data.class_word": class_word}), ())
+    assert any("holds the class word" in note for note in notes) == said
