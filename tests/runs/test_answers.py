@@ -218,7 +218,7 @@ def test_a_grid_and_a_trial_of_the_word_stop_between_sampling_steps(tmp_path, ro
         return len(began) > 4
 
     before = SlowHost.sampled
-    image = comparison_grid.make(host, [Column("base", {})], [Row(row, 1)], Look(64, 150), "zxq", lambda *_: None, stop_asked)
+    image = comparison_grid.make(host.pictures, [Column("base", {})], [Row(row, 1)], Look(64, 150), "zxq", lambda *_: None, stop_asked)
     assert image is None and SlowHost.sampled - before <= 4
 
 
