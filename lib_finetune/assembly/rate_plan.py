@@ -161,4 +161,7 @@ def _learning(settings: Settings, group: str, steps: int) -> tuple[int, int]:
         return 0, math.ceil(settings.tuning.text_encoder_until * steps)
     if settings.method != "pivotal_tuning":
         return 0, steps
-    return (0, round(settings.embedding.until * steps)) if group == "embedding" else (round(settings.network.begin * steps), steps)
+    if group == "embedding":
+        share = settings.embedding.until * steps
+        return 0, max(round(share), int(share >= 0.5))  # half of the only step is that step; round() takes the even 0
+    return round(settings.network.begin * steps), steps

@@ -31,7 +31,8 @@ DEMANDS = {
     "adamw8bit": Demands(devices=("cuda",), library="bitsandbytes"),
     "adafactor": Demands(),
     "lion": Demands(library="lion_pytorch"),
-    # Steps: its estimate d begins at 1e-6 and was 4.5e-6 after 120 steps on the small checkpoint; AdamW moves patches by 1e-4 a step.
+    # measured: the estimate d begins at 1e-6. In a run of 120 steps (tiny model, LoRA, cosine) it ended at 1.1e-6, in another at 4.5e-6; in one
+    # of 500 it was 3.9e-5 after 120 steps and 1.5e-2 after 200, where it stayed. AdamW moves patches by 1e-4 a step.
     "prodigy": Demands(finds_rate=True, one_rate=True, whole_gradient=True, fewest_steps=500, library="prodigyopt"),
 }
 """By `optimizer.name`; "auto" becomes one of these before it is asked."""

@@ -125,7 +125,7 @@ def test_known_sizes_of_sd15(sd15):
         ("lora", {"network.adapter": "lokr", "saving.precision": "fp32"}),
         ("lora", {"network.adapter": "loha", "network.conv_rank": "2"}),
         ("textual_inversion", {"embedding.vectors": "3"}),
-        ("pivotal_tuning", {"training.steps": "2"}),
+        ("pivotal_tuning", {}),
         ("dreambooth", {}),
         ("dreambooth", {"saving.precision": "fp32", "tuning.text_encoder_until": "0"}),
     ],

@@ -93,7 +93,7 @@ def test_a_run_too_short_to_find_a_rate_is_told(tmp_path, steps, said):
             {"method": "pivotal_tuning", "name": "zxqcat", "network.begin": "0.9", "embedding.until": "1", "training.steps": "4"},
             "network.begin",
         ),
-        ({"method": "pivotal_tuning", "name": "zxqcat", "training.steps": "1"}, "embedding.until"),
+        ({"method": "pivotal_tuning", "name": "zxqcat", "embedding.until": "0.4", "training.steps": "1"}, "embedding.until"),
     ],
 )
 def test_a_part_that_would_stand_still_is_refused(tmp_path, changes, field):

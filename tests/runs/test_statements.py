@@ -231,7 +231,7 @@ def test_a_share_of_the_steps_is_one_of_the_further_steps(bench, changes, group,
 
 
 def test_a_part_that_would_stand_still_in_all_further_steps_is_refused_before_anything_is_made(bench):
-    changes = {**PIVOT, "embedding.until": "0.5"}
+    changes = {**PIVOT, "embedding.until": "0.4"}
     _, _, host = bench.run(changes)
     run = host.paths.data / "runs" / "run"
     with pytest.raises(InputError, match=r"embedding\.until: leaves the word none of the 1 further steps"):
