@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lib_finetune.assembly.caption_templates import caption_template, class_template
 from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.data.captions import class_version, contains_word, parted, subject_of, template_caption
 
 if TYPE_CHECKING:
-    from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.config.settings import Settings
     from lib_finetune.data.scan import Picture
 
@@ -37,6 +36,18 @@ class Subject:
         return " ".join(word for word in (self.trigger, self.class_word) if word)
 
 
+class Labelled(Protocol):
+    """Images of a training, as `dataset.Dataset` holds them."""
+
+    @property
+    def pictures(self) -> Sequence[Picture]:
+        """Those that are trained on."""
+
+    @property
+    def own_labels(self) -> Sequence[str]:
+        """See `own_labels`."""
+
+
 def own_labels(settings: Settings, pictures: Sequence[Picture]) -> tuple[str, ...]:
     """Words of folders that hold the subject of the settings: the only ones there are, or for a method that teaches a word those with the trigger."""
     labels = tuple(dict.fromkeys(picture.folder_words for picture in pictures if picture.folder_words))
@@ -46,7 +57,7 @@ def own_labels(settings: Settings, pictures: Sequence[Picture]) -> tuple[str, ..
     return tuple(label for label in labels if any(contains_word(label, word) for word in called))
 
 
-def subjects_of(settings: Settings, images: Dataset) -> tuple[Subject, ...]:
+def subjects_of(settings: Settings, images: Labelled) -> tuple[Subject, ...]:
     """The subjects of a training's images, that of the settings first."""
     main = (settings.data.trigger, settings.data.class_word)
     counts: Counter[tuple[str, str]] = Counter()

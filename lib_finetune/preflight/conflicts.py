@@ -195,11 +195,17 @@ def _label_problems(settings: Settings, images: Dataset) -> list[Problem]:
     subjects = subjects_of(replaced(settings, "data.trigger", settings.name.strip()), images)
     others = ", ".join(subject.words for subject in subjects if not subject.main)
     if others and settings.method == "textual_inversion":
-        message = f"folders with words of their own ({others}) cannot be learned by Textual Inversion, which teaches one word alone: "
-        return [Problem("data.images", message + "train them apart, or choose LoRA or pivotal tuning.")]
+        message = (
+            f"folders with words of their own ({others}) cannot be learned by Textual Inversion, which teaches one word alone: "
+            "train them apart, or choose LoRA or pivotal tuning."
+        )
+        return [Problem("data.images", message)]
     if others and not any(subject.main for subject in subjects):
-        message = f"no picture would teach the word {settings.name}: all lie in folders with words of their own ({others}). "
-        return [Problem("data.images", message + "Write the trigger word as it stands in one of the folders' names.")]
+        message = (
+            f"no picture would teach the word {settings.name}: all lie in folders with words of their own ({others}). "
+            "Write the trigger word as it stands in one of the folders' names."
+        )
+        return [Problem("data.images", message)]
     return []
 
 
