@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from lib_finetune.ui import form, status
-from lib_finetune.ui.components import QUICK, own
+from lib_finetune.ui.components import QUICK, guarded, own
 
 if TYPE_CHECKING:
     from lib_finetune.app.trainings import Trainings
@@ -51,8 +51,8 @@ class ComparisonPanel:
     def wire(self, message: gr.HTML) -> None:
         """Who is called when."""
         everything = self._settings.components
-        self._methods.click(self.compare, everything, [message], **QUICK)
-        self._sweep.click(self.sweep, [self._path, self._values, *everything], [message], **QUICK)
+        self._methods.click(guarded(self.compare), everything, [message], **QUICK)
+        self._sweep.click(guarded(self.sweep), [self._path, self._values, *everything], [message], **QUICK)
 
     def compare(self, *values: Any) -> str:
         """Queue a training with each method."""

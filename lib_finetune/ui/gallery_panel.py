@@ -10,7 +10,7 @@ import gradio as gr
 
 from lib_finetune.access import page_key
 from lib_finetune.ui import form, gallery, status
-from lib_finetune.ui.components import QUICK, own
+from lib_finetune.ui.components import QUICK, guarded, own
 from lib_finetune.ui.latest_only import LatestOnly
 from lib_finetune.ui.page_state import PageState
 
@@ -64,17 +64,17 @@ class GalleryPanel:
     def wire(self, hooks: PageHooks, message: gr.HTML) -> None:
         """Who is called when."""
         everything = self._settings.components
-        self._word.click(self.draw_trigger_word, everything, [message], **QUICK)
-        self._write_captions.click(self.write_captions, [self._captioner, *everything], [message], **QUICK)
-        hooks.first.click(self.captioners, [], [self._captioner, self._write_captions], **QUICK)
+        self._word.click(guarded(self.draw_trigger_word), everything, [message], **QUICK)
+        self._write_captions.click(guarded(self.write_captions), [self._captioner, *everything], [message], **QUICK)
+        hooks.first.click(guarded(self.captioners), [], [self._captioner, self._write_captions], **QUICK)
 
     def show_after(self, event: Callable[..., Any], hooks: PageHooks) -> Any:
         """Show the images of the form at an event; returns the event that follows."""
-        return event(self.look, [hooks.page, *self._settings.components], self._seen(), **QUICK)
+        return event(guarded(self.look), [hooks.page, *self._settings.components], self._seen(), **QUICK)
 
     def show_filled_after(self, event: Callable[..., Any], hooks: PageHooks) -> Any:
         """As `show_after`, where a button has put other settings into the form."""
-        return event(self.look_if_filled, [hooks.page, *self._settings.components], self._seen(), **QUICK)
+        return event(guarded(self.look_if_filled), [hooks.page, *self._settings.components], self._seen(), **QUICK)
 
     def _seen(self) -> list[Any]:
         return [self._images.summary, self._gallery, self._images.drawn]

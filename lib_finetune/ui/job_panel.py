@@ -12,7 +12,7 @@ import gradio as gr
 from lib_finetune.access import page_key
 from lib_finetune.app.about import memory_of
 from lib_finetune.ui import cards, gallery, outcome, status
-from lib_finetune.ui.components import QUICK, own
+from lib_finetune.ui.components import QUICK, guarded, own
 from lib_finetune.ui.page_state import PageState
 from lib_finetune.ui.shown_job import CONTROLS
 
@@ -70,11 +70,11 @@ class JobPanel:
     def wire(self, hooks: PageHooks, message: gr.HTML) -> None:
         """Who is called when."""
         for name, button in self.buttons.items():
-            button.click(self.press(name), [hooks.page], [message], **QUICK)
+            button.click(guarded(self.press(name)), [hooks.page], [message], **QUICK)
         runs = [self._unfinished, self._continue]
-        continued = self._continue.click(self.resume, [self._unfinished], [message], **QUICK)
-        continued.then(self.unfinished, [], runs, **QUICK)
-        hooks.first.click(self.unfinished, [], runs, **QUICK)
+        continued = self._continue.click(guarded(self.resume), [self._unfinished], [message], **QUICK)
+        continued.then(guarded(self.unfinished), [], runs, **QUICK)
+        hooks.first.click(guarded(self.unfinished), [], runs, **QUICK)
 
     def press(self, name: str) -> Callable[[PageState], str]:
         """What a button above the status does: it means the job that this page shows, which need not be the one that runs by now."""

@@ -11,7 +11,7 @@ import gradio as gr
 from lib_finetune.config.settings import METHODS
 from lib_finetune.errors import FinetuneError
 from lib_finetune.ui import cards, form
-from lib_finetune.ui.components import QUICK
+from lib_finetune.ui.components import QUICK, guarded
 from lib_finetune.ui.latest_only import LatestOnly
 from lib_finetune.ui.page_state import PageState
 
@@ -51,7 +51,7 @@ class MethodsPanel:
 
     def show_after(self, event: Callable[..., Any], hooks: PageHooks, wish: gr.Dropdown) -> None:
         """Compare the methods anew at an event."""
-        event(self.render_cards, [hooks.page, wish, *self._settings.components], [self._cards], **QUICK)
+        event(guarded(self.render_cards), [hooks.page, wish, *self._settings.components], [self._cards], **QUICK)
 
     def render_cards(self, page: PageState, wish: str, *values: Any) -> Any:
         """The methods' cards for what is in the form now."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_finetune.errors import InputError
 from lib_finetune.ui import actions
-from lib_finetune.ui.components import QUICK
+from lib_finetune.ui.components import QUICK, guarded
 from lib_finetune.ui.page_state import PageState
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class PageButtons:
     def wire(self, hooks: PageHooks, message: gr.HTML, gallery: GalleryPanel, methods: MethodsPanel, wish: gr.Dropdown) -> None:
         """The action first; then the form, the images and the methods, which may show other settings by now."""
         everything = self._settings.components
-        acted = hooks.act.click(self.act, [hooks.action, hooks.page, *everything], [message, *everything], **QUICK)
+        acted = hooks.act.click(guarded(self.act), [hooks.action, hooks.page, *everything], [message, *everything], **QUICK)
         looked = gallery.show_filled_after(self._settings.then_hide(acted).then, hooks)
         methods.show_after(looked.then, hooks, wish)
 

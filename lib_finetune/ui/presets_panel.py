@@ -10,7 +10,7 @@ import gradio as gr
 
 from lib_finetune.access import page_key
 from lib_finetune.ui import html, status
-from lib_finetune.ui.components import QUICK, own
+from lib_finetune.ui.components import QUICK, guarded, own
 from lib_finetune.ui.page_state import PageChange
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ class PresetsPanel:
         everything = self._settings.components
         names, filled = [self._preset, message], [message, *everything]
         for event in (
-            self._buttons["load_preset"].click(self.use, [self._preset, *everything], filled, **QUICK),
-            self._buttons["reset"].click(self.reset, everything, filled, **QUICK),
+            self._buttons["load_preset"].click(guarded(self.use), [self._preset, *everything], filled, **QUICK),
+            self._buttons["reset"].click(guarded(self.reset), everything, filled, **QUICK),
         ):
             after_change(self._settings.then_hide(event).then)
-        self._buttons["save_preset"].click(self.save, [self._name, *everything], names, **QUICK)
-        self._buttons["delete_preset"].click(self.delete, [self._preset], names, **QUICK)
-        self._export.click(self.export, everything, [self._exported, message], **QUICK)
-        hooks.first.click(self.names, [], [self._preset], **QUICK)
+        self._buttons["save_preset"].click(guarded(self.save), [self._name, *everything], names, **QUICK)
+        self._buttons["delete_preset"].click(guarded(self.delete), [self._preset], names, **QUICK)
+        self._export.click(guarded(self.export), everything, [self._exported, message], **QUICK)
+        hooks.first.click(guarded(self.names), [], [self._preset], **QUICK)
 
     def use(self, name: str, *values: Any) -> tuple[Any, ...]:
         """Fill the form with a preset."""

@@ -11,7 +11,7 @@ import gradio as gr
 from lib_finetune.access import page_key
 from lib_finetune.errors import FinetuneError
 from lib_finetune.ui import queue, shown_job, status
-from lib_finetune.ui.components import QUICK
+from lib_finetune.ui.components import QUICK, guarded
 from lib_finetune.ui.page_state import PageState
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Refresh:
         job, jobs = self._job_panel, self._queue_panel
         panels = [job.status_view, job.outcome_view, jobs.queue, jobs.history, comparison_grids]
         buttons = [job.buttons[name] for name in _BUTTONS]
-        hooks.refresh.click(self.poll, [hooks.page], [*panels, *buttons, jobs.part], **QUICK)
+        hooks.refresh.click(guarded(self.poll), [hooks.page], [*panels, *buttons, jobs.part], **QUICK)
 
     def poll(self, page: PageState) -> tuple[Any, ...]:
         """Updates of `_PANELS`, of `_BUTTONS` and of the queue's title; what has not changed is left alone."""

@@ -13,7 +13,7 @@ import gradio as gr
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import FinetuneError, InputError
 from lib_finetune.ui import form, status
-from lib_finetune.ui.components import QUICK, own
+from lib_finetune.ui.components import QUICK, guarded, own
 
 if TYPE_CHECKING:
     from lib_finetune.app.settings_files import SettingsFiles
@@ -63,19 +63,19 @@ class SettingsForm:
         method = self._top["method"]
         for component in (method, *self._more.values()):
             event = component.blur if isinstance(component, gr.Textbox) else component.change
-            event(self.applying, self.components, self._conditional(), **QUICK)
-        last = hooks.first.click(self.untouched_and_last, [], [hooks.restored], **QUICK)
+            event(guarded(self.applying), self.components, self._conditional(), **QUICK)
+        last = hooks.first.click(guarded(self.untouched_and_last), [], [hooks.restored], **QUICK)
         # In the browser, at once: what has been typed until now stays. Gradio hands the script what the outputs hold, behind the inputs.
         restored = last.then(None, [hooks.restored], self.components, _js=_RESTORE)
         after_change(restored.then)
 
     def wire_sections(self) -> None:
         """A method's own sections are shown with it."""
-        self._top["method"].change(form.shown_parts, [self._top["method"]], list(self._sections.values()), **QUICK)
+        self._top["method"].change(guarded(form.shown_parts), [self._top["method"]], list(self._sections.values()), **QUICK)
 
     def then_hide(self, filled: Any) -> Any:
         """After the form was filled: hide what does not apply; returns the event."""
-        return filled.then(self.applying, self.components, self._conditional(), **QUICK)
+        return filled.then(guarded(self.applying), self.components, self._conditional(), **QUICK)
 
     @property
     def components(self) -> list[Any]:

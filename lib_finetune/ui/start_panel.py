@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from lib_finetune.ui import status
-from lib_finetune.ui.components import QUICK, own
+from lib_finetune.ui.components import QUICK, guarded, own
 from lib_finetune.ui.page_state import PageState
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class StartPanel:
     def wire(self, hooks: PageHooks) -> None:
         """Who is called when."""
         everything = self._settings.components
-        self._train.click(self.train, [hooks.page, *everything], [self.message], **QUICK)
-        self._forecast.click(self.forecast, everything, [self.message], **QUICK)
+        self._train.click(guarded(self.train), [hooks.page, *everything], [self.message], **QUICK)
+        self._forecast.click(guarded(self.forecast), everything, [self.message], **QUICK)
 
     def train(self, page: PageState, *values: Any) -> str:
         """Queue a training, or change the one whose settings were taken into the form."""

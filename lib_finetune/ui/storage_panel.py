@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from lib_finetune.ui import queue
-from lib_finetune.ui.components import own
+from lib_finetune.ui.components import guarded, own
 
 if TYPE_CHECKING:
     from lib_finetune.app.storage import Storage
@@ -33,7 +33,7 @@ class StoragePanel:
 
     def wire(self) -> None:
         """Who is called when."""
-        self._measure.click(self.measure, [], [self._parts], queue=False)
+        self._measure.click(guarded(self.measure), [], [self._parts], queue=False)
 
     def measure(self) -> str:
         """The folder's parts and their sizes."""

@@ -90,7 +90,9 @@ def test_class_images_of_another_clip_skip_or_prediction_lie_in_another_folder(b
         ClassPictures(host.pictures, host.paths.data, info, "a photo of cat", 64, 2).folder,
         ClassPictures(host.pictures, host.paths.data, dataclasses.replace(info, prediction="v_prediction"), "a photo of cat", 64, 1).folder,
         ClassPictures(host.pictures, host.paths.data, dataclasses.replace(info, sha256=None), "a photo of cat", 64, 1).folder,
-        ClassPictures(host.pictures, host.paths.data, dataclasses.replace(info, sha256=None, short_hash="cd"), "a photo of cat", 64, 1).folder,
+        ClassPictures(
+            host.pictures, host.paths.data, dataclasses.replace(info, sha256=None, short_hash="cd"), "a photo of cat", 64, 1
+        ).folder,
     }
     assert len(folders) == 5
 
