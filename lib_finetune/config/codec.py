@@ -12,6 +12,7 @@ from typing import Any
 from lib_finetune.config.fields import Leaf, leaves, replaced
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.text_files import NotTextError, decoded
 
 VERSION = 1
 _LEAVES: dict[str, Leaf] = {leaf.path: leaf for leaf in leaves(Settings)}
@@ -79,9 +80,9 @@ def parsed(content: bytes, path: Path, base: Settings | None = None) -> Settings
         InputError: it is unreadable, or holds what `from_dict` refuses.
     """
     try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError([Problem("config", f"{path} cannot be read: {error}")]) from error
+        text = decoded(content)
+    except NotTextError as error:
+        raise InputError([Problem("config", f"{path} cannot be read: {error}.")]) from error
     try:
         values = json.loads(text) if path.suffix.lower() == ".json" else _toml(text)
     except (ValueError, RecursionError) as error:

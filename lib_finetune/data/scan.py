@@ -14,6 +14,8 @@ from PIL import Image
 
 from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.text_files import NotTextError
+from lib_finetune.text_files import read as read_text
 
 CAPTION_KINDS = (".txt", ".caption")  # the first one found wins
 _KINDS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -268,9 +270,9 @@ class CaptionFiles:
         """The caption in one line and the file that it stands in, or nothing when there is none that can be read."""
         for path in self._of(picture):
             try:
-                return " ".join(path.read_text(encoding="utf-8-sig").split()), path
-            except UnicodeDecodeError:
-                self._refuse(path, "it is not UTF-8 text; save it again as UTF-8")
+                return " ".join(read_text(path).split()), path
+            except NotTextError as error:
+                self._refuse(path, str(error))
             except OSError as error:
                 self._refuse(path, f"it cannot be read: {error.strerror or error}")
             return None, None

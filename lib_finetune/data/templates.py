@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import at_home
+from lib_finetune.text_files import NotTextError, read
 
 _NOUNS = (
     "a photo of {}",
@@ -50,8 +51,8 @@ def load(name: str, field: str) -> tuple[str, ...]:
         return TEMPLATES[name]
     path = at_home(name)
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read(path).split("\n")]
+    except (OSError, NotTextError) as error:
         raise InputError(
             [Problem(field, f"{name!r} is neither {', '.join(TEMPLATES)} nor a text file that can be read ({error}).")]
         ) from error

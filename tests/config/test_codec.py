@@ -62,3 +62,18 @@ def test_a_broken_file_is_named(tmp_path, content):
 def test_a_file_of_a_newer_version_is_refused():
     with pytest.raises(InputError, match="version"):
         codec.from_dict({"version": 99})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(("name", "content"), [("a.toml", 'name = "süß"\r\n[network]\r\nrank = 4\r\n'), ("a.json", '{"name": "süß"}')])
+def test_a_settings_file_may_begin_with_a_byte_order_mark(tmp_path, encoding, name, content):
+    file = tmp_path / name
+    file.write_bytes(content.encode(encoding))
+    assert codec.load(file).name == "süß"
+
+
+def test_a_settings_file_that_is_no_text_says_what_it_looks_like(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_bytes('name = "cat"'.encode("utf-16-le"))
+    with pytest.raises(InputError, match=r"a\.toml.*looks like UTF-16"):
+        codec.load(file)

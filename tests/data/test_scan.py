@@ -113,12 +113,23 @@ def test_txt_goes_before_caption_and_it_is_said(paint, tmp_path):
     assert any("a.caption" in line and "goes first" in line for line in report.lines())
 
 
-def test_a_caption_that_is_not_utf8_is_reported(paint, tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_caption_with_another_byte_order_mark_is_read(paint, tmp_path, encoding):
     paint("a.png")
-    (tmp_path / "a.txt").write_text("ein Hund", encoding="utf-16")
+    (tmp_path / "a.txt").write_text("süß", encoding=encoding)
+    assert scan(tmp_path).pictures[0].caption == "süß"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("ein süßer Hund läuft".encode("cp1252"), "looks like"), ("ein Hund".encode("utf-16-le"), "UTF-16"), (b"a\0b", "NUL")],
+)
+def test_a_caption_that_is_no_text_is_reported_as_what_it_looks_like(paint, tmp_path, content, words):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(content)
     report = scan(tmp_path)
     assert report.pictures[0].caption is None
-    assert any("a.txt" in line and "UTF-8" in line for line in report.lines())
+    assert any("a.txt" in line and words in line for line in report.lines())
 
 
 def test_captions_of_no_picture_are_reported(paint, tmp_path):
