@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 
-from lib_finetune.data import captions
+from lib_finetune.data import caption_syntax, captions
 from lib_finetune.data.captions import Captioned
 
 
@@ -39,25 +39,43 @@ class Captioning:
         """Whether its caption is one of the templates, another each time."""
         return bool(self.templates) and (self.templates_win or picture.caption is None)
 
-    def plain(self, picture: Captioned) -> str:
-        """A picture's caption before a missing trigger is put in front; the first of the templates where they are used."""
+    def has_alternatives(self, picture: Captioned) -> bool:
+        """Whether one of several captions comes each time: a template, a line of its file, a part of a choice in it."""
+        return self.uses_templates(picture) or (picture.caption is not None and caption_syntax.read(picture.caption).varies)
+
+    def plain(self, picture: Captioned, key: str | None = None) -> str:
+        """A picture's caption before a missing trigger is put in front.
+
+        Args:
+            key: decides which of its alternatives; without one the first is taken.
+        """
         if self.uses_templates(picture):
-            return self._filled[0]
-        return captions.plain_caption(picture, self.template, self.trigger, self.class_word)
+            return self._filled[0] if key is None else random.Random(f"{key}/template").choice(self._filled)
+        return captions.plain_caption(picture, self.template, self.trigger, self.class_word, _alternative(key))
 
-    def final(self, picture: Captioned) -> str:
-        """A picture's caption before it is varied."""
-        return captions.with_trigger(self.plain(picture), self.trigger)
+    def final(self, picture: Captioned, key: str | None = None) -> str:
+        """A picture's caption before its tags are varied; ``key`` as of `plain`."""
+        return captions.with_trigger(self.plain(picture, key), self.trigger)
 
-    def of_class(self, picture: Captioned) -> str:
-        """A class picture's caption: its file's, else the template with the class word alone."""
+    def every(self, picture: Captioned) -> list[str]:
+        """All that `final` may give for a picture; of very many alternatives the beginning."""
+        if self.uses_templates(picture):
+            texts: Sequence[str] = self._filled
+        elif picture.caption is None:
+            texts = [self.plain(picture)]
+        else:
+            texts = [captions.filled(text, self.trigger, self.class_word) for text in caption_syntax.read(picture.caption).every()]
+        return [captions.with_trigger(text, self.trigger) for text in texts]
+
+    def of_class(self, picture: Captioned, key: str | None = None) -> str:
+        """A class picture's caption: its file's, else the template with the class word alone; ``key`` as of `plain`."""
         template = self.template if self.class_template is None else self.class_template
-        return captions.final_caption(picture, template, "", self.class_word)
+        return captions.final_caption(picture, template, "", self.class_word, _alternative(key))
 
     def varied(self, picture: Captioned, caption: str, key: str) -> str:
         """One step's variant of the picture's final ``caption``; the same key gives the same."""
-        if self.uses_templates(picture):
-            caption = random.Random(f"{key}/template").choice(self._filled)
+        if self.has_alternatives(picture):
+            caption = self.final(picture, key)
         return captions.compose(
             caption,
             trigger=self.trigger,
@@ -75,3 +93,7 @@ class Captioning:
     @cached_property
     def _filled(self) -> list[str]:
         return [captions.template_caption(template, self.trigger, self.class_word) for template in self.templates]
+
+
+def _alternative(key: str | None) -> random.Random | None:
+    return None if key is None else random.Random(f"{key}/alternative")

@@ -6,13 +6,17 @@ import random
 import re
 from typing import Protocol
 
+from lib_finetune.data import caption_syntax
+
+_PLACE = re.compile(r"\{trigger\}|\{class\}")
+
 
 class Captioned(Protocol):
     """What a caption is made from: the text of the file beside a picture, or the words of its kohya folder."""
 
     @property
     def caption(self) -> str | None:
-        """Text of the file beside the picture; None without one."""
+        """Text of the file beside the picture, as `caption_syntax.tidied` gives it; None without one."""
 
     @property
     def folder_words(self) -> str | None:
@@ -65,23 +69,44 @@ def contains_word(text: str, word: str) -> bool:
 def template_caption(template: str, trigger: str, class_word: str) -> str:
     """Fill ``{trigger}`` and ``{class}`` into a template; an empty word leaves no double space and no stray comma."""
     words = {"{trigger}": trigger, "{class}": class_word}
-    text = re.sub(r"\{trigger\}|\{class\}", lambda match: words[match.group()], template)
+    text = _PLACE.sub(lambda match: words[match.group()], template)
     return ", ".join(_tags(text))
 
 
-def final_caption(picture: Captioned, template: str, trigger: str, class_word: str) -> str:
+def own_caption(picture: Captioned, rng: random.Random | None = None) -> str | None:
+    """What the file beside a picture says; None without one.
+
+    Args:
+        rng: draws one of its alternatives; without it the first is taken.
+    """
+    if picture.caption is None:
+        return None
+    reading = caption_syntax.read(picture.caption)
+    return reading.pick(rng) if rng else reading.first
+
+
+def filled(caption: str, trigger: str, class_word: str) -> str:
+    """A caption from a file with the words where it leaves a place for them; without such a place it stays as it is."""
+    return template_caption(caption, trigger, class_word) if _PLACE.search(caption) else caption
+
+
+def final_caption(picture: Captioned, template: str, trigger: str, class_word: str, rng: random.Random | None = None) -> str:
     """The caption that a picture is trained with, before `compose` varies it.
 
     The file beside the picture goes first; without one, the template, filled with the words of a kohya folder where
     neither trigger nor class word is set. A trigger that the caption does not hold as a word is put in front.
+
+    Args:
+        rng: as of `own_caption`.
     """
-    return with_trigger(plain_caption(picture, template, trigger, class_word), trigger)
+    return with_trigger(plain_caption(picture, template, trigger, class_word, rng), trigger)
 
 
-def plain_caption(picture: Captioned, template: str, trigger: str, class_word: str) -> str:
+def plain_caption(picture: Captioned, template: str, trigger: str, class_word: str, rng: random.Random | None = None) -> str:
     """`final_caption` before a missing trigger is put in front."""
-    if picture.caption is not None:
-        return picture.caption
+    own = own_caption(picture, rng)
+    if own is not None:
+        return filled(own, trigger, class_word)
     if trigger or class_word or not picture.folder_words:
         return template_caption(template, trigger, class_word)
     if "{class}" in template:

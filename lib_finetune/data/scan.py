@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lib_finetune.data import caption_syntax
 from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.text_files import NotTextError
@@ -34,7 +35,7 @@ class Picture:
     Attributes:
         path: the file.
         width_px, height_px: after EXIF rotation.
-        caption: text of the caption file in one line; None when there is none.
+        caption: text of the caption file, `caption_syntax.tidied`; None when there is none.
         repeats: how often it comes in an epoch (kohya's ``10_name class`` folders; else 1).
         content: sha256 of the file's bytes, lower-case hex; key of all that is cached of it.
         folder_words: "name class" of a kohya folder, or None.
@@ -88,6 +89,7 @@ class Report:
         lines = [f"{_count(len(self.pictures), 'picture')} in {self.folder}, {with_text} of them with a caption file."]
         if empty := sum(picture.caption == "" for picture in self.pictures):
             lines.append(f"Empty caption files: {empty}.")
+        lines += caption_syntax.sentences(picture.caption for picture in self.pictures)
         lines += self._repeats()
         lines += self._each("Skipped", self.broken)
         lines += self._each("Skipped", ((path, f"{path.suffix} is not a kind that is read") for path in self.other_kinds))
@@ -267,10 +269,10 @@ class CaptionFiles:
         return list(self._of(picture))
 
     def read(self, picture: Path) -> tuple[str | None, Path | None]:
-        """The caption in one line and the file that it stands in, or nothing when there is none that can be read."""
+        """The caption, its alternatives in lines, and the file that it stands in, or nothing when there is none that can be read."""
         for path in self._of(picture):
             try:
-                return " ".join(read_text(path).split()), path
+                return caption_syntax.tidied(read_text(path)), path
             except NotTextError as error:
                 self._refuse(path, str(error))
             except OSError as error:

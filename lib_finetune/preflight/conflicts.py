@@ -10,6 +10,7 @@ from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.assembly.dataset import Dataset, templates
 from lib_finetune.assembly.method_traits import bundles_word, teaches_word
 from lib_finetune.config.settings import Settings
+from lib_finetune.data import caption_syntax
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import InputError, Problem
@@ -118,7 +119,7 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
         return []
     problems = []
     own = None if bundles_word(settings) else paths.embeddings / f"{name}.{settings.embedding.format}"
-    texts = [picture.caption or "" for picture in images.everything] if images else [], _around(settings)
+    texts = _captions(images) if images else [], _around(settings)
     if reason := word_name.refusal(tokenizer, name, *texts):
         problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
@@ -126,6 +127,10 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
         if same and path != own:
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems
+
+
+def _captions(images: Dataset) -> list[str]:
+    return [text for picture in images.everything if picture.caption for text in caption_syntax.read(picture.caption).every()]
 
 
 def _around(settings: Settings) -> list[str]:

@@ -35,3 +35,48 @@ def test_without_chance_a_caption_stays_whole(picture):
     captioning = Captioning("zxq", shuffle_tags=True, tag_dropout=0.5, caption_dropout=0.5).steady()
     tagged = picture(1, caption="zxq, a, b, c, d")
     assert {captioning.varied(tagged, captioning.final(tagged), str(step)) for step in range(20)} == {"zxq, a, b, c, d"}
+
+
+def drawn(captioning, caption, times=60):
+    from pathlib import Path
+
+    from lib_finetune.data.scan import Picture
+
+    made = Picture(Path("a.png"), 64, 64, caption, 1, "0" * 64)
+    return [captioning.varied(made, captioning.final(made), f"1/{step}/0") for step in range(times)]
+
+
+def test_lines_of_a_caption_come_by_turns_and_the_key_decides():
+    captioning = Captioning("zxq")
+    assert set(drawn(captioning, "a dog\na zxq asleep")) == {"zxq, a dog", "a zxq asleep"}
+    assert drawn(captioning, "a dog\na zxq asleep") == drawn(captioning, "a dog\na zxq asleep")
+
+
+def test_choices_come_by_turns_and_within_the_tags_that_are_varied():
+    captioning = Captioning("zxq", shuffle_tags=True, keep_tags=1)
+    assert set(drawn(captioning, "zxq, {red|blue} hat")) == {"zxq, red hat", "zxq, blue hat"}
+
+
+def test_every_caption_that_may_come_is_known(picture):
+    captioning = Captioning("zxq")
+    text = "a {red|blue} dog\nzxq [asleep:awake:0.5]"
+    assert set(drawn(captioning, text, 200)) == set(captioning.every(picture(1, caption=text)))
+
+
+def test_a_caption_without_signs_is_read_by_the_letter():
+    assert set(drawn(Captioning("zxq"), "a  zxq ,dog;  x")) == {"a  zxq ,dog;  x"}
+
+
+def test_places_for_the_words_are_filled_in_captions_too(picture):
+    captioning = Captioning("zxq", "dog")
+    assert captioning.final(picture(1, caption="a {trigger} {class}, asleep")) == "a zxq dog, asleep"
+    assert captioning.of_class(picture(1, caption="a {class}, asleep")) == "a dog, asleep"
+
+
+def test_lines_of_a_class_pictures_caption_come_by_turns(picture):
+    from lib_finetune.data.plan import Plan
+
+    plan = Plan([picture(1)], [picture(2, caption="a dog\na {brown|black} cat")], captioning=Captioning("zxq"))
+    steps = [[item.caption for item in plan.items(step) if item.prior] for step in range(60)]
+    assert {caption for (caption,) in steps} == {"a dog", "a brown cat", "a black cat"}
+    assert steps == [[item.caption for item in plan.items(step) if item.prior] for step in range(60)]

@@ -83,8 +83,25 @@ def test_the_focus_is_where_something_is(tmp_path, paint):
 @pytest.mark.parametrize("suffix", [".txt", ".caption", ".TXT"])
 def test_captions_are_read_from_beside_the_picture(paint, tmp_path, suffix):
     paint("a.png")
-    (tmp_path / f"a{suffix}").write_text("  a dog,\n  asleep \n")
+    (tmp_path / f"a{suffix}").write_text("  a dog,   asleep \n")
     assert scan(tmp_path).pictures[0].caption == "a dog, asleep"
+
+
+@pytest.mark.parametrize("text", ["a dog\n", "a dog\r\n", "\n\na dog\n\n", "a dog", "\r\n \t\r\na dog\r\n"])
+def test_blank_lines_and_the_end_of_the_last_line_make_no_alternative(paint, tmp_path, text):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == "a dog" and not any("several lines" in line for line in report.lines())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
+def test_lines_stay_apart_and_are_counted(paint, tmp_path, end):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(f"a dog{end}asleep".encode())
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == "a dog\nasleep"
+    assert "Captions of several lines: 1. One of the lines is read each time." in report.lines()
 
 
 def test_without_a_caption_file_there_is_no_caption(paint, tmp_path):
