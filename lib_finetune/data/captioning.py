@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import cached_property
 
 from lib_finetune.data import caption_syntax, captions
 from lib_finetune.data.captions import Captioned
@@ -50,7 +49,8 @@ class Captioning:
             key: decides which of its alternatives; without one the first is taken.
         """
         if self.uses_templates(picture):
-            return self._filled[0] if key is None else random.Random(f"{key}/template").choice(self._filled)
+            template = self.templates[0] if key is None else random.Random(f"{key}/template").choice(self.templates)
+            return self._filled(template, captions.own_caption(picture, _alternative(key)))
         return captions.plain_caption(picture, self.template, self.trigger, self.class_word, _alternative(key))
 
     def final(self, picture: Captioned, key: str | None = None) -> str:
@@ -59,13 +59,12 @@ class Captioning:
 
     def every(self, picture: Captioned) -> list[str]:
         """All that `final` may give for a picture; of very many alternatives the beginning."""
+        own = [None] if picture.caption is None else caption_syntax.read(picture.caption).every()
         if self.uses_templates(picture):
-            texts: Sequence[str] = self._filled
-        elif picture.caption is None:
-            texts = [self.plain(picture)]
+            texts = [self._filled(template, words) for template in self.templates for words in own]
         else:
-            texts = [captions.filled(text, self.trigger, self.class_word) for text in caption_syntax.read(picture.caption).every()]
-        return [captions.with_trigger(text, self.trigger) for text in texts]
+            texts = [self._around(words, picture) for words in own]
+        return list(dict.fromkeys(captions.with_trigger(text, self.trigger) for text in texts))
 
     def of_class(self, picture: Captioned, key: str | None = None) -> str:
         """A class picture's caption: its file's, else the template with the class word alone; ``key`` as of `plain`."""
@@ -90,9 +89,18 @@ class Captioning:
         """The same with captions whole and in their own order."""
         return replace(self, shuffle_tags=False, tag_dropout=0.0, caption_dropout=0.0)
 
-    @cached_property
-    def _filled(self) -> list[str]:
-        return [captions.template_caption(template, self.trigger, self.class_word) for template in self.templates]
+    def replaces(self, picture: Captioned) -> bool:
+        """Whether templates come in place of what is written for the picture, some of the times at least."""
+        written = bool(picture.caption) and self.uses_templates(picture)
+        return written and not all(map(captions.holds_caption, self.templates))
+
+    def _filled(self, template: str, own: str | None) -> str:
+        own = captions.filled(own or "", self.trigger, self.class_word)
+        return captions.template_caption(template, self.trigger, self.class_word, own)
+
+    def _around(self, own: str | None, picture: Captioned) -> str:
+        own = None if own is None else captions.filled(own, self.trigger, self.class_word)
+        return captions.around(own, picture.folder_words, self.template, self.trigger, self.class_word)
 
 
 def _alternative(key: str | None) -> random.Random | None:

@@ -8,7 +8,16 @@ from typing import Protocol
 
 from lib_finetune.data import caption_syntax
 
-_PLACE = re.compile(r"\{trigger\}|\{class\}")
+_PLACES = {
+    "{trigger}": "trigger",
+    "{name}": "trigger",
+    "[name]": "trigger",
+    "{class}": "class",
+    "{caption}": "caption",
+    "[filewords]": "caption",
+}
+"""Places for words in a template, ours and those of the WebUI's own templates, and what they hold."""
+_PLACE = re.compile("|".join(map(re.escape, _PLACES)))
 
 
 class Captioned(Protocol):
@@ -66,11 +75,21 @@ def contains_word(text: str, word: str) -> bool:
     return bool(word.strip()) and _word(word).search(text) is not None
 
 
-def template_caption(template: str, trigger: str, class_word: str) -> str:
-    """Fill ``{trigger}`` and ``{class}`` into a template; an empty word leaves no double space and no stray comma."""
-    words = {"{trigger}": trigger, "{class}": class_word}
-    text = _PLACE.sub(lambda match: words[match.group()], template)
+def template_caption(template: str, trigger: str, class_word: str, own: str = "") -> str:
+    """Fill the words into a template; an empty one leaves no double space and no stray comma.
+
+    Args:
+        template: with ``{trigger}``, ``{class}`` and ``{caption}``; ``[name]`` and ``[filewords]`` are the WebUI's for the first and the last.
+        own: the picture's own caption.
+    """
+    words = {"trigger": trigger, "class": class_word, "caption": own}
+    text = _PLACE.sub(lambda match: words[_PLACES[match.group()]], template)
     return ", ".join(_tags(text))
+
+
+def holds_caption(template: str) -> bool:
+    """Whether the picture's own caption has a place in a template."""
+    return any(_PLACES[place] == "caption" for place in _PLACE.findall(template))
 
 
 def own_caption(picture: Captioned, rng: random.Random | None = None) -> str | None:
@@ -93,8 +112,8 @@ def filled(caption: str, trigger: str, class_word: str) -> str:
 def final_caption(picture: Captioned, template: str, trigger: str, class_word: str, rng: random.Random | None = None) -> str:
     """The caption that a picture is trained with, before `compose` varies it.
 
-    The file beside the picture goes first; without one, the template, filled with the words of a kohya folder where
-    neither trigger nor class word is set. A trigger that the caption does not hold as a word is put in front.
+    The file beside the picture goes first, unless the template has a place for what it says; without one, the template, filled
+    with the words of a kohya folder where neither trigger nor class word is set. A trigger that the caption does not hold as a word is put in front.
 
     Args:
         rng: as of `own_caption`.
@@ -105,13 +124,19 @@ def final_caption(picture: Captioned, template: str, trigger: str, class_word: s
 def plain_caption(picture: Captioned, template: str, trigger: str, class_word: str, rng: random.Random | None = None) -> str:
     """`final_caption` before a missing trigger is put in front."""
     own = own_caption(picture, rng)
-    if own is not None:
-        return filled(own, trigger, class_word)
-    if trigger or class_word or not picture.folder_words:
-        return template_caption(template, trigger, class_word)
+    return around(None if own is None else filled(own, trigger, class_word), picture.folder_words, template, trigger, class_word)
+
+
+def around(own: str | None, folder_words: str | None, template: str, trigger: str, class_word: str) -> str:
+    """A picture's ``own`` caption, or the template filled for it; see `final_caption`."""
+    if own is not None and not holds_caption(template):
+        return own
+    own = own or ""
+    if trigger or class_word or not folder_words:
+        return template_caption(template, trigger, class_word, own)
     if "{class}" in template:
-        return template_caption(template, "", picture.folder_words)
-    return template_caption(template, picture.folder_words, "")
+        return template_caption(template, "", folder_words, own)
+    return template_caption(template, folder_words, "", own)
 
 
 def with_trigger(caption: str, trigger: str) -> str:

@@ -17,7 +17,7 @@ from lib_finetune.config.validation import validate
 from lib_finetune.data import caption_syntax
 from lib_finetune.data.images import kept_box, load_rgb
 from lib_finetune.data.look import Look, Remembered, alike, look_at
-from lib_finetune.data.plan_report import bucket_counts, first_positions
+from lib_finetune.data.plan_report import bucket_counts, first_positions, templated
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.text.learned import count_tokens
@@ -339,7 +339,7 @@ def _whole(
         doubles=paths(report.doubles),
         other_kinds=paths(report.other_kinds),
         never=paths(report.never),
-        notes=tuple(caption_syntax.sentences(picture.caption for picture in report.pictures)),
+        notes=(*templated(plan), *caption_syntax.sentences(picture.caption for picture in report.pictures)),
         problems=tuple((problem.field, problem.message) for problem in problems),
     )
 
