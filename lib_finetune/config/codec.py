@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from lib_finetune.text_files import NotTextError, decoded
 
 VERSION = 1
 _LEAVES: dict[str, Leaf] = {leaf.path: leaf for leaf in leaves(Settings)}
+_PLACES = ("data.images", "data.class_images", "embedding.init", "embedding.template", "network.start")
+"""They name files, whose names count letter by letter; the accents of all other texts are composed (NFC), so that what looks the same is."""
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -119,7 +122,10 @@ def _assign(settings: Settings, pairs: Iterable[tuple[str, Any]], problems: list
             problems.append(Problem(path, f"there is no such setting.{_nearest(path)}"))
             continue
         try:
-            settings = replaced(settings, path, _read(leaf, value) if text else _typed(leaf, value))
+            value = _read(leaf, value) if text else _typed(leaf, value)
+            if isinstance(value, str) and path not in _PLACES:
+                value = unicodedata.normalize("NFC", value)
+            settings = replaced(settings, path, value)
         except (ValueError, RecursionError) as error:
             problems.append(Problem(path, str(error)))
     if problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 from typing import Protocol
 
 from lib_finetune.data import caption_syntax
@@ -71,8 +72,9 @@ def compose(
 
 
 def contains_word(text: str, word: str) -> bool:
-    """Whether a word (or words) stands in a text as a whole; letter case and the width of spaces do not matter, as with CLIP."""
-    return bool(word.strip()) and _word(word).search(text) is not None
+    """Whether a word (or words) stands in a text as a whole; letter case, the width of spaces and how accents are made up do not
+    matter, as with CLIP."""
+    return bool(word.strip()) and _word(word).search(_composed(text)) is not None
 
 
 def template_caption(template: str, trigger: str, class_word: str, own: str = "") -> str:
@@ -141,6 +143,7 @@ def around(own: str | None, folder_words: str | None, template: str, trigger: st
 
 def with_trigger(caption: str, trigger: str) -> str:
     """The caption with the trigger in front, unless it holds it already."""
+    trigger = trigger.strip()
     if not trigger or contains_word(caption, trigger):
         return caption
     return f"{trigger}, {caption}" if caption else trigger
@@ -155,12 +158,16 @@ def class_version(caption: str, trigger: str, class_word: str, otherwise: str) -
     if not trigger or not contains_word(caption, trigger):
         return otherwise
     instead = "" if contains_word(caption, class_word) else class_word
-    return ", ".join(_tags(_word(trigger).sub(lambda _: instead, caption))) or otherwise
+    return ", ".join(_tags(_word(trigger).sub(lambda _: instead, _composed(caption)))) or otherwise
 
 
 def _word(word: str) -> re.Pattern[str]:
-    pattern = r"\s+".join(re.escape(part) for part in word.split())
+    pattern = r"\s+".join(re.escape(part) for part in _composed(word).split())
     return re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE)
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _tags(text: str) -> list[str]:

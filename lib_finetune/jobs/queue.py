@@ -7,6 +7,7 @@ import math
 import shutil
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from lib_finetune.config import codec
 from lib_finetune.config.fields import value_at
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import DeviceLostError, InputError, Problem, SaveError
+from lib_finetune.files import same_name, standing
 from lib_finetune.jobs import record as records
 from lib_finetune.jobs.background_task import WAITS, BackgroundTask
 from lib_finetune.jobs.folder_lock import FolderLock, run_lock
@@ -86,7 +88,7 @@ class Jobs:
         job = Job(settings, folder)
         with self._wake:
             unended = [other for other in self._jobs if not other.ended]
-            if any(other.settings.name == settings.name for other in unended):
+            if any(self._same_name(other, settings.name) for other in unended):
                 raise InputError(f"A job with the name {settings.name} is running or waits already. Give this one another name.")
             if any(other.folder == folder for other in unended):
                 raise InputError([Problem("id", f"{folder.name} is running or waits already.")])
@@ -234,7 +236,7 @@ class Jobs:
         job = self._waiting(name)
         self.check(settings, RunFolder(job.folder).resumes())
         with self._wake:
-            if any(other is not job and other.settings.name == settings.name and not other.ended for other in self._jobs):
+            if any(other is not job and self._same_name(other, settings.name) and not other.ended for other in self._jobs):
                 raise InputError(
                     [Problem("name", f"A job with the name {settings.name} is running or waits already. Choose another name.")]
                 )
@@ -271,11 +273,14 @@ class Jobs:
 
     def free_name(self, name: str, method: str) -> str:
         """``name``, or with a number behind it where a job or a file has it."""
-        taken = {job.settings.name for job in self.all() if not job.ended}
+        unended = [job for job in self.all() if not job.ended]
         found, number = name, 2
-        while found in taken or any(path.exists() for path in self._targets(found, method)):
+        while any(self._same_name(job, found) for job in unended) or any(map(standing, self._targets(found, method))):
             found, number = f"{name}-{number}", number + 1
         return found
+
+    def _same_name(self, job: Job, name: str) -> bool:
+        return same_name(job.settings.name, name, self.host.paths.data)
 
     def _targets(self, name: str, method: str) -> list[Path]:
         settings = replace(Settings(), method=method, name=name)
@@ -353,7 +358,8 @@ def make_folder(data: Path, name: str) -> Path:
     Raises:
         SaveError: it cannot be made.
     """
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:60] or "run"
+    composed = unicodedata.normalize("NFC", name)
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in composed)[:60] or "run"
     safe = safe.encode("utf-8")[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
     base, number = data / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}", 1
     while True:
@@ -374,4 +380,4 @@ def unfinished(host: Host, name: str | None = None) -> list[Path]:
     runs = host.paths.data / "runs"
     folders = sorted(runs.iterdir(), reverse=True) if runs.is_dir() else []
     resumable = [(folder, RunFolder(folder).settings()) for folder in folders if RunFolder(folder).resumes()]
-    return [folder for folder, settings in resumable if settings is not None and name in (None, settings.name)]
+    return [folder for folder, settings in resumable if settings is not None and (name is None or same_name(name, settings.name, runs))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.assembly import initial_weights
@@ -123,10 +124,15 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
     if reason := word_name.refusal(tokenizer, name, *texts):
         problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
-        same = path.stem.lower() == name.lower() and path.suffix.lower() in (*embedding_file.SUFFIXES, ".png", ".webp")
-        if same and path != own:
+        same = _as_read(path.stem) == _as_read(name) and path.suffix.lower() in (*embedding_file.SUFFIXES, ".png", ".webp")
+        if same and path != own and not (own and own.exists() and own.samefile(path)):
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems
+
+
+def _as_read(name: str) -> str:
+    """As the WebUI's tokenizer reads it, without letter case."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _captions(images: Dataset) -> list[str]:

@@ -77,3 +77,12 @@ def test_a_settings_file_that_is_no_text_says_what_it_looks_like(tmp_path):
     file.write_bytes('name = "cat"'.encode("utf-16-le"))
     with pytest.raises(InputError, match=r"a\.toml.*looks like UTF-16"):
         codec.load(file)
+
+
+def test_texts_are_composed_and_names_of_files_stay_by_the_letter():
+    apart = "cafe\u0301"
+    for settings in (
+        codec.with_values(Settings(), [("name", apart), ("data.trigger", apart), ("data.images", f"/x/{apart}")]),
+        codec.from_dict({"name": apart, "data": {"trigger": apart, "images": f"/x/{apart}"}}),
+    ):
+        assert (settings.name, settings.data.trigger, settings.data.images) == ("caf\u00e9", "caf\u00e9", f"/x/{apart}")
