@@ -339,7 +339,7 @@ def _whole(
         doubles=paths(report.doubles),
         other_kinds=paths(report.other_kinds),
         never=paths(report.never),
-        notes=(*templated(plan), *caption_syntax.sentences(picture.caption for picture in report.pictures)),
+        notes=(*report.caption_notes, *templated(plan), *caption_syntax.sentences(picture.caption for picture in report.pictures)),
         problems=tuple((problem.field, problem.message) for problem in problems),
     )
 

@@ -29,7 +29,15 @@ SPEAKING = (
     *("estimates/method_choice.py", "estimates/method_costs.py", "estimates/memory_plan.py", "estimates/trial.py"),
     *("runs/class_images.py", "runs/admission.py", "runs/checkpoint_record.py", "runs/finish.py", "runs/schedule.py"),
     *("app/feedback.py", "app/method_advisor.py", "app/storage.py", "jobs/queue.py", "preflight/dataset_report.py"),
-    *("data/plan.py", "data/scan.py", "data/caption_syntax.py", "evaluation/watch.py", "text/word_name.py", "text_files.py"),
+    *(
+        "data/plan.py",
+        "data/scan.py",
+        "data/caption_syntax.py",
+        "data/caption_tables.py",
+        "evaluation/watch.py",
+        "text/word_name.py",
+        "text_files.py",
+    ),
     *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/outcome.py", "ui/queue.py", "ui/status.py"),
 )
 SAID = ("Problem", "say", "note", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
