@@ -66,6 +66,11 @@ class Captioning:
             texts = [self._around(words, picture) for words in own]
         return list(dict.fromkeys(captions.with_trigger(text, self.trigger) for text in texts))
 
+    def says_something(self, picture: Captioned) -> bool:
+        """Whether a caption says what the picture shows: not so where it is empty, or a template into which nothing was filled."""
+        unfilled = {captions.template_caption(self.template, "", "")} if captions.has_places(self.template) else set()
+        return any(text.strip() and text not in unfilled for text in self.every(picture))
+
     def of_class(self, picture: Captioned, key: str | None = None) -> str:
         """A class picture's caption: its file's, else the template with the class word alone; ``key`` as of `plain`."""
         template = self.template if self.class_template is None else self.class_template

@@ -89,6 +89,11 @@ def template_caption(template: str, trigger: str, class_word: str, own: str = ""
     return ", ".join(_tags(text))
 
 
+def has_places(template: str) -> bool:
+    """Whether any word is filled into a template."""
+    return _PLACE.search(template) is not None
+
+
 def holds_caption(template: str) -> bool:
     """Whether the picture's own caption has a place in a template."""
     return any(_PLACES[place] == "caption" for place in _PLACE.findall(template))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lib_finetune.data import caption_syntax
+from lib_finetune.data import caption_syntax, folder_names
 from lib_finetune.data.caption_tables import CaptionTables
 from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position
 from lib_finetune.errors import InputError, Problem
@@ -73,7 +73,7 @@ class Report:
         unread_captions: caption files that are not text, with the reason; their pictures count as having none.
         other_kinds: pictures of kinds that are not read.
         never: pictures in kohya folders with 0 repeats.
-        caption_notes: which captions stand in a file of many, in sentences.
+        remarks: names of folders that give no repeats, and which captions stand in a file of many, in sentences.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ class Report:
     unread_captions: tuple[tuple[Path, str], ...] = ()
     other_kinds: tuple[Path, ...] = ()
     never: tuple[Path, ...] = ()
-    caption_notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report in plain words: one line on what was found, then one for each thing to look at."""
@@ -92,7 +92,7 @@ class Report:
         lines = [f"{_count(len(self.pictures), 'picture')} in {self.folder}, {with_text} of them with a caption file."]
         if empty := sum(picture.caption == "" for picture in self.pictures):
             lines.append(f"Empty caption files: {empty}.")
-        lines += self.caption_notes
+        lines += self.remarks
         lines += caption_syntax.sentences(picture.caption for picture in self.pictures)
         lines += self._repeats()
         lines += self._each("Skipped", self.broken)
@@ -193,7 +193,7 @@ def scan(
         (*texts.unread, *tables.unread),
         tuple(path for path in files if path.suffix.lower() in _OTHER_KINDS - kinds),
         tuple(path for path in candidates if _kohya(path, folder)[0] == 0),
-        tuple(tables.notes()),
+        (*folder_names.remarks(candidates, folder), *tables.notes()),
     )
     if not pictures:
         raise InputError([Problem(field, _nothing_usable(report, kinds))])

@@ -26,7 +26,8 @@ from lib_finetune.jobs.job import Job, damaged, revived
 from lib_finetune.jobs.states import ACTIVE, DAMAGED, DISCARDED, QUEUED, RUNNING
 from lib_finetune.jobs.worker import Worker
 from lib_finetune.ports.host import Host
-from lib_finetune.preflight.problems import problems
+from lib_finetune.preflight.problems import checked_dataset
+from lib_finetune.preflight.teaching import warnings
 from lib_finetune.runs.folder import RunFolder
 
 _log = logging.getLogger(__name__)
@@ -100,14 +101,14 @@ class Jobs:
             self._wake_worker()
         return job
 
-    def check(self, settings: Settings, resuming: bool = False) -> None:
-        """Look for everything that can be wrong, without starting.
+    def check(self, settings: Settings, resuming: bool = False) -> list[str]:
+        """Look for everything that can be wrong, without starting; returns what a person should know of besides.
 
         Raises:
             InputError: with all problems.
         """
-        if obstacles := problems(settings, self.host, resuming):
-            raise InputError(obstacles)
+        images = checked_dataset(settings, self.host, resuming)
+        return warnings(settings, images, self.host.text_tools().clip_skip)
 
     def run_in_background(self, kind: str, work: Callable[[BackgroundTask], Mapping[str, Any]], about: str = "") -> BackgroundTask:
         """Queue a short piece of work; it is done before the next job begins."""

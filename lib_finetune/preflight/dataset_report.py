@@ -20,6 +20,7 @@ from lib_finetune.data.look import Look, Remembered, alike, look_at
 from lib_finetune.data.plan_report import bucket_counts, first_positions, templated
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.preflight import teaching
 from lib_finetune.text.learned import count_tokens
 from lib_finetune.text.prompts import CHUNK
 
@@ -121,7 +122,7 @@ class DatasetView:
         doubles: caption files that give way to another of the same picture.
         other_kinds: pictures of kinds that are not read.
         never: pictures whose folder asks for 0 repeats.
-        notes: what should be known of all pictures together, such as how the signs in captions are read.
+        notes: what should be known of all pictures together: warnings, names of folders, how captions are read.
         problems: (setting, message): what keeps the settings from being used as they are; the view leaves those out.
     """
 
@@ -176,7 +177,12 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    return _whole(images.subject, views, plan, _arithmetic(chosen, images), images.views, problems)
+    notes = (*teaching.warnings(chosen, images, tools.clip_skip), *_notes(images.subject, plan))
+    return _whole(images.subject, views, plan, _arithmetic(chosen, images), images.views, notes, problems)
+
+
+def _notes(report: Report, plan: Plan) -> list[str]:
+    return [*report.remarks, *templated(plan), *caption_syntax.sentences(picture.caption for picture in report.pictures)]
 
 
 def _sound(settings: Settings) -> Settings:
@@ -299,7 +305,7 @@ def _arithmetic(settings: Settings, images: Dataset) -> str:
     per_step = settings.training.batch * settings.training.accumulation
     epochs = steps * per_step / views
     shown = f"{count} picture{'s' * (count > 1)}" + (f" ({views} with repeats)" if views != count else "")
-    seen = f"each is seen about {epochs:.0f} times" + (" for each repeat" if views != count else "")
+    seen = f"each is seen about {automatic_settings.times(epochs)} times" + (" for each repeat" if views != count else "")
     return f"{shown} × {epochs:.4g} epochs / {per_step} a step = {steps} steps: {seen}."
 
 
@@ -318,7 +324,13 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _whole(
-    report: Report, views: tuple[PictureView, ...], plan: Plan, sentence: str, shown: int, problems: Sequence[Problem]
+    report: Report,
+    views: tuple[PictureView, ...],
+    plan: Plan,
+    sentence: str,
+    shown: int,
+    notes: tuple[str, ...],
+    problems: Sequence[Problem],
 ) -> DatasetView:
     def reasons(entries: Sequence[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
         return tuple((str(path), reason) for path, reason in entries)
@@ -339,7 +351,7 @@ def _whole(
         doubles=paths(report.doubles),
         other_kinds=paths(report.other_kinds),
         never=paths(report.never),
-        notes=(*report.caption_notes, *templated(plan), *caption_syntax.sentences(picture.caption for picture in report.pictures)),
+        notes=notes,
         problems=tuple((problem.field, problem.message) for problem in problems),
     )
 

@@ -34,6 +34,8 @@ SPEAKING = (
         "data/scan.py",
         "data/caption_syntax.py",
         "data/caption_tables.py",
+        "data/folder_names.py",
+        "preflight/teaching.py",
         "evaluation/watch.py",
         "text/word_name.py",
         "text_files.py",
