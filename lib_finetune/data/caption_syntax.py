@@ -108,9 +108,14 @@ def tidied(text: str) -> str:
     return unicodedata.normalize("NFC", "\n".join(line for line in lines if line))
 
 
+def is_comment(line: str) -> bool:
+    """Whether a line is a note to oneself; "#cat" is a tag."""
+    return line == "#" or line.startswith("# ")
+
+
 @lru_cache(maxsize=_KEPT)
 def read(text: str) -> Reading:
-    """What a caption file's text, as `tidied` gives it, says."""
+    """What a caption file's text says."""
     if not _SIGNS.search(text):
         return Reading(frozenset(), False, (((text,), False),))
     kinds: set[str] = set()
@@ -138,12 +143,12 @@ def meanings(text: str | None) -> list[str]:
 
 
 def _lines(text: str, kinds: set[str]) -> list[str]:
-    lines = text.split("\n")
+    lines = tidied(text).split("\n")
     if any(map(_PARAMETERS.match, lines)):
         kinds.add("notes")
         ends = (place for place, line in enumerate(lines) if _BEHIND_PROMPT.match(line))
         return [" ".join(lines[: next(ends)])]
-    words = [line for line in lines if line != "#" and not line.startswith("# ")]
+    words = [line for line in lines if not is_comment(line)]
     if len(words) < len(lines):
         kinds.add("comments")
     if len(words) > 1:

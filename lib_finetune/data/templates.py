@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lib_finetune.data.caption_syntax import is_comment
 from lib_finetune.data.captions import holds_caption
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import at_home
@@ -57,7 +58,7 @@ def load(name: str, field: str) -> tuple[str, ...]:
         raise InputError(
             [Problem(field, f"{name!r} is neither {', '.join(TEMPLATES)} nor a text file that can be read ({error}).")]
         ) from error
-    templates = tuple(_ours(line) for line in lines if line)
+    templates = tuple(_ours(line) for line in lines if line and not is_comment(line))
     # Where the picture's caption has its place, the word is put in front of it.
     missing = next((line for line in templates if "{trigger}" not in line and not holds_caption(line)), None)
     if missing is not None or not templates:

@@ -79,6 +79,10 @@ def test_endless_brackets_end_in_time(text):
     assert reading.every() and reading.pick(random.Random(1))
 
 
+def test_text_that_nobody_tidied_is_read_alike():
+    assert read("a \n\n b\n").every() == ["a", "b"]
+
+
 @pytest.mark.parametrize("text", ["a\r\nb\r\n", "\n a \n\n  b", "a\rb"])
 def test_lines_are_tidied(text):
     assert tidied(text) == "a\nb"

@@ -41,3 +41,8 @@ def test_a_line_without_a_place_for_word_or_caption_is_refused(tmp_path):
     (tmp_path / "none.txt").write_text("picture\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"'picture' has no \{trigger\}.*\[filewords\]"):
         load(str(tmp_path / "none.txt"), "embedding.template")
+
+
+def test_notes_to_oneself_are_no_templates(tmp_path):
+    (tmp_path / "own.txt").write_text("# mine\n#\na [name]\n", encoding="utf-8")
+    assert load(str(tmp_path / "own.txt"), "embedding.template") == ("a {trigger}",)
