@@ -101,7 +101,7 @@ def probe(
     if tried.seconds is not None:
         _remember(speed_history.work_of(chosen, machine.name, facts.counts["unet"]), tried.seconds / chosen.training.accumulation, host)
     forecast = _forecast(settings, chosen, fit, tried, size, facts, machine)
-    return dataclasses.replace(forecast, warnings=tuple(teaching.warnings(chosen, images, tools.clip_skip)))
+    return dataclasses.replace(forecast, warnings=tuple(teaching.warnings(chosen, images)))
 
 
 @dataclass(frozen=True)

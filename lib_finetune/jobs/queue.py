@@ -107,8 +107,7 @@ class Jobs:
         Raises:
             InputError: with all problems.
         """
-        images = checked_dataset(settings, self.host, resuming)
-        return warnings(settings, images, self.host.text_tools().clip_skip)
+        return warnings(settings, checked_dataset(settings, self.host, resuming))
 
     def run_in_background(self, kind: str, work: Callable[[BackgroundTask], Mapping[str, Any]], about: str = "") -> BackgroundTask:
         """Queue a short piece of work; it is done before the next job begins."""

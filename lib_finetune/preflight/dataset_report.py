@@ -177,7 +177,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    notes = (*teaching.warnings(chosen, images, tools.clip_skip), *_notes(images.subject, plan))
+    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan))
     return _whole(images.subject, views, plan, _arithmetic(chosen, images), images.views, notes, problems)
 
 

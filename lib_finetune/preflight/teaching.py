@@ -24,13 +24,10 @@ def problems(settings: Settings, images: Dataset) -> list[Problem]:
     return [Problem("data.trigger", message)]
 
 
-def warnings(settings: Settings, images: Dataset, clip_skip: int) -> list[str]:
-    """What a training may do and a person should know of before: what is not said, and pictures that are not seen.
-
-    Args:
-        clip_skip: the host's.
-    """
-    return _of_words(settings, images) + _of_steps(automatic_settings.resolved(settings, images.views, clip_skip)[0], images)
+def warnings(settings: Settings, images: Dataset) -> list[str]:
+    """What a training may do and a person should know of before: what is not said, and pictures that are not seen."""
+    definite = automatic_settings.resolved(settings, images.views, clip_skip=1)[0]  # which does not matter here
+    return _of_words(settings, images) + _of_steps(definite, images)
 
 
 def _of_words(settings: Settings, images: Dataset) -> list[str]:

@@ -115,7 +115,7 @@ class Runner:
         if images.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}.")
         self._sink.say(automatic_settings.arithmetic(settings, images.views))
-        for warning in teaching.warnings(settings, images, tools.clip_skip):
+        for warning in teaching.warnings(settings, images):
             self._sink.say(f"Warning: {warning}")
         for note in (*notes, *automatic, *memory_plan.identifier_notes(settings, tools.tokenizer)):
             self._sink.say(note)

@@ -24,7 +24,7 @@ def fields(bench, changes):
 
 def warnings(bench, changes):
     chosen = settings(bench.images, changes)
-    return teaching.warnings(chosen, dataset.find(chosen), 1)
+    return teaching.warnings(chosen, dataset.find(chosen))
 
 
 @pytest.mark.parametrize(
