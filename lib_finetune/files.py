@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +33,34 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def safe_name(text: str) -> str:
     """Text as a part of a file name: letters, digits, "-", "_" and "."; it never begins with a dot."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text).strip(".")[:60]
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in composed).strip(".")[:60]
+
+
+def same_name(name: str, other: str, folder: Path) -> bool:
+    """Whether two names look the same, their accents composed or not; letter case counts where the file system of ``folder`` heeds it."""
+    name, other = (unicodedata.normalize("NFC", text) for text in (name, other))
+    return name == other or (name.casefold() == other.casefold() and _ignores_case(folder))
+
+
+def standing(path: Path) -> Path | None:
+    """The file at a path, or one beside it of the `same_name`; None where neither is."""
+    if path.exists():
+        return path
+    try:
+        beside = [] if path.name.isascii() else sorted(path.parent.iterdir())
+    except OSError:
+        return None
+    return next((file for file in beside if same_name(file.name, path.name, path.parent)), None)
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Whether the nearest folder above that exists is found under its name in the other case too."""
+    for place in (folder, *folder.parents):
+        other = place.with_name(place.name.swapcase()) if place.name else place
+        if other != place and place.exists():
+            return other.exists() and place.samefile(other)
+    return False
 
 
 def bears_name_of(path: Path, target: Path) -> bool:

@@ -17,7 +17,7 @@ from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
-from lib_finetune.files import at_home, safe_name, write_atomically
+from lib_finetune.files import at_home, safe_name, standing, write_atomically
 from lib_finetune.model import checkpoint_reader, tensor_file
 from lib_finetune.runs.folder import SETTINGS, RunFolder
 
@@ -222,7 +222,8 @@ def _file(data: Path, name: str) -> Path:
     faults = name_faults(name)
     if faults:
         raise InputError([Problem(_FIELD, fault) for fault in faults])
-    return _folder(data) / f"{name}.json"
+    path = _folder(data) / f"{name}.json"
+    return standing(path) or path
 
 
 def _existing(data: Path, name: str) -> Path:

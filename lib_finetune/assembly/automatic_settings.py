@@ -141,7 +141,12 @@ def arithmetic(settings: Settings, views: int) -> str:
     """How often each picture is seen, in one sentence."""
     per_step = settings.training.batch * settings.training.accumulation
     steps = settings.training.steps or 0
-    return f"{steps} steps of {per_step} picture{'s' * (per_step > 1)}: each of the {views} is seen about {steps * per_step / views:.0f} times."
+    return f"{steps} steps of {per_step} picture{'s' * (per_step > 1)}: each of the {views} is seen about {times(steps * per_step / views)} times."
+
+
+def times(count: float) -> str:
+    """How often, in digits that do not make nothing of a part of once."""
+    return f"{count:.0f}" if count >= 1 else f"{count:.2g}"
 
 
 def long_captions(settings: Settings, captions: Iterable[str], text: TextEncoder) -> list[str]:

@@ -316,18 +316,28 @@ def data_plan(settings: Settings, images: Dataset) -> DataPlan:
         batch=settings.training.batch,
         seed=settings.training.seed,
         cropping=Cropping(data.crop, data.flip),
-        captioning=Captioning(
-            data.trigger,
-            data.class_word,
-            caption_template(settings),
-            class_template=class_template(settings),
-            templates=templates(settings),
-            templates_win=bool(settings.embedding.template),
-            shuffle_tags=data.shuffle_tags,
-            keep_tags=data.keep_tags,
-            tag_dropout=data.tag_dropout,
-            caption_dropout=data.caption_dropout,
-        ),
+        captioning=captioning_of(settings),
+    )
+
+
+def captioning_of(settings: Settings) -> Captioning:
+    """The captions of a run.
+
+    Raises:
+        InputError: its templates cannot be read.
+    """
+    data = settings.data
+    return Captioning(
+        data.trigger,
+        data.class_word,
+        caption_template(settings),
+        class_template=class_template(settings),
+        templates=templates(settings),
+        templates_win=bool(settings.embedding.template),
+        shuffle_tags=data.shuffle_tags,
+        keep_tags=data.keep_tags,
+        tag_dropout=data.tag_dropout,
+        caption_dropout=data.caption_dropout,
     )
 
 

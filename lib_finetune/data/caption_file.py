@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lib_finetune.data.caption_syntax import tidied
 from lib_finetune.data.scan import CAPTION_KINDS, CaptionFiles, readable_kinds
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.files import write_atomically
@@ -15,7 +16,7 @@ ASIDE = ".bak"
 
 
 def save_caption(picture_path: Path, text: str, images_folder: Path) -> Path | None:
-    """Write a picture's caption in one line, into the file that a scan reads first, else into a new ``<stem>.txt``.
+    """Write a picture's caption, each of its alternatives in a line, into the file that a scan reads first, else into a new ``<stem>.txt``.
 
     An empty text takes the caption away, so that the template stands in for it: the files that a scan would read are
     renamed to ``<name>.bak``, and nothing that was typed is lost. (An empty caption would be one too: it trains without words.)
@@ -32,13 +33,13 @@ def save_caption(picture_path: Path, text: str, images_folder: Path) -> Path | N
     """
     picture = _inside(picture_path, images_folder)
     files = CaptionFiles(path for path in picture.parent.iterdir() if path.suffix.lower() in CAPTION_KINDS).of(picture)
-    line = " ".join(text.split())
-    if not line:
+    words = tidied(text)
+    if not words:
         for file in files:
             _take_away(file)
         return None
     target = files[0] if files else picture.with_suffix(CAPTION_KINDS[0])
-    write_atomically(target, f"{line}\n".encode())
+    write_atomically(target, f"{words}\n".encode())
     return target
 
 

@@ -55,7 +55,7 @@ class Plan:
 
     Each batch holds pictures of one size. Every picture comes exactly ``repeats`` times an epoch; the last batch of a
     size may be smaller. Where there are class pictures, n of them follow the n pictures of each batch, cut to the same size
-    (prior preservation, Ruiz et al., DreamBooth, arXiv 2208.12242). Their captions are never varied.
+    (prior preservation, Ruiz et al., DreamBooth, arXiv 2208.12242). The tags of their captions are never varied.
 
     Attributes:
         pictures: what is taught; at least one.
@@ -101,8 +101,12 @@ class Plan:
 
     @cached_property
     def captions(self) -> tuple[str, ...]:
-        """Each picture's caption before it is varied; the first of the templates where they are used."""
+        """Each picture's caption before it is varied; the first where it has alternatives."""
         return tuple(self.captioning.final(picture) for picture in self.pictures)
+
+    def all_captions(self) -> list[str]:
+        """All that is said of the pictures before tags are varied, each once."""
+        return list(dict.fromkeys(caption for picture in self.pictures for caption in self.captioning.every(picture)))
 
     @cached_property
     def class_captions(self) -> tuple[str, ...]:
@@ -113,7 +117,11 @@ class Plan:
         """The items of one micro step, counted from 0 over all epochs: pictures first, then class pictures."""
         items = []
         for place, variant in enumerate(self._variants(micro_step)):
-            caption = self.class_captions[variant.picture] if variant.prior else self._caption(variant.picture, micro_step, place)
+            caption = (
+                self._class_caption(variant.picture, micro_step, place)
+                if variant.prior
+                else self._caption(variant.picture, micro_step, place)
+            )
             items.append(Item(variant.picture, variant.size, variant.position, variant.flip, caption, variant.prior))
         return items
 
@@ -159,6 +167,12 @@ class Plan:
 
     def _caption(self, index: int, micro_step: int, place: int) -> str:
         return self.captioning.varied(self.pictures[index], self.captions[index], self._key(micro_step, place))
+
+    def _class_caption(self, index: int, micro_step: int, place: int) -> str:
+        picture = self.class_pictures[index]
+        if self.captioning.has_alternatives(picture):
+            return self.captioning.of_class(picture, self._key(micro_step, place))
+        return self.class_captions[index]
 
     def _key(self, micro_step: int, place: int) -> str:
         """What all chance at one place of a batch follows from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib_finetune.data.buckets import Size
+from lib_finetune.data.captions import holds_caption
 from lib_finetune.data.plan import Plan
 from lib_finetune.data.scan import Picture
 
@@ -28,10 +29,27 @@ def first_positions(plan: Plan) -> list[tuple[float, float]]:
     return [positions[index] for index in range(len(plan.pictures))]
 
 
+def templated(plan: Plan) -> list[str]:
+    """What becomes of captions where there are templates beside them."""
+    captioning = plan.captioning
+    replaced = sum(map(captioning.replaces, plan.pictures))
+    written = sum(bool(picture.caption) for picture in plan.pictures)
+    if replaced and any(map(holds_caption, captioning.templates)):
+        return [f"Templates without [filewords] replace the captions of {replaced} of {len(plan.pictures)} pictures some of the times."]
+    if replaced:
+        return [
+            f"The templates replace the captions of {replaced} of {len(plan.pictures)} pictures. With [filewords] in them, both are read."
+        ]
+    shown = captioning.templates if captioning.templates_win else (captioning.template,)
+    if written and any(map(holds_caption, shown)):
+        return [f"The template stands around the captions of {written} of {len(plan.pictures)} pictures."]
+    return []
+
+
 def lines(plan: Plan) -> list[str]:
     """A sentence for each thing."""
     sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in bucket_counts(plan).items())
-    sentences = [f"Sizes in training: {sizes} px."]
+    sentences = [f"Sizes in training: {sizes} px.", *templated(plan)]
     if count := triggered(plan):
         sentences.append(f'The trigger word "{plan.captioning.trigger}" is put in front of {count} of {len(plan.captions)} captions.')
     small = [picture.name for picture, size in zip(plan.pictures, plan.sizes, strict=True) if _smaller(picture, size)]

@@ -12,8 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from lib_finetune.data import caption_syntax, folder_names
+from lib_finetune.data.caption_tables import CaptionTables
 from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.text_files import NotTextError
+from lib_finetune.text_files import read as read_text
 
 CAPTION_KINDS = (".txt", ".caption")  # the first one found wins
 _KINDS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -32,7 +36,7 @@ class Picture:
     Attributes:
         path: the file.
         width_px, height_px: after EXIF rotation.
-        caption: text of the caption file in one line; None when there is none.
+        caption: what is written of it in a file, `caption_syntax.tidied`; None when nothing is.
         repeats: how often it comes in an epoch (kohya's ``10_name class`` folders; else 1).
         content: sha256 of the file's bytes, lower-case hex; key of all that is cached of it.
         folder_words: "name class" of a kohya folder, or None.
@@ -69,6 +73,7 @@ class Report:
         unread_captions: caption files that are not text, with the reason; their pictures count as having none.
         other_kinds: pictures of kinds that are not read.
         never: pictures in kohya folders with 0 repeats.
+        remarks: names of folders that give no repeats, and which captions stand in a file of many, in sentences.
     """
 
     folder: Path
@@ -79,6 +84,7 @@ class Report:
     unread_captions: tuple[tuple[Path, str], ...] = ()
     other_kinds: tuple[Path, ...] = ()
     never: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report in plain words: one line on what was found, then one for each thing to look at."""
@@ -86,6 +92,8 @@ class Report:
         lines = [f"{_count(len(self.pictures), 'picture')} in {self.folder}, {with_text} of them with a caption file."]
         if empty := sum(picture.caption == "" for picture in self.pictures):
             lines.append(f"Empty caption files: {empty}.")
+        lines += self.remarks
+        lines += caption_syntax.sentences(picture.caption for picture in self.pictures)
         lines += self._repeats()
         lines += self._each("Skipped", self.broken)
         lines += self._each("Skipped", ((path, f"{path.suffix} is not a kind that is read") for path in self.other_kinds))
@@ -159,6 +167,7 @@ def scan(
     kinds = readable_kinds()
     candidates = [path for path in files if path.suffix.lower() in kinds]
     texts = CaptionFiles(path for path in files if path.suffix.lower() in CAPTION_KINDS)
+    tables = CaptionTables(files, candidates)
     used = [path for path in candidates if _kohya(path, folder)[0] > 0]
     pictures, broken = [], list(unreadable)
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="finetune-scan") as pool:
@@ -170,6 +179,8 @@ def scan(
                 repeats, words = _kohya(path, folder)
                 name = _relative(path, folder)
                 text, file = texts.read(path)
+                if text is None:
+                    text, file = tables.read(path)
                 pictures.append(Picture(path, *seen.size, text, repeats, seen.content, words, seen.focus, name, file))
             if on_picture is not None:
                 on_picture(done, len(used))
@@ -179,9 +190,10 @@ def scan(
         tuple(broken),
         texts.orphans(candidates),
         texts.doubles(candidates),
-        tuple(texts.unread),
+        (*texts.unread, *tables.unread),
         tuple(path for path in files if path.suffix.lower() in _OTHER_KINDS - kinds),
         tuple(path for path in candidates if _kohya(path, folder)[0] == 0),
+        (*folder_names.remarks(candidates, folder), *tables.notes()),
     )
     if not pictures:
         raise InputError([Problem(field, _nothing_usable(report, kinds))])
@@ -265,12 +277,12 @@ class CaptionFiles:
         return list(self._of(picture))
 
     def read(self, picture: Path) -> tuple[str | None, Path | None]:
-        """The caption in one line and the file that it stands in, or nothing when there is none that can be read."""
+        """The caption, its alternatives in lines, and the file that it stands in, or nothing when there is none that can be read."""
         for path in self._of(picture):
             try:
-                return " ".join(path.read_text(encoding="utf-8-sig").split()), path
-            except UnicodeDecodeError:
-                self._refuse(path, "it is not UTF-8 text; save it again as UTF-8")
+                return caption_syntax.tidied(read_text(path)), path
+            except NotTextError as error:
+                self._refuse(path, str(error))
             except OSError as error:
                 self._refuse(path, f"it cannot be read: {error.strerror or error}")
             return None, None

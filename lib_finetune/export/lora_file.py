@@ -10,7 +10,7 @@ import torch
 
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.export import bundled_word
-from lib_finetune.files import write_atomically
+from lib_finetune.files import standing, write_atomically
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -20,8 +20,8 @@ def refuse_taken(path: Path, overwrite: bool) -> None:
     Raises:
         InputError: a file stands at ``path`` and may not be replaced; a free name is proposed.
     """
-    if path.exists() and not overwrite:
-        number = next(n for n in range(2, 10_000) if not path.with_name(f"{path.stem}-{n}{path.suffix}").exists())
+    if standing(path) and not overwrite:
+        number = next(n for n in range(2, 10_000) if not standing(path.with_name(f"{path.stem}-{n}{path.suffix}")))
         message = (
             f"{path.name} exists already in {path.parent}. Choose another name, for example {path.stem}-{number}, or allow overwriting."
         )

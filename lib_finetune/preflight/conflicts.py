@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.assembly import initial_weights
@@ -10,6 +11,7 @@ from lib_finetune.assembly.caption_templates import caption_template
 from lib_finetune.assembly.dataset import Dataset, templates
 from lib_finetune.assembly.method_traits import bundles_word, teaches_word
 from lib_finetune.config.settings import Settings
+from lib_finetune.data import caption_syntax
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import InputError, Problem
@@ -118,14 +120,23 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
         return []
     problems = []
     own = None if bundles_word(settings) else paths.embeddings / f"{name}.{settings.embedding.format}"
-    texts = [picture.caption or "" for picture in images.everything] if images else [], _around(settings)
+    texts = _captions(images) if images else [], _around(settings)
     if reason := word_name.refusal(tokenizer, name, *texts):
         problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
-        same = path.stem.lower() == name.lower() and path.suffix.lower() in (*embedding_file.SUFFIXES, ".png", ".webp")
-        if same and path != own:
+        same = _as_read(path.stem) == _as_read(name) and path.suffix.lower() in (*embedding_file.SUFFIXES, ".png", ".webp")
+        if same and path != own and not (own and own.exists() and own.samefile(path)):
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems
+
+
+def _as_read(name: str) -> str:
+    """As the WebUI's tokenizer reads it, without letter case."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def _captions(images: Dataset) -> list[str]:
+    return [text for picture in images.everything if picture.caption for text in caption_syntax.read(picture.caption).every()]
 
 
 def _around(settings: Settings) -> list[str]:

@@ -14,11 +14,13 @@ from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
+from lib_finetune.data import caption_syntax
 from lib_finetune.data.images import kept_box, load_rgb
 from lib_finetune.data.look import ImageLook, Remembered, alike, look_at
-from lib_finetune.data.plan_report import bucket_counts, first_positions
+from lib_finetune.data.plan_report import bucket_counts, first_positions, templated
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.preflight import teaching
 from lib_finetune.text.learned import count_tokens
 from lib_finetune.text.prompts import CHUNK
 
@@ -65,8 +67,9 @@ class PictureView:
         repeats: how often it comes in an epoch.
         held_out: it is not trained on but measured with.
         caption: as the model reads it, before tags are shuffled or left out.
-        caption_varies: another template comes every time; ``caption`` is the first.
-        tokens: of the caption, by the host's tokenizer; the word of an embedding counts its vectors.
+        caption_varies: another template, line or part of a choice comes every time; ``caption`` is the first.
+        caption_meanings: what is done with the signs in its text, such as weights.
+        tokens: of the caption, the longest where it varies, by the host's tokenizer; the word of an embedding counts its vectors.
         over_chunk: it is longer than the 75 tokens that are read together, and goes on in another row.
         cut_off: it is longer than data.max_tokens; the rest is not read.
         caption_file: where its own text comes from, or None.
@@ -85,6 +88,7 @@ class PictureView:
     held_out: bool
     caption: str
     caption_varies: bool
+    caption_meanings: tuple[str, ...]
     tokens: int
     over_chunk: bool
     cut_off: bool
@@ -118,6 +122,7 @@ class DatasetView:
         doubles: caption files that give way to another of the same picture.
         other_kinds: pictures of kinds that are not read.
         never: pictures whose folder asks for 0 repeats.
+        notes: what should be known of all pictures together: warnings, names of folders, how captions are read.
         problems: (setting, message): what keeps the settings from being used as they are; the view leaves those out.
     """
 
@@ -133,6 +138,7 @@ class DatasetView:
     doubles: tuple[str, ...]
     other_kinds: tuple[str, ...]
     never: tuple[str, ...]
+    notes: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
 
 
@@ -171,7 +177,12 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    return _whole(images.subject, views, plan, _arithmetic(chosen, images), images.views, problems)
+    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan))
+    return _whole(images.subject, views, plan, _arithmetic(chosen, images), images.views, notes, problems)
+
+
+def _notes(report: Report, plan: Plan) -> list[str]:
+    return [*report.remarks, *templated(plan), *caption_syntax.sentences(picture.caption for picture in report.pictures)]
 
 
 def _sound(settings: Settings) -> Settings:
@@ -210,16 +221,15 @@ def _readable(settings: Settings, looks: Looks) -> Dataset:
     return images
 
 
-Place = tuple[tuple[int, int], tuple[float, float], str, bool, bool]
-"""Bucket, position, caption, whether the crop varies, whether the caption does."""
+Place = tuple[tuple[int, int], tuple[float, float], list[str], bool]
+"""Bucket, position, captions that come by turns, whether the crop varies."""
 
 
 def _placed(plan: Plan) -> dict[Path, Place]:
     """Where each of a plan's pictures ends up."""
     places = {}
-    for picture, size, position, caption in zip(plan.pictures, plan.sizes, first_positions(plan), plan.captions, strict=True):
-        varies = plan.cropping.varies(picture, size), plan.captioning.uses_templates(picture)
-        places[picture.path] = (size, position, caption, *varies)
+    for picture, size, position in zip(plan.pictures, plan.sizes, first_positions(plan), strict=True):
+        places[picture.path] = (size, position, plan.captioning.every(picture), plan.cropping.varies(picture, size))
     return places
 
 
@@ -227,9 +237,8 @@ def _view(
     picture: Picture,
     bucket: tuple[int, int],
     position: tuple[float, float],
-    caption: str,
+    captions: list[str],
     crop_varies: bool,
-    caption_varies: bool,
     settings: Settings,
     tools: TextTools,
     flags: list[Flag],
@@ -238,7 +247,8 @@ def _view(
 ) -> PictureView:
     left, top, right, bottom = kept_box(picture.width_px, picture.height_px, bucket, position)
     word = settings.name.strip() if teaches_word(settings) else ""
-    tokens, limit = count_tokens(tools.tokenizer, caption, word, settings.embedding.vectors), settings.data.max_tokens
+    tokens = max(count_tokens(tools.tokenizer, caption, word, settings.embedding.vectors) for caption in captions)
+    limit = settings.data.max_tokens
     return PictureView(
         path=str(picture.path),
         name=picture.name,
@@ -249,8 +259,9 @@ def _view(
         bucket=bucket,
         repeats=picture.repeats,
         held_out=held_out,
-        caption=caption,
-        caption_varies=caption_varies,
+        caption=captions[0],
+        caption_varies=len(captions) > 1,
+        caption_meanings=tuple(caption_syntax.meanings(picture.caption)),
         tokens=tokens,
         over_chunk=tokens > CHUNK,
         cut_off=tokens > limit,
@@ -294,7 +305,7 @@ def _arithmetic(settings: Settings, images: Dataset) -> str:
     per_step = settings.training.batch * settings.training.accumulation
     epochs = steps * per_step / views
     shown = f"{count} picture{'s' * (count > 1)}" + (f" ({views} with repeats)" if views != count else "")
-    seen = f"each is seen about {epochs:.0f} times" + (" for each repeat" if views != count else "")
+    seen = f"each is seen about {automatic_settings.times(epochs)} times" + (" for each repeat" if views != count else "")
     return f"{shown} × {epochs:.4g} epochs / {per_step} a step = {steps} steps: {seen}."
 
 
@@ -313,7 +324,13 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _whole(
-    report: Report, views: tuple[PictureView, ...], plan: Plan, sentence: str, shown: int, problems: Sequence[Problem]
+    report: Report,
+    views: tuple[PictureView, ...],
+    plan: Plan,
+    sentence: str,
+    shown: int,
+    notes: tuple[str, ...],
+    problems: Sequence[Problem],
 ) -> DatasetView:
     def reasons(entries: Sequence[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
         return tuple((str(path), reason) for path, reason in entries)
@@ -334,6 +351,7 @@ def _whole(
         doubles=paths(report.doubles),
         other_kinds=paths(report.other_kinds),
         never=paths(report.never),
+        notes=notes,
         problems=tuple((problem.field, problem.message) for problem in problems),
     )
 

@@ -17,7 +17,7 @@ from lib_finetune.config.validation import validate
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import lora_file
-from lib_finetune.preflight import conflicts
+from lib_finetune.preflight import conflicts, teaching
 
 if TYPE_CHECKING:
     from lib_finetune.assembly.dataset import Dataset
@@ -68,6 +68,8 @@ def _examine(settings: Settings, host: Host | None, resuming: bool) -> tuple[Dat
         collect(lambda: _check_targets(settings, host, resuming))
         if teaches_word(settings):
             obstacles += conflicts.word_problems(settings, images, host.text_tools().tokenizer, host.paths)
+    if images is not None and not resuming:
+        obstacles += teaching.problems(settings, images)
     obstacles += conflicts.method_problems(settings)
     if host is not None:
         obstacles += conflicts.precision_problems(settings, host.device)

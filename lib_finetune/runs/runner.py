@@ -21,6 +21,7 @@ from lib_finetune.estimates import memory_plan, run_form, speed_history
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import ProgressSink, StepReport
 from lib_finetune.ports.host import Host, Restoration
+from lib_finetune.preflight import teaching
 from lib_finetune.preflight.problems import checked_dataset
 from lib_finetune.runs import admission, saved_states, session_previews
 from lib_finetune.runs.artifacts import Artifacts, main_file
@@ -115,6 +116,8 @@ class Runner:
         if images.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}.")
         self._sink.say(automatic_settings.arithmetic(settings, images.views))
+        for warning in teaching.warnings(settings, images):
+            self._sink.say(f"Warning: {warning}")
         for note in (*notes, *automatic, *memory_plan.identifier_notes(settings, tools.tokenizer)):
             self._sink.say(note)
         return settings
@@ -171,7 +174,7 @@ class Runner:
         assembly = session.assembly
         for line in (
             *plan_report.lines(assembly.plan),
-            *automatic_settings.long_captions(session.settings, assembly.recipe.captions, assembly.text),
+            *automatic_settings.long_captions(session.settings, assembly.plan.all_captions(), assembly.text),
         ):
             self._sink.say(line)
         with at_the_end("Tidying up", lambda: self._tidy(session), self._sink):

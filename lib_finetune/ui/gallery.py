@@ -57,7 +57,7 @@ def render(view: Mapping[str, Any] | None, key: str) -> str:
 
 def _lines(view: Mapping[str, Any]) -> list[str]:
     sizes = ", ".join(f"{bucket['pictures']} at {bucket['width_px']}×{bucket['height_px']}" for bucket in view["buckets"])
-    return [view["sentence"], f"Sizes in training: {sizes} px."]
+    return [view["sentence"], f"Sizes in training: {sizes} px.", *view.get("notes", ())]
 
 
 def _faults(view: Mapping[str, Any]) -> list[str]:
@@ -77,7 +77,8 @@ def _tile(picture: Mapping[str, Any], key: str) -> str:
     facts += ["another part each time"] * picture["crop_varies"]
     own = picture["caption_file"] is not None
     origin = f"from {Path(picture['caption_file']).name}" if own else "from the caption template; type to give it one of its own"
-    counted = f"{picture['tokens']} tokens" + " · another template each time" * picture["caption_varies"]
+    counted = f"{picture['tokens']} tokens" + " · another caption each time" * picture["caption_varies"]
+    read = "".join(f"<span>{escape(meaning)}</span>" for meaning in picture.get("caption_meanings", ()))
     flags = "".join(f'<span class="finetune-flag">{escape(flag["message"])}</span>' for flag in picture["flags"])
     own_text = (picture["caption_text"] or "") if own else ""
     return (
@@ -86,5 +87,5 @@ def _tile(picture: Mapping[str, Any], key: str) -> str:
         f'<textarea class="finetune-caption" rows="3" data-picture="{token}" aria-label="caption of {name}" title="{escape(origin)}" '
         f'placeholder="{"" if own else escape(origin)}">{escape(own_text)}</textarea>'
         f'<span class="finetune-read" translate="no">{escape(picture["caption"])}</span>'
-        f'<span class="{"finetune-flag" if picture["over_chunk"] else ""}">{escape(counted)}</span>{flags}</figcaption></figure>'
+        f'<span class="{"finetune-flag" if picture["over_chunk"] else ""}">{escape(counted)}</span>{read}{flags}</figcaption></figure>'
     )

@@ -9,10 +9,16 @@ def captions(folder):
     return [picture.caption for picture in scan(folder).pictures]
 
 
-def test_a_caption_is_written_in_one_line_beside_the_picture(paint, tmp_path):
+def test_a_caption_is_written_tidily_beside_the_picture(paint, tmp_path):
     path = paint("sub/a.png")
-    assert save_caption(path, "  zxq\n cat ", tmp_path) == tmp_path / "sub" / "a.txt"
+    assert save_caption(path, "  zxq   cat \n", tmp_path) == tmp_path / "sub" / "a.txt"
     assert (tmp_path / "sub" / "a.txt").read_text(encoding="utf-8") == "zxq cat\n" and captions(tmp_path) == ["zxq cat"]
+
+
+def test_alternatives_stay_in_lines_of_their_own(paint, tmp_path):
+    path = paint("a.png", caption="one\ntwo")
+    save_caption(path, "one \r\n\r\n two\nthree", tmp_path)
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "one\ntwo\nthree\n" and captions(tmp_path) == ["one\ntwo\nthree"]
 
 
 @pytest.mark.parametrize("name", ["a.caption", "A.TXT"])

@@ -83,8 +83,25 @@ def test_the_focus_is_where_something_is(tmp_path, paint):
 @pytest.mark.parametrize("suffix", [".txt", ".caption", ".TXT"])
 def test_captions_are_read_from_beside_the_picture(paint, tmp_path, suffix):
     paint("a.png")
-    (tmp_path / f"a{suffix}").write_text("  a dog,\n  asleep \n")
+    (tmp_path / f"a{suffix}").write_text("  a dog,   asleep \n")
     assert scan(tmp_path).pictures[0].caption == "a dog, asleep"
+
+
+@pytest.mark.parametrize("text", ["a dog\n", "a dog\r\n", "\n\na dog\n\n", "a dog", "\r\n \t\r\na dog\r\n"])
+def test_blank_lines_and_the_end_of_the_last_line_make_no_alternative(paint, tmp_path, text):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == "a dog" and not any("several lines" in line for line in report.lines())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
+def test_lines_stay_apart_and_are_counted(paint, tmp_path, end):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(f"a dog{end}asleep".encode())
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == "a dog\nasleep"
+    assert "Captions of several lines: 1. One of the lines is read each time." in report.lines()
 
 
 def test_without_a_caption_file_there_is_no_caption(paint, tmp_path):
@@ -113,12 +130,23 @@ def test_txt_goes_before_caption_and_it_is_said(paint, tmp_path):
     assert any("a.caption" in line and "goes first" in line for line in report.lines())
 
 
-def test_a_caption_that_is_not_utf8_is_reported(paint, tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_caption_with_another_byte_order_mark_is_read(paint, tmp_path, encoding):
     paint("a.png")
-    (tmp_path / "a.txt").write_text("ein Hund", encoding="utf-16")
+    (tmp_path / "a.txt").write_text("süß", encoding=encoding)
+    assert scan(tmp_path).pictures[0].caption == "süß"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("ein süßer Hund läuft".encode("cp1252"), "looks like"), ("ein Hund".encode("utf-16-le"), "UTF-16"), (b"a\0b", "NUL")],
+)
+def test_a_caption_that_is_no_text_is_reported_as_what_it_looks_like(paint, tmp_path, content, words):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(content)
     report = scan(tmp_path)
     assert report.pictures[0].caption is None
-    assert any("a.txt" in line and "UTF-8" in line for line in report.lines())
+    assert any("a.txt" in line and words in line for line in report.lines())
 
 
 def test_captions_of_no_picture_are_reported(paint, tmp_path):

@@ -198,3 +198,27 @@ def test_the_thumbnail_frames_the_part_that_is_kept(folder, tools):
     left = round(found.crop[0] * 256 / 900)
     assert image.getpixel((left, 80)) == (255, 140, 0)
     assert sum(image.getpixel((left // 2, 80))) < 0.6 * sum(plain.getpixel((left // 2, 80))), "what is cut off lies in the shade"
+
+
+def test_signs_in_captions_are_shown_as_they_are_read_and_counted(folder, tools):
+    (folder / "a.txt").write_text("a (red:1.2) cat <lora:x:1>\none two three four five six seven eight")
+    found = seen(folder, tools, data__class_word="cat")
+    first, second = found.pictures
+    assert (
+        first.caption == "a red cat" and first.caption_varies and first.caption_text.endswith("\none two three four five six seven eight")
+    )
+    assert first.tokens == 8, "of the longest line"
+    assert len(first.caption_meanings) == 3 and second.caption_meanings == ()
+    assert len(found.notes) == 3
+    assert any("weights" in note and " 1." in note for note in found.notes)
+
+
+def test_what_should_be_known_of_all_pictures_is_told(folder, tools):
+    (folder / "10 zxq").mkdir()
+    shutil.move(folder / "b.png", folder / "10 zxq" / "b.png")
+    (folder / "templates.md").write_text("a [name]")
+    notes = seen(folder, tools, training__steps=1).notes
+    assert [note.split(" ")[0] for note in notes] == ["Of", "The", "The"]
+    assert "1 of 2 are seen" in notes[1] and '"10_zxq"' in notes[2]
+    own = seen(folder, tools, method="textual_inversion", name="zxqcat", embedding__template=folder / "templates.md").notes
+    assert any("replace the captions of 1 of 2" in note for note in own)

@@ -202,7 +202,7 @@ def test_captions_get_the_name_in_front_and_templates_win(bench):
     assert all("style of zxqcat" in caption for caption in captions(template="style"))
     own = bench.root / "own.txt"
     own.write_text("[name], [filewords]\n{} here\n", encoding="utf-8")
-    assert captions(template=str(own)) == {"zxqcat", "zxqcat here"}
+    assert captions(template=str(own)) == {"zxqcat", "zxqcat, a red thing", "zxqcat here"}
 
 
 # -- wrong input -------------------------------------------------------------------------------------------------------
