@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.assembly.artifact_kinds import artifact_kind_of
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.config.places import with_absolute_folders
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
@@ -58,7 +59,7 @@ class SettingsFiles:
         Raises:
             InputError: unknown names, wrong types, folders that may not be named.
         """
-        return self.allowed(codec.from_dict(values))
+        return self.allowed(with_absolute_folders(codec.from_dict(values)))
 
     def allowed(self, settings: Settings) -> Settings:
         """The same settings.

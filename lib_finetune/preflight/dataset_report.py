@@ -192,20 +192,20 @@ def _sound(settings: Settings) -> Settings:
 
 def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[Dataset, Settings]:
     """The pictures, and the settings without what would keep them from being shown."""
-    settings = replaced(replaced(settings, "data.class_images", ""), "data.class_count", 0)
-    for path, without in (("data.held_out", 0), ("embedding.template", "")):
+    settings = replaced(settings, "data.class_count", 0)
+    for path, without in (("data.class_images", ""), ("data.held_out", 0), ("embedding.template", "")):
         try:
-            return _readable(settings, looks), settings
+            return _readable(settings, looks), replaced(settings, "data.class_images", "")
         except InputError as error:
             if all(problem.field != path for problem in error.problems):
                 continue
             problems += [problem for problem in error.problems if problem.field == path]
             settings = replaced(settings, path, without)
-    return _readable(settings, looks), settings
+    return _readable(settings, looks), replaced(settings, "data.class_images", "")
 
 
 def _readable(settings: Settings, looks: Looks) -> Dataset:
-    images = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined)
+    images = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined, classes_too=False)
     builder.data_plan(settings, images)  # reads the templates
     return images
 
