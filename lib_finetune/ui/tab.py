@@ -84,7 +84,13 @@ class Tab:
                 gr.Textbox(label="1  Pictures: a folder", placeholder="/home/me/pictures/cat", max_lines=1, elem_id="finetune_images")
             )
             # Not gradio's own: it copies whatever file of this machine a request names, before we are asked.
-            limits = {"file": datasets.FILE_BYTES, "files": datasets.FILES, "drop": datasets.DROP_BYTES, "said": datasets.LIMITS}
+            limits = {
+                "file": datasets.FILE_BYTES,
+                "files": datasets.FILES,
+                "drop": datasets.DROP_BYTES,
+                "said": datasets.LIMITS,
+                "endings": datasets.Datasets.sent_endings(),
+            }
             gr.HTML(html.drop("pictures", "or drop pictures (and captions) here", page_key(), limits), elem_id="finetune_files")
             parts["found"] = gr.HTML("", elem_id="finetune_found")
         with gr.Group():
