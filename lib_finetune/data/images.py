@@ -240,6 +240,12 @@ def leftover_px(width_px: int, height_px: int, target: tuple[int, int]) -> tuple
     return max(0.0, width_px * scale - target[0]), max(0.0, height_px * scale - target[1])
 
 
+def lost_share(width_px: int, height_px: int, target: tuple[int, int]) -> float:
+    """Share of a picture's area that `fit` cuts off."""
+    left, top, right, bottom = kept_box(width_px, height_px, target, (0.5, 0.5))
+    return 1.0 - (right - left) * (bottom - top) / (width_px * height_px)
+
+
 def position_around(focus: tuple[float, float], width_px: int, height_px: int, target: tuple[int, int]) -> tuple[float, float]:
     """The position for `fit` that brings a point of the picture as near to the centre of the kept part as can be.
 

@@ -34,7 +34,7 @@ def found(view: Mapping[str, Any] | None) -> str:
     if view is None:
         return ""
     pictures, broken = view["pictures"], view["broken"]
-    captions = sum(picture["caption_file"] is not None for picture in pictures)
+    captions = len({picture["caption_file"] for picture in pictures} - {None})
     flagged = sum(bool(picture["flags"]) for picture in pictures)
     parts = [f"{len(pictures)} picture{'s' * (len(pictures) != 1)}", f"{captions} caption{'s' * (captions != 1)}"]
     parts += [f"{len(broken)} broken ⚠"] * bool(broken) + [f"{flagged} to look at ⚠"] * bool(flagged)
@@ -57,15 +57,19 @@ def render(view: Mapping[str, Any] | None, key: str) -> str:
 
 def _lines(view: Mapping[str, Any]) -> list[str]:
     sizes = ", ".join(f"{bucket['pictures']} at {bucket['width_px']}×{bucket['height_px']}" for bucket in view["buckets"])
-    return [view["sentence"], f"Sizes in training: {sizes} px."]
+    return [
+        view["sentence"],
+        f"Sizes in training: {sizes} px.",
+        *view.get("notes", ()),
+        *(group["message"] for group in view.get("groups", ())),
+    ]
 
 
 def _faults(view: Mapping[str, Any]) -> list[str]:
     """What does not belong to a picture that can be used."""
     found = [f"{Path(path).name}: {reason}" for path, reason in (*view["broken"], *view["unread_captions"])]
     found += [f"{Path(path).name}: a caption without a picture." for path in view["orphans"]]
-    found += [f"{Path(path).name}: passed over, another caption file of the same picture counts." for path in view["doubles"]]
-    found += [f"{Path(path).name}: pictures of this kind are not read." for path in view["other_kinds"]]
+    found += [f"{Path(path).name}: passed over, for cat.png.txt goes before cat.txt, and .txt before .caption." for path in view["doubles"]]
     found += [f"{Path(path).name}: its folder's name asks for 0 repeats." for path in view["never"]]
     return found + [message for _, message in view["problems"]]
 
