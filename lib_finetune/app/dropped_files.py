@@ -55,8 +55,7 @@ def sorted_out(dropped: Sequence[tuple[str, Content]], lying: Iterable[str] = ()
     folders = dict.fromkeys([PurePosixPath(), *(path.parent for path in paths)])
     kinds = kinds_of([*paths, *(folder / name for folder in folders for name in lying)])
     files = [DroppedFile(path, content, kinds[path]) for path, (_, content) in zip(paths, dropped, strict=True)]
-    kept = [file for file in files if _is_kept(file)]
-    return kept, [file for file in files if not _is_kept(file)]
+    return [file for file in files if _is_kept(file)], [file for file in files if not _is_kept(file)]
 
 
 def _is_kept(file: DroppedFile) -> bool:
@@ -70,7 +69,7 @@ def lines(left_out: Sequence[DroppedFile]) -> list[str]:
     names: dict[FileKind, list[str]] = defaultdict(list)
     for file in left_out:
         names[file.kind].append(file.name)
-    return [f"{kind.value}: {len(found)} ({', '.join(found[:5])}{', …' if len(found) > 5 else ''})." for kind, found in names.items()]
+    return [f"{kind.value}: {len(listed)} ({', '.join(listed[:5])}{', …' if len(listed) > 5 else ''})." for kind, listed in names.items()]
 
 
 def store(files: Sequence[DroppedFile], folder: Path) -> None:
@@ -141,10 +140,9 @@ def _fits(group: Sequence[DroppedFile], stem: str, number: int, lying: Mapping[s
     same = [name for file, name in pictures if _is_there(file, name, lying)]
     if len(same) == len(pictures):
         return True
-    wanted = name_key(Path(pictures[0][1]).stem)
-    known = kinds_of(PurePosixPath(path.name) for path in lying.values())
-    others = {path.name for path, kind in known.items() if kind is FileKind.PICTURE and name_key(path.stem) == wanted}
-    if {name_key(name) for name in others} - {name_key(name) for name in same}:
+    new_stem = name_key(Path(pictures[0][1]).stem)
+    twins = {new_stem + ending for ending in readable_endings()} & lying.keys()
+    if twins - {name_key(name) for name in same}:
         return False
     return all(name_key(name) not in lying or _is_there(file, name, lying) for file, name in zip(group, names, strict=True))
 

@@ -129,7 +129,10 @@ class SettingsFiles:
 
     def export(self, settings: Settings) -> Path:
         """Write settings as a file to give away; returns it."""
-        path = self._data / "exported" / f"{safe_name(settings.name) or 'settings'}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        stem, number = f"{safe_name(settings.name) or 'settings'}-{time.strftime('%Y%m%d-%H%M%S')}", 2
+        path = self._data / "exported" / f"{stem}.json"
+        while path.exists():  # two of one name in one second
+            path, number = path.with_name(f"{stem}-{number}.json"), number + 1
         write_atomically(path, exported(settings).encode("utf-8"))
         return path
 

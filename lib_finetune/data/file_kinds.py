@@ -192,7 +192,7 @@ class _Listing:
         self._names = {key for path in outside for key in (name_key(path.stem), name_key(path.name))}
         self._beside: dict[PurePosixPath, set[str]] = defaultdict(set)
         for path in self.paths:
-            if self._looks_like_picture(path):
+            if self._looks_like_picture(path) or _KIND_OF_ENDING.get(_ending(path)) is FileKind.OTHER_PICTURE:
                 self._beside[path.parent] |= {name_key(path.stem), name_key(path.name)}
         self._mirrors = self._mirroring()
 
@@ -247,8 +247,8 @@ class _Listing:
         """Folders named for masks, control images or copies whose files have the names of pictures elsewhere."""
         inside: dict[tuple[PurePosixPath, FileKind], list[PurePosixPath]] = defaultdict(list)
         for path in self._plain_pictures:
-            if found := _companion_folder(path):
-                inside[found].append(path)
+            if companions := _companion_folder(path):
+                inside[companions].append(path)
         mirrors = {}
         for (folder, kind), files in inside.items():
             same = [self._mirrors_a_picture(path, kind) for path in files]
@@ -267,7 +267,7 @@ _WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth"})
 def unclear_folders(paths: Mapping[PurePosixPath, FileKind]) -> list[PurePosixPath]:
     """Folders named as those of masks and the like whose pictures are training images, for no other picture has their names."""
     folders = (_companion_folder(path) for path, kind in paths.items() if kind is FileKind.PICTURE)
-    return sorted({found[0] for found in folders if found and found[1] in (FileKind.MASK, FileKind.CONTROL)})
+    return sorted({companions[0] for companions in folders if companions and companions[1] in (FileKind.MASK, FileKind.CONTROL)})
 
 
 def _companion_folder(path: PurePosixPath) -> tuple[PurePosixPath, FileKind] | None:

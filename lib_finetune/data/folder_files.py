@@ -35,28 +35,35 @@ def files_of(folder: Path, setting: str, others: Path | None = None) -> FolderFi
     Raises:
         InputError: there is no such folder, or it cannot be read.
     """
-    found = FolderFiles()
+    listing = FolderFiles()
     waiting, visited = [folder], {os.path.realpath(folder)}
     while waiting:
         here = waiting.pop()
         try:
-            entries = [(here / entry.name, entry.is_dir(), entry.is_symlink()) for entry in os.scandir(here)]
+            entries = [(here / entry.name, entry) for entry in os.scandir(here)]
         except OSError as error:
             if here == folder:
                 raise InputError([Problem(setting, _no_folder(folder, error))]) from error
-            found.unreadable.append((here, f"the folder cannot be read: {error.strerror or error}"))
+            listing.unreadable.append((here, f"the folder cannot be read: {error.strerror or error}"))
             continue
         of_others = others is not None and lies_in(here, others)
-        for path, is_folder, is_link in entries:
-            if not is_folder or is_system_folder(path.name):
-                found.files.append(path)
-                if of_others or (others is not None and is_link and lies_in(path, others)):
-                    found.apart.add(path)
+        for path, entry in entries:
+            if _is_special(path, entry):
+                listing.unreadable.append((path, "it is no ordinary file"))
+            elif not entry.is_dir() or is_system_folder(path.name):
+                listing.files.append(path)
+                if of_others or (others is not None and entry.is_symlink() and lies_in(path, others)):
+                    listing.apart.add(path)
             elif (real := os.path.realpath(path)) not in visited:  # a link that leads back is not followed
                 visited.add(real)
                 waiting.append(path)
-    found.files.sort(key=lambda path: _name_order(path, folder))
-    return found
+    listing.files.sort(key=lambda path: _name_order(path, folder))
+    return listing
+
+
+def _is_special(path: Path, entry: os.DirEntry[str]) -> bool:
+    """Whether it is a pipe, a socket or a device, which may keep a reader waiting for ever."""
+    return not entry.is_file() and not entry.is_dir() and path.exists()
 
 
 def lies_in(path: Path, folder: Path) -> bool:
@@ -65,12 +72,12 @@ def lies_in(path: Path, folder: Path) -> bool:
     return any(is_same(place, folder) for place in (real, *real.parents))
 
 
-def is_same(one: Path, other: Path) -> bool:
+def is_same(path: Path, other: Path) -> bool:
     """Whether two paths lead to one place; a file system that ignores letter case is asked itself."""
-    if os.path.realpath(one) == os.path.realpath(other):
+    if os.path.realpath(path) == os.path.realpath(other):
         return True
     try:
-        return one.samefile(other)
+        return path.samefile(other)
     except OSError:
         return False
 

@@ -261,8 +261,8 @@ def _shared(pictures: Sequence[Picture]) -> tuple[SharedCaption, ...]:
 
 
 def _kohya_root(folder: Path, kinds: Mapping[PurePosixPath, FileKind]) -> tuple[Path, Path | None] | None:
-    found = kohya_root(kinds)
-    return (folder / found[0], folder / found[1] if found[1] else None) if found else None
+    names = kohya_root(kinds)
+    return (folder / names[0], folder / names[1] if names[1] else None) if names else None
 
 
 def _notes(report: Report, kinds: Mapping[PurePosixPath, FileKind], apart: Path | None) -> list[str]:

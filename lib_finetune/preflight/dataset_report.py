@@ -326,7 +326,7 @@ def _long(tokens: int, limit: int) -> list[Flag]:
 
 def _flags(report: Report, looks: Sequence[Look | None]) -> list[list[Flag]]:
     """What the files themselves tell, by picture."""
-    found, pictures = [], report.pictures
+    flags_of, pictures = [], report.pictures
     readers = {shared.file: shared.pictures for shared in report.shared_captions}
     near = alike(looks)
     for place, (picture, look) in enumerate(zip(pictures, looks, strict=True)):
@@ -338,8 +338,8 @@ def _flags(report: Report, looks: Sequence[Look | None]) -> list[list[Flag]]:
             others = tuple(name for name in readers[picture.caption_file] if name != picture.name)
             text = f"Its caption file is that of {_named(others)} too; a text that is typed here goes into a file of its own."
             flags.append(Flag("shared_caption", text, others))
-        found.append(flags + (_of_file(look) if look else []))
-    return found
+        flags_of.append(flags + (_of_file(look) if look else []))
+    return flags_of
 
 
 def _arithmetic(settings: Settings, images: Dataset) -> str:

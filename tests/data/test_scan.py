@@ -445,3 +445,18 @@ def test_odd_names_are_found_with_their_captions(paint, tmp_path, name):
         pytest.skip("no such name here")
     (found,) = scan(tmp_path).pictures
     assert (found.name, found.caption) == (name, "a cat")
+
+
+def test_a_pipe_is_said_and_does_not_keep_the_scan_waiting(paint, tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes here")
+    paint("a.png")
+    os.mkfifo(tmp_path / "b.png")
+    assert [path.name for path, _ in scan(tmp_path).broken] == ["b.png"]
+
+
+def test_a_mask_of_a_picture_that_is_not_read_is_no_picture(paint, tmp_path):
+    paint("a.png")
+    (tmp_path / "b.gif").write_bytes(b"GIF89a")
+    paint("b_mask.png")
+    assert names(tmp_path) == ["a.png"]
