@@ -18,7 +18,7 @@ from lib_finetune.config.places import with_absolute_folders
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
-from lib_finetune.files import at_home, safe_name, write_atomically
+from lib_finetune.files import at_home, pasted_path, safe_name, write_atomically
 from lib_finetune.model import checkpoint_reader, tensor_file
 from lib_finetune.runs.folder import SETTINGS, RunFolder
 
@@ -148,8 +148,9 @@ class SettingsFiles:
 
 def _names_a_place(text: str) -> bool:
     """Whether a text means a file or folder here, rather than words."""
+    bare = pasted_path(text)  # as it is read later
     try:
-        return text.startswith(("~", ".")) or "/" in text or "\\" in text or Path(text).exists()
+        return bare.startswith(("~", ".")) or "/" in bare or "\\" in bare or Path(bare).exists()
     except (OSError, ValueError):
         return False
 

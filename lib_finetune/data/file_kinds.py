@@ -90,7 +90,7 @@ _CLASS_FOLDERS = frozenset(
     }
     | {"class_images", "class_image", "class_pictures", "class_data", "class_imgs", "classimages"}
 )
-_CACHE_FOLDER = re.compile(r"(.*_)?(caches?|latents?|embeds)")
+_CACHE_FOLDER = re.compile(r"(?!\d+_)(.*_)?(caches?|latents?|embeds)")
 _COPY_FOLDERS = frozenset(
     {"optimized", "optimised", "compressed", "thumb", "thumbs", "thumbnail", "thumbnails", "backup", "backups", "bak"}
 )

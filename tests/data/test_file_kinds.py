@@ -87,7 +87,7 @@ def test_pictures_of_masks_in_a_folder_of_that_name_are_pictures_and_it_can_be_t
     assert unclear_folders({PurePosixPath(name): kind for name, kind in found.items()}) == [PurePosixPath("masks")]
 
 
-@pytest.mark.parametrize("name", ["10_venetian masks/a.png", "5_zxq mask/a.png"])
+@pytest.mark.parametrize("name", ["10_venetian masks/a.png", "5_zxq mask/a.png", "5_zxq cache/a.png"])
 def test_a_folder_of_kohya_is_never_one_of_masks(name):
     assert kinds("3_face/a.png", name)[name] is FileKind.PICTURE
 
