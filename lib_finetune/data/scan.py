@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -231,7 +231,7 @@ def scan(
         texts.doubles(candidates),
         tuple(texts.unread),
         tuple(path for path in candidates if _kohya(path, folder)[0] == 0),
-        tuple(Group(kind, tuple(sorted_out[kind])) for kind in FileKind if kind in sorted_out),
+        _groups(sorted_out, {picture.caption_file for picture in pictures}),
         _shared(pictures),
         _kohya_root(folder, kinds),
     )
@@ -252,10 +252,16 @@ def _by_kind(
     return sorted_out
 
 
+def _groups(sorted_out: Mapping[FileKind, Sequence[Path]], read: Collection[Path | None]) -> tuple[Group, ...]:
+    """Files by kind, without those that captions were read from."""
+    groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in read)) for kind in FileKind)
+    return tuple(group for group in groups if group.paths)
+
+
 def _shared(pictures: Sequence[Picture]) -> tuple[SharedCaption, ...]:
     readers: dict[Path, list[str]] = defaultdict(list)
     for picture in pictures:
-        if picture.caption_file is not None:
+        if picture.caption_file is not None and picture.caption_file.suffix.lower() in CAPTION_ENDINGS:
             readers[picture.caption_file].append(picture.name)
     return tuple(SharedCaption(file, tuple(names)) for file, names in readers.items() if len(names) > 1)
 

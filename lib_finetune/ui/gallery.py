@@ -34,7 +34,7 @@ def found(view: Mapping[str, Any] | None) -> str:
     if view is None:
         return ""
     pictures, broken = view["pictures"], view["broken"]
-    captions = len({picture["caption_file"] for picture in pictures} - {None})
+    captions = sum(picture["caption_file"] is not None for picture in pictures)
     flagged = sum(bool(picture["flags"]) for picture in pictures)
     parts = [f"{len(pictures)} picture{'s' * (len(pictures) != 1)}", f"{captions} caption{'s' * (captions != 1)}"]
     parts += [f"{len(broken)} broken ⚠"] * bool(broken) + [f"{flagged} to look at ⚠"] * bool(flagged)
