@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unicodedata
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,11 @@ from lib_finetune.errors import InputError, SaveError
 _UMASK = os.umask(0)
 """What the person's new files are not open to. It cannot be read without being set, so it is read once, at the start."""
 os.umask(_UMASK)
+_AROUND = " \t\r\n\u00a0\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+"""Spaces, and marks that nobody sees: Windows copies U+202A along from a file's properties."""
+_QUOTES = frozenset(
+    {('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u201e", "\u201c"), ("\u2018", "\u2019"), ("\u00ab", "\u00bb"), ("<", ">")}
+)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -128,8 +134,49 @@ def _flush_folder(folder: Path) -> None:
 
 
 def at_home(text: str) -> Path:
-    """A path as a person writes it, ``~`` their home; that of a user who does not exist is taken by the letter."""
+    """A path as a person writes or pastes it (`pasted_path`), absolute, ``~`` their home; that of a user who does not exist is taken by the letter.
+
+    An empty text stays an empty path.
+    """
+    bare = pasted_path(text)
+    return Path(os.path.abspath(_expanded(bare))) if bare else Path()  # noqa: PTH100  resolve() would follow links, and people know the link
+
+
+def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def pasted_path(text: str) -> str:
+    """A path without what comes along when it is pasted: spaces at the ends, quotes, ``file://``, marks of direction that Windows adds.
+
+    What exists by the letter stays by the letter.
+    """
+    if text and os.path.lexists(text):
+        return text
+    bare = text.strip(_AROUND)
+    while len(bare) > 1 and (bare[0], bare[-1]) in _QUOTES:
+        bare = bare[1:-1].strip(_AROUND)
+    bare = bare.strip('"')
+    if bare[:5].lower() == "file:":
+        return _of_file_url(bare[5:])
+    return next((other for other in _written_otherwise(bare) if os.path.lexists(other)), bare)
+
+
+def _of_file_url(rest: str) -> str:
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        rest = slash + path if host.lower() in ("", "localhost", "127.0.0.1") else rest
+    decoded = urllib.parse.unquote(rest)
+    return decoded[1:] if re.match(r"/[A-Za-z]:([/\\]|$)", decoded) else decoded
+
+
+def _written_otherwise(bare: str) -> Iterator[str]:
+    """What a path may mean that does not exist by the letter: copied from a browser's address, or from a terminal."""
+    if bare and not os.path.lexists(_expanded(bare)):
+        if "%" in bare:
+            yield str(_expanded(urllib.parse.unquote(bare)))
+        if os.sep == "/" and "\\" in bare:
+            yield str(_expanded(re.sub(r"\\(.)", r"\1", bare)))

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.assembly.artifact_kinds import artifact_kind_of
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.config.places import with_absolute_folders
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
-from lib_finetune.files import at_home, safe_name, standing, write_atomically
+from lib_finetune.files import at_home, pasted_path, safe_name, standing, write_atomically
 from lib_finetune.model import checkpoint_reader, tensor_file
 from lib_finetune.runs.folder import SETTINGS, RunFolder
 
@@ -58,7 +59,7 @@ class SettingsFiles:
         Raises:
             InputError: unknown names, wrong types, folders that may not be named.
         """
-        return self.allowed(codec.from_dict(values))
+        return self.allowed(with_absolute_folders(codec.from_dict(values)))
 
     def allowed(self, settings: Settings) -> Settings:
         """The same settings.
@@ -128,7 +129,10 @@ class SettingsFiles:
 
     def export(self, settings: Settings) -> Path:
         """Write settings as a file to give away; returns it."""
-        path = self._data / "exported" / f"{safe_name(settings.name) or 'settings'}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        stem, number = f"{safe_name(settings.name) or 'settings'}-{time.strftime('%Y%m%d-%H%M%S')}", 2
+        path = self._data / "exported" / f"{stem}.json"
+        while path.exists():  # two of one name in one second
+            path, number = path.with_name(f"{stem}-{number}.json"), number + 1
         write_atomically(path, exported(settings).encode("utf-8"))
         return path
 
@@ -144,8 +148,9 @@ class SettingsFiles:
 
 def _names_a_place(text: str) -> bool:
     """Whether a text means a file or folder here, rather than words."""
+    bare = pasted_path(text)  # as it is read later
     try:
-        return text.startswith(("~", ".")) or "/" in text or "\\" in text or Path(text).exists()
+        return bare.startswith(("~", ".")) or "/" in bare or "\\" in bare or Path(bare).exists()
     except (OSError, ValueError):
         return False
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lib_finetune.data.caption_syntax import tidied
+from lib_finetune.data.file_kinds import name_key
 from lib_finetune.text_files import NotTextError, read
 
 _LINES = "metadata.jsonl"
@@ -49,7 +49,7 @@ class _Table:
         self._exact = path.name.lower() == _LINES  # its names are paths from where it lies
         self._rows: dict[str, list[_Row]] = defaultdict(list)
         for name, caption in rows:
-            plain = _key(name.replace("\\", "/"))
+            plain = name_key(name.replace("\\", "/"))
             parts = tuple(reversed([part for part in PurePosixPath(plain).parts if part != "/"]))
             if parts:
                 self._rows[parts[0]].append(_Row(parts, tidied(caption), _OF_A_SYSTEM.match(plain) is not None))
@@ -60,9 +60,9 @@ class _Table:
         Args:
             alone: no other picture has its file's name, so that a name in another folder can mean no other.
         """
-        beneath = tuple(reversed([_key(part) for part in picture.relative_to(self.path.parent).parts]))
-        above = tuple(reversed([_key(part) for part in self.path.parent.parts]))
-        for last in (beneath[0], _key(picture.stem)):
+        beneath = tuple(reversed([name_key(part) for part in picture.relative_to(self.path.parent).parts]))
+        above = tuple(reversed([name_key(part) for part in self.path.parent.parts]))
+        for last in (beneath[0], name_key(picture.stem)):
             rows = self._rows.get(last, [])
             own = (last, *beneath[1:])
             if exact := [row.caption for row in rows if row.parts == own]:
@@ -84,7 +84,7 @@ class CaptionTables:
             files: of the folder; those that are none are passed over.
             pictures: of the folder.
         """
-        self._names = Counter(_key(picture.name) for picture in pictures)
+        self._names = Counter(name_key(picture.name) for picture in pictures)
         self.unread: list[tuple[Path, str]] = []
         self._readers: Counter[Path] = Counter()
         tables = (self._table(path) for path in sorted(files, key=_rank) if _is_table(path))
@@ -99,7 +99,7 @@ class CaptionTables:
         """A picture's caption and the file that it stands in, or nothing."""
         for table in self._tables:
             if table.path.parent in picture.parents:
-                caption = table.caption(picture, alone=self._names[_key(picture.name)] == 1)
+                caption = table.caption(picture, alone=self._names[name_key(picture.name)] == 1)
                 if caption is not None:
                     self._readers[table.path] += 1
                     return caption, table.path
@@ -187,10 +187,6 @@ def _json(text: str, line: int) -> Any:
     except (ValueError, RecursionError) as error:
         where = line or getattr(error, "lineno", 1)
         raise _NoTableError(f"it is damaged: line {where} is no JSON") from error
-
-
-def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _common(own: tuple[str, ...], parts: tuple[str, ...]) -> int:

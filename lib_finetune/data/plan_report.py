@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 from lib_finetune.data.buckets import Size
 from lib_finetune.data.captions import holds_caption
+from lib_finetune.data.images import lost_share
 from lib_finetune.data.plan import Plan
 from lib_finetune.data.scan import Picture
+
+_MUCH = round(1 / 3, 9)
+"""Share of a picture's area."""
 
 
 def bucket_counts(plan: Plan) -> dict[Size, int]:
@@ -55,6 +59,9 @@ def lines(plan: Plan) -> list[str]:
     small = [picture.name for picture, size in zip(plan.pictures, plan.sizes, strict=True) if _smaller(picture, size)]
     if small:
         sentences.append(f"{len(small)} smaller than in training, and enlarged: {_named(small)}. Larger pictures give sharper results.")
+    if cut := much_cut(plan):
+        cut_names = _named([picture.name for picture in cut])
+        sentences.append(f"A third or more is cut off of {len(cut)}: {cut_names}. {crop_advice(plan.cropping.crop, buckets=plan.buckets)}")
     most = max(set(plan.sizes), key=plan.sizes.count)
     small = [picture.name for picture in plan.class_pictures if _smaller(picture, most)]
     if small:
@@ -62,6 +69,26 @@ def lines(plan: Plan) -> list[str]:
             f"{len(small)} of {len(plan.class_pictures)} class pictures are smaller than in training, and enlarged: {_named(small)}."
         )
     return sentences
+
+
+def much_cut(plan: Plan) -> list[Picture]:
+    """The pictures of which so much does not fit their size that a person should know."""
+    return [picture for picture, size in zip(plan.pictures, plan.sizes, strict=True) if is_much_cut(picture, size)]
+
+
+def is_much_cut(picture: Picture, size: Size) -> bool:
+    """Whether a third or more of a picture is cut off."""
+    return round(lost_share(picture.width_px, picture.height_px, size), 9) >= _MUCH
+
+
+def crop_advice(crop: str, *, buckets: bool) -> str:
+    """What can be done to keep what matters of pictures that are cut."""
+    ways = ["crop it yourself"]
+    if crop in ("centre", "random"):
+        ways.append("set data.crop to focal")
+    if not buckets:
+        ways.append("switch on data.buckets")
+    return f"To keep what matters, {' or '.join(ways)}."
 
 
 def _smaller(picture: Picture, size: Size) -> bool:

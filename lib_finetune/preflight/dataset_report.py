@@ -15,9 +15,9 @@ from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
 from lib_finetune.data import caption_syntax
-from lib_finetune.data.images import kept_box, load_rgb
+from lib_finetune.data.images import kept_box, load_rgb, lost_share
 from lib_finetune.data.look import ImageLook, Remembered, alike, look_at
-from lib_finetune.data.plan_report import bucket_counts, first_positions, templated
+from lib_finetune.data.plan_report import bucket_counts, crop_advice, first_positions, is_much_cut, much_cut, templated
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.preflight import teaching
@@ -35,6 +35,7 @@ THUMBNAIL_PX = 256
 _FRAME = (255, 140, 0)
 _SHADE = 0.4
 _ENLARGED = 1.05
+_LISTED = 100
 _CONCERNS = ("method", "data.", "training.", "embedding.")
 
 
@@ -43,7 +44,8 @@ class Flag:
     """Something to look at.
 
     Attributes:
-        kind: "duplicate", "near_duplicate", "blurred", "small", "rotated", "transparent", "animated", "cut_off" or "long_caption".
+        kind: "duplicate", "near_duplicate", "blurred", "small", "cropped", "rotated", "transparent", "animated", "profile_unread", "gain_map",
+            "coding", "shared_caption", "cut_off" or "long_caption".
         message: it in a sentence.
         others: names of the pictures that it is about, too.
     """
@@ -107,6 +109,23 @@ class Bucket:
 
 
 @dataclass(frozen=True)
+class FileGroup:
+    """Files of one kind that are no training images.
+
+    Attributes:
+        kind: as `file_kinds.FileKind` names it.
+        count: how many.
+        paths: of the files, the first hundred.
+        message: it in a sentence, with what was done.
+    """
+
+    kind: str
+    count: int
+    paths: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
 class DatasetView:
     """A folder of pictures.
 
@@ -122,7 +141,10 @@ class DatasetView:
         doubles: caption files that give way to another of the same picture.
         other_kinds: pictures of kinds that are not read.
         never: pictures whose folder asks for 0 repeats.
-        notes: what should be known of all pictures together: warnings, names of folders, how captions are read.
+        groups: all other files that lie there, by kind.
+        notes: what should be known of all pictures together: warnings, how the folder is laid out and its captions are read, caption files that
+            several pictures share, what is done to the pictures.
+        kohya: where the folder is laid out for kohya's trainers, its folders of training images and, if there is one, of class images.
         problems: (setting, message): what keeps the settings from being used as they are; the view leaves those out.
     """
 
@@ -138,7 +160,9 @@ class DatasetView:
     doubles: tuple[str, ...]
     other_kinds: tuple[str, ...]
     never: tuple[str, ...]
+    groups: tuple[FileGroup, ...]
     notes: tuple[str, ...]
+    kohya: tuple[str, str | None] | None
     problems: tuple[tuple[str, str], ...]
 
 
@@ -171,18 +195,19 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     plan = builder.data_plan(chosen, images)
     held = builder.plan_of_held(plan, images.held) if images.held else None
     seen = [looks.look(picture.path) for picture in images.subject.pictures]
-    flags = _flags(images.subject.pictures, seen)
+    flags = _flags(images.subject, seen)
     placed = {**_placed(plan), **(_placed(held) if held else {})}
     views = tuple(
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan))
+    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan), *_colours(seen), *_cut(plan))
     return _whole(images.subject, views, plan, _arithmetic(chosen, images), images.views, notes, problems)
 
 
 def _notes(report: Report, plan: Plan) -> list[str]:
-    return [*report.remarks, *templated(plan), *caption_syntax.sentences(picture.caption for picture in report.pictures)]
+    signs = caption_syntax.sentences(picture.caption for picture in report.pictures)
+    return [*report.notes, *templated(plan), *signs, *(shared.line() for shared in report.shared_captions)]
 
 
 def _sound(settings: Settings) -> Settings:
@@ -203,20 +228,20 @@ def _sound(settings: Settings) -> Settings:
 
 def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[Dataset, Settings]:
     """The pictures, and the settings without what would keep them from being shown."""
-    settings = replaced(replaced(settings, "data.class_images", ""), "data.class_count", 0)
-    for path, without in (("data.held_out", 0), ("embedding.template", "")):
+    settings = replaced(settings, "data.class_count", 0)
+    for path, without in (("data.class_images", ""), ("data.held_out", 0), ("embedding.template", "")):
         try:
-            return _readable(settings, looks), settings
+            return _readable(settings, looks), replaced(settings, "data.class_images", "")
         except InputError as error:
             if all(problem.field != path for problem in error.problems):
                 continue
             problems += [problem for problem in error.problems if problem.field == path]
             settings = replaced(settings, path, without)
-    return _readable(settings, looks), settings
+    return _readable(settings, looks), replaced(settings, "data.class_images", "")
 
 
 def _readable(settings: Settings, looks: Looks) -> Dataset:
-    images = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined)
+    images = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined, classes_too=False)
     builder.data_plan(settings, images)  # reads the templates
     return images
 
@@ -267,7 +292,7 @@ def _view(
         cut_off=tokens > limit,
         caption_file=str(picture.caption_file) if picture.caption_file else None,
         caption_text=picture.caption,
-        flags=(*_small(picture, bucket), *flags, *_long(tokens, limit)),
+        flags=(*_small(picture, bucket), *_cropped(picture, bucket, settings), *flags, *_long(tokens, limit)),
     )
 
 
@@ -278,6 +303,29 @@ def _small(picture: Picture, bucket: tuple[int, int]) -> list[Flag]:
     return [Flag("small", f"It is enlarged {factor:.1f} times to {bucket[0]}×{bucket[1]}; a larger picture gives sharper results.")]
 
 
+def _cropped(picture: Picture, bucket: tuple[int, int], settings: Settings) -> list[Flag]:
+    if not is_much_cut(picture, bucket):
+        return []
+    share = lost_share(picture.width_px, picture.height_px, bucket)
+    advice = crop_advice(settings.data.crop, buckets=settings.data.buckets)
+    return [Flag("cropped", f"{share:.0%} of it is cut off. {advice}")]
+
+
+def _cut(plan: Plan) -> list[str]:
+    cut = much_cut(plan)
+    if not cut:
+        return []
+    advice = crop_advice(plan.cropping.crop, buckets=plan.buckets)
+    return [f"A third or more is cut off of {len(cut)}: {_named([picture.name for picture in cut])}. {advice}"]
+
+
+def _colours(looks: Sequence[ImageLook | None]) -> list[str]:
+    """From which colour profiles pictures are brought to sRGB."""
+    names = [look.marks.profile for look in looks if look and look.marks.profile]
+    counts = ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
+    return [f"Colours are brought to sRGB from what the files declare: {counts}."] if names else []
+
+
 def _long(tokens: int, limit: int) -> list[Flag]:
     if tokens > limit:
         return [Flag("cut_off", f"The caption has {tokens} tokens; {limit} are read and the rest is cut off.")]
@@ -286,15 +334,20 @@ def _long(tokens: int, limit: int) -> list[Flag]:
     return []
 
 
-def _flags(pictures: Sequence[Picture], looks: Sequence[ImageLook | None]) -> list[list[Flag]]:
+def _flags(report: Report, looks: Sequence[ImageLook | None]) -> list[list[Flag]]:
     """What the files themselves tell, by picture."""
-    flags_of_pictures = []
+    flags_of_pictures, pictures = [], report.pictures
+    readers = {shared.file: shared.pictures for shared in report.shared_captions}
     near = alike(looks)
     for place, (picture, look) in enumerate(zip(pictures, looks, strict=True)):
         same = [other.name for other in pictures if other.content == picture.content and other is not picture]
         close = [pictures[other].name for other in near[place] if pictures[other].name not in same]
         flags = [Flag("duplicate", f"It is the same file as {_named(same)}; it counts more than once.", tuple(same))] if same else []
         flags += [Flag("near_duplicate", f"It is nearly the same picture as {_named(close)}.", tuple(close))] if close else []
+        if picture.caption_file in readers:
+            others = tuple(name for name in readers[picture.caption_file] if name != picture.name)
+            text = f"Its caption file is that of {_named(others)} too; a text that is typed here goes into a file of its own."
+            flags.append(Flag("shared_caption", text, others))
         flags_of_pictures.append(flags + (_of_file(look) if look else []))
     return flags_of_pictures
 
@@ -310,11 +363,18 @@ def _arithmetic(settings: Settings, images: Dataset) -> str:
 
 
 def _of_file(look: ImageLook) -> list[Flag]:
+    unread = f"What it declares of its colours cannot be followed ({look.marks.profile_unread}); they are taken as sRGB."
+    coding = (
+        f"Its numbers are coded for an HDR or wide-gamut screen ({look.marks.coding}); they are taken as sRGB, which changes its colours."
+    )
     source = (
         ("blurred", look.blurred, "Nothing in it is sharp; the result would learn the blur."),
         ("rotated", look.marks.rotated, "It is stored lying or mirrored and is turned upright, as its camera noted."),
         ("transparent", look.marks.transparent, "It has transparent parts; they become white."),
         ("animated", look.marks.animated, "It is animated; only its first frame is used."),
+        ("profile_unread", bool(look.marks.profile_unread), unread),
+        ("gain_map", look.marks.gain_map, "It has an HDR gain map; it is trained on as it looks on an ordinary screen."),
+        ("coding", bool(look.marks.coding), coding),
     )
     return [Flag(kind, message) for kind, holds, message in source if holds]
 
@@ -351,7 +411,12 @@ def _whole(
         doubles=paths(report.doubles),
         other_kinds=paths(report.other_kinds),
         never=paths(report.never),
+        groups=tuple(
+            FileGroup(group.kind.name.lower(), len(group.paths), paths(group.paths[:_LISTED]), group.line(report.folder))
+            for group in report.groups
+        ),
         notes=notes,
+        kohya=(str(report.kohya[0]), str(report.kohya[1]) if report.kohya[1] else None) if report.kohya else None,
         problems=tuple((problem.field, problem.message) for problem in problems),
     )
 

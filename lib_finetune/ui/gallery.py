@@ -57,15 +57,21 @@ def render(view: Mapping[str, Any] | None, key: str) -> str:
 
 def _lines(view: Mapping[str, Any]) -> list[str]:
     sizes = ", ".join(f"{bucket['pictures']} at {bucket['width_px']}×{bucket['height_px']}" for bucket in view["buckets"])
-    return [view["sentence"], f"Sizes in training: {sizes} px.", *view.get("notes", ())]
+    return [
+        view["sentence"],
+        f"Sizes in training: {sizes} px.",
+        *view.get("notes", ()),
+        *(group["message"] for group in view.get("groups", ())),
+    ]
 
 
 def _faults(view: Mapping[str, Any]) -> list[str]:
     """What does not belong to a picture that can be used."""
     faults = [f"{Path(path).name}: {reason}" for path, reason in (*view["broken"], *view["unread_captions"])]
     faults += [f"{Path(path).name}: a caption without a picture." for path in view["orphans"]]
-    faults += [f"{Path(path).name}: passed over, another caption file of the same picture counts." for path in view["doubles"]]
-    faults += [f"{Path(path).name}: pictures of this kind are not read." for path in view["other_kinds"]]
+    faults += [
+        f"{Path(path).name}: passed over, for cat.png.txt goes before cat.txt, and .txt before .caption." for path in view["doubles"]
+    ]
     faults += [f"{Path(path).name}: its folder's name asks for 0 repeats." for path in view["never"]]
     return faults + [message for _, message in view["problems"]]
 

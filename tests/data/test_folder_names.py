@@ -32,7 +32,7 @@ def test_what_nearly_follows_the_form_is_named_with_what_was_made_of_it(paint, t
     for folder in (tmp_path, tmp_path / name):
         report = scan(folder)
         assert (report.pictures[0].repeats, report.pictures[0].folder_words) == (1, None)
-        (remark,) = report.remarks
+        (remark,) = report.notes
         assert f'"{name}"' in remark and said in remark and remark in report.lines()
 
 
@@ -47,4 +47,4 @@ def test_names_that_ask_for_no_repeats_or_get_them_are_not_remarked(paint, tmp_p
 def test_a_folder_of_many_pictures_is_named_once_and_those_above_are_not(paint, tmp_path):
     for number in range(3):
         paint(f"10 zxq/deep/{number}.png")
-    assert len(scan(tmp_path).remarks) == 1 and scan(tmp_path / "10 zxq" / "deep").remarks == ()
+    assert len(scan(tmp_path).notes) == 1 and scan(tmp_path / "10 zxq" / "deep").notes == ()

@@ -12,6 +12,7 @@ import pytest
 
 import lib_finetune
 from lib_finetune.config import codec
+from lib_finetune.data.file_kinds import FileKind
 
 PACKAGE = Path(lib_finetune.__file__).parent
 FILE = PACKAGE.parent / "localizations" / "zh_CN.json"
@@ -145,6 +146,11 @@ def test_everything_that_is_said_has_a_translation(found):
 
 def test_the_modules_that_speak_are_there():
     assert [name for name in SPEAKING if not (PACKAGE / name).is_file()] == []
+
+
+def test_every_kind_of_file_has_a_translation():
+    shown = [kind.value for kind in FileKind if kind not in (FileKind.PICTURE, FileKind.CAPTION)]
+    assert [value for value in shown if value not in TABLE] == []
 
 
 def test_a_text_without_an_entry_is_noticed():
