@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,3 +88,18 @@ def at_home(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def names_file(text: str, endings: Collection[str]) -> bool:
+    """Whether a text that may be words too means a file: it has a slash, begins at home, ends like one, or names one that is there.
+
+    Args:
+        endings: with their dots, lower-case.
+    """
+    name = text.strip()
+    if "/" in name or "\\" in name or name.startswith("~") or Path(name).suffix.lower() in endings:
+        return True
+    try:
+        return bool(name) and Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name, or with what no name has
+        return False

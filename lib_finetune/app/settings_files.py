@@ -17,6 +17,7 @@ from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
+from lib_finetune.export import embedding_file
 from lib_finetune.files import at_home, safe_name, write_atomically
 from lib_finetune.model import checkpoint_reader, tensor_file
 from lib_finetune.runs.folder import SETTINGS, RunFolder
@@ -145,7 +146,7 @@ class SettingsFiles:
 def _names_a_place(text: str) -> bool:
     """Whether a text means a file or folder here, rather than words."""
     try:
-        return text.startswith(("~", ".")) or "/" in text or "\\" in text or Path(text).exists()
+        return embedding_file.names_file(text) or text.startswith(".") or Path(text).exists()
     except (OSError, ValueError):
         return False
 
@@ -280,7 +281,7 @@ def of_result(file: Path, data: Path) -> Restored:
     Raises:
         InputError: the file is missing or broken, or tells no settings of ours.
     """
-    if file.is_file() and file.suffix != ".safetensors":
+    if file.is_file() and file.suffix.lower() != ".safetensors":
         return _of_run(file, data)
     if not file.is_file():
         raise InputError([Problem("file", f"{file} does not exist.")])

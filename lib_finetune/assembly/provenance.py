@@ -86,7 +86,7 @@ def _network_args(settings: Settings) -> Mapping[str, str]:
 def public_settings(settings: Settings) -> str:
     """The settings as JSON for a file that others may get: folders and files are named without their path."""
     files = ("embedding.init",) if embedding_file.names_file(settings.embedding.init) else ()
-    for path in ("data.images", "data.class_images", "network.start", *files):
+    for path in ("data.images", "data.class_images", "network.start", "embedding.template", *files):
         private = value_at(settings, path)
         settings = replaced(settings, path, Path(private).name if private else "")
     return json.dumps(to_dict(settings), ensure_ascii=False)

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from lib_finetune.errors import CheckpointChangedError, HostError, InputError, Problem
-from lib_finetune.export import bundled_word, embedding_file
+from lib_finetune.export import bundled_word, embedding_file, lora_file
 from lib_finetune.export import card as cards
 from lib_finetune.host import memory
-from lib_finetune.model import checkpoint_reader, layout, prediction
+from lib_finetune.model import checkpoint_reader, families, layout, prediction
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
 from lib_finetune.model.lora_merge import by_module, merged
@@ -83,13 +83,25 @@ class HeadlessHost:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         target_dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
         tensors = checkpoint_reader.read(checkpoint, target_dtype, place)
-        layout.refuse_other_families(tensors)
         heads = checkpoint_reader.metadata(checkpoint).get("text_encoder_heads")
         digits = checkpoint_reader.sha256(checkpoint)
         info = CheckpointInfo(
             checkpoint.stem, checkpoint.resolve(), digits, digits[:10], None, prediction.of_checkpoint(checkpoint, predicts)
         )
-        return cls(tensors, info, root, int(heads) if heads else None)
+        host = cls(tensors, info, root, int(heads) if heads else None)
+        host._refuse_strangers(checkpoint, tensors)
+        return host
+
+    def _refuse_strangers(self, path: Path, tensors: Iterable[str]) -> None:
+        """
+        Args:
+            tensors: names in a checkpoint, as `checkpoint_reader.read` gives them.
+
+        Raises:
+            CheckpointError: some have no place in this model, so that nobody would use them.
+        """
+        places = {slot.source for slot in BorrowedModel(self._layout).slots}
+        checkpoint_reader.refuse_strangers(path, (name for name in tensors if name not in places))
 
     @property
     def paths(self) -> Paths:
@@ -211,7 +223,7 @@ class HeadlessHost:
             tensors |= self._standing_in(request.checkpoint)
         vectors: dict[str, torch.Tensor] = {}
         for path, weight in request.loras:
-            patches, words = bundled_word.parted(_lora(path))
+            patches, words = bundled_word.parted(lora_file.read(path, "lora"))
             tensors = merged(tensors, model, patches, weight)
             vectors |= words
         vectors |= {path.stem: embedding_file.read(path) for path in request.embeddings}  # these win, as in the WebUI
@@ -233,12 +245,14 @@ class HeadlessHost:
 
     def _standing_in(self, path: Path) -> dict[str, torch.Tensor]:
         dtype = next(iter(self._tensors.values())).dtype
-        return checkpoint_reader.read(path, dtype, self._device)
+        tensors = checkpoint_reader.read(path, dtype, self._device)
+        self._refuse_strangers(path, tensors)
+        return tensors
 
     def _learned(self, model: BorrowedModel, tools: TextTools, vectors: Mapping[str, torch.Tensor]) -> LearnedVectors | None:
         width = self._layout.text["hidden_size"]
         wrong = [
-            f"{name} is {value.shape[1]} wide, the model {width}: for another family."
+            f"{name} is {value.shape[1]} wide{families.of_width(value.shape[1])}, the model {width}: it is for another family."
             for name, value in vectors.items()
             if value.shape[1] != width
         ]
@@ -278,16 +292,3 @@ class HeadlessHost:
             roots = {"unet": model.unet, "text": model.text}
             self._known_modules = {kohya_module(part, name) for part, root in roots.items() for name, _ in root.named_modules()}
         return self._known_modules
-
-
-def _lora(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(str(path))
-    except FileNotFoundError:
-        raise InputError([Problem("lora", f"{path} does not exist.")]) from None
-    except (OSError, SafetensorError) as error:
-        raise InputError([Problem("lora", f"{path} cannot be read as a .safetensors file: {error}")]) from error
-    return tensors

@@ -136,7 +136,7 @@ class Unpickler:
         """The next bytes."""
         end = self.place + count
         if end > len(self._data):
-            raise UnpicklingError("it ends too early")
+            raise UnpicklingError("it is half a download, or broken: it ends too early")
         if end > self._end:
             raise UnpicklingError(f"its pickle is larger than {BYTES_AT_MOST >> 20} MiB")
         found = bytes(self._data[self.place : end])
@@ -147,7 +147,7 @@ class Unpickler:
         """Text up to the end of the line."""
         end = self._data.find(b"\n", self.place, self.place + _LONGEST_LINE)
         if end < 0:
-            raise UnpicklingError("it holds a line without an end")
+            raise UnpicklingError("it is half a download, or broken: it holds a line without an end")
         found = self.take(end + 1 - self.place)
         return found[:-1].decode("utf-8")
 

@@ -13,7 +13,7 @@ from lib_finetune.config.settings import Settings
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.export import embedding_file
+from lib_finetune.export import embedding_file, embedding_picture
 from lib_finetune.files import at_home
 from lib_finetune.text import word_name
 from lib_finetune.training import precision
@@ -40,7 +40,7 @@ def method_problems(settings: Settings) -> list[Problem]:
         if own.template:
             load_templates(own.template, "embedding.template")
         if embedding_file.names_file(own.init):
-            count = len(embedding_file.read(at_home(own.init), "embedding.init"))
+            count = len(embedding_file.read(at_home(own.init.strip()), "embedding.init"))
             if count != own.vectors:
                 problems.append(Problem("embedding.vectors", f"{own.vectors}, but {own.init} has {count}. Set it to {count}."))
     except InputError as error:
@@ -122,7 +122,7 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
     if reason := word_name.refusal(tokenizer, name, *texts):
         problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
-        same = path.stem.lower() == name.lower() and path.suffix.lower() in (*embedding_file.SUFFIXES, ".png", ".webp")
+        same = path.stem.lower() == name.lower() and path.suffix.lower() in (*embedding_file.SUFFIXES, *embedding_picture.ENDINGS)
         if same and path != own:
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems
