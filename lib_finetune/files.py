@@ -96,7 +96,7 @@ def names_file(text: str, endings: Collection[str]) -> bool:
     Args:
         endings: with their dots, lower-case.
     """
-    name = text.strip()
+    name = text.strip().strip("\"'")
     if "/" in name or "\\" in name or name.startswith("~") or Path(name).suffix.lower() in endings:
         return True
     try:

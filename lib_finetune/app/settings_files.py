@@ -69,7 +69,7 @@ class SettingsFiles:
         """
         problems: list[Problem] = []
         for path in PATHS:
-            text = str(value_at(settings, path))
+            text = str(value_at(settings, path)).strip()  # as it is read
             if path in _FOLDERS or _names_a_place(text):
                 try:
                     self._folders.check(text, path)

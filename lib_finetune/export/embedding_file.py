@@ -16,7 +16,7 @@ from lib_finetune.errors import CheckpointError, Problem, SaveError
 from lib_finetune.export import embedding_picture
 from lib_finetune.export.metadata import Recipe, embedding_metadata
 from lib_finetune.files import write_atomically
-from lib_finetune.model import weights_file
+from lib_finetune.model import file_kinds, weights_file
 
 KEY = "emb_params"
 SUFFIXES = (".safetensors", ".pt", ".bin")
@@ -80,7 +80,7 @@ def read(path: Path, field: str = "embedding") -> torch.Tensor:
     words = _in_picture(path, field) if _is_picture(path) else _in_file(path, field)
     if len(words) != 1:
         listed = f" ({', '.join(list(words)[:3])})" if words else ""
-        message = f"{path.name} is no embedding of Stable Diffusion 1.x: it holds {len(words)} words{listed}. Name a file of exactly one."
+        message = f"{path.name} is no embedding of Stable Diffusion 1.x: it does not hold exactly one tensor but {len(words)}{listed}. Name a file of one word."
         raise CheckpointError([Problem(field, message)])
     (vectors,) = words.values()
     if vectors.ndim not in (1, 2) or not vectors.numel():
@@ -112,7 +112,8 @@ def _in_picture(path: Path, field: str) -> dict[str, torch.Tensor]:
 
 def _in_file(path: Path, field: str) -> dict[str, torch.Tensor]:
     with weights_file.opened(path, field) as weights:
-        weights_file.refuse_other_kinds(path, field, weights, "embedding")
+        if weights.contents().kind is not file_kinds.UNKNOWN:  # of which a word of any name may be
+            weights_file.refuse_other_kinds(path, field, weights, "embedding")
         own = {name for name in weights.tensors if name.startswith(_VECTORS)} or {
             name for name in weights.tensors if not name.startswith(_TOKENS)
         }

@@ -62,7 +62,7 @@ def container(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(_LOOKED_AT)
     if not head:
-        raise ValueError(f"is empty: the download, or a copy, did not begin. {_AGAIN}.")
+        raise ValueError(f"cannot be read: it is empty: the download, or a copy, did not begin. {_AGAIN}.")
     if _begins_as_safetensors(head, size):
         return SAFETENSORS
     if head[:4] == b"PK\x03\x04":
@@ -70,7 +70,7 @@ def container(path: Path) -> str:
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         return PICKLE
     said = next((words for start, words in _KNOWN if start.match(head)), None)
-    raise ValueError(said or _unknown(head))
+    raise ValueError(f"cannot be read: it {said or _unknown(head)}")
 
 
 def _begins_as_safetensors(head: bytes, size: int) -> bool:

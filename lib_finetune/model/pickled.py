@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib_finetune.model import numpy_pickles
 from lib_finetune.model.unpickler import Inert, Known, Module, Unpickler, UnpicklingError
 
 _DTYPES = {
@@ -185,6 +186,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     **{(module, f"{kind}Storage"): _Kind(kind) for module in ("torch", "torch.cuda", "torch.storage") for kind in (*_DTYPES, _RAW)},
     **{("torch", str(dtype).removeprefix("torch.")): dtype for dtype in _DTYPES.values()},
     **{("torch", name): getattr(torch, name) for name in _NEWER},
+    **numpy_pickles.KNOWN,
 }
 """What a file of tensors is made of. All else is inert."""
 

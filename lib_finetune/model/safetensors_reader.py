@@ -62,7 +62,7 @@ def _header(file: BufferedReader, size: int) -> tuple[dict[str, Any], int]:
     if not 1 < length <= HEADER_AT_MOST:
         raise ValueError(f"cannot be read: its header is damaged. {_AGAIN}")
     if 8 + length > size:
-        raise ValueError(f"is half a download: it ends after {_size(size)}, within its header. {_AGAIN}")
+        raise ValueError(f"cannot be read: it is half a download and ends after {_size(size)}, within its header. {_AGAIN}")
     try:
         header = json.loads(file.read(length).decode("utf-8"))
     except (ValueError, RecursionError):
@@ -87,7 +87,7 @@ def _entry(file: BufferedReader, start: int, name: str, told: Any, held: int) ->
         raise ValueError(unreadable(name, kind))
     begin, end = offsets
     if end > held:
-        raise ValueError(f"is half a download: it ends after {_size(start + held)}, and {name} lies beyond. {_AGAIN}")
+        raise ValueError(f"cannot be read: it is half a download and ends after {_size(start + held)}, and {name} lies beyond. {_AGAIN}")
     entry = Entry(DTYPES[kind], shape, lambda: _tensor(file, start + begin, DTYPES[kind], shape))
     if entry.size != end - begin:
         raise ValueError(f"cannot be read: {name} should take {entry.size} bytes and has {end - begin}. {_AGAIN}")

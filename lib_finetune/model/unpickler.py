@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 PARTS_AT_MOST = 2_000_000
 BYTES_AT_MOST = 64 << 20
@@ -43,6 +43,17 @@ class Known:
     def __init__(self, name: str, call: Callable[..., Any]) -> None:
         self.name = name
         self.call = call
+
+
+@runtime_checkable
+class Restored(Protocol):
+    """A stand-in of ours that takes what an object brings for its state."""
+
+    def restore(self, state: Any) -> None:
+        """
+        Raises:
+            UnpicklingError: it is broken.
+        """
 
 
 class Module(dict[str, Any]):
@@ -255,13 +266,15 @@ def _add(target: Any, values: list[Any]) -> None:
 
 
 def _build(machine: Unpickler) -> None:
-    """The state of an object is forgotten, but for a module's parameters."""
+    """The state of an object is forgotten, but for a module's parameters and what one of our stand-ins takes of it."""
     state = machine.pop()
     target = machine.top()
     if type(target) is Module and type(state) is dict:
         parameters = _is(state.get("_parameters", {}), dict, OrderedDict)
         machine.pay(len(parameters))
         target.update(parameters)
+    elif isinstance(target, Restored):
+        target.restore(state)
 
 
 def _tuple_of(count: int) -> Callable[[Unpickler], None]:

@@ -12,6 +12,7 @@ import torch
 
 from lib_finetune.errors import CheckpointError, Problem
 from lib_finetune.model import file_beginning, file_kinds, pickled, safetensors_reader, tensor_file
+from lib_finetune.model.numpy_pickles import Array
 from lib_finetune.model.tensor_file import Entry
 
 _WRAPPERS = (
@@ -146,7 +147,9 @@ def _pickled(path: Path) -> dict[str, Entry]:
 
 def _unwrapped(content: Any) -> Any:
     for _ in range(_DEEPEST):
-        if not isinstance(content, Mapping) or any(isinstance(value, torch.Tensor) and "." in str(name) for name, value in content.items()):
+        if not isinstance(content, Mapping) or any(
+            isinstance(value, (torch.Tensor, Array)) and "." in str(name) for name, value in content.items()
+        ):
             break
         inside = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping) and _flat(content[name])), None)
         if inside is None:
@@ -157,6 +160,7 @@ def _unwrapped(content: Any) -> Any:
 
 def _flat(content: Any, prefix: str = "", depth: int = 0) -> dict[str, torch.Tensor]:
     """All tensors below a mapping, list or tuple, by the names on the way to them with dots between."""
+    content = content.tensor if isinstance(content, Array) else content
     if isinstance(content, torch.Tensor):
         return {prefix: content}
     if depth == _DEEPEST or not isinstance(content, (Mapping, list, tuple)):
