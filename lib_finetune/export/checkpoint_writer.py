@@ -40,6 +40,8 @@ def write(path: Path, trained: Mapping[str, torch.Tensor], base: Mapping[str, En
     Raises:
         SaveError: a value does not fit the precision or is not finite, the disk is full, the folder is not writable.
     """
+    if missing := sorted(trained.keys() - {ldm_name(name) for name in base}):
+        raise SaveError(f"{path.name} was not written: the base checkpoint has no {missing[0]}, which was trained. Keep the saved state.")
     entries = {name: _entry(path, name, each, trained, DTYPES[precision]) for name, each in base.items()}
     if path.suffix == ".safetensors":
         tensor_file.write(path, entries, metadata)

@@ -75,9 +75,11 @@ def read(path: Path, field: str = "embedding") -> torch.Tensor:
     Raises:
         CheckpointError: missing, broken, or no embedding of one text encoder.
     """
-    if not path.exists():
-        raise CheckpointError([Problem(field, f"{path} does not exist. Name an embedding's file.")])
-    words = _in_picture(path, field) if _is_picture(path) else _in_file(path, field)
+    weights_file.refuse_absent(path, field, "Name an embedding's file.")
+    with weights_file.in_words(path, field):
+        words = embedding_picture.tensors(path) if _is_picture(path) else None
+    if words is None:
+        words = _in_file(path, field)
     if len(words) != 1:
         listed = f" ({', '.join(list(words)[:3])})" if words else ""
         message = f"{path.name} is no embedding of Stable Diffusion 1.x: it does not hold exactly one tensor but {len(words)}{listed}. Name a file of one word."
@@ -94,20 +96,9 @@ def read(path: Path, field: str = "embedding") -> torch.Tensor:
 
 
 def _is_picture(path: Path) -> bool:
-    if not path.is_file():
-        return False
     with path.open("rb") as file:
         head = file.read(12)
     return path.suffix.lower() in embedding_picture.ENDINGS or head.startswith(b"\x89PNG") or head[8:12] == b"WEBP"
-
-
-def _in_picture(path: Path, field: str) -> dict[str, torch.Tensor]:
-    try:
-        return embedding_picture.tensors(path)
-    except ValueError as error:
-        raise CheckpointError([Problem(field, f"{path.name} {error}")]) from error
-    except OSError as error:
-        raise CheckpointError([Problem(field, f"{path.name} is a picture that cannot be read. Get the original file.")]) from error
 
 
 def _in_file(path: Path, field: str) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,14 +30,13 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     """The vectors in a picture by their names in it ("*").
 
     Raises:
-        ValueError: it holds none; the message goes on after the file's name.
-        OSError: it cannot be read.
+        ValueError: it holds none, or cannot be read; the message goes on after the file's name.
     """
     try:
         with Image.open(path) as image:
             text = getattr(image, "text", {}).get(_CHUNK)
             content = base64.b64decode(text, validate=False) if text else _in_pixels(np.asarray(image.convert("RGB")))
-    except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError, binascii.Error):
+    except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError, binascii.Error, OSError, EOFError, struct.error):
         raise ValueError("is a picture that cannot be read, or too large for one that holds an embedding.") from None
     try:
         data = json.loads(content)

@@ -13,8 +13,11 @@ from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.export import bundled_word
 from lib_finetune.files import write_atomically
 from lib_finetune.model import weights_file
+from lib_finetune.model.tensor_file import Entry
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_NUMBERS = ("alpha", "scale", "on_input")
+"""Parts that are one number."""
 _KOHYA = re.compile(r"lora_(unet|te1?)_[^.]+\.|bundle_emb\.[^.]+\.string_to_param\.")
 
 
@@ -78,11 +81,11 @@ def read(path: Path, field: str) -> dict[str, torch.Tensor]:
     Raises:
         InputError: missing, broken, or of another kind, form or family, by name.
     """
-    if not path.exists():
-        raise InputError([Problem(field, f"{path} does not exist. Name a LoRA file, or leave it empty.")])
+    weights_file.refuse_absent(path, field, "Name a LoRA file, or leave it empty.")
     with weights_file.opened(path, field) as weights:
         weights_file.refuse_other_kinds(path, field, weights, "LoRA")
         _refuse_other_forms(path, field, weights.tensors)
+        _refuse_broken_numbers(path, field, weights.tensors)
         # A copy: what is mapped keeps the file open, and Windows then lets nobody replace it.
         return {name: _plain(entry.value()).clone() for name, entry in weights.tensors.items()}
 
@@ -104,3 +107,14 @@ def _refuse_other_forms(path: Path, field: str, names: Iterable[str]) -> None:
             "passes over. Convert it to kohya's form, or name another file."
         )
         raise InputError([Problem(field, message)])
+
+
+def _refuse_broken_numbers(path: Path, field: str, entries: Mapping[str, Entry]) -> None:
+    """
+    Raises:
+        InputError: what should be one number is several, or what should be a matrix is one.
+    """
+    for name, entry in entries.items():
+        single = name.rpartition(".")[2] in _NUMBERS
+        if (single and torch.Size(entry.shape).numel() != 1) or (not single and not entry.shape):
+            raise InputError([Problem(field, f"{path.name} is broken: {name} has the sides {list(entry.shape)}. Name another file.")])

@@ -6,6 +6,7 @@ ComfyUI's model detection, diffusers' single-file loader, and the files that koh
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -98,11 +99,17 @@ def family(shapes: Shapes) -> Family | None:
 
 
 def _by_names_and_width(shapes: Shapes, words: str) -> Family | None:
-    if by_name := next((each for each in FAMILIES if each.tells.search(words)), None):
+    if by_name := _by_names(words):
         return by_name
     widths = (shape[1] for name, shape in shapes.items() if _CONTEXT.search(name) and len(shape) > 1)
     by_width = next((_BY_CONTEXT[width] for width in widths if width in _BY_CONTEXT), None)
     return by_width or (_SD2 if _TEXT_LAYER.search(words) else None)
+
+
+@functools.lru_cache(maxsize=4)
+def _by_names(words: str) -> Family | None:
+    """Remembered, because the same checkpoint is asked about again and again."""
+    return next((each for each in FAMILIES if each.tells.search(words)), None)
 
 
 def of_width(width: int) -> str:

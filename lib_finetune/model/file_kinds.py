@@ -60,6 +60,9 @@ _WITHOUT_TEXT = Kind("a checkpoint without its text encoder", _FULL)
 _AVERAGE_ALONE = Kind(
     "a checkpoint of averaged weights (EMA) alone", "Load the version of this model with plain weights, or convert it so that the average is them."
 )  # fmt: skip
+_ONE_FILE = Kind(
+    "a whole model in one file, but under diffusers' names", "Convert it to the original layout, or load the version of this model in it."
+)
 _NETWORK = Kind("a diffusion network alone, without VAE and text encoder")
 LORA = _kind(
     "a LoRA", "A LoRA changes a checkpoint and is none: call it in a prompt, or name it under network.start to train it further.",
@@ -140,6 +143,8 @@ def _by_parts(words: str) -> Kind | None:
     if "unet" in present:
         missing = {"vae", "text"} - present
         return {0: CHECKPOINT, 2: _UNET_ALONE}.get(len(missing), _WITHOUT_VAE if "vae" in missing else _WITHOUT_TEXT)
+    if present and re.search(r"^unet_", words, re.MULTILINE):
+        return _ONE_FILE
     if "average" in present:
         return _AVERAGE_ALONE
     return {frozenset({"vae"}): _VAE, frozenset({"text"}): _TEXT}.get(frozenset(present))

@@ -75,6 +75,8 @@ def _form_of(parts: AbstractSet[str], field: str) -> Callable[[Parts, torch.Size
 
 def _lora(values: Parts, shape: torch.Size, field: str) -> torch.Tensor:
     down, up = values["lora_down.weight"], values["lora_up.weight"]
+    if down.dim() < 2 or up.dim() < 2:
+        raise _broken(f"a patch of {list(up.shape)} and {list(down.shape)} is no pair of matrices", field)
     scale = _scale(values, down.shape[0])
     if "lora_mid.weight" in values:
         middle = values["lora_mid.weight"]
@@ -125,7 +127,7 @@ _FORMS: tuple[tuple[AbstractSet[str], AbstractSet[str], Callable[[Parts, torch.S
 
 def _product(up: torch.Tensor, down: torch.Tensor, field: str) -> torch.Tensor:
     if up.dim() != 2 or down.dim() != 2 or up.shape[1] != down.shape[0]:
-        raise _broken(f"a patch of rank {up.shape[-1]} does not fit one of rank {down.shape[0]}", field)
+        raise _broken(f"a patch of {list(up.shape)} does not fit one of {list(down.shape)}", field)
     return up @ down
 
 

@@ -133,7 +133,7 @@ class Unpickler:
         except KeyError as error:
             raise UnpicklingError(f"{error} is nothing that a file of tensors holds, at byte {self.place}") from error
         except (IndexError, TypeError, ValueError, OverflowError, AttributeError, struct.error, RuntimeError, MemoryError) as error:
-            raise UnpicklingError(f"it is broken at byte {self.place}: {error}") from error
+            raise UnpicklingError(f"it is broken at byte {self.place}") from error
 
     def pay(self, parts: int) -> None:
         """A few bytes can ask for much work, again and again; it is all counted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -50,9 +51,9 @@ def opened(path: Path, field: str) -> Iterator[WeightsFile]:
     Raises:
         CheckpointError: missing, broken, or nothing that holds weights; the message says what it is and what to do.
     """
-    _refuse_absent(path, field)
+    refuse_absent(path, field)
     with ExitStack() as stack:
-        with _in_words(path, field):
+        with in_words(path, field):
             weights = _weights(path, field, stack)
         try:
             yield weights
@@ -70,15 +71,16 @@ def _weights(path: Path, field: str, stack: ExitStack) -> WeightsFile:
 
 def _guarded(entry: Entry, path: Path, field: str) -> Callable[[], torch.Tensor]:
     def value() -> torch.Tensor:
-        with _in_words(path, field):
+        with in_words(path, field):
             return entry.value()
 
     return value
 
 
 @contextmanager
-def _in_words(path: Path, field: str) -> Iterator[None]:
-    """
+def in_words(path: Path, field: str) -> Iterator[None]:
+    """What readers of this room say of a file, as an error of its field.
+
     Raises:
         CheckpointError: in place of what was raised, with the file's name.
     """
@@ -99,8 +101,8 @@ def metadata(path: Path, field: str) -> dict[str, str]:
     Raises:
         CheckpointError: missing or broken.
     """
-    _refuse_absent(path, field)
-    with _in_words(path, field):
+    refuse_absent(path, field)
+    with in_words(path, field):
         if file_beginning.container(path) != file_beginning.SAFETENSORS:
             return {}
         return safetensors_reader.metadata(path)
@@ -121,11 +123,24 @@ def refuse_other_kinds(path: Path, field: str, weights: WeightsFile, wanted: str
         raise CheckpointError([Problem(field, message)])
 
 
-def _refuse_absent(path: Path, field: str) -> None:
-    if path.is_dir():
+def refuse_absent(path: Path, field: str, advice: str = "") -> None:
+    """
+    Args:
+        advice: what to do where it does not exist.
+
+    Raises:
+        CheckpointError: there is no such file, or it is a folder, or may not be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last one: with what no name has
+        raise CheckpointError([Problem(field, f"{path} does not exist. {advice}".rstrip())]) from None
+    except OSError as error:
+        raise CheckpointError([Problem(field, f"{str(path)[:200]} cannot be read ({error.strerror or error}).")]) from error
+    if stat.S_ISDIR(mode):
         raise CheckpointError([Problem(field, f"{path} {_folder(path)}")])
-    if not path.is_file():
-        raise CheckpointError([Problem(field, f"{path} does not exist.")])
+    if not stat.S_ISREG(mode):
+        raise CheckpointError([Problem(field, f"{path} is no file. {advice}".rstrip())])
 
 
 def _folder(path: Path) -> str:

@@ -75,6 +75,8 @@ FILES = {
     "VAE inside its prefix": ({VAE + "encoder.conv_in.weight": (4, 3, 3, 3)}, "a VAE"),
     "UNet alone": (without(VAE, "cond"), "a UNet alone"),
     "UNet of diffusers": ({"conv_in.weight": (320, 4, 3, 3), "down_blocks.0.resnets.0.conv1.weight": (4, 4, 3, 3)}, "a UNet alone"),
+    "one file of diffusers": ({"unet.conv_in.weight": (320, 4, 3, 3), "vae.decoder.conv_in.weight": (4, 4, 3, 3), "text_encoder.text_model.x": (1,)},
+                              "a whole model in one file, but under diffusers' names"),
     "UNet without prefix": ({"input_blocks.0.0.weight": (320, 4, 3, 3), "time_embed.0.weight": (4, 4)}, "a UNet alone"),
     "text encoder": ({"text_model.encoder.layers.0.mlp.fc1.weight": (4, 4)}, "a text encoder"),
     "text encoder with its prefix": ({TEXT + "x.weight": (4,)}, "a text encoder"),

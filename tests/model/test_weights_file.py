@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from bench.random_weights import small_layout
-from lib_finetune.errors import CheckpointError, InputError
+from lib_finetune.errors import CheckpointError, InputError, SaveError
 from lib_finetune.export import checkpoint_writer, embedding_file, lora_file
 from lib_finetune.host.headless import HeadlessHost
 from lib_finetune.model import checkpoint_reader, tensor_file, weights_file
@@ -177,6 +177,22 @@ def test_folders_and_files_that_are_not_there_are_named(tmp_path, reader):
     assert "in the form of diffusers" in refusal(reader, folder)
 
 
+@pytest.mark.parametrize("reader", list(READERS))
+@pytest.mark.parametrize("name", ["x" * 300 + ".pt", "folder/" + "y" * 5000, "a\0b.pt", "file.pt/inside.pt"])
+def test_names_that_no_file_can_have_are_told(tmp_path, reader, name):
+    (tmp_path / "file.pt").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"does not exist|cannot be read"):
+        READERS[reader](tmp_path / name)
+
+
+def test_what_was_trained_and_is_in_no_base_is_no_silent_loss(tmp_path):
+    base = {"model.diffusion_model.out.2.bias": tensor_file.entry(torch.zeros(4))}
+    trained = {"model.diffusion_model.out.2.weight": torch.zeros(4, 4)}
+    with pytest.raises(SaveError, match=r"no model\.diffusion_model\.out\.2\.weight, which was trained"):
+        checkpoint_writer.write(tmp_path / "x.safetensors", trained, base, {}, "fp16")
+    assert not list(tmp_path.iterdir())
+
+
 def written(header, numbers=b""):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + numbers
@@ -237,6 +253,25 @@ def test_every_type_that_torch_converts_is_read_and_carried_on(tmp_path, name):
             checkpoint_writer.write(tmp_path / f"out.{ending}", trained, entries, {}, "fp16")
         out = checkpoint(tmp_path / f"out.{ending}")
         assert all(torch.equal(out[key], trained[key] if key in trained else tensors[key].float()) for key in tensors)
+
+
+@pytest.mark.parametrize("name", list(tensor_file.DTYPES))
+def test_a_lora_and_an_embedding_of_every_type_are_read_as_plain_numbers(tmp_path, name):
+    dtype = tensor_file.DTYPES[name]
+    for reader, tensors in (("LoRA", PATCHES), ("embedding", {"emb_params": torch.ones(2, 4)})):
+        tensor_file.write(tmp_path / "x.safetensors", {key: tensor_file.entry(value.to(dtype)) for key, value in tensors.items()}, {})
+        found = READERS[reader](tmp_path / "x.safetensors")
+        values = found.values() if reader == "LoRA" else [found]
+        assert all(
+            value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64) and bool((value == 1).all()) for value in values
+        )
+
+
+@pytest.mark.parametrize(("part", "value"), [("alpha", torch.ones(2)), ("scale", torch.ones(0)), ("lora_down.weight", torch.tensor(1.0))])
+def test_a_lora_whose_numbers_are_broken_is_refused(tmp_path, part, value):
+    name = f"lora_unet_mid_block_attentions_0_proj_in.{part}"
+    save_file({**PATCHES, name: value}, tmp_path / "x.safetensors")
+    assert f"is broken: {name}" in refusal("LoRA", tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("reader", list(READERS))
