@@ -97,8 +97,7 @@ def read(path: Path, field: str = "embedding") -> torch.Tensor:
 
 def _is_picture(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(12)
-    return path.suffix.lower() in embedding_picture.ENDINGS or head.startswith(b"\x89PNG") or head[8:12] == b"WEBP"
+        return embedding_picture.BEGINNING.match(file.read(16)) is not None
 
 
 def _in_file(path: Path, field: str) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 ENDINGS = (".png", ".webp", ".avif", ".jxl")
+BEGINNING = re.compile(rb"\x89PNG\r\n|RIFF.{4}WEBP|.{4}ftypavi|\xff\x0a|\0{3}\x0cJXL ", re.DOTALL)
+"""How such pictures begin, whatever their names end in."""
 _CHUNK = "sd-ti-embedding"
 _TENSOR = "TORCHTENSOR"
 _JSON_BYTES = 64 << 20

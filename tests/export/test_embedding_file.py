@@ -190,6 +190,14 @@ def test_a_picture_without_an_embedding_is_told_as_one(tmp_path, content):
         embedding_file.read(tmp_path / "x.png", "embedding.init")
 
 
+def test_what_is_no_picture_but_is_called_one_is_read_by_its_content(tmp_path):
+    save_file({"emb_params": torch.ones(2, 4)}, tmp_path / "x.png")
+    assert embedding_file.read(tmp_path / "x.png").shape == (2, 4)
+    (tmp_path / "x.webp").write_bytes(b"<html>Log in</html>")
+    with pytest.raises(CheckpointError, match=r"x\.webp cannot be read: it is a web page"):
+        embedding_file.read(tmp_path / "x.webp")
+
+
 def test_a_broken_picture_is_told(tmp_path):
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     with pytest.raises(CheckpointError, match=r"x\.png is a picture that cannot be read"):
