@@ -1,10 +1,14 @@
 """What a file is, is said by its kind and family, and what to do; the same table serves checkpoints, LoRAs and embeddings."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
-from lib_finetune.model import file_kinds
+from bench.random_weights import sd15_layout
+from lib_finetune.model import checkpoint_reader, file_kinds
+from lib_finetune.model.borrowed import BorrowedModel
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
 WHOLE = {
@@ -134,3 +138,19 @@ def test_each_reader_takes_its_own_kind_and_says_of_all_others_what_they_are(wan
         fault = file_kinds.fault(file_kinds.identify(shapes), wanted)
         assert (fault is None) == (what in TAKEN[wanted]), what
         assert fault is None or (fault.startswith(f"is no {wanted} of Stable Diffusion 1.x: it ") and fault.endswith(".")), fault
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_all_names_of_the_original_checkpoint_are_known_and_told_as_a_checkpoint():
+    shapes = {name: tuple(shape) for name, shape in json.loads((GOLDEN / "sd15_checkpoint_keys.json").read_text()).items()}
+    assert file_kinds.fault(file_kinds.identify(shapes), "checkpoint") is None and file_kinds.quantised(shapes) is None
+    places = {slot.source for slot in BorrowedModel(sd15_layout()).slots}
+    assert {checkpoint_reader.ldm_name(name) for name in shapes if not checkpoint_reader._NOT_USED.fullmatch(name)} == places
+
+
+@pytest.mark.parametrize("form", ["lora_dim16", "locon_dim16_conv8"])
+def test_all_names_of_kohyas_trainer_are_told_as_a_lora(form):
+    listed = json.loads((GOLDEN / "kohya_lora_keys.json").read_text())[form]
+    assert file_kinds.fault(file_kinds.identify({name: tuple(shape) for name, shape in listed.items()}), "LoRA") is None
