@@ -23,10 +23,8 @@ from lib_finetune.model.tensor_file import Entry
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _AVERAGE = "model_ema."
-_OLDER_FORM = (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-)  # fmt: skip
-"""Types that have a storage of their own."""
+_READ_BY_WEBUI = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
+"""Types of tensors that the WebUI's unpickler lets pass, all of which the older form of ``torch.save`` has."""
 
 
 def write(path: Path, trained: Mapping[str, torch.Tensor], base: Mapping[str, Entry], metadata: Mapping[str, str], precision: str) -> None:
@@ -53,10 +51,12 @@ def write(path: Path, trained: Mapping[str, torch.Tensor], base: Mapping[str, En
 
 
 def _storable(value: torch.Tensor) -> torch.Tensor:
-    """A tensor of a type that the older form of ``torch.save`` has; what an 8-bit float can be, fp16 or fp32 is as well."""
-    if value.dtype.is_floating_point and value.dtype.itemsize == 1:
+    """The same numbers in a type that a ``.ckpt`` may have; what an 8-bit float can be, fp16 or fp32 is as well."""
+    if value.dtype in _READ_BY_WEBUI:
+        return value
+    if value.dtype.is_floating_point:
         return value.float() if "e8m0" in str(value.dtype) else value.half()
-    return value if value.dtype in _OLDER_FORM else value.to(torch.int64)
+    return value.to(torch.int64)
 
 
 def _entry(path: Path, name: str, base: Entry, trained: Mapping[str, torch.Tensor], dtype: torch.dtype) -> Entry:
