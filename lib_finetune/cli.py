@@ -163,11 +163,14 @@ def refuse_wrong_input(settings: Settings, checkpoint: Path) -> None:
     Raises:
         InputError: every problem with settings, images and the checkpoint's path at once.
     """
+    from lib_finetune.model.weights_file import refuse_absent
     from lib_finetune.preflight.problems import problems
 
     obstacles = problems(settings)
-    if not checkpoint.is_file():
-        obstacles.append(Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file."))
+    try:
+        refuse_absent(checkpoint, "--checkpoint", "Name a .safetensors or .ckpt file.")
+    except InputError as error:
+        obstacles += error.problems
     if obstacles:
         raise InputError(obstacles)
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unicodedata
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -180,3 +180,19 @@ def _written_otherwise(bare: str) -> Iterator[str]:
             yield str(_expanded(urllib.parse.unquote(bare)))
         if os.sep == "/" and "\\" in bare:
             yield str(_expanded(re.sub(r"\\(.)", r"\1", bare)))
+
+
+def names_file(text: str, endings: Collection[str]) -> bool:
+    """Whether a text that may be words too means a file: it has a slash, begins at home, ends like one, or names one that is there.
+
+    Args:
+        text: as it is typed or pasted; see `pasted_path`.
+        endings: with their dots, lower-case.
+    """
+    name = pasted_path(text)
+    if "/" in name or "\\" in name or name.startswith("~") or Path(name).suffix.lower() in endings:
+        return True
+    try:
+        return bool(name) and Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name, or with what no name has
+        return False

@@ -18,6 +18,7 @@ from lib_finetune.config.places import with_absolute_folders
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
+from lib_finetune.export import embedding_file
 from lib_finetune.files import at_home, pasted_path, safe_name, standing, write_atomically
 from lib_finetune.model import checkpoint_reader, tensor_file
 from lib_finetune.runs.folder import SETTINGS, RunFolder
@@ -150,7 +151,7 @@ def _names_a_place(text: str) -> bool:
     """Whether a text means a file or folder here, rather than words."""
     bare = pasted_path(text)  # as it is read later
     try:
-        return bare.startswith(("~", ".")) or "/" in bare or "\\" in bare or Path(bare).exists()
+        return embedding_file.names_file(text) or bare.startswith(".") or Path(bare).exists()
     except (OSError, ValueError):
         return False
 
@@ -286,7 +287,7 @@ def of_result(file: Path, data: Path) -> Restored:
     Raises:
         InputError: the file is missing or broken, or tells no settings of ours.
     """
-    if file.is_file() and file.suffix != ".safetensors":
+    if file.is_file() and file.suffix.lower() != ".safetensors":
         return _of_run(file, data)
     if not file.is_file():
         raise InputError([Problem("file", f"{file} does not exist.")])

@@ -32,7 +32,7 @@ from lib_finetune.evaluation.validation import DRAWS, Validation
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
 from lib_finetune.files import at_home
-from lib_finetune.model import layout
+from lib_finetune.model import families, layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
 from lib_finetune.model.names import kohya_module
@@ -263,7 +263,8 @@ def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -
 def _of_width(stored: torch.Tensor, table: torch.Tensor, name: str, field: str) -> torch.Tensor:
     if stored.shape[1] != table.shape[1]:
         message = (
-            f"{name} is {stored.shape[1]} wide, the loaded model's text encoder {table.shape[1]}: it belongs to another family of models."
+            f"{name} is {stored.shape[1]} wide{families.of_width(stored.shape[1])}, the loaded model's text encoder {table.shape[1]}: "
+            "it belongs to another family of models."
         )
         raise InputError([Problem(field, message)])
     return stored.to(table.device)

@@ -15,7 +15,7 @@ from lib_finetune.data import caption_syntax
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.export import embedding_file
+from lib_finetune.export import embedding_file, embedding_picture
 from lib_finetune.files import at_home
 from lib_finetune.text import word_name
 from lib_finetune.training import precision
@@ -124,7 +124,7 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
     if reason := word_name.refusal(tokenizer, name, *texts):
         problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
-        same = _as_read(path.stem) == _as_read(name) and path.suffix.lower() in (*embedding_file.SUFFIXES, ".png", ".webp")
+        same = _as_read(path.stem) == _as_read(name) and path.suffix.lower() in (*embedding_file.SUFFIXES, *embedding_picture.ENDINGS)
         if same and path != own and not (own and own.exists() and own.samefile(path)):
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems

@@ -338,7 +338,8 @@ def test_a_page_of_another_site_is_refused(served):
 
 def test_folders_elsewhere_are_refused_when_others_can_ask(tmp_path):
     served = Served(tmp_path, folders=Folders((tmp_path / "open",), "Allow it."))
-    for values in (served.values(), served.values(method="textual_inversion", embedding__init="/etc/secret.pt")):
+    spaced = served.values(method="textual_inversion", data__images=str(tmp_path / "open"), embedding__init=" /etc/secret.pt ")
+    for values in (served.values(), served.values(method="textual_inversion", embedding__init="/etc/secret.pt"), spaced):
         answer = served.ask("POST", "/check", json=values)
         assert answer.status_code == 422 and "outside the folders" in answer.text
 
