@@ -12,7 +12,7 @@ from typing import Any
 
 from lib_finetune.config import codec
 from lib_finetune.config.describe import describe
-from lib_finetune.config.places import with_absolute_folders
+from lib_finetune.config.places import with_absolute_places
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import FinetuneError, InputError, Problem
 
@@ -145,7 +145,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         problems += error.problems
     if problems:
         raise InputError(problems)
-    return with_absolute_folders(settings)
+    return with_absolute_places(settings)
 
 
 def _train(options: argparse.Namespace, open_host: OpenHost) -> int:

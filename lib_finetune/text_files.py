@@ -5,6 +5,10 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from lib_finetune import regular_files
+
+MOST_BYTES = 1_000_000
+"""Of a caption, a list of templates or settings; what is larger was taken for one by mistake."""
 _MARKS = (
     # UTF-32's mark in little order begins with UTF-16's.
     (codecs.BOM_UTF32_LE, "utf-32-le", "UTF-32"),
@@ -22,14 +26,30 @@ class NotTextError(ValueError):
     """Bytes that are no text; says what they look like and what to do, to follow the name of the file and a colon."""
 
 
-def read(path: Path) -> str:
+def read(path: Path, at_most: int = MOST_BYTES) -> str:
     """The text of a file; see `decoded`.
 
+    Args:
+        at_most: bytes that such a text may have.
+
     Raises:
-        NotTextError: as `decoded`.
-        OSError: it cannot be read.
+        NotTextError: as `decoded`, or it is larger.
+        OSError: it cannot be read, or is no regular file.
     """
-    return decoded(path.read_bytes())
+    return decoded(content(path, at_most))
+
+
+def content(path: Path, at_most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file of text.
+
+    Raises:
+        NotTextError, OSError: as `read`.
+    """
+    held = regular_files.read(path, at_most)
+    if len(held) > at_most:
+        size = max(path.stat().st_size, len(held))
+        raise NotTextError(f"it has {size:,} bytes, and such a text has at most {at_most:,}; divide it, or choose another file")
+    return held
 
 
 def decoded(content: bytes) -> str:

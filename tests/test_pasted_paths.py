@@ -8,7 +8,7 @@ import pytest
 
 from lib_finetune.cli import _parser, settings_of
 from lib_finetune.config import codec
-from lib_finetune.config.places import with_absolute_folders
+from lib_finetune.config.places import with_absolute_places
 from lib_finetune.config.settings import Settings
 from lib_finetune.files import at_home, pasted_path
 
@@ -77,9 +77,9 @@ def test_a_link_is_not_followed(place):
 
 def test_folders_of_the_settings_become_absolute_at_the_door(place, monkeypatch):
     settings = codec.with_values(Settings(), {"data.images": ' "my pics" ', "data.class_images": '""'}.items())
-    came_in = with_absolute_folders(settings)
+    came_in = with_absolute_places(settings)
     monkeypatch.chdir(place)
-    assert (came_in.data.images, came_in.data.class_images) == (str(place), "") == (with_absolute_folders(came_in).data.images, "")
+    assert (came_in.data.images, came_in.data.class_images) == (str(place), "") == (with_absolute_places(came_in).data.images, "")
 
 
 def test_the_command_line_is_a_door(place):

@@ -3,8 +3,13 @@
 import codecs
 
 import pytest
+from PIL import Image
 
-from lib_finetune.text_files import NotTextError, decoded, read
+from lib_finetune.config import codec
+from lib_finetune.data import templates
+from lib_finetune.data.scan import scan
+from lib_finetune.errors import InputError
+from lib_finetune.text_files import MOST_BYTES, NotTextError, decoded, read
 
 WORDS = "süßer 猫 \U0001f408"
 
@@ -70,3 +75,26 @@ def test_what_is_no_utf8_text_is_named(content, words):
 def test_bytes_that_nothing_explains_are_no_text():
     with pytest.raises(NotTextError, match="is not UTF-8 text"):
         decoded(bytes(range(128, 256)) * 3)
+
+
+def test_a_text_of_more_than_a_megabyte_is_refused_with_the_figure(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"a" * MOST_BYTES)
+    assert len(read(file)) == 1_000_000
+    file.write_bytes(b"a" * (MOST_BYTES + 1))
+    with pytest.raises(NotTextError, match="it has 1,000,001 bytes, and such a text has at most 1,000,000"):
+        read(file)
+
+
+def test_captions_templates_and_settings_are_such_texts_and_a_table_of_captions_may_be_larger(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes(b"a" * (MOST_BYTES + 1))
+    row = '{"file_name": "a.png", "text": "a cat"}\n'
+    (tmp_path / "metadata.jsonl").write_text(row + " " * (MOST_BYTES + 1))
+    report = scan(tmp_path)
+    assert [(path.name, "1,000,001 bytes" in reason) for path, reason in report.unread_captions] == [("a.txt", True)]
+    assert report.pictures[0].caption == "a cat"
+    for name, load in (("a.txt", lambda path: templates.load(str(path), "embedding.template")), ("a.json", codec.load)):
+        (tmp_path / name).write_bytes(b"a" * (MOST_BYTES + 1))
+        with pytest.raises(InputError, match="1,000,001 bytes"):
+            load(tmp_path / name)

@@ -93,7 +93,7 @@ def store(files: Sequence[DroppedFile], folder: Path) -> None:
         for file in group:
             name = _renamed(_flat_name(file, stem), stem, number)
             target = lying.get(name_key(name), folder / name)
-            if file.kind is FileKind.OTHER_CAPTION and name_key(name) in lying and target.read_bytes() != file.read():
+            if file.kind is FileKind.OTHER_CAPTION and name_key(name) in lying and not _is_there(file, name, lying):
                 target = _free(target, lying)
             write_atomically(target, file.read())
             lying[name_key(target.name)] = target

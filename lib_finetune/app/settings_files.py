@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.assembly.artifact_kinds import artifact_kind_of
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.config.places import with_absolute_folders
+from lib_finetune.config.places import with_absolute_places
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
 from lib_finetune.export import embedding_file
 from lib_finetune.files import at_home, pasted_path, safe_name, standing, write_atomically
-from lib_finetune.model import checkpoint_reader, tensor_file
+from lib_finetune.model import checkpoint_reader, tensor_file, weights_file
 from lib_finetune.runs.folder import SETTINGS, RunFolder
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class SettingsFiles:
         Raises:
             InputError: unknown names, wrong types, folders that may not be named.
         """
-        return self.allowed(with_absolute_folders(codec.from_dict(values)))
+        return self.allowed(with_absolute_places(codec.from_dict(values)))
 
     def allowed(self, settings: Settings) -> Settings:
         """The same settings.
@@ -287,10 +287,9 @@ def of_result(file: Path, data: Path) -> Restored:
     Raises:
         InputError: the file is missing or broken, or tells no settings of ours.
     """
-    if file.is_file() and file.suffix.lower() != ".safetensors":
+    weights_file.refuse_absent(file, "file")
+    if file.suffix.lower() != ".safetensors":
         return _of_run(file, data)
-    if not file.is_file():
-        raise InputError([Problem("file", f"{file} does not exist.")])
     try:
         return _restored(file, checkpoint_reader.metadata(file), data)
     except CheckpointError as error:

@@ -15,7 +15,7 @@ from typing import Any
 from lib_finetune.config.fields import Leaf, leaves, replaced
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.text_files import NotTextError, decoded
+from lib_finetune.text_files import NotTextError, content, decoded
 
 VERSION = 1
 _LEAVES: dict[str, Leaf] = {leaf.path: leaf for leaf in leaves(Settings)}
@@ -73,13 +73,13 @@ def load(path: Path, base: Settings | None = None) -> Settings:
         InputError: the file is missing, unreadable, or holds what `from_dict` refuses.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError([Problem("config", f"{path} cannot be read: {error}")]) from error
-    return parsed(content, path, base)
+        held = content(path)
+    except (OSError, NotTextError) as error:
+        raise InputError([Problem("config", f"{path} cannot be read: {error}.")]) from error
+    return parsed(held, path, base)
 
 
-def parsed(content: bytes, path: Path, base: Settings | None = None) -> Settings:
+def parsed(held: bytes, path: Path, base: Settings | None = None) -> Settings:
     """Settings from what a .toml or .json file holds.
 
     Args:
@@ -89,7 +89,7 @@ def parsed(content: bytes, path: Path, base: Settings | None = None) -> Settings
         InputError: it is unreadable, or holds what `from_dict` refuses.
     """
     try:
-        text = decoded(content)
+        text = decoded(held)
     except NotTextError as error:
         raise InputError([Problem("config", f"{path} cannot be read: {error}.")]) from error
     try:

@@ -52,7 +52,7 @@ class _Neighbours:
     """The captions and the other pictures beside a picture."""
 
     def __init__(self, picture: Path) -> None:
-        files = sorted(path for path in picture.parent.iterdir() if not path.name.startswith("."))
+        files = sorted(path for path in picture.parent.iterdir() if path.is_file() and not path.name.startswith("."))
         readable = readable_endings()
         pictures = [path for path in files if path.suffix.lower() in readable]
         self._picture = picture
@@ -71,7 +71,9 @@ class _Neighbours:
             return known[0]
         stem = name_key(self._picture.stem)
         twins = any(stem in (name_key(other.stem), name_key(other.name)) for other in self._others)
-        return whole if known or twins else self._picture.with_suffix(CAPTION_ENDINGS[0])
+        plain = self._picture.with_suffix(CAPTION_ENDINGS[0])
+        taken = plain.exists() and not plain.is_file()  # by a folder, a pipe, a device
+        return whole if known or twins or taken else plain
 
 
 def _leave_to_others(file: Path, readers: list[Path]) -> None:

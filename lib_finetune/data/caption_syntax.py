@@ -58,7 +58,7 @@ _PLACES = ("trigger", "class", "name", "caption")
 
 
 @dataclass(frozen=True)
-class Choice:
+class Alternatives:
     """Alternatives, one of them each time.
 
     Attributes:
@@ -70,7 +70,7 @@ class Choice:
     shares: tuple[float, ...]
 
 
-Parts = tuple[str | Choice, ...]
+Parts = tuple[str | Alternatives, ...]
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,14 @@ def read(text: str) -> Reading:
         marked = _marked(line, own)
         lines.append((_parts(marked, own) if _depth(marked) <= _DEEPEST else (marked,), bool(own)))
         kinds |= own
-    varies = len(lines) > 1 or any(isinstance(part, Choice) for parts, _ in lines for part in parts)
+    varies = len(lines) > 1 or any(isinstance(part, Alternatives) for parts, _ in lines for part in parts)
     return Reading(frozenset(kinds), varies, tuple(lines) or ((("",), False),))
 
 
 def sentences(texts: Iterable[str | None]) -> list[str]:
     """What is done with the signs in captions, a line for each kind, with the number of captions that have it."""
-    found = [read(text).kinds for text in texts if text]
-    counts = {kind: sum(kind in kinds for kinds in found) for kind in MEANINGS}
+    kinds_of_texts = [read(text).kinds for text in texts if text]
+    counts = {kind: sum(kind in kinds for kinds in kinds_of_texts) for kind in MEANINGS}
     return [f"{having}: {counts[kind]}. {done}" for kind, (having, done) in MEANINGS.items() if counts[kind]]
 
 
@@ -193,7 +193,7 @@ def _at_keywords(line: str) -> list[str]:
 
 def _parts(text: str, kinds: set[str]) -> Parts:
     """What a line, or a part of one, is made of."""
-    parts: list[str | Choice] = []
+    parts: list[str | Alternatives] = []
     place = 0
     while place < len(text):
         end = _partner(text, place)
@@ -251,7 +251,7 @@ def _square(inner: str, before: str, after: str, kinds: set[str]) -> Parts:
 
 
 def _curly(inner: str, before: str, after: str, kinds: set[str]) -> Parts:
-    options = _split(inner[found.end() :] if (found := _COUNT.match(inner)) else inner, "|")
+    options = _split(inner[count.end() :] if (count := _COUNT.match(inner)) else inner, "|")
     if len(options) > 1:
         return _choice(options, kinds)
     return _unweighted(options[0], before, after, kinds)
@@ -268,13 +268,13 @@ _GROUPS = {"(": _round, "[": _square, "{": _curly}
 
 def _choice(options: Sequence[str], kinds: set[str]) -> Parts:
     kinds.add("choices")
-    found = [_SHARE.fullmatch(option) for option in options]
-    shares = tuple(float(share[1]) if share else 1.0 for share in found)
-    texts = [share[2] if share else option for share, option in zip(found, options, strict=True)]
+    weighed = [_SHARE.fullmatch(option) for option in options]
+    shares = tuple(float(match[1]) if match else 1.0 for match in weighed)
+    texts = [match[2] if match else option for match, option in zip(weighed, options, strict=True)]
     if not any(shares):
         shares = (1.0,) * len(texts)
     parts = tuple(_parts(text, kinds) for text in texts)
-    return (Choice(parts, shares),) if len(parts) > 1 else parts[0] if parts else ()
+    return (Alternatives(parts, shares),) if len(parts) > 1 else parts[0] if parts else ()
 
 
 def _split(text: str, at: str) -> list[str]:
@@ -293,9 +293,9 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*", text) is not None
 
 
-def _joined(parts: Sequence[str | Choice]) -> Parts:
+def _joined(parts: Sequence[str | Alternatives]) -> Parts:
     """The same with neighbouring texts as one."""
-    joined: list[str | Choice] = []
+    joined: list[str | Alternatives] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
             joined[-1] += part

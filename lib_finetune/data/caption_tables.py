@@ -14,6 +14,8 @@ from lib_finetune.data.caption_syntax import tidied
 from lib_finetune.data.file_kinds import name_key
 from lib_finetune.text_files import NotTextError, read
 
+_MOST_BYTES = 100_000_000
+"""Of captions for as many pictures as anybody has."""
 _LINES = "metadata.jsonl"
 _KOHYA = re.compile(r"meta([-_.].*|data)?\.json", re.IGNORECASE)
 _LAST_WRITTEN = ("meta_lat.json", "meta_clean.json")
@@ -118,7 +120,7 @@ class CaptionTables:
     def _table(self, path: Path) -> _Table | None:
         try:
             rows = _of_lines if path.name.lower() == _LINES else _of_kohya
-            table = _Table(path, rows(read(path)))
+            table = _Table(path, rows(read(path, _MOST_BYTES)))
         except OSError as error:
             self.unread.append((path, f"it cannot be read: {error.strerror or error}"))
         except (NotTextError, _NoTableError) as error:

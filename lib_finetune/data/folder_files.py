@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib_finetune import regular_files
 from lib_finetune.data.file_kinds import is_system_folder
 from lib_finetune.errors import InputError, Problem
 
@@ -48,8 +49,8 @@ def files_of(folder: Path, setting: str, others: Path | None = None) -> FolderFi
             continue
         of_others = others is not None and lies_in(here, others)
         for path, entry in entries:
-            if _is_special(path, entry):
-                listing.unreadable.append((path, "it is no ordinary file"))
+            if not entry.is_file() and (reason := regular_files.fault(path)):
+                listing.unreadable.append((path, reason))
             elif not entry.is_dir() or is_system_folder(path.name):
                 listing.files.append(path)
                 if of_others or (others is not None and entry.is_symlink() and lies_in(path, others)):
@@ -59,11 +60,6 @@ def files_of(folder: Path, setting: str, others: Path | None = None) -> FolderFi
                 waiting.append(path)
     listing.files.sort(key=lambda path: _name_order(path, folder))
     return listing
-
-
-def _is_special(path: Path, entry: os.DirEntry[str]) -> bool:
-    """Whether it is a pipe, a socket or a device, which may keep a reader waiting for ever."""
-    return not entry.is_file() and not entry.is_dir() and path.exists()
 
 
 def lies_in(path: Path, folder: Path) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from lib_finetune import regular_files
 from lib_finetune.data.colours import coded_otherwise, declared, has_gain_map, to_srgb
 from lib_finetune.errors import InputError
 
@@ -60,7 +61,7 @@ def load_rgb(path: Path, content: str | None = None) -> Image.Image:
         InputError: the file is gone, broken, or no longer the one that was scanned; names it.
     """
     try:
-        data = path.read_bytes()
+        data = regular_files.read(path)
     except OSError as error:
         raise InputError(
             f"The picture {path} cannot be read ({error.strerror or error}). Put it back, or start again without it."

@@ -104,10 +104,6 @@ class Plan:
         """Each picture's caption before it is varied; the first where it has alternatives."""
         return tuple(self.captioning.final(picture) for picture in self.pictures)
 
-    def all_captions(self) -> list[str]:
-        """All that is said of the pictures before tags are varied, each once."""
-        return list(dict.fromkeys(caption for picture in self.pictures for caption in self.captioning.every(picture)))
-
     @cached_property
     def class_captions(self) -> tuple[str, ...]:
         """Each class picture's caption."""
@@ -117,11 +113,7 @@ class Plan:
         """The items of one micro step, counted from 0 over all epochs: pictures first, then class pictures."""
         items = []
         for place, variant in enumerate(self._variants(micro_step)):
-            caption = (
-                self._class_caption(variant.picture, micro_step, place)
-                if variant.prior
-                else self._caption(variant.picture, micro_step, place)
-            )
+            caption = self._caption(variant, self._key(micro_step, place))
             items.append(Item(variant.picture, variant.size, variant.position, variant.flip, caption, variant.prior))
         return items
 
@@ -165,13 +157,12 @@ class Plan:
         position, flip = self.cropping.choose(picture, size, self._key(micro_step, place))
         return Variant(index, prior, size, position, flip)
 
-    def _caption(self, index: int, micro_step: int, place: int) -> str:
-        return self.captioning.varied(self.pictures[index], self.captions[index], self._key(micro_step, place))
-
-    def _class_caption(self, index: int, micro_step: int, place: int) -> str:
-        picture = self.class_pictures[index]
-        if self.captioning.has_alternatives(picture):
-            return self.captioning.of_class(picture, self._key(micro_step, place))
+    def _caption(self, variant: Variant, key: str) -> str:
+        index = variant.picture
+        if not variant.prior:
+            return self.captioning.varied(self.pictures[index], self.captions[index], key)
+        if self.captioning.has_alternatives(self.class_pictures[index]):
+            return self.captioning.of_class(self.class_pictures[index], key)
         return self.class_captions[index]
 
     def _key(self, micro_step: int, place: int) -> str:

@@ -33,6 +33,11 @@ def first_positions(plan: Plan) -> list[tuple[float, float]]:
     return [positions[index] for index in range(len(plan.pictures))]
 
 
+def all_captions(plan: Plan) -> list[str]:
+    """All that is said of the pictures before tags are varied, each once."""
+    return list(dict.fromkeys(caption for picture in plan.pictures for caption in plan.captioning.every(picture)))
+
+
 def templated(plan: Plan) -> list[str]:
     """What becomes of captions where there are templates beside them."""
     captioning = plan.captioning

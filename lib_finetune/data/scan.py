@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from lib_finetune import regular_files
 from lib_finetune.data import caption_syntax, folder_names
 from lib_finetune.data.caption_tables import CaptionTables
 from lib_finetune.data.file_kinds import CAPTION_ENDINGS, FileKind, kinds_of, kohya_root, name_key, readable_endings, unclear_folders
@@ -174,7 +175,7 @@ def examined(path: Path, face: Callable[[Image.Image], tuple[float, float] | Non
         InputError: as ``face``.
     """
     try:
-        data = path.read_bytes()
+        data = regular_files.read(path)
         size, thumbnail = examine(data)
         face_position = face(decode(data)) if face else None
     except OSError as error:

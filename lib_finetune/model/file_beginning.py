@@ -69,8 +69,8 @@ def container(path: Path) -> str:
         return ZIP
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         return PICKLE
-    said = next((words for start, words in _KNOWN if start.match(head)), None)
-    raise ValueError(f"cannot be read: it {said or _unknown(head)}")
+    known = next((words for start, words in _KNOWN if start.match(head)), None)
+    raise ValueError(f"cannot be read: it {known or _unknown(head)}")
 
 
 def _begins_as_safetensors(head: bytes, size: int) -> bool:

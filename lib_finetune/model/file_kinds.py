@@ -169,14 +169,14 @@ _WANTED = {
 }
 
 
-def fault(contents: Contents, wanted: str) -> str | None:
+def fault(contents: Contents, kind_name: str) -> str | None:
     """Why a file is not the one that is wanted, and what to do, for behind the file's name; None where it is.
 
     Args:
-        wanted: "checkpoint", "LoRA" or "embedding".
+        kind_name: "checkpoint", "LoRA" or "embedding".
     """
-    kind, need = _WANTED[wanted]
+    kind, need = _WANTED[kind_name]
     if contents.kind is kind and contents.family is None:
         return None
     use = contents.kind.use if contents.kind is not kind else ""
-    return f"is no {wanted} of Stable Diffusion 1.x: it {contents.phrase}. {use}{' ' * bool(use)}{need}"
+    return f"is no {kind_name} of Stable Diffusion 1.x: it {contents.phrase}. {use}{' ' * bool(use)}{need}"

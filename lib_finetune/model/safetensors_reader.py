@@ -32,9 +32,9 @@ def opened(path: Path) -> Iterator[tuple[dict[str, Entry], dict[str, str]]]:
     """
     with path.open("rb") as file:
         header, start = _header(file, path.stat().st_size)
-        told = _metadata(header)
+        about_file = _metadata(header)
         held = path.stat().st_size - start
-        yield {name: _entry(file, start, name, entry, held) for name, entry in header.items()}, told
+        yield {name: _entry(file, start, name, entry, held) for name, entry in header.items()}, about_file
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -49,10 +49,10 @@ def metadata(path: Path) -> dict[str, str]:
 
 def _metadata(header: dict[str, Any]) -> dict[str, str]:
     """Taken out of the header."""
-    told = header.pop("__metadata__", {})
-    if not isinstance(told, dict):
+    values = header.pop("__metadata__", {})
+    if not isinstance(values, dict):
         raise ValueError(f"cannot be read: its header is damaged. {_AGAIN}")  # noqa: TRY004  the file is wrong, no argument
-    return {str(key): str(value) for key, value in told.items()}
+    return {str(key): str(value) for key, value in values.items()}
 
 
 def _header(file: BufferedReader, size: int) -> tuple[dict[str, Any], int]:
@@ -72,14 +72,14 @@ def _header(file: BufferedReader, size: int) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _entry(file: BufferedReader, start: int, name: str, told: Any, held: int) -> Entry:
+def _entry(file: BufferedReader, start: int, name: str, description: Any, held: int) -> Entry:
     """
     Args:
         start: where the numbers begin.
-        told: what the header says of the tensor.
+        description: what the header says of the tensor.
         held: so many bytes of numbers the file has.
     """
-    about = told if isinstance(told, dict) else {}
+    about = description if isinstance(description, dict) else {}
     kind, shape, offsets = about.get("dtype"), _counts(about.get("shape")), _counts(about.get("data_offsets"))
     if not isinstance(kind, str) or shape is None or offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(f"cannot be read: what its header says of {name} is damaged. {_AGAIN}")

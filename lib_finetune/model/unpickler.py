@@ -46,7 +46,7 @@ class Known:
 
 
 @runtime_checkable
-class Restored(Protocol):
+class StandIn(Protocol):
     """A stand-in of ours that takes what an object brings for its state."""
 
     def restore(self, state: Any) -> None:
@@ -272,7 +272,7 @@ def _build(machine: Unpickler) -> None:
         parameters = _is(state.get("_parameters", {}), dict, OrderedDict)
         machine.pay(len(parameters))
         target.update(parameters)
-    elif isinstance(target, Restored):
+    elif isinstance(target, StandIn):
         target.restore(state)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lib_finetune import regular_files
 from lib_finetune.errors import CheckpointError, Problem
 from lib_finetune.model import file_beginning, file_kinds, pickled, safetensors_reader, tensor_file
 from lib_finetune.model.numpy_pickles import Array
@@ -108,15 +109,15 @@ def metadata(path: Path, field: str) -> dict[str, str]:
         return safetensors_reader.metadata(path)
 
 
-def refuse_other_kinds(path: Path, field: str, weights: WeightsFile, wanted: str) -> None:
+def refuse_other_kinds(path: Path, field: str, weights: WeightsFile, kind_name: str) -> None:
     """
     Args:
-        wanted: "checkpoint", "LoRA" or "embedding".
+        kind_name: "checkpoint", "LoRA" or "embedding".
 
     Raises:
         CheckpointError: the file is of another kind or family, by name.
     """
-    if reason := file_kinds.fault(weights.contents(), wanted):
+    if reason := file_kinds.fault(weights.contents(), kind_name):
         raise CheckpointError([Problem(field, f"{path.name} {reason}")])
     if part := file_kinds.quantised(weights.tensors):
         message = f"{path.name} holds its weights in a packed or scaled form (the part {part}). Use the fp16, bf16 or fp32 version of it."
@@ -139,8 +140,8 @@ def refuse_absent(path: Path, field: str, advice: str = "") -> None:
         raise CheckpointError([Problem(field, f"{str(path)[:200]} cannot be read ({error.strerror or error}).")]) from error
     if stat.S_ISDIR(mode):
         raise CheckpointError([Problem(field, f"{path} {_folder(path)}")])
-    if not stat.S_ISREG(mode):
-        raise CheckpointError([Problem(field, f"{path} is no file. {advice}".rstrip())])
+    if reason := regular_files.fault(path):
+        raise CheckpointError([Problem(field, f"{path} cannot be read: {reason}. {advice}".rstrip())])
 
 
 def _folder(path: Path) -> str:

@@ -174,7 +174,7 @@ class Runner:
         assembly = session.assembly
         for line in (
             *plan_report.lines(assembly.plan),
-            *automatic_settings.long_captions(session.settings, assembly.plan.all_captions(), assembly.text),
+            *automatic_settings.long_captions(session.settings, plan_report.all_captions(assembly.plan), assembly.text),
         ):
             self._sink.say(line)
         with at_the_end("Tidying up", lambda: self._tidy(session), self._sink):
