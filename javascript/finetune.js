@@ -117,31 +117,47 @@
     }
 
     // Files go to our own routes, in parts: so that each request is small, and how far it is can be said.
-    const KINDS = /\.(png|jpe?g|webp|bmp|avif|txt|caption)$/i;
     const PART_FILES = 50;
     const PART_BYTES = 32e6;
     const SETTINGS_BYTES = 1e6;
     const HEADER_BYTES = 16e6;
     let sendingFiles = false;
 
+    // A picture and what has its name, such as its captions, go in one part: there it is seen that they belong together.
     function partsOf(files) {
+        const together = new Map();
+        for (const file of files) {
+            const path = pathOf(file);
+            const stem = path.slice(0, path.lastIndexOf("/") + 1) + path.split("/").at(-1).split(".")[0].toLowerCase();
+            together.set(stem, [...together.get(stem) || [], file]);
+        }
         const parts = [];
         let size = Infinity;
-        for (const file of files) {
-            if (size + file.size > PART_BYTES || parts.at(-1).length === PART_FILES) {
+        for (const group of together.values()) {
+            const more = group.reduce((sum, file) => sum + file.size, 0);
+            if (size + more > PART_BYTES || parts.at(-1).length + group.length > PART_FILES) {
                 parts.push([]);
                 size = 0;
             }
-            parts.at(-1).push(file);
-            size += file.size;
+            parts.at(-1).push(...group);
+            size += more;
         }
         return parts;
     }
 
+    // A file's name, behind the folders that were dropped with it.
+    const paths = new WeakMap();
+    const pathOf = (file) => paths.get(file) || file.name;
+    const nameOnly = (file) => {
+        const empty = new File([], file.name);
+        paths.set(empty, pathOf(file));
+        return empty;
+    };
+
     // What stands in the way becomes an Error whose message is for the person.
     async function send(zone, files, query) {
         const form = new FormData();
-        for (const file of files) form.append("files", file, file.name);
+        for (const file of files) form.append("files", file, pathOf(file));
         let answer;
         try {
             const headers = {"X-Finetune-Key": zone.dataset.key};
@@ -156,20 +172,26 @@
         throw new Error(said || "The files could not be sent. The console has the details.");
     }
 
-    async function sendPictures(zone, files, show) {
+    async function sendPictures(zone, dropped, show) {
         const limits = JSON.parse(zone.dataset.limits);
+        const isSent = (file) => limits.endings.some((ending) => file.name.toLowerCase().endsWith(ending));
+        const files = dropped.filter(isSent);
+        const others = dropped.filter((file) => !isSent(file)).slice(0, limits.files / 2).map(nameOnly);  // the server says what they are
         const whole = files.reduce((sum, file) => sum + file.size, 0);
         if (files.length > limits.files || whole > limits.drop || files.some((file) => file.size > limits.file)) throw new Error(limits.said);
         const field = part("images")?.querySelector("textarea, input");
         let folder = field?.value || "";
         let done = 0;
-        for (const some of partsOf(files)) {
+        const leftOut = [];
+        for (const some of files.length ? partsOf(files) : [[]]) {
             show(`${done} of ${files.length} files are sent`, done / files.length);
-            folder = (await send(zone, some, {into: folder})).folder;
+            const answer = await send(zone, done ? some : [...some, ...others], {into: folder});
+            folder = answer.folder;
+            leftOut.push(...answer.left_out);
             done += some.length;
         }
         write(field, folder);
-        show(`${done} of ${files.length} files are sent`, 1);
+        show([`${done} of ${files.length} files are sent`, ...leftOut].join(" · "), 1);
         setTimeout(() => part("look")?.click(), 50);
     }
 
@@ -213,23 +235,35 @@
         }
     }
 
-    // A folder's files, those of its folders too; what lies there beside pictures and captions is not meant.
-    async function filesIn(entry) {
-        if (entry.isFile) return [await new Promise((take, fail) => entry.file(take, fail))];
+    // A folder's files, those of its folders too. Hidden folders stand for what is in them.
+    async function filesIn(entry, root) {
+        const below = entry.fullPath.slice(root.length).replace(/^\//, "");
+        if (entry.isDirectory && entry.name.startsWith(".")) {
+            const hidden = new File([], entry.name);
+            paths.set(hidden, below);
+            return [hidden];
+        }
+        if (entry.isFile) {
+            const file = await new Promise((take, fail) => entry.file(take, fail));
+            paths.set(file, below);
+            return [file];
+        }
         const reader = entry.createReader();
         const found = [];
         for (;;) {
             const some = await new Promise((take, fail) => reader.readEntries(take, fail));  // a hundred at a time
             if (!some.length) break;
-            for (const one of some) found.push(...await filesIn(one));
+            for (const one of some) found.push(...await filesIn(one, root));
         }
-        return found.filter((file) => KINDS.test(file.name));
+        return found;
     }
 
     async function onDrop(zone, data) {
         const plain = [...data.files];
         const entries = [...data.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);  // now: they are gone after a pause
-        const lists = entries.length ? await Promise.all(entries.map(filesIn)).catch(() => [plain]) : [plain];
+        // Of one folder the names begin in it, as where it is named; of several each begins with its folder.
+        const root = entries.length === 1 && entries[0].isDirectory ? entries[0].fullPath : "";
+        const lists = entries.length ? await Promise.all(entries.map((entry) => filesIn(entry, root))).catch(() => [plain]) : [plain];
         await sendFiles(zone, lists.flat());
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from lib_finetune.config import codec
 from lib_finetune.config.describe import describe
+from lib_finetune.config.places import with_absolute_places
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import FinetuneError, InputError, Problem
 
@@ -147,7 +148,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         problems += error.problems
     if problems:
         raise InputError(problems)
-    return settings
+    return with_absolute_places(settings)
 
 
 def _train(options: argparse.Namespace, open_host: OpenHost) -> int:
@@ -165,11 +166,14 @@ def refuse_wrong_input(settings: Settings, checkpoint: Path) -> None:
     Raises:
         InputError: every problem with settings, images and the checkpoint's path at once.
     """
+    from lib_finetune.model.weights_file import refuse_absent
     from lib_finetune.preflight.problems import problems
 
     obstacles = problems(settings)
-    if not checkpoint.is_file():
-        obstacles.append(Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file."))
+    try:
+        refuse_absent(checkpoint, "--checkpoint", "Name a .safetensors or .ckpt file.")
+    except InputError as error:
+        obstacles += error.problems
     if obstacles:
         raise InputError(obstacles)
 

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import unicodedata
+import urllib.parse
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +20,11 @@ from lib_finetune.errors import InputError, SaveError
 _UMASK = os.umask(0)
 """What the person's new files are not open to. It cannot be read without being set, so it is read once, at the start."""
 os.umask(_UMASK)
+_AROUND = " \t\r\n\u00a0\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+"""Spaces, and marks that nobody sees: Windows copies U+202A along from a file's properties."""
+_QUOTES = frozenset(
+    {('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u201e", "\u201c"), ("\u2018", "\u2019"), ("\u00ab", "\u00bb"), ("<", ">")}
+)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -32,7 +39,34 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def safe_name(text: str) -> str:
     """Text as a part of a file name: letters, digits, "-", "_" and "."; it never begins with a dot."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text).strip(".")[:60]
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in composed).strip(".")[:60]
+
+
+def same_name(name: str, other: str, folder: Path) -> bool:
+    """Whether two names look the same, their accents composed or not; letter case counts where the file system of ``folder`` heeds it."""
+    name, other = (unicodedata.normalize("NFC", text) for text in (name, other))
+    return name == other or (name.casefold() == other.casefold() and _ignores_case(folder))
+
+
+def standing(path: Path) -> Path | None:
+    """The file at a path, or one beside it of the `same_name`; None where neither is."""
+    if path.exists():
+        return path
+    try:
+        beside = [] if path.name.isascii() else sorted(path.parent.iterdir())
+    except OSError:
+        return None
+    return next((file for file in beside if same_name(file.name, path.name, path.parent)), None)
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Whether the nearest folder above that exists is found under its name in the other case too."""
+    for place in (folder, *folder.parents):
+        other = place.with_name(place.name.swapcase()) if place.name else place
+        if other != place and place.exists():
+            return other.exists() and place.samefile(other)
+    return False
 
 
 def bears_name_of(path: Path, target: Path) -> bool:
@@ -100,8 +134,65 @@ def _flush_folder(folder: Path) -> None:
 
 
 def at_home(text: str) -> Path:
-    """A path as a person writes it, ``~`` their home; that of a user who does not exist is taken by the letter."""
+    """A path as a person writes or pastes it (`pasted_path`), absolute, ``~`` their home; that of a user who does not exist is taken by the letter.
+
+    An empty text stays an empty path.
+    """
+    bare = pasted_path(text)
+    return Path(os.path.abspath(_expanded(bare))) if bare else Path()  # noqa: PTH100  resolve() would follow links, and people know the link
+
+
+def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def pasted_path(text: str) -> str:
+    """A path without what comes along when it is pasted: spaces at the ends, quotes, ``file://``, marks of direction that Windows adds.
+
+    What exists by the letter stays by the letter.
+    """
+    if text and os.path.lexists(text):
+        return text
+    bare = text.strip(_AROUND)
+    while len(bare) > 1 and (bare[0], bare[-1]) in _QUOTES:
+        bare = bare[1:-1].strip(_AROUND)
+    bare = bare.strip('"')
+    if bare[:5].lower() == "file:":
+        return _of_file_url(bare[5:])
+    return next((other for other in _written_otherwise(bare) if os.path.lexists(other)), bare)
+
+
+def _of_file_url(rest: str) -> str:
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        rest = slash + path if host.lower() in ("", "localhost", "127.0.0.1") else rest
+    decoded = urllib.parse.unquote(rest)
+    return decoded[1:] if re.match(r"/[A-Za-z]:([/\\]|$)", decoded) else decoded
+
+
+def _written_otherwise(bare: str) -> Iterator[str]:
+    """What a path may mean that does not exist by the letter: copied from a browser's address, or from a terminal."""
+    if bare and not os.path.lexists(_expanded(bare)):
+        if "%" in bare:
+            yield str(_expanded(urllib.parse.unquote(bare)))
+        if os.sep == "/" and "\\" in bare:
+            yield str(_expanded(re.sub(r"\\(.)", r"\1", bare)))
+
+
+def names_file(text: str, endings: Collection[str]) -> bool:
+    """Whether a text that may be words too means a file: it has a slash, begins at home, ends like one, or names one that is there.
+
+    Args:
+        text: as it is typed or pasted; see `pasted_path`.
+        endings: with their dots, lower-case.
+    """
+    name = pasted_path(text)
+    if "/" in name or "\\" in name or name.startswith("~") or Path(name).suffix.lower() in endings:
+        return True
+    try:
+        return bool(name) and Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name, or with what no name has
+        return False

@@ -24,7 +24,7 @@ def call(*arguments):
 
 def train(checkpoint, images, *more):
     small = ["--set", "network.rank=2", "--set", "network.targets=attention", "--set", "preview.enabled=false"]
-    return call("train", "lora", "--checkpoint", checkpoint, "--images", images, "--name", "cat", "--steps", 1, "--resolution", 64,
+    return call("train", "lora", "--checkpoint", checkpoint, "--images", images, "--name", "cat", "--trigger", "zxq", "--steps", 1, "--resolution", 64,
                 "--output-root", checkpoint.parent, *small, *more)  # fmt: skip
 
 

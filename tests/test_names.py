@@ -31,6 +31,7 @@ SHARED_FILE_NAMES = {
     "captions": {"data", "ports", "host/headless", "host/webui"},  # of a dataset; the host's captioners
     "control": {"jobs", "runs"},  # the buttons of a job, and the questions of a run
     "datasets": {"api", "app"},
+    "file_kinds": {"data", "model"},  # of what lies in a folder of images, and of files of weights
     "files": {"", "ports", "host/headless", "host/webui"},  # writing, and what hosts hear of files
     "host": {"ports", "host/headless", "host/webui"},
     "lora": {"training/adapters", "training/methods"},

@@ -29,6 +29,6 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         return schema()
 
     @router.post("/check", summary="Look for everything that is wrong with settings", dependencies=may, openapi_extra=SETTINGS_BODY)
-    def check(settings: dict[str, Any] = Body(...)) -> dict[str, bool]:
-        services().jobs.check(services().settings_files.from_values(settings))
-        return {"ok": True}
+    def check(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
+        warnings = services().jobs.check(services().settings_files.from_values(settings))
+        return {"ok": True, "warnings": warnings} if warnings else {"ok": True}

@@ -23,15 +23,16 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.post(
         "/pictures",
-        summary="Send pictures and captions; answers the folder to train from",
+        summary="Send pictures and captions; answers the folder to train from, and what was left out",
         description=datasets.LIMITS,
         dependencies=[may_send(guard)],
         openapi_extra=FILES_BODY,
         status_code=201,
     )
-    async def send(request: Request, folder: str = Query(""), into: str = Query("")) -> dict[str, str]:
+    async def send(request: Request, folder: str = Query(""), into: str = Query("")) -> dict[str, Any]:
         async with sent_files(request, datasets.FILES, datasets.DROP_BYTES, datasets.LIMITS) as files:
-            return {"folder": str(await run_in_threadpool(services().datasets.keep, files, folder, into))}
+            place = await run_in_threadpool(services().datasets.keep, files, folder, into)
+            return {"folder": str(place), "left_out": services().datasets.left_out([name for name, _ in files])}
 
     @router.post("/dataset", summary="The pictures as the model will see them", dependencies=may, openapi_extra=SETTINGS_BODY)
     def dataset(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:

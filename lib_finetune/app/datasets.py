@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lib_finetune.app import upload_limits
+from lib_finetune.app import dropped_files, upload_limits
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.caption_file import save_caption
+from lib_finetune.data.file_kinds import readable_endings
 from lib_finetune.data.images import load_rgb
 from lib_finetune.errors import InputError, Problem, SaveError
-from lib_finetune.files import safe_name, write_atomically
+from lib_finetune.files import at_home, safe_name
 from lib_finetune.jobs.background_task import BackgroundTask
 from lib_finetune.preflight.dataset_report import Looks, PictureView, thumbnail, view
 
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
     from lib_finetune.jobs.queue import Jobs
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
-_CAPTIONS = (".txt", ".caption")
 _SEEN_KEPT = 5000
 FILE_BYTES, FILES, DROP_BYTES = upload_limits.FILE_BYTES, upload_limits.FILES, upload_limits.DROP_BYTES
 LIMITS = upload_limits.LIMITS
@@ -38,38 +38,37 @@ class Datasets:
         self._jobs = jobs
         self._host = jobs.host
         self._looks = Looks(self._host.captions.face)
+        self._dropping = threading.Lock()
         self._seen: dict[str, tuple[PictureView, Path]] = {}
 
     def keep(self, dropped: Sequence[tuple[str, bytes | BinaryIO]], folder: str = "", into: str = "") -> Path:
-        """Put dropped pictures and captions into a dataset folder; returns it.
+        """Put dropped pictures and captions into a dataset folder; returns it. What else was dropped is left out, see `left_out`.
 
         Args:
-            dropped: (name, content).
+            dropped: (name, content); a name may have the folders that were dropped with it.
             folder: name of the dataset folder, "" for a new one.
             into: a folder; where it is a dataset folder of ours, they are added to it instead.
 
         Raises:
-            InputError: a file is neither picture nor caption, none was sent, or they are more than `LIMITS` says; nothing was kept.
+            InputError: none can be used, none was sent, or they are more than `LIMITS` says; nothing was kept.
             SaveError: the folder cannot be written.
         """
-        files = [(_file_name(name), content) for name, content in dropped]
-        wrong = [
-            name for (name, _), (safe, _) in zip(dropped, files, strict=True) if Path(safe).suffix.lower() not in (*_PICTURES, *_CAPTIONS)
-        ]
-        if wrong or not dropped:
-            message = f"{', '.join(wrong[:5])}: neither picture nor caption file." if wrong else "No pictures were sent."
-            kinds = ", ".join(kind[1:] for kind in _PICTURES)
-            raise InputError([Problem("data.images", f"{message} Pictures are {kinds}; captions are txt files of the same name.")])
-        ours = self._host.paths.data / "datasets"
-        place: Path | None = ours / safe_name(folder) if safe_name(folder) else None
-        if into.strip() and Path(into).resolve().parent == ours.resolve() and Path(into).is_dir():
-            place = Path(into)
-        _refuse_too_many(files, place)
-        place = place or _new_folder(ours)
-        for name, content in files:
-            whole = content if isinstance(content, bytes) else content.read()
-            write_atomically(_free(place / name, whole), whole)
-        return place
+        with self._dropping:
+            ours = self._host.paths.data / "datasets"
+            place: Path | None = ours / safe_name(folder) if safe_name(folder) else None
+            if into.strip() and at_home(into).resolve().parent == ours.resolve() and at_home(into).is_dir():
+                place = at_home(into)
+            files, left_out = dropped_files.sorted_out(dropped, _names_in(place))
+            if not files and not (dropped and place and place.is_dir()):
+                raise InputError([Problem("data.images", _nothing_of(left_out))])
+            _refuse_too_many(files, place)
+            place = place or _new_folder(ours)
+            dropped_files.store(files, place)
+            return place
+
+    def left_out(self, names: Sequence[str]) -> list[str]:
+        """Which of dropped files are not kept, by kind, in words."""
+        return dropped_files.lines(dropped_files.sorted_out([(name, b"") for name in names])[1])
 
     def view(self, settings: Settings) -> dict[str, Any]:
         """`preflight.dataset_report.view` as plain values, with a token for each picture.
@@ -136,7 +135,7 @@ class Datasets:
     def fill_captions(
         self, settings: Settings, describe: Callable[[Image], str], progress: Callable[[int, int], None], stop_asked: Callable[[], bool]
     ) -> int:
-        """Write a caption for each picture that has none; returns how many.
+        """Write a caption for each picture that has none; returns how many caption files there are of it.
 
         Args:
             describe: says what an RGB picture shows.
@@ -146,12 +145,14 @@ class Datasets:
         """
         report = view(settings, self._host.text_tools(), self._looks)
         without = [picture for picture in report.pictures if picture.caption_file is None]
+        written: set[Path] = set()
         for done, picture in enumerate(without):
             if stop_asked():
-                return done
+                break
             progress(done, len(without))
-            save_caption(Path(picture.path), describe(load_rgb(Path(picture.path))), Path(report.folder))
-        return len(without)
+            file = save_caption(Path(picture.path), describe(load_rgb(Path(picture.path))), Path(report.folder))
+            written |= {file} if file else set()
+        return sum(file.is_file() for file in written)
 
     def _picture(self, token: str) -> tuple[PictureView, Path]:
         if token not in self._seen:
@@ -159,22 +160,26 @@ class Datasets:
         return self._seen[token]
 
 
-def _file_name(name: str) -> str:
-    """The last part of a name, without what a folder of any system cannot hold or takes for something else."""
-    bare = Path(name.replace("\\", "/")).name
-    safe = "".join("_" if letter in '<>:"|?*' or not letter.isprintable() else letter for letter in bare)
-    return f"{Path(safe).stem[:100]}{Path(safe).suffix[:10]}"
+def _names_in(place: Path | None) -> list[str]:
+    return sorted(path.name for path in place.iterdir()) if place and place.is_dir() else []
 
 
-def _refuse_too_many(files: Sequence[tuple[str, bytes | BinaryIO]], place: Path | None) -> None:
+def _nothing_of(left_out: Sequence[dropped_files.DroppedFile]) -> str:
+    if not left_out:
+        return "No pictures were sent."
+    kinds = ", ".join(sorted(ending[1:] for ending in readable_endings()))
+    return f"{' '.join(dropped_files.lines(left_out))} Pictures are {kinds}; captions are txt files of the same name."
+
+
+def _refuse_too_many(files: Sequence[dropped_files.DroppedFile], place: Path | None) -> None:
     """
     Raises:
         InputError: they are more than `LIMITS` says, with what lies in the folder already.
     """
-    sizes = {name: _size(content) for name, content in files}
-    large = [name for name, size in sizes.items() if size > FILE_BYTES]
+    sizes = [(file.name, _size(file.content)) for file in files]
+    large = [name for name, size in sizes if size > FILE_BYTES]
     lying = [path.stat().st_size for path in place.iterdir() if path.is_file()] if place and place.is_dir() else []
-    if large or len(files) + len(lying) > FILES or sum(sizes.values()) + sum(lying) > DROP_BYTES:
+    if large or len(files) + len(lying) > FILES or sum(size for _, size in sizes) + sum(lying) > DROP_BYTES:
         message = f"Too large: {', '.join(large[:5])}. {LIMITS}" if large else LIMITS
         raise InputError([Problem("data.images", message)])
 
@@ -205,14 +210,6 @@ def _new_folder(ours: Path) -> Path:
             raise SaveError(f"{place} cannot be made: {error.strerror or error}.") from error
         else:
             return place
-
-
-def _free(path: Path, content: bytes) -> Path:
-    """The path, or with a number behind the name where another picture has it; captions are replaced."""
-    free, number = path, 2
-    while path.suffix.lower() in _PICTURES and free.is_file() and free.read_bytes() != content:
-        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
-    return free
 
 
 def _changed(path: str) -> int:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.assembly.artifact_kinds import artifact_kind_of
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
+from lib_finetune.config.places import with_absolute_places
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import name_faults
 from lib_finetune.errors import CheckpointError, InputError, Problem
-from lib_finetune.files import at_home, safe_name, write_atomically
-from lib_finetune.model import checkpoint_reader, tensor_file
+from lib_finetune.export import embedding_file
+from lib_finetune.files import at_home, pasted_path, safe_name, standing, write_atomically
+from lib_finetune.model import checkpoint_reader, tensor_file, weights_file
 from lib_finetune.runs.folder import SETTINGS, RunFolder
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class SettingsFiles:
         Raises:
             InputError: unknown names, wrong types, folders that may not be named.
         """
-        return self.allowed(codec.from_dict(values))
+        return self.allowed(with_absolute_places(codec.from_dict(values)))
 
     def allowed(self, settings: Settings) -> Settings:
         """The same settings.
@@ -128,7 +130,10 @@ class SettingsFiles:
 
     def export(self, settings: Settings) -> Path:
         """Write settings as a file to give away; returns it."""
-        path = self._data / "exported" / f"{safe_name(settings.name) or 'settings'}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+        stem, number = f"{safe_name(settings.name) or 'settings'}-{time.strftime('%Y%m%d-%H%M%S')}", 2
+        path = self._data / "exported" / f"{stem}.json"
+        while path.exists():  # two of one name in one second
+            path, number = path.with_name(f"{stem}-{number}.json"), number + 1
         write_atomically(path, exported(settings).encode("utf-8"))
         return path
 
@@ -144,8 +149,9 @@ class SettingsFiles:
 
 def _names_a_place(text: str) -> bool:
     """Whether a text means a file or folder here, rather than words."""
+    bare = pasted_path(text)  # as it is read later
     try:
-        return text.startswith(("~", ".")) or "/" in text or "\\" in text or Path(text).exists()
+        return embedding_file.names_file(text) or bare.startswith(".") or Path(bare).exists()
     except (OSError, ValueError):
         return False
 
@@ -222,7 +228,8 @@ def _file(data: Path, name: str) -> Path:
     faults = name_faults(name)
     if faults:
         raise InputError([Problem(_FIELD, fault) for fault in faults])
-    return _folder(data) / f"{name}.json"
+    path = _folder(data) / f"{name}.json"
+    return standing(path) or path
 
 
 def _existing(data: Path, name: str) -> Path:
@@ -280,10 +287,9 @@ def of_result(file: Path, data: Path) -> Restored:
     Raises:
         InputError: the file is missing or broken, or tells no settings of ours.
     """
-    if file.is_file() and file.suffix != ".safetensors":
+    weights_file.refuse_absent(file, "file")
+    if file.suffix.lower() != ".safetensors":
         return _of_run(file, data)
-    if not file.is_file():
-        raise InputError([Problem("file", f"{file} does not exist.")])
     try:
         return _restored(file, checkpoint_reader.metadata(file), data)
     except CheckpointError as error:

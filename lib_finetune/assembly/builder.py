@@ -34,7 +34,7 @@ from lib_finetune.evaluation.validation import DRAWS, Validation
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
 from lib_finetune.files import at_home
-from lib_finetune.model import layout
+from lib_finetune.model import families, layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
 from lib_finetune.model.names import kohya_module
@@ -269,7 +269,8 @@ def _first_vectors(settings: Settings, model: BorrowedModel, tools: TextTools) -
 def _of_width(stored: torch.Tensor, table: torch.Tensor, name: str, field: str) -> torch.Tensor:
     if stored.shape[1] != table.shape[1]:
         message = (
-            f"{name} is {stored.shape[1]} wide, the loaded model's text encoder {table.shape[1]}: it belongs to another family of models."
+            f"{name} is {stored.shape[1]} wide{families.of_width(stored.shape[1])}, the loaded model's text encoder {table.shape[1]}: "
+            "it belongs to another family of models."
         )
         raise InputError([Problem(field, message)])
     return stored.to(table.device)
@@ -350,20 +351,33 @@ def data_plan(settings: Settings, images: Dataset, tools: TextTools | None = Non
         batch=settings.training.batch,
         seed=settings.training.seed,
         cropping=Cropping(data.crop, data.flip),
-        captioning=Captioning(
-            data.trigger,
-            data.class_word,
-            caption_template(settings),
-            own_labels=images.own_labels,
-            class_template=class_template(settings),
-            templates=templates(settings),
-            templates_win=bool(settings.embedding.template),
-            shuffle_tags=data.shuffle_tags,
-            keep_tags=data.keep_tags,
-            tag_dropout=data.tag_dropout,
-            caption_dropout=data.caption_dropout,
-            is_read=is_read if tools else None,
-        ),
+        captioning=captioning_of(settings, images, is_read if tools else None),
+    )
+
+
+def captioning_of(settings: Settings, images: Dataset, is_read: Callable[[str], bool] | None = None) -> Captioning:
+    """The captions of a run.
+
+    Args:
+        is_read: see `Captioning`.
+
+    Raises:
+        InputError: its templates cannot be read.
+    """
+    data = settings.data
+    return Captioning(
+        data.trigger,
+        data.class_word,
+        caption_template(settings),
+        own_labels=images.own_labels,
+        class_template=class_template(settings),
+        templates=templates(settings),
+        templates_win=bool(settings.embedding.template),
+        shuffle_tags=data.shuffle_tags,
+        keep_tags=data.keep_tags,
+        tag_dropout=data.tag_dropout,
+        caption_dropout=data.caption_dropout,
+        is_read=is_read,
     )
 
 

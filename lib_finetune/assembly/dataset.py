@@ -13,10 +13,11 @@ from lib_finetune.assembly.caption_templates import word_templates
 from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.assembly.subjects import own_labels
 from lib_finetune.config.settings import Settings
-from lib_finetune.data.scan import Examined, Picture, Report, examined, scan
+from lib_finetune.data.folder_files import is_same, lies_in
+from lib_finetune.data.scan import Examined, Picture, Report, examined, named, scan
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.files import at_home
+from lib_finetune.files import at_home, pasted_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,27 +57,77 @@ def find(
     settings: Settings,
     look: Callable[[Path], Examined | str] = examined,
     on_picture: Callable[[int, int], None] | None = None,
+    *,
+    classes_too: bool = True,
 ) -> Dataset:
     """Find the pictures.
 
     Args:
         look, on_picture: see `scan`.
+        classes_too: whether the class images are read; if not, they are known to be no training images all the same.
 
     Raises:
-        InputError: a folder is missing, unreadable or without a usable picture; both folders' problems at once.
+        InputError: a folder is missing, unreadable or without a usable picture, or the class images lie around the training images;
+            both folders' problems at once.
     """
+    places = _places(settings)
+    classes = places.get("class_images")
     problems: list[Problem] = []
     reports: dict[str, Report] = {}
-    for field, folder in (("images", settings.data.images), ("class_images", settings.data.class_images)):
+    for field, folder in places.items():
+        if field == "class_images" and not classes_too:
+            continue
         try:
-            if folder:
-                reports[field] = scan(at_home(folder), field=f"data.{field}", look=look, on_picture=on_picture)
+            apart = classes if field == "images" else None
+            reports[field] = scan(folder, field=f"data.{field}", look=look, on_picture=on_picture, apart=apart)
         except InputError as error:
             problems += error.problems
+    problems += _laid_out_otherwise(reports.get("class_images"))
     if problems:
         raise InputError(problems)
-    pictures = reports["images"].pictures
-    return Dataset(reports["images"], reports.get("class_images"), _held_out(settings, pictures), own_labels(settings, pictures))
+    subject = reports["images"]
+    class_images = _with_note_on_same(reports["class_images"], subject) if "class_images" in reports else None
+    labels = own_labels(settings, subject.pictures)
+    return Dataset(subject, class_images, _held_out(settings, subject.pictures), labels)
+
+
+def _places(settings: Settings) -> dict[str, Path]:
+    """The folders of training images and of class images, which are not one: what is in the folder of class images is no training image.
+
+    Raises:
+        InputError: there is none of training images, or they lie in the folder of class images.
+    """
+    texts = {"images": settings.data.images, "class_images": settings.data.class_images}
+    places = {field: at_home(text) for field, text in texts.items() if pasted_path(text)}
+    if "images" not in places:
+        raise InputError([Problem("data.images", "is empty. Name the folder that holds the pictures.")])
+    images, classes = places["images"], places.get("class_images")
+    if classes is not None and lies_in(images, classes):
+        what = "is the folder of the training images" if is_same(images, classes) else f'holds the training images in "{images}"'
+        message = (
+            f'"{classes}" {what}. Class images show others of the class and lie in a folder of their own. Name that one, or leave it empty.'
+        )
+        raise InputError([Problem("data.class_images", message)])
+    return places
+
+
+def _laid_out_otherwise(classes: Report | None) -> list[Problem]:
+    """Whether the folder of class images holds those in one of its folders, and training images in another."""
+    if classes is None or classes.kohya is None:
+        return []
+    subject, own = classes.kohya
+    message = f'"{classes.folder}" is laid out for kohya\'s trainers, with training images in {subject}. '
+    message += f"Name {own}." if own else "Name the folder that holds the class images alone."
+    return [Problem("data.class_images", message)]
+
+
+def _with_note_on_same(classes: Report, subject: Report) -> Report:
+    taught = {picture.content for picture in subject.pictures}
+    same = [picture.name for picture in classes.pictures if picture.content in taught]
+    if not same:
+        return classes
+    note = f"Class images that are the same files as training images, and would keep the model from learning them: {named(same)}."
+    return dataclasses.replace(classes, notes=(*classes.notes, note))
 
 
 def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture, ...]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.training.adapters import Adapter
 
+_TEMPLATE = "embedding.template"
+
 
 def recipe(settings: Settings, images: Dataset, plan: DataPlan, adapter: Adapter | None, info: CheckpointInfo, rates: RatePlan) -> Recipe:
     """What a file of this run tells of its training; name and steps are those of the end until told otherwise."""
@@ -103,7 +105,7 @@ def _network_args(settings: Settings) -> Mapping[str, str]:
 def public_settings(settings: Settings) -> str:
     """The settings as JSON for a file that others may get: folders and files are named without their path."""
     files = ("embedding.init",) if embedding_file.names_file(settings.embedding.init) else ()
-    for path in ("data.images", "data.class_images", "network.start", *files):
+    for path in ("data.images", "data.class_images", "network.start", _TEMPLATE, *files):
         private = value_at(settings, path)
         settings = replaced(settings, path, Path(private).name if private else "")
     return json.dumps(to_dict(settings), ensure_ascii=False)
@@ -117,6 +119,8 @@ def changed_meaning(stored: str, settings: Settings) -> list[str]:
         settings: resolved, of the run that is to go on from it.
     """
     now, then = _flat(json.loads(public_settings(settings))), _flat(json.loads(stored))
+    if then.get(_TEMPLATE):  # earlier versions wrote it with its path
+        then[_TEMPLATE] = Path(then[_TEMPLATE]).name
     free = free_settings(settings)
     return sorted(path for path in now.keys() | then.keys() if now.get(path) != then.get(path) and not path.startswith(free))
 

@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 import reprlib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from lib_finetune.config.fields import Leaf, leaves, replaced
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.text_files import NotTextError, content, decoded
 
 VERSION = 1
 _LEAVES: dict[str, Leaf] = {leaf.path: leaf for leaf in leaves(Settings)}
@@ -21,6 +23,8 @@ _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Control characters, and halves of characters: neither a path nor a caption can hold them."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
+_PLACES = ("data.images", "data.class_images", "embedding.init", "embedding.template", "network.start")
+"""They name files, whose names count letter by letter; the accents of all other texts are composed (NFC), so that what looks the same is."""
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -69,13 +73,13 @@ def load(path: Path, base: Settings | None = None) -> Settings:
         InputError: the file is missing, unreadable, or holds what `from_dict` refuses.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError([Problem("config", f"{path} cannot be read: {error}")]) from error
-    return parsed(content, path, base)
+        held = content(path)
+    except (OSError, NotTextError) as error:
+        raise InputError([Problem("config", f"{path} cannot be read: {error}.")]) from error
+    return parsed(held, path, base)
 
 
-def parsed(content: bytes, path: Path, base: Settings | None = None) -> Settings:
+def parsed(held: bytes, path: Path, base: Settings | None = None) -> Settings:
     """Settings from what a .toml or .json file holds.
 
     Args:
@@ -85,9 +89,9 @@ def parsed(content: bytes, path: Path, base: Settings | None = None) -> Settings
         InputError: it is unreadable, or holds what `from_dict` refuses.
     """
     try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError([Problem("config", f"{path} cannot be read: {error}")]) from error
+        text = decoded(held)
+    except NotTextError as error:
+        raise InputError([Problem("config", f"{path} cannot be read: {error}.")]) from error
     try:
         values = json.loads(text) if path.suffix.lower() == ".json" else _toml(text)
     except (ValueError, RecursionError) as error:
@@ -124,7 +128,10 @@ def _assign(settings: Settings, pairs: Iterable[tuple[str, Any]], problems: list
             problems.append(Problem(path, f"there is no such setting.{_nearest(path)}"))
             continue
         try:
-            settings = replaced(settings, path, _read(leaf, value) if text else _typed(leaf, value))
+            value = _read(leaf, value) if text else _typed(leaf, value)
+            if isinstance(value, str) and path not in _PLACES:
+                value = unicodedata.normalize("NFC", value)
+            settings = replaced(settings, path, value)
         except (ValueError, RecursionError) as error:
             problems.append(Problem(path, str(error)))
     if problems:

@@ -46,8 +46,8 @@ class Data:
     template: str = setting(
         DEFAULT_TEMPLATE,
         "Caption template",
-        "Caption of a picture without a text file; {trigger} and {class} are filled in. While it is the default, a style and a drawn person "
-        "get one of their own.",
+        "Caption of a picture without a text file; {trigger} and {class} are filled in. With [filewords], where the picture's own caption "
+        "comes in, it is for all pictures. While it is the default, a style and a drawn person get one of their own.",
     )
     shuffle_tags: bool = setting(False, "Shuffle tags", "Put the comma-separated parts of a caption in a new order each time.")
     keep_tags: int = setting(
@@ -257,8 +257,8 @@ class Embedding:
     template: str = setting(
         "",
         "Templates",
-        "subject, drawn, style, or a text file with a caption on each line, in which {trigger} is the word. Replaces the captions. "
-        "Empty: captions beside the pictures, else those of what the pictures show.",
+        "subject, drawn, style, or a text file with a caption on each line, in which {trigger} is the word and [filewords] the picture's own "
+        "caption, which is replaced otherwise. Empty: captions beside the pictures, else those of what the pictures show.",
         when=_teaches_word,
     )
     rate: float | None = setting(

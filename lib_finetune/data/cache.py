@@ -28,7 +28,7 @@ def variant_key(content: str, size: tuple[int, int], position: tuple[float, floa
         vae_key: names the VAE's weights and the precision that they compute in.
     """
     x, y = position
-    text = f"finetune-latent-1|{content}|{size[0]}x{size[1]}|{x:.4f},{y:.4f}|{int(flip)}|{vae_key}"
+    text = f"finetune-latent-2|{content}|{size[0]}x{size[1]}|{x:.4f},{y:.4f}|{int(flip)}|{vae_key}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

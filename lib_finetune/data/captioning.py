@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import cached_property
 
-from lib_finetune.data import captions
+from lib_finetune.data import caption_syntax, captions
 from lib_finetune.data.captions import Captioned
 
 
@@ -50,26 +49,48 @@ class Captioning:
     def _is_main(self, picture: Captioned) -> bool:
         return self.subject(picture) == (self.trigger, self.class_word)
 
-    def plain(self, picture: Captioned) -> str:
-        """A picture's caption before a missing trigger is put in front; the first of the templates where they are used."""
+    def has_alternatives(self, picture: Captioned) -> bool:
+        """Whether one of several captions comes each time: a template, a line of its file, a part of a choice in it."""
+        return self.uses_templates(picture) or (picture.caption is not None and caption_syntax.read(picture.caption).varies)
+
+    def plain(self, picture: Captioned, key: str | None = None) -> str:
+        """A picture's caption before a missing trigger is put in front.
+
+        Args:
+            key: decides which of its alternatives; without one the first is taken.
+        """
         if self.uses_templates(picture):
-            return self._filled[0]
-        return captions.plain_caption(picture, self.template, self.trigger, self.class_word)
+            template = self.templates[0] if key is None else random.Random(f"{key}/template").choice(self.templates)
+            return self._filled(template, captions.own_caption(picture, _alternative(key)))
+        return self._around(captions.own_caption(picture, _alternative(key)), picture)
 
-    def final(self, picture: Captioned) -> str:
-        """A picture's caption before it is varied."""
-        trigger = self.subject(picture)[0]
-        return self._with_trigger_read(captions.with_trigger(self.plain(picture), trigger), trigger)
+    def final(self, picture: Captioned, key: str | None = None) -> str:
+        """A picture's caption before its tags are varied; ``key`` as of `plain`."""
+        return self._called(self.plain(picture, key), picture)
 
-    def of_class(self, picture: Captioned) -> str:
-        """A class picture's caption: its file's, else the template with the class word alone."""
+    def every(self, picture: Captioned) -> list[str]:
+        """All that `final` may give for a picture; of very many alternatives the beginning."""
+        own = [None] if picture.caption is None else caption_syntax.read(picture.caption).every()
+        if self.uses_templates(picture):
+            texts = [self._filled(template, words) for template in self.templates for words in own]
+        else:
+            texts = [self._around(words, picture) for words in own]
+        return list(dict.fromkeys(self._called(text, picture) for text in texts))
+
+    def says_something(self, picture: Captioned) -> bool:
+        """Whether a caption says what the picture shows: not so where it is empty, or a template into which nothing was filled."""
+        unfilled = {captions.template_caption(self.template, "", "")} if captions.has_places(self.template) else set()
+        return any(text.strip() and text not in unfilled for text in self.every(picture))
+
+    def of_class(self, picture: Captioned, key: str | None = None) -> str:
+        """A class picture's caption: its file's, else the template with the class word alone; ``key`` as of `plain`."""
         template = self.template if self.class_template is None else self.class_template
-        return captions.plain_caption(picture, template, "", self.class_word)
+        return captions.plain_caption(picture, template, "", self.class_word, _alternative(key))
 
     def varied(self, picture: Captioned, caption: str, key: str) -> str:
         """One step's variant of the picture's final ``caption``; the same key gives the same."""
-        if self.uses_templates(picture):
-            caption = random.Random(f"{key}/template").choice(self._filled)
+        if self.has_alternatives(picture):
+            caption = self.final(picture, key)
         trigger = self.subject(picture)[0]
         composed = captions.compose(
             caption,
@@ -82,6 +103,11 @@ class Captioning:
         )
         return self._with_trigger_read(composed, trigger)
 
+    def _called(self, caption: str, picture: Captioned) -> str:
+        """A caption that holds the trigger of what the picture shows, in the part that is read."""
+        trigger = self.subject(picture)[0]
+        return self._with_trigger_read(captions.with_trigger(caption, trigger), trigger)
+
     def _with_trigger_read(self, caption: str, trigger: str) -> str:
         """A trigger in the part that is cut off would never be learned: it is put in front."""
         beginning = captions.up_to_word(caption, trigger)
@@ -91,13 +117,26 @@ class Captioning:
 
     @property
     def template_captions(self) -> tuple[str, ...]:
-        """Captions that the templates make, one of them each time."""
-        return tuple(self._with_trigger_read(caption, self.trigger) for caption in self._filled)
+        """Captions that the templates make, one of them each time; without what the pictures' own captions add."""
+        return tuple(self._with_trigger_read(self._filled(template, None), self.trigger) for template in self.templates)
 
     def steady(self) -> Captioning:
         """The same with captions whole and in their own order."""
         return replace(self, shuffle_tags=False, tag_dropout=0.0, caption_dropout=0.0)
 
-    @cached_property
-    def _filled(self) -> list[str]:
-        return [captions.template_caption(template, self.trigger, self.class_word) for template in self.templates]
+    def replaces(self, picture: Captioned) -> bool:
+        """Whether templates come in place of what is written for the picture, some of the times at least."""
+        written = bool(picture.caption) and self.uses_templates(picture)
+        return written and not all(map(captions.holds_caption, self.templates))
+
+    def _filled(self, template: str, own: str | None) -> str:
+        own = captions.filled(own or "", self.trigger, self.class_word)
+        return captions.template_caption(template, self.trigger, self.class_word, own)
+
+    def _around(self, own: str | None, picture: Captioned) -> str:
+        own = None if own is None else captions.filled(own, *self.subject(picture))
+        return captions.around(own, picture.folder_words, self.template, self.trigger, self.class_word)
+
+
+def _alternative(key: str | None) -> random.Random | None:
+    return None if key is None else random.Random(f"{key}/alternative")

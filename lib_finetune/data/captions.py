@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 from collections.abc import Collection
 from typing import Protocol
+
+from lib_finetune.data import caption_syntax
+
+_PLACES = {
+    "{trigger}": "trigger",
+    "{name}": "trigger",
+    "[name]": "trigger",
+    "{class}": "class",
+    "{caption}": "caption",
+    "[filewords]": "caption",
+}
+"""Places for words in a template, ours and those of the WebUI's own templates, and what they hold."""
+_PLACE = re.compile("|".join(map(re.escape, _PLACES)))
 
 
 class Captioned(Protocol):
@@ -13,7 +27,7 @@ class Captioned(Protocol):
 
     @property
     def caption(self) -> str | None:
-        """Text of the file beside the picture; None without one."""
+        """Text of the file beside the picture, as `caption_syntax.tidied` gives it; None without one."""
 
     @property
     def folder_words(self) -> str | None:
@@ -59,42 +73,86 @@ def compose(
 
 
 def contains_word(text: str, word: str) -> bool:
-    """Whether a word (or words) stands in a text as a whole; letter case and the width of spaces do not matter, as with CLIP."""
-    return bool(word.strip()) and _word(word).search(text) is not None
+    """Whether a word (or words) stands in a text as a whole; letter case, the width of spaces and how accents are made up do not
+    matter, as with CLIP."""
+    return bool(word.strip()) and _word(word).search(_composed(text)) is not None
 
 
 def up_to_word(text: str, word: str) -> str | None:
     """The text to the end of the first place where a word (or words) stands in it as a whole; None where it does not."""
-    match = _word(word).search(text) if word.strip() else None
-    return text[: match.end()] if match else None
+    match = _word(word).search(_composed(text)) if word.strip() else None
+    return _composed(text)[: match.end()] if match else None
 
 
-def template_caption(template: str, trigger: str, class_word: str) -> str:
-    """Fill ``{trigger}`` and ``{class}`` into a template; an empty word leaves no double space and no stray comma."""
-    words = {"{trigger}": trigger, "{class}": class_word}
-    text = re.sub(r"\{trigger\}|\{class\}", lambda match: words[match.group()], template)
+def template_caption(template: str, trigger: str, class_word: str, own: str = "") -> str:
+    """Fill the words into a template; an empty one leaves no double space and no stray comma.
+
+    Args:
+        template: with ``{trigger}``, ``{class}`` and ``{caption}``; ``[name]`` and ``[filewords]`` are the WebUI's for the first and the last.
+        own: the picture's own caption.
+    """
+    words = {"trigger": trigger, "class": class_word, "caption": own}
+    text = _PLACE.sub(lambda match: words[_PLACES[match.group()]], template)
     return ", ".join(_tags(text))
 
 
-def final_caption(picture: Captioned, template: str, trigger: str, class_word: str) -> str:
+def has_places(template: str) -> bool:
+    """Whether any word is filled into a template."""
+    return _PLACE.search(template) is not None
+
+
+def holds_caption(template: str) -> bool:
+    """Whether the picture's own caption has a place in a template."""
+    return any(_PLACES[place] == "caption" for place in _PLACE.findall(template))
+
+
+def own_caption(picture: Captioned, rng: random.Random | None = None) -> str | None:
+    """What the file beside a picture says; None without one.
+
+    Args:
+        rng: draws one of its alternatives; without it the first is taken.
+    """
+    if picture.caption is None:
+        return None
+    reading = caption_syntax.read(picture.caption)
+    return reading.pick(rng) if rng else reading.first
+
+
+def filled(caption: str, trigger: str, class_word: str) -> str:
+    """A caption from a file with the words where it leaves a place for them; without such a place it stays as it is."""
+    return template_caption(caption, trigger, class_word) if _PLACE.search(caption) else caption
+
+
+def final_caption(picture: Captioned, template: str, trigger: str, class_word: str, rng: random.Random | None = None) -> str:
     """The caption that a picture is trained with, before `compose` varies it.
 
-    The file beside the picture goes first; without one, the template, filled with the words of its kohya folder, else with trigger and
-    class word. A trigger of its subject that the caption does not hold as a word is put in front.
+    The file beside the picture goes first, unless the template has a place for what it says; without one, the template, filled with the
+    words of its kohya folder, else with trigger and class word. A trigger of its subject that the caption does not hold as a word is put
+    in front.
+
+    Args:
+        rng: as of `own_caption`.
     """
-    return with_trigger(plain_caption(picture, template, trigger, class_word), subject_of(picture, trigger, class_word)[0])
+    return with_trigger(plain_caption(picture, template, trigger, class_word, rng), subject_of(picture, trigger, class_word)[0])
 
 
-def plain_caption(picture: Captioned, template: str, trigger: str, class_word: str) -> str:
+def plain_caption(picture: Captioned, template: str, trigger: str, class_word: str, rng: random.Random | None = None) -> str:
     """`final_caption` before a missing trigger is put in front."""
-    if picture.caption is not None:
-        return picture.caption
-    words = picture.folder_words
-    if not words or _same(words, trigger) or _same(words, class_word):
-        return template_caption(template, trigger, class_word)
+    own = own_caption(picture, rng)
+    words = subject_of(picture, trigger, class_word)
+    return around(None if own is None else filled(own, *words), picture.folder_words, template, trigger, class_word)
+
+
+def around(own: str | None, folder_words: str | None, template: str, trigger: str, class_word: str) -> str:
+    """A picture's ``own`` caption, or the template filled for it; see `final_caption`."""
+    if own is not None and not holds_caption(template):
+        return own
+    own = own or ""
+    if not folder_words or _same(folder_words, trigger) or _same(folder_words, class_word):
+        return template_caption(template, trigger, class_word, own)
     if "{class}" in template:
-        return template_caption(template, "", words)
-    return template_caption(template, words, "")
+        return template_caption(template, "", folder_words, own)
+    return template_caption(template, folder_words, "", own)
 
 
 def subject_of(picture: Captioned, trigger: str, class_word: str, own_labels: Collection[str] = ()) -> tuple[str, str]:
@@ -118,11 +176,12 @@ def parted(words: str) -> tuple[str, str]:
 
 
 def _same(words: str, others: str) -> bool:
-    return words.casefold().split() == others.casefold().split()
+    return _composed(words).casefold().split() == _composed(others).casefold().split()
 
 
 def with_trigger(caption: str, trigger: str) -> str:
     """The caption with the trigger in front, unless it holds it already."""
+    trigger = trigger.strip()
     if not trigger or contains_word(caption, trigger):
         return caption
     return f"{trigger}, {caption}" if caption else trigger
@@ -137,12 +196,16 @@ def class_version(caption: str, trigger: str, class_word: str, otherwise: str) -
     if not trigger or not contains_word(caption, trigger):
         return otherwise
     instead = "" if contains_word(caption, class_word) else class_word
-    return ", ".join(_tags(_word(trigger).sub(lambda _: instead, caption))) or otherwise
+    return ", ".join(_tags(_word(trigger).sub(lambda _: instead, _composed(caption)))) or otherwise
 
 
 def _word(word: str) -> re.Pattern[str]:
-    pattern = r"\s+".join(re.escape(part) for part in word.split())
+    pattern = r"\s+".join(re.escape(part) for part in _composed(word).split())
     return re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE)
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _tags(text: str) -> list[str]:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from lib_finetune import regular_files
+from lib_finetune.data.colours import coded_otherwise, declared, has_gain_map, to_srgb
 from lib_finetune.errors import InputError
 
 _ORIENTATION = 0x0112
@@ -50,7 +52,7 @@ class UnreadablePictureError(Exception):
 
 
 def load_rgb(path: Path, content: str | None = None) -> Image.Image:
-    """Read a picture as 8-bit RGB, upright, the first frame of an animation, transparent parts on white.
+    """Read a picture as 8-bit sRGB, upright, the first frame of an animation, transparent parts on white.
 
     Args:
         content: sha256 of the bytes that the file had when it was scanned; None does not check.
@@ -59,7 +61,7 @@ def load_rgb(path: Path, content: str | None = None) -> Image.Image:
         InputError: the file is gone, broken, or no longer the one that was scanned; names it.
     """
     try:
-        data = path.read_bytes()
+        data = regular_files.read(path)
     except OSError as error:
         raise InputError(
             f"The picture {path} cannot be read ({error.strerror or error}). Put it back, or start again without it."
@@ -73,7 +75,7 @@ def load_rgb(path: Path, content: str | None = None) -> Image.Image:
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decode a file's bytes to 8-bit RGB, upright.
+    """Decode a file's bytes to 8-bit RGB in sRGB, upright.
 
     Raises:
         UnreadablePictureError: they are no whole picture.
@@ -90,11 +92,19 @@ class Marks:
         rotated: stored lying or mirrored, and turned upright by its EXIF data.
         transparent: has see-through parts, which white shines through.
         animated: has further frames, which are left out.
+        profile: name of the colour profile that it was brought to sRGB from, or "".
+        profile_unread: why what it declares of its colours cannot be followed, or "".
+        gain_map: tells how it shines on an HDR screen, which is left out.
+        coding: how its numbers are coded where that is not followed, or "".
     """
 
     rotated: bool
     transparent: bool
     animated: bool
+    profile: str = ""
+    profile_unread: str = ""
+    gain_map: bool = False
+    coding: str = ""
 
 
 def marks(data: bytes) -> Marks:
@@ -107,7 +117,8 @@ def marks(data: bytes) -> Marks:
         animated = getattr(image, "n_frames", 1) > 1 and getattr(image, "is_animated", False) and image.format != "MPO"
         turned = _orientation(image) != 1
         image.load()
-        return Marks(turned, _has_holes(image), animated)
+        colours = declared(image)
+        return Marks(turned, _has_holes(image), animated, colours.name, colours.unread, has_gain_map(data), coded_otherwise(data))
 
 
 def _has_holes(image: Image.Image) -> bool:
@@ -179,12 +190,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode == "F":
         raise UnreadablePictureError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+    colours = declared(image)
     if image.mode.startswith("I"):
         image = _eight_bit(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        ground = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+        ground, above = Image.new("RGBA", image.size, "white"), image.convert("RGBA")
+        if colours.profile is not None:
+            alpha = above.getchannel("A")
+            above = to_srgb(above.convert("RGB"), colours)
+            above.putalpha(alpha)
+        return Image.alpha_composite(ground, above).convert("RGB")
+    return to_srgb(image, colours)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -223,6 +239,12 @@ def leftover_px(width_px: int, height_px: int, target: tuple[int, int]) -> tuple
     """How much `fit` cuts off along x and y, in px of the scaled picture; one of the two is 0."""
     scale = max(target[0] / width_px, target[1] / height_px)
     return max(0.0, width_px * scale - target[0]), max(0.0, height_px * scale - target[1])
+
+
+def lost_share(width_px: int, height_px: int, target: tuple[int, int]) -> float:
+    """Share of a picture's area that `fit` cuts off."""
+    left, top, right, bottom = kept_box(width_px, height_px, target, (0.5, 0.5))
+    return 1.0 - (right - left) * (bottom - top) / (width_px * height_px)
 
 
 def position_around(focus: tuple[float, float], width_px: int, height_px: int, target: tuple[int, int]) -> tuple[float, float]:

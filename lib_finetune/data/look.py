@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from PIL import Image
 
+from lib_finetune import regular_files
 from lib_finetune.data.images import Marks, UnreadablePictureError, decode, marks
 
 _HASH_PX = 8
@@ -62,7 +63,7 @@ class ImageLook:
 def look_at(path: Path) -> ImageLook | None:
     """Look at a picture file; None where it cannot be read."""
     try:
-        data = path.read_bytes()
+        data = regular_files.read(path)
         image = decode(data)
         return ImageLook(marks(data), sharpness(image), _hash(image), _colours(image))
     except (OSError, UnreadablePictureError):

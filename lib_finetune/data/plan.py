@@ -75,7 +75,7 @@ class Plan:
 
     Each batch holds pictures of one size. Every picture comes exactly ``repeats`` times an epoch; the last batch of a
     size may be smaller. Where there are class pictures, n of them follow the n pictures of each batch, cut to the same size
-    (prior preservation, Ruiz et al., DreamBooth, arXiv 2208.12242). Their captions are never varied.
+    (prior preservation, Ruiz et al., DreamBooth, arXiv 2208.12242). The tags of their captions are never varied.
 
     Attributes:
         pictures: what is taught; at least one.
@@ -152,7 +152,7 @@ class Plan:
 
     @cached_property
     def captions(self) -> tuple[str, ...]:
-        """Each picture's caption before it is varied; the first of the templates where they are used."""
+        """Each picture's caption before it is varied; the first where it has alternatives."""
         return tuple(self.captioning.final(picture) for picture in self.pictures)
 
     @cached_property
@@ -180,7 +180,7 @@ class Plan:
         """The items of one micro step, counted from 0 over all epochs: pictures first, then class pictures."""
         items = []
         for place, variant in enumerate(self._variants(micro_step)):
-            caption = self.class_captions[variant.picture] if variant.prior else self._caption(variant.picture, micro_step, place)
+            caption = self._caption(variant, self._key(micro_step, place))
             items.append(Item(variant.picture, variant.size, variant.position, variant.flip, caption, variant.prior))
         return items
 
@@ -224,8 +224,13 @@ class Plan:
         position, flip = self.cropping.choose(picture, size, self._key(micro_step, place))
         return Variant(index, prior, size, position, flip)
 
-    def _caption(self, index: int, micro_step: int, place: int) -> str:
-        return self.captioning.varied(self.pictures[index], self.captions[index], self._key(micro_step, place))
+    def _caption(self, variant: Variant, key: str) -> str:
+        index = variant.picture
+        if not variant.prior:
+            return self.captioning.varied(self.pictures[index], self.captions[index], key)
+        if self.captioning.has_alternatives(self.class_pictures[index]):
+            return self.captioning.of_class(self.class_pictures[index], key)
+        return self.class_captions[index]
 
     def _key(self, micro_step: int, place: int) -> str:
         """What all chance at one place of a batch follows from."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib_finetune.data.buckets import Size
+from lib_finetune.data.captions import holds_caption
+from lib_finetune.data.images import lost_share
 from lib_finetune.data.plan import Plan
 from lib_finetune.data.scan import Picture
+
+_MUCH = round(1 / 3, 9)
+"""Share of a picture's area."""
 
 
 def bucket_counts(plan: Plan) -> dict[Size, int]:
@@ -28,6 +33,28 @@ def first_positions(plan: Plan) -> list[tuple[float, float]]:
     return [positions[index] for index in range(len(plan.pictures))]
 
 
+def all_captions(plan: Plan) -> list[str]:
+    """All that is said of the pictures before tags are varied, each once."""
+    return list(dict.fromkeys(caption for picture in plan.pictures for caption in plan.captioning.every(picture)))
+
+
+def templated(plan: Plan) -> list[str]:
+    """What becomes of captions where there are templates beside them."""
+    captioning = plan.captioning
+    replaced = sum(map(captioning.replaces, plan.pictures))
+    written = sum(bool(picture.caption) for picture in plan.pictures)
+    if replaced and any(map(holds_caption, captioning.templates)):
+        return [f"Templates without [filewords] replace the captions of {replaced} of {len(plan.pictures)} pictures some of the times."]
+    if replaced:
+        return [
+            f"The templates replace the captions of {replaced} of {len(plan.pictures)} pictures. With [filewords] in them, both are read."
+        ]
+    shown = captioning.templates if captioning.templates_win else (captioning.template,)
+    if written and any(map(holds_caption, shown)):
+        return [f"The template stands around the captions of {written} of {len(plan.pictures)} pictures."]
+    return []
+
+
 def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
     """A sentence for each thing.
 
@@ -35,7 +62,7 @@ def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
         micro_steps: of the run; None where it is not known how long it is.
     """
     sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in bucket_counts(plan).items())
-    sentences = [f"Sizes in training: {sizes} px."]
+    sentences = [f"Sizes in training: {sizes} px.", *templated(plan)]
     if short := {size: views for size, views in plan.room().items() if views < plan.batch}:
         held = ", ".join(f"{views} at {width}×{height}" for (width, height), views in short.items())
         sentences.append(
@@ -47,6 +74,9 @@ def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
     small = [picture.name for picture, size in zip(plan.pictures, plan.sizes, strict=True) if _smaller(picture, size)]
     if small:
         sentences.append(f"{len(small)} smaller than in training, and enlarged: {_named(small)}. Larger pictures give sharper results.")
+    if cut := much_cut(plan):
+        cut_names = _named([picture.name for picture in cut])
+        sentences.append(f"A third or more is cut off of {len(cut)}: {cut_names}. {crop_advice(plan.cropping.crop, buckets=plan.buckets)}")
     most = max(set(plan.sizes), key=plan.sizes.count)
     small = [picture.name for picture in plan.class_pictures if _smaller(picture, most)]
     if small:
@@ -61,6 +91,26 @@ def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
 
 def _too_many(used: int, count: int) -> str:
     return " The others do not come in so few steps." if used < count else ""
+
+
+def much_cut(plan: Plan) -> list[Picture]:
+    """The pictures of which so much does not fit their size that a person should know."""
+    return [picture for picture, size in zip(plan.pictures, plan.sizes, strict=True) if is_much_cut(picture, size)]
+
+
+def is_much_cut(picture: Picture, size: Size) -> bool:
+    """Whether a third or more of a picture is cut off."""
+    return round(lost_share(picture.width_px, picture.height_px, size), 9) >= _MUCH
+
+
+def crop_advice(crop: str, *, buckets: bool) -> str:
+    """What can be done to keep what matters of pictures that are cut."""
+    ways = ["crop it yourself"]
+    if crop in ("centre", "random"):
+        ways.append("set data.crop to focal")
+    if not buckets:
+        ways.append("switch on data.buckets")
+    return f"To keep what matters, {' or '.join(ways)}."
 
 
 def _smaller(picture: Picture, size: Size) -> bool:

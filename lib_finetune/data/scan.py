@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from PIL import Image
-
+from lib_finetune import regular_files
+from lib_finetune.data import caption_syntax, folder_names
+from lib_finetune.data.caption_tables import CaptionTables
+from lib_finetune.data.file_kinds import CAPTION_ENDINGS, FileKind, kinds_of, kohya_root, name_key, readable_endings, unclear_folders
+from lib_finetune.data.folder_files import files_of
 from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.text_files import NotTextError
+from lib_finetune.text_files import read as read_text
 
-CAPTION_KINDS = (".txt", ".caption")  # the first one found wins
-_KINDS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-_AVIF = ".avif"
-_OTHER_KINDS = frozenset({".heic", ".heif", ".tif", ".tiff", ".gif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw", _AVIF})
-# Up to three digits: "2024_holiday" is a year and not 2024 repeats.
-_KOHYA_FOLDER = re.compile(r"(\d{1,3})_(.*\S.*)", re.DOTALL)
+if TYPE_CHECKING:
+    from PIL import Image
+
 _WORKERS = min(8, os.cpu_count() or 1)  # decoding leaves Python's lock; more threads only hold more pictures in memory
 _LISTED = 100
+_NAMED = 5
+_NAMED_APART = (FileKind.CLASS_IMAGE, FileKind.RESULT, FileKind.MASK, FileKind.CONTROL, FileKind.CACHE)
+GOES_FIRST = "another caption file of this picture goes first: cat.png.txt before cat.txt, and .txt before .caption"
+"""Of several caption files of one picture, which is read."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Picture:
     Attributes:
         path: the file.
         width_px, height_px: after EXIF rotation.
-        caption: text of the caption file in one line; None when there is none.
+        caption: what is written of it in a file, `caption_syntax.tidied`; None when nothing is.
         repeats: how often it comes in an epoch (kohya's ``10_name class`` folders; else 1).
         content: sha256 of the file's bytes, lower-case hex; key of all that is cached of it.
         folder_words: "name class" of a kohya folder, or None.
@@ -58,6 +66,33 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Files of one kind that are no training images, sorted by name."""
+
+    kind: FileKind
+    paths: tuple[Path, ...]
+
+    def line(self, folder: Path) -> str:
+        """It in plain words, by count and the first names."""
+        return f"{self.kind.value}: {len(self.paths)} ({named([_relative(path, folder) for path in self.paths])})."
+
+
+@dataclass(frozen=True)
+class SharedCaption:
+    """A caption file that is read for several pictures: those of one stem, with nothing of their own."""
+
+    file: Path
+    pictures: tuple[str, ...]
+
+    def line(self) -> str:
+        """It in plain words."""
+        return (
+            f"{self.file.name} is the caption of {named(self.pictures)}. "
+            f"A picture's own caption file has its whole name, such as {Path(self.pictures[0]).name}.txt."
+        )
+
+
+@dataclass(frozen=True)
 class Report:
     """What a scan found; all paths begin with ``folder``.
 
@@ -65,10 +100,13 @@ class Report:
         pictures: can be trained on, sorted by name.
         broken: pictures and folders that cannot be read, with the reason.
         orphans: caption files that belong to no picture.
-        doubles: `.caption` files that are not used because a `.txt` stands beside them.
+        doubles: caption files that are not used because another of the same picture goes first.
         unread_captions: caption files that are not text, with the reason; their pictures count as having none.
-        other_kinds: pictures of kinds that are not read.
         never: pictures in kohya folders with 0 repeats.
+        groups: all other files, by kind.
+        shared_captions: caption files of several pictures.
+        kohya: where it is laid out for kohya's trainers, the folder of training images and that of class images, if there is one.
+        notes: sentences on how the folder is laid out, on names of folders that give no repeats, and on files with the captions of many pictures.
     """
 
     folder: Path
@@ -77,8 +115,16 @@ class Report:
     orphans: tuple[Path, ...] = ()
     doubles: tuple[Path, ...] = ()
     unread_captions: tuple[tuple[Path, str], ...] = ()
-    other_kinds: tuple[Path, ...] = ()
     never: tuple[Path, ...] = ()
+    groups: tuple[Group, ...] = ()
+    shared_captions: tuple[SharedCaption, ...] = ()
+    kohya: tuple[Path, Path | None] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def other_kinds(self) -> tuple[Path, ...]:
+        """Pictures of kinds that are not read."""
+        return next((group.paths for group in self.groups if group.kind is FileKind.OTHER_PICTURE), ())
 
     def lines(self) -> list[str]:
         """The report in plain words: one line on what was found, then one for each thing to look at."""
@@ -86,12 +132,15 @@ class Report:
         lines = [f"{_count(len(self.pictures), 'picture')} in {self.folder}, {with_text} of them with a caption file."]
         if empty := sum(picture.caption == "" for picture in self.pictures):
             lines.append(f"Empty caption files: {empty}.")
+        lines += self.notes
+        lines += caption_syntax.sentences(picture.caption for picture in self.pictures)
         lines += self._repeats()
         lines += self._each("Skipped", self.broken)
-        lines += self._each("Skipped", ((path, f"{path.suffix} is not a kind that is read") for path in self.other_kinds))
         lines += self._each("Skipped", ((path, "its folder's name asks for 0 repeats") for path in self.never))
+        lines += [group.line(self.folder) for group in self.groups]
+        lines += [shared.line() for shared in self.shared_captions[:_LISTED]]
         lines += self._each("Caption not used", ((path, "there is no picture of this name beside it") for path in self.orphans))
-        lines += self._each("Caption not used", ((path, "the .txt file beside it goes first") for path in self.doubles))
+        lines += self._each("Caption not used", ((path, GOES_FIRST) for path in self.doubles))
         lines += self._each("Caption not used", self.unread_captions)
         return lines
 
@@ -126,7 +175,7 @@ def examined(path: Path, face: Callable[[Image.Image], tuple[float, float] | Non
         InputError: as ``face``.
     """
     try:
-        data = path.read_bytes()
+        data = regular_files.read(path)
         size, thumbnail = examine(data)
         face_position = face(decode(data)) if face else None
     except OSError as error:
@@ -142,25 +191,30 @@ def scan(
     field: str = "data.images",
     on_picture: Callable[[int, int], None] | None = None,
     look: Callable[[Path], Examined | str] = examined,
+    apart: Path | None = None,
 ) -> Report:
     """Find the pictures in a folder and its subfolders, decoding each once to know that it is whole.
 
-    Hidden files and folders (".finetune") are left out. The order depends on the names only.
+    What else lies there is told by kind (`file_kinds`). The order depends on the names only.
 
     Args:
         field: name of the setting that the folder came from, for error messages.
         on_picture: told (done, total) after each picture.
         look: decodes a picture; one that remembers what it saw makes a second scan fast.
+        apart: the folder of class images; what lies in it is none of this folder's.
 
     Raises:
         InputError: no folder, not readable, or no usable picture in it (naming those that are broken).
     """
-    files, unreadable = _files(folder, field)
-    kinds = readable_kinds()
-    candidates = [path for path in files if path.suffix.lower() in kinds]
-    texts = CaptionFiles(path for path in files if path.suffix.lower() in CAPTION_KINDS)
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links
+    listing = files_of(folder, field, apart)
+    kinds = kinds_of(PurePosixPath(_relative(path, folder)) for path in listing.files)
+    sorted_out = _by_kind(folder, listing.files, kinds, listing.apart)
+    candidates = sorted_out.pop(FileKind.PICTURE, [])
+    texts = CaptionFiles(sorted_out.pop(FileKind.CAPTION, []), candidates)
+    tables = CaptionTables(sorted_out.get(FileKind.OTHER_CAPTION, []), candidates)
     used = [path for path in candidates if _kohya(path, folder)[0] > 0]
-    pictures, broken = [], list(unreadable)
+    pictures, broken = [], list(listing.unreadable)
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="finetune-scan") as pool:
         # Leaving the loop early, by a stop, cancels what has not begun.
         for done, (path, seen) in enumerate(zip(used, pool.map(look, used), strict=True), start=1):
@@ -170,6 +224,8 @@ def scan(
                 repeats, words = _kohya(path, folder)
                 name = _relative(path, folder)
                 text, file = texts.read(path)
+                if text is None:
+                    text, file = tables.read(path)
                 pictures.append(Picture(path, *seen.size, text, repeats, seen.content, words, seen.focus, name, file))
             if on_picture is not None:
                 on_picture(done, len(used))
@@ -179,84 +235,96 @@ def scan(
         tuple(broken),
         texts.orphans(candidates),
         texts.doubles(candidates),
-        tuple(texts.unread),
-        tuple(path for path in files if path.suffix.lower() in _OTHER_KINDS - kinds),
+        (*texts.unread, *tables.unread),
         tuple(path for path in candidates if _kohya(path, folder)[0] == 0),
+        _groups(sorted_out, tables.files),
+        _shared(pictures),
+        _kohya_root(folder, kinds),
     )
+    notes = (*_layout(report, kinds, apart), *folder_names.remarks(candidates, folder), *tables.notes())
+    report = dataclasses.replace(report, notes=notes)
     if not pictures:
-        raise InputError([Problem(field, _nothing_usable(report, kinds))])
+        raise InputError([Problem(field, _nothing_usable(report))])
     return report
 
 
-def _files(folder: Path, field: str) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """All files below a folder in the order of their names, and the subfolders that cannot be read."""
-    files: list[Path] = []
-    unreadable: list[tuple[Path, str]] = []
-    waiting, visited = [folder], {os.path.realpath(folder)}
-    while waiting:
-        here = waiting.pop()
-        try:
-            entries = [(here / entry.name, entry.is_dir()) for entry in os.scandir(here) if not entry.name.startswith(".")]
-        except OSError as error:
-            if here == folder:
-                raise InputError([Problem(field, _no_folder(folder, error))]) from error
-            unreadable.append((here, f"the folder cannot be read: {error.strerror or error}"))
-            continue
-        for path, is_folder in entries:
-            if not is_folder:
-                files.append(path)
-            elif (real := os.path.realpath(path)) not in visited:  # a link that leads back is not followed
-                visited.add(real)
-                waiting.append(path)
-    return sorted(files, key=lambda path: _name_order(path, folder)), unreadable
+def _by_kind(
+    folder: Path, files: Sequence[Path], kinds: Mapping[PurePosixPath, FileKind], apart: Iterable[Path]
+) -> dict[FileKind, list[Path]]:
+    sorted_out: dict[FileKind, list[Path]] = defaultdict(list)
+    of_class = set(apart)
+    for path in files:
+        kind = FileKind.CLASS_IMAGE if path in of_class else kinds[PurePosixPath(_relative(path, folder))]
+        sorted_out[kind].append(path)
+    return sorted_out
 
 
-def _no_folder(folder: Path, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f'the folder "{folder}" does not exist. Choose the folder that holds the pictures.'
-    if isinstance(error, NotADirectoryError):
-        return f'"{folder}" is a file. Choose the folder that holds the pictures.'
-    return f'the folder "{folder}" cannot be read ({error.strerror or error}). Allow it to be read, or choose another.'
+def _groups(sorted_out: Mapping[FileKind, Sequence[Path]], tables: Collection[Path]) -> tuple[Group, ...]:
+    """Files by kind, without those that hold the captions of many pictures, of which more is told."""
+    groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in tables)) for kind in FileKind)
+    return tuple(group for group in groups if group.paths)
 
 
-def _name_order(path: Path, folder: Path) -> tuple[str, str]:
-    name = _relative(path, folder)
-    return name.casefold(), name
+def _shared(pictures: Sequence[Picture]) -> tuple[SharedCaption, ...]:
+    readers: dict[Path, list[str]] = defaultdict(list)
+    for picture in pictures:
+        if picture.caption_file is not None and picture.caption_file.suffix.lower() in CAPTION_ENDINGS:
+            readers[picture.caption_file].append(picture.name)
+    return tuple(SharedCaption(file, tuple(names)) for file, names in readers.items() if len(names) > 1)
+
+
+def _kohya_root(folder: Path, kinds: Mapping[PurePosixPath, FileKind]) -> tuple[Path, Path | None] | None:
+    names = kohya_root(kinds)
+    return (folder / names[0], folder / names[1] if names[1] else None) if names else None
+
+
+def _layout(report: Report, kinds: Mapping[PurePosixPath, FileKind], apart: Path | None) -> list[str]:
+    """How the folder is laid out, where that matters."""
+    notes = []
+    if report.kohya:
+        subject, classes = report.kohya
+        notes.append(f"The folder is laid out for kohya's trainers: the training images are those in {subject}.")
+        if classes and apart is None:
+            notes.append(f"Class images lie in {classes}: name that folder as class images to keep the class by them.")
+    notes += [
+        f"{place} is named as a folder of masks or control images, but no picture has the names in it: they are trained on as pictures."
+        for place in unclear_folders(kinds)
+    ]
+    return notes
 
 
 def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def readable_kinds() -> frozenset[str]:
-    """Endings of the kinds of pictures that are read, in lower case."""
-    Image.init()
-    if _AVIF not in Image.registered_extensions():
-        try:
-            import pillow_avif  # noqa: F401  # registers itself; the WebUI has it, newer Pillows need it no more
-        except ImportError:
-            return _KINDS
-    return _KINDS | {_AVIF}
-
-
 def _kohya(path: Path, folder: Path) -> tuple[int, str | None]:
     """Repeats and words of the nearest folder named as kohya's trainers want it ("10_zxq dog"), the scanned one included."""
     for parent in path.parents:
-        match = _KOHYA_FOLDER.fullmatch(parent.name)
-        if match:
-            return int(match[1]), " ".join(match[2].split())
+        if form := folder_names.kohya_form(parent.name):
+            return form
         if parent == folder:
             break
     return 1, None
 
 
 class CaptionFiles:
-    """Caption files of a folder and the pictures that they belong to: same folder, same stem."""
+    """Caption files of a folder and the pictures that they belong to: same folder, and the picture's whole name or its stem.
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._exact = {(path.parent, path.stem, path.suffix.lower()): path for path in paths}
-        # Pictures and texts from Windows may differ in letter case.
-        self._loose = {(parent, stem.casefold(), kind): path for (parent, stem, kind), path in self._exact.items()}
+    Of several the first is read: ``cat.png.txt`` before ``cat.txt``, then ``.txt`` before ``.caption``, then the one that is spelled as
+    the picture is. Letter case and composed accents do not part a caption from its picture, for pictures and texts may come from
+    different systems.
+    """
+
+    def __init__(self, paths: Iterable[Path], pictures: Iterable[Path] = ()) -> None:
+        """
+        Args:
+            pictures: of the same folders, so that ``cat.jpg.txt`` is the caption of ``cat.jpg`` and not of ``cat.jpg.png`` beside it.
+        """
+        self._paths = tuple(paths)
+        self._files: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+        for path in self._paths:
+            self._files[path.parent, name_key(path.stem)].append(path)
+        self._named = {(path.parent, name_key(path.name)) for path in pictures}
         self.unread: list[tuple[Path, str]] = []
         self._refused: set[Path] = set()
 
@@ -265,12 +333,12 @@ class CaptionFiles:
         return list(self._of(picture))
 
     def read(self, picture: Path) -> tuple[str | None, Path | None]:
-        """The caption in one line and the file that it stands in, or nothing when there is none that can be read."""
+        """The caption, its alternatives in lines, and the file that it stands in, or nothing when there is none that can be read."""
         for path in self._of(picture):
             try:
-                return " ".join(path.read_text(encoding="utf-8-sig").split()), path
-            except UnicodeDecodeError:
-                self._refuse(path, "it is not UTF-8 text; save it again as UTF-8")
+                return caption_syntax.tidied(read_text(path)), path
+            except NotTextError as error:
+                self._refuse(path, str(error))
             except OSError as error:
                 self._refuse(path, f"it cannot be read: {error.strerror or error}")
             return None, None
@@ -279,18 +347,20 @@ class CaptionFiles:
     def orphans(self, pictures: Iterable[Path]) -> tuple[Path, ...]:
         """The files that belong to none of the pictures."""
         owned = {path for picture in pictures for path in self._of(picture)}
-        return tuple(path for path in self._exact.values() if path not in owned)
+        return tuple(path for path in self._paths if path not in owned)
 
-    def doubles(self, pictures: Iterable[Path]) -> tuple[Path, ...]:
-        """The files that are passed over for another of the same picture."""
-        return tuple(dict.fromkeys(path for picture in pictures for path in self.of(picture)[1:]))
+    def doubles(self, pictures: Sequence[Path]) -> tuple[Path, ...]:
+        """The files that are passed over for another of the same picture, and are no other picture's."""
+        used = {file for picture in pictures for file in self.of(picture)[:1]}
+        return tuple(dict.fromkeys(path for picture in pictures for path in self.of(picture)[1:] if path not in used))
 
-    def _of(self, picture: Path) -> Iterator[Path]:
-        for kind in CAPTION_KINDS:
-            exact = self._exact.get((picture.parent, picture.stem, kind))
-            path = exact or self._loose.get((picture.parent, picture.stem.casefold(), kind))
-            if path is not None:
-                yield path
+    def _of(self, picture: Path) -> list[Path]:
+        whole, stem = (picture.parent, name_key(picture.name)), (picture.parent, name_key(picture.stem))
+        by_stem = [] if stem in self._named else self._files.get(stem, [])
+        return [
+            *sorted(self._files.get(whole, []), key=lambda file: _rank(file, picture.name)),
+            *sorted(by_stem, key=lambda file: _rank(file, picture.stem)),
+        ]
 
     def _refuse(self, path: Path, reason: str) -> None:
         if path not in self._refused:
@@ -298,8 +368,12 @@ class CaptionFiles:
             self.unread.append((path, reason))
 
 
-def _nothing_usable(report: Report, kinds: frozenset[str]) -> str:
-    readable = ", ".join(sorted(kind[1:] for kind in kinds))
+def _rank(file: Path, spelled: str) -> tuple[int, bool, str]:
+    return CAPTION_ENDINGS.index(file.suffix.lower()), file.stem != spelled, file.name
+
+
+def _nothing_usable(report: Report) -> str:
+    readable = ", ".join(sorted(ending[1:] for ending in readable_endings()))
     message = f'the folder "{report.folder}" has no picture that can be used.'
     if report.broken:
         named = "; ".join(f"{_relative(path, report.folder)}: {reason}" for path, reason in report.broken[:10])
@@ -310,7 +384,17 @@ def _nothing_usable(report: Report, kinds: frozenset[str]) -> str:
         message += f" It holds {_count(len(report.other_kinds), 'picture')} of other kinds ({others})."
     if report.never:
         message += f" {_count(len(report.never), 'picture')} in folders whose name asks for 0 repeats."
+    groups = [group for group in report.groups if group.kind is not FileKind.OTHER_PICTURE]
+    message += "".join(f" {group.line(report.folder)}" for group in groups)
+    if any(group.kind in _NAMED_APART for group in groups):
+        message += " To train on pictures of a folder that is left out, name that folder itself."
     return f"{message} Pictures may be {readable}."
+
+
+def named(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _count(number: int, noun: str) -> str:

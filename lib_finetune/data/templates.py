@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from lib_finetune.data.caption_syntax import is_comment
+from lib_finetune.data.captions import holds_caption
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import at_home
+from lib_finetune.text_files import NotTextError, read
 
 _NOUNS = (
     "a photo of {}",
@@ -41,31 +44,34 @@ _PLACEHOLDERS = ("[name]", "{}", "{name}")
 
 
 def load(name: str, field: str) -> tuple[str, ...]:
-    """A list by name, or the lines of a file. The WebUI's own files with ``[name]`` do too; ``[filewords]`` is left out.
+    """A list by name, or the lines of a file. The WebUI's own files do too: ``[name]`` is the word, ``[filewords]`` the picture's caption.
 
     Raises:
-        InputError: no such list or file, or a line without a place for the word.
+        InputError: no such list or file, or a line without a place for either.
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
     path = at_home(name)
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read(path).split("\n")]
+    except (OSError, NotTextError) as error:
         raise InputError(
             [Problem(field, f"{name!r} is neither {', '.join(TEMPLATES)} nor a text file that can be read ({error}).")]
         ) from error
-    templates = tuple(_ours(line) for line in lines if line)
-    missing = next((line for line in templates if "{trigger}" not in line), None)
+    templates = tuple(_ours(line) for line in lines if line and not is_comment(line))
+    # Where the picture's caption has its place, the word is put in front of it.
+    missing = next((line for line in templates if "{trigger}" not in line and not holds_caption(line)), None)
     if missing is not None or not templates:
         reason = f"the line {missing!r} has no {{trigger}}" if templates else "it is empty"
-        raise InputError(
-            [Problem(field, f"{path.name} cannot be used: {reason}. Write a caption on each line, with {{trigger}} for the word.")]
+        message = (
+            f"{path.name} cannot be used: {reason}. Write a caption on each line, with {{trigger}} for the word and [filewords] for the "
+            "picture's own caption."
         )
+        raise InputError([Problem(field, message)])
     return templates
 
 
 def _ours(line: str) -> str:
     for placeholder in _PLACEHOLDERS:
         line = line.replace(placeholder, "{trigger}")
-    return " ".join(line.replace("[filewords]", "").split()).rstrip(" ,")
+    return " ".join(line.split()).rstrip(" ,")

@@ -15,6 +15,7 @@ from lib_finetune.assembly import automatic_settings, builder, dataset
 from lib_finetune.config.fields import replaced
 from lib_finetune.errors import InputError, OutOfMemoryError, SaveError, is_out_of_memory
 from lib_finetune.estimates import method_costs, speed_history
+from lib_finetune.preflight import teaching
 from lib_finetune.preflight.problems import checked_dataset
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Forecast:
         levers: settings and values that would make it fit.
         message: "" or why it does not fit, or what the run will choose by itself.
         restoration: the host before and after, in a line; "" where nothing was tried.
+        warnings: what a person should know of before the training.
     """
 
     seconds_per_step: float | None
@@ -67,6 +69,7 @@ class Forecast:
     levers: tuple[method_costs.Change, ...]
     message: str
     restoration: str
+    warnings: tuple[str, ...] = ()
 
 
 def probe(
@@ -111,7 +114,8 @@ def probe(
         return None
     if tried.seconds is not None:
         _remember(speed_history.work_of(chosen, machine.name, facts.counts["unet"]), tried.seconds / chosen.training.accumulation, host)
-    return _forecast(settings, chosen, fit, tried, size, facts, machine, epoch)
+    forecast = _forecast(settings, chosen, fit, tried, size, facts, machine, epoch)
+    return dataclasses.replace(forecast, warnings=tuple(teaching.warnings(chosen, images)))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.files import Card
+from lib_finetune.text_files import read
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,7 +57,7 @@ def write_picture(artifact: Path, kind: str, image: Image.Image) -> Path:
 
 def _before(path: Path) -> dict[str, Any]:
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = json.loads(read(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,13 +16,15 @@ from lib_finetune import __version__
 from lib_finetune.errors import CheckpointError, Problem, SaveError
 from lib_finetune.export.metadata import Recipe, usage_hint
 from lib_finetune.files import replacing
-from lib_finetune.model import pickled, tensor_file
+from lib_finetune.model import file_kinds, tensor_file, weights_file
 from lib_finetune.model.checkpoint_reader import ldm_name, sha256
 from lib_finetune.model.shapes import reshaped
 from lib_finetune.model.tensor_file import Entry
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _AVERAGE = "model_ema."
+_READ_BY_WEBUI = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
+"""Types of tensors that the WebUI's unpickler lets pass, all of which the older form of ``torch.save`` has."""
 
 
 def write(path: Path, trained: Mapping[str, torch.Tensor], base: Mapping[str, Entry], metadata: Mapping[str, str], precision: str) -> None:
@@ -37,15 +38,25 @@ def write(path: Path, trained: Mapping[str, torch.Tensor], base: Mapping[str, En
     Raises:
         SaveError: a value does not fit the precision or is not finite, the disk is full, the folder is not writable.
     """
+    if missing := sorted(trained.keys() - {ldm_name(name) for name in base}):
+        raise SaveError(f"{path.name} was not written: the base checkpoint has no {missing[0]}, which was trained. Keep the saved state.")
     entries = {name: _entry(path, name, each, trained, DTYPES[precision]) for name, each in base.items()}
     if path.suffix == ".safetensors":
         tensor_file.write(path, entries, metadata)
         return
     with replacing(path) as file:
         # The WebUI's unpickler refuses the zip members that torch 2.6 and later write.
-        torch.save(
-            {"state_dict": {name: each.value().contiguous() for name, each in entries.items()}}, file, _use_new_zipfile_serialization=False
-        )
+        state = {name: _storable(each.value()).contiguous() for name, each in entries.items()}
+        torch.save({"state_dict": state}, file, _use_new_zipfile_serialization=False)
+
+
+def _storable(value: torch.Tensor) -> torch.Tensor:
+    """The same numbers in a type that a ``.ckpt`` may have; what an 8-bit float can be, fp16 or fp32 is as well."""
+    if value.dtype in _READ_BY_WEBUI:
+        return value
+    if value.dtype.is_floating_point:
+        return value.float() if "e8m0" in str(value.dtype) else value.half()
+    return value.to(torch.int64)
 
 
 def _entry(path: Path, name: str, base: Entry, trained: Mapping[str, torch.Tensor], dtype: torch.dtype) -> Entry:
@@ -71,42 +82,17 @@ def opened(path: Path) -> Iterator[dict[str, Entry]]:
     A ``.ckpt`` is mapped into memory where its form allows it, and read as a whole otherwise.
 
     Raises:
-        CheckpointError: it is missing or broken.
+        CheckpointError: it is missing or broken, or its weights are packed or scaled.
     """
-    if path.suffix.lower() == ".safetensors":
-        with _safetensors(path) as file:
-            names = [name for name in file.keys() if not name.startswith(_AVERAGE)]  # noqa: SIM118  not a dict
-            yield {name: _from_slice(file, name) for name in names}
-        return
-    try:
-        tensors = pickled.tensors(path)
-    except pickled.ForeignFileError as error:
-        raise CheckpointError([Problem("checkpoint", str(error))]) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    yield {name: tensor_file.entry(value) for name, value in tensors.items() if not name.startswith(_AVERAGE)}
-
-
-def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(str(path), framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError([Problem("checkpoint", f"{path.name} cannot be read ({error}).")])
-
-
-def _from_slice(file: Any, name: str) -> Entry:
-    slice_of_file = file.get_slice(name)
-    return Entry(_dtype(slice_of_file.get_dtype()), tuple(slice_of_file.get_shape()), lambda: file.get_tensor(name))
-
-
-def _dtype(name: str) -> torch.dtype:
-    return next(dtype for dtype, known in tensor_file.NAMES.items() if known == name)
+    with weights_file.opened(path, "checkpoint") as weights:
+        if part := file_kinds.quantised(weights.tensors):
+            message = (
+                f"{path.name} holds its weights in a packed or scaled form (the part {part}). Use the fp16, bf16 or fp32 version of it."
+            )
+            raise CheckpointError([Problem("checkpoint", message)])
+        for name in [name for name in weights.tensors if name.startswith(_AVERAGE)]:
+            del weights.tensors[name]
+        yield weights.tensors
 
 
 def usable(path: Path | None, digits: str | None) -> bool:

@@ -8,23 +8,25 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from lib_finetune import files
 from lib_finetune.errors import CheckpointError, Problem, SaveError
+from lib_finetune.export import embedding_picture
 from lib_finetune.export.metadata import Recipe, embedding_metadata
 from lib_finetune.files import write_atomically
-from lib_finetune.model import pickled
+from lib_finetune.model import file_kinds, weights_file
 
 KEY = "emb_params"
 SUFFIXES = (".safetensors", ".pt", ".bin")
+_VECTORS, _TOKENS = "string_to_param.", "string_to_token."
 _ANY_TOKEN = 265  # the id of "*", which the WebUI writes into every file and reads from none
 
 
 def names_file(text: str) -> bool:
-    """Whether it is the name of an embedding's file, by its ending, and not words."""
-    return Path(text).suffix in SUFFIXES
+    """Whether a text that may be words too names an embedding's file."""
+    return files.names_file(text, (*SUFFIXES, *embedding_picture.ENDINGS, ".ckpt", ".pth"))
 
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> None:
@@ -73,37 +75,37 @@ def read(path: Path, field: str = "embedding") -> torch.Tensor:
     Raises:
         CheckpointError: missing, broken, or no embedding of one text encoder.
     """
-    if not path.is_file():
-        raise CheckpointError([Problem(field, f"{path} does not exist.")])
-    from safetensors import SafetensorError
-
-    try:
-        vectors = _only_tensor(_load(path))
-    except pickled.ForeignFileError as error:
-        raise CheckpointError([Problem(field, str(error))]) from error
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            [Problem(field, f"{path.name} cannot be read: {error}. Name an embedding as .safetensors or .pt.")]
-        ) from error
-    if vectors is None:
-        raise CheckpointError(
-            [Problem(field, f"{path.name} is no embedding of Stable Diffusion 1.5: it does not hold exactly one tensor.")]
+    weights_file.refuse_absent(path, field, "Name an embedding's file.")
+    with weights_file.in_words(path, field):
+        words = embedding_picture.tensors(path) if _is_picture(path) else None
+    if words is None:
+        words = _in_file(path, field)
+    if len(words) != 1:
+        listed = f" ({', '.join(list(words)[:3])})" if words else ""
+        message = f"{path.name} is no embedding of Stable Diffusion 1.x: it does not hold exactly one tensor but {len(words)}{listed}. Name a file of one word."
+        raise CheckpointError([Problem(field, message)])
+    (vectors,) = words.values()
+    if vectors.ndim not in (1, 2) or not vectors.numel():
+        message = (
+            f"{path.name} is no embedding of Stable Diffusion 1.x: its tensor has the sides {list(vectors.shape)}, not vectors × width."
         )
-    # A copy: what is mapped keeps the file open, and Windows then lets nobody replace it.
-    return vectors.detach().float().reshape(-1, vectors.shape[-1]).clone()
+        raise CheckpointError([Problem(field, message)])
+    if not bool(torch.isfinite(vectors).all()):
+        raise CheckpointError([Problem(field, f"{path.name} is broken: its vectors are not finite. Name another file.")])
+    return vectors.reshape(-1, vectors.shape[-1])
 
 
-def _load(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(str(path))
-    return pickled.load(path)
+def _is_picture(path: Path) -> bool:
+    with path.open("rb") as file:
+        return embedding_picture.BEGINNING.match(file.read(16)) is not None
 
 
-def _only_tensor(data: Any) -> torch.Tensor | None:
-    if not isinstance(data, Mapping):
-        return None
-    named = data.get("string_to_param", data)
-    tensors = [value for value in named.values() if isinstance(value, torch.Tensor)] if isinstance(named, Mapping) else []
-    return tensors[0] if len(tensors) == 1 and tensors[0].ndim in (1, 2) and tensors[0].numel() else None
+def _in_file(path: Path, field: str) -> dict[str, torch.Tensor]:
+    with weights_file.opened(path, field) as weights:
+        if weights.contents().kind is not file_kinds.UNKNOWN:  # of which a word of any name may be
+            weights_file.refuse_other_kinds(path, field, weights, "embedding")
+        own = {name for name in weights.tensors if name.startswith(_VECTORS)} or {
+            name for name in weights.tensors if not name.startswith(_TOKENS)
+        }
+        # A copy: what is mapped keeps the file open, and Windows then lets nobody replace it.
+        return {name.removeprefix(_VECTORS): weights.tensors[name].value().detach().float().clone() for name in sorted(own)}

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.export import bundled_word
-from lib_finetune.files import write_atomically
+from lib_finetune.files import standing, write_atomically
+from lib_finetune.model import weights_file
+from lib_finetune.model.tensor_file import Entry
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_NUMBERS = ("alpha", "scale", "on_input")
+"""Parts that are one number."""
+_KOHYA = re.compile(r"lora_(unet|te1?)_[^.]+\.|bundle_emb\.[^.]+\.string_to_param\.")
 
 
 def refuse_taken(path: Path, overwrite: bool) -> None:
@@ -20,8 +26,8 @@ def refuse_taken(path: Path, overwrite: bool) -> None:
     Raises:
         InputError: a file stands at ``path`` and may not be replaced; a free name is proposed.
     """
-    if path.exists() and not overwrite:
-        number = next(n for n in range(2, 10_000) if not path.with_name(f"{path.stem}-{n}{path.suffix}").exists())
+    if standing(path) and not overwrite:
+        number = next(n for n in range(2, 10_000) if not standing(path.with_name(f"{path.stem}-{n}{path.suffix}")))
         message = (
             f"{path.name} exists already in {path.parent}. Choose another name, for example {path.stem}-{number}, or allow overwriting."
         )
@@ -67,21 +73,48 @@ def _hashes(content: bytes) -> dict[str, str]:
 
 
 def read(path: Path, field: str) -> dict[str, torch.Tensor]:
-    """The tensors of a LoRA file, on the CPU.
+    """The tensors of a LoRA file of SD1.x in kohya's form, on the CPU.
 
     Args:
         field: what a problem is reported under.
 
     Raises:
-        InputError: missing, or not readable as .safetensors.
+        InputError: missing, broken, or of another kind, form or family, by name.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    weights_file.refuse_absent(path, field, "Name a LoRA file, or leave it empty.")
+    with weights_file.opened(path, field) as weights:
+        weights_file.refuse_other_kinds(path, field, weights, "LoRA")
+        _refuse_other_forms(path, field, weights.tensors)
+        _refuse_broken_numbers(path, field, weights.tensors)
+        # A copy: what is mapped keeps the file open, and Windows then lets nobody replace it.
+        return {name: _plain(entry.value()).clone() for name, entry in weights.tensors.items()}
 
-    if not path.is_file():
-        raise InputError([Problem(field, f"{path} does not exist. Name a LoRA file, or leave it empty.")])
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(str(path))
-    except (OSError, SafetensorError) as error:
-        raise InputError([Problem(field, f"{path.name} cannot be read: {error}. Name a LoRA as .safetensors.")]) from error
-    return tensors
+
+def _plain(value: torch.Tensor) -> torch.Tensor:
+    """Of a type that torch reckons with."""
+    return value if value.dtype in (*_DTYPES.values(), torch.float64) else value.float()
+
+
+def _refuse_other_forms(path: Path, field: str, names: Iterable[str]) -> None:
+    """
+    Raises:
+        InputError: a name is not kohya's, so that it would be passed over.
+    """
+    other = next((name for name in names if not _KOHYA.match(name)), None)
+    if other is not None:
+        message = (
+            f"{path.name} is a LoRA in another form than kohya's (diffusers', peft's or a form of its own): it holds {other}, which the WebUI "
+            "passes over. Convert it to kohya's form, or name another file."
+        )
+        raise InputError([Problem(field, message)])
+
+
+def _refuse_broken_numbers(path: Path, field: str, entries: Mapping[str, Entry]) -> None:
+    """
+    Raises:
+        InputError: what should be one number is several, or what should be a matrix is one.
+    """
+    for name, entry in entries.items():
+        single = name.rpartition(".")[2] in _NUMBERS
+        if (single and torch.Size(entry.shape).numel() != 1) or (not single and not entry.shape):
+            raise InputError([Problem(field, f"{path.name} is broken: {name} has the sides {list(entry.shape)}. Name another file.")])

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.config.settings import Settings
+from lib_finetune.files import same_name, standing
 from lib_finetune.jobs.job import Job
 from lib_finetune.ports.files import Paths
 
 
 def free_name(name: str, method: str, jobs: Iterable[Job], paths: Paths) -> str:
     """``name``, or with a number behind it where one of the jobs that have not ended, or a file of the method, has it."""
-    taken = {job.settings.name for job in jobs if not job.ended}
+    taken = [job.settings.name for job in jobs if not job.ended]
     free, number = name, 2
-    while free in taken or any(path.exists() for path in _targets(free, method, paths)):
+    while any(same_name(other, free, paths.data) for other in taken) or any(map(standing, _targets(free, method, paths))):
         free, number = f"{name}-{number}", number + 1
     return free
 

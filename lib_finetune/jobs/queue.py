@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import DeviceLostError, InputError, Problem
+from lib_finetune.files import same_name
 from lib_finetune.jobs.background_task import BackgroundTask
 from lib_finetune.jobs.folder_lock import FolderLock, run_lock
 from lib_finetune.jobs.job import Job
@@ -20,7 +21,8 @@ from lib_finetune.jobs.states import DISCARDED, QUEUED, RUNNING
 from lib_finetune.jobs.task_list import TaskList
 from lib_finetune.jobs.worker import Worker
 from lib_finetune.ports.host import Host
-from lib_finetune.preflight.problems import problems
+from lib_finetune.preflight.problems import checked_dataset
+from lib_finetune.preflight.teaching import warnings
 from lib_finetune.runs.folder import RunFolder
 
 _TAKEN = "another program trains with it: a second WebUI or a page of Finetune. End it, or start this one with another data folder."
@@ -79,7 +81,7 @@ class Jobs:
         job = Job(settings, folder)
         with self._wake:
             unended = self.known.unended()
-            if any(other.settings.name == settings.name for other in unended):
+            if any(self._same_name(other, settings.name) for other in unended):
                 raise InputError(f"A job with the name {settings.name} is running or waits already. Give this one another name.")
             if any(other.folder == folder for other in unended):
                 raise InputError([Problem("id", f"{folder.name} is running or waits already.")])
@@ -91,14 +93,13 @@ class Jobs:
             self._wake_worker()
         return job
 
-    def check(self, settings: Settings, resuming: bool = False) -> None:
-        """Look for everything that can be wrong, without starting.
+    def check(self, settings: Settings, resuming: bool = False) -> list[str]:
+        """Look for everything that can be wrong, without starting; returns what a person should know of besides.
 
         Raises:
             InputError: with all problems.
         """
-        if obstacles := problems(settings, self.host, resuming):
-            raise InputError(obstacles)
+        return warnings(settings, checked_dataset(settings, self.host, resuming))
 
     def when_ended(self, listener: Callable[[Job], None]) -> None:
         """See `Worker.when_ended`."""
@@ -156,7 +157,7 @@ class Jobs:
         job = self.known.find_waiting(name)
         self.check(settings, RunFolder(job.folder).resumes())
         with self._wake:
-            if any(other is not job and other.settings.name == settings.name for other in self.known.unended()):
+            if any(other is not job and self._same_name(other, settings.name) for other in self.known.unended()):
                 raise InputError(
                     [Problem("name", f"A job with the name {settings.name} is running or waits already. Choose another name.")]
                 )
@@ -190,6 +191,9 @@ class Jobs:
         with self._wake:
             self.known.remove(job)
         shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _same_name(self, job: Job, name: str) -> bool:
+        return same_name(job.settings.name, name, self.host.paths.data)
 
     def _next_work(self) -> Job | BackgroundTask:
         with self._wake:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from pathlib import Path
 
 from lib_finetune.errors import SaveError
+from lib_finetune.files import same_name
 from lib_finetune.ports.host import Host
 from lib_finetune.runs.folder import RunFolder
 
@@ -19,7 +21,8 @@ def make_folder(data: Path, name: str) -> Path:
     Raises:
         SaveError: it cannot be made.
     """
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:60] or "run"
+    composed = unicodedata.normalize("NFC", name)
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in composed)[:60] or "run"
     safe = safe.encode("utf-8")[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
     base, number = data / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}", 1
     while True:
@@ -40,4 +43,4 @@ def unfinished(host: Host, name: str | None = None) -> list[Path]:
     runs = host.paths.data / "runs"
     folders = sorted(runs.iterdir(), reverse=True) if runs.is_dir() else []
     resumable = [(folder, RunFolder(folder).settings()) for folder in folders if RunFolder(folder).resumes()]
-    return [folder for folder, settings in resumable if settings is not None and name in (None, settings.name)]
+    return [folder for folder, settings in resumable if settings is not None and (name is None or same_name(name, settings.name, runs))]

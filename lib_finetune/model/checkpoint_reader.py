@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
 from lib_finetune.errors import CheckpointError, Problem
-from lib_finetune.model import pickled
+from lib_finetune.model import weights_file
 from lib_finetune.model.layout import TEXT, UNET, VAE
 
 _PARTS = (UNET, VAE, TEXT)
 _OLD_TEXT = tuple(f"{TEXT}{part}." for part in ("embeddings", "encoder", "final_layer_norm"))
+_NOT_USED = re.compile(
+    r"[^.]+|model_ema\..*|first_stage_model\.(loss|model_ema|logvar)\b.*|embedding_manager\..*|safety_checker\..*|denoiser\..*"
+    r"|cond_stage_model\.(logit_scale|text_projection)|cond_stage_model\.transformer\.(text_projection\.weight|(text_model\.)?embeddings\.position_ids)"
+)
+"""What nobody needs who paints or trains: tables of the noise, averages, losses, the projection behind the text encoder."""
 
 
 def read(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
@@ -24,15 +30,31 @@ def read(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torc
         dtype: that the weights are brought to.
 
     Raises:
-        CheckpointError: missing, broken, of another kind of file, or holding no tensors of SD.
+        CheckpointError: missing, broken, of another kind or family, or with parts that SD1.x has not; each by name.
     """
-    if not path.is_file():
-        raise _refused(f"{path} does not exist." if not path.exists() else f"{path} is a folder; name a .safetensors or .ckpt file.")
-    readers = {".safetensors": _safetensors, ".ckpt": _pickle, ".pt": _pickle}
-    if path.suffix.lower() not in readers:
-        raise _refused(f"{path.name} is neither .safetensors nor .ckpt.")
-    tensors = readers[path.suffix.lower()](path)
-    return {name: value.to(device=device, dtype=dtype) for name, value in tensors.items() if not name.endswith("position_ids")}
+    with weights_file.opened(path, "checkpoint") as weights:
+        weights_file.refuse_other_kinds(path, "checkpoint", weights, "checkpoint")
+        names = {name: ldm_name(name) for name in weights.tensors if not _NOT_USED.fullmatch(name)}
+        refuse_strangers(path, (name for name, known in names.items() if not known.startswith(_PARTS)))
+        return {known: weights.tensors[name].value().to(device=device, dtype=dtype) for name, known in names.items()}
+
+
+def refuse_strangers(path: Path, strangers: Iterable[str]) -> None:
+    """
+    Args:
+        strangers: names in a checkpoint for which SD1.x has no place.
+
+    Raises:
+        CheckpointError: there are any.
+    """
+    names = sorted(strangers)
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        message = (
+            f"{path.name} holds {names[0]}{more}, for which Stable Diffusion 1.x has no place; without it the model is another one. "
+            "Use a plain checkpoint, without such an addition."
+        )
+        raise CheckpointError([Problem("checkpoint", message)])
 
 
 def sha256(path: Path) -> str:
@@ -60,15 +82,7 @@ def metadata(path: Path) -> dict[str, str]:
     Raises:
         CheckpointError: it cannot be read.
     """
-    if path.suffix.lower() != ".safetensors":
-        return {}
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
+    return weights_file.metadata(path, "checkpoint")
 
 
 def names(path: Path) -> list[str]:
@@ -77,50 +91,10 @@ def names(path: Path) -> list[str]:
     Raises:
         CheckpointError: it cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        if path.suffix.lower() != ".safetensors":
-            return list(pickled.tensors(path))
-        with safe_open(str(path), framework="pt") as file:
-            return list(file.keys())
-    except (*pickled.ERRORS, SafetensorError) as error:
-        raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
-
-
-def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            names = list(file.keys())
-            tensors = {ldm_name(name): file.get_tensor(name) for name in names if ldm_name(name).startswith(_PARTS)}
-    except (OSError, SafetensorError) as error:
-        raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
-    return _with_strangers(tensors, names)
-
-
-def _pickle(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        tensors = pickled.tensors(path)
-    except pickled.ForeignFileError as error:
-        raise _refused(str(error)) from error
-    except OSError as error:
-        raise _refused(f"{path.name} cannot be read ({error}). Download it again.") from error
-    weights = {ldm_name(name): value for name, value in tensors.items() if ldm_name(name).startswith(_PARTS)}
-    return _with_strangers(weights, tensors)
+    with weights_file.opened(path, "checkpoint") as weights:
+        return list(weights.tensors)
 
 
 def ldm_name(name: str) -> str:
     """A tensor's name as all files but some early ones have it, which leave out the level "text_model"."""
     return name.replace(TEXT, TEXT + "text_model.", 1) if name.startswith(_OLD_TEXT) else name
-
-
-def _with_strangers(tensors: dict[str, torch.Tensor], names: Mapping[str, torch.Tensor] | list[str]) -> dict[str, torch.Tensor]:
-    """Keep the names by which other families are told apart, as empty tensors."""
-    strangers = [name for name in names if name.startswith(("conditioner.", "cond_stage_model.model."))]
-    return {**tensors, **{name: torch.empty(0) for name in strangers[:1]}}
-
-
-def _refused(message: str) -> CheckpointError:
-    return CheckpointError([Problem("checkpoint", message)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.errors import CheckpointError, Problem
+from lib_finetune.model import families, file_kinds
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,9 @@ def infer(tensors: Mapping[str, torch.Tensor], text_heads: int | None = None, ac
     refuse_other_families(tensors)
     missing = [name for name in _ANCHORS if name not in tensors]
     if missing:
-        raise CheckpointError([Problem("checkpoint", f"this is no whole Stable Diffusion 1.x checkpoint: {missing[0]} is missing.")])
+        kind = file_kinds.identify({name: tuple(tensor.shape) for name, tensor in tensors.items()}).phrase
+        message = f"this {kind}: no whole Stable Diffusion 1.x checkpoint, because {missing[0]} is missing. Load a whole one."
+        raise CheckpointError([Problem("checkpoint", message)])
     try:
         return Layout(_unet(tensors), _vae(tensors), _text(tensors, text_heads, activation))
     except (IndexError, KeyError, ValueError) as error:  # a weight whose shape or whose neighbours no SD1.x has
@@ -66,23 +69,11 @@ _ANCHORS = (
 def refuse_other_families(tensors: Mapping[str, torch.Tensor]) -> None:
     """
     Raises:
-        CheckpointError: SD2, SDXL, SD3, an inpainting or instruct-pix2pix model, by name.
+        CheckpointError: the weights are of a family that is not trained here, by its name.
     """
-    if family := _family(tensors):
-        message = f"this is {family}; Finetune trains Stable Diffusion 1.x checkpoints (1.4, 1.5 and their kin). Load one of those."
+    if family := families.family({name: tuple(tensor.shape) for name, tensor in tensors.items()}):
+        message = f"this is a model of {family.name}; Finetune trains Stable Diffusion 1.x (1.4, 1.5 and those made from them). Load such a checkpoint."
         raise CheckpointError([Problem("checkpoint", message)])
-
-
-def _family(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    if any(name.startswith("conditioner.embedders.") for name in tensors):
-        return "an SDXL model"
-    if UNET + "joint_blocks.0.context_block.attn.qkv.weight" in tensors:
-        return "an SD3 model"
-    if any(name.startswith("cond_stage_model.model.") for name in tensors):
-        return "an SD2 model"
-    first = tensors.get(UNET + "input_blocks.0.0.weight")
-    channels = 4 if first is None else int(first.shape[1])
-    return {4: None, 9: "an inpainting model", 8: "an instruct-pix2pix model"}.get(channels, f"a model with {channels} input channels")
 
 
 def _unet(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:

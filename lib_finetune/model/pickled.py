@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib_finetune.model import numpy_pickles
 from lib_finetune.model.unpickler import Inert, Known, Module, Unpickler, UnpicklingError
 
 _DTYPES = {
@@ -185,6 +186,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
     **{(module, f"{kind}Storage"): _Kind(kind) for module in ("torch", "torch.cuda", "torch.storage") for kind in (*_DTYPES, _RAW)},
     **{("torch", str(dtype).removeprefix("torch.")): dtype for dtype in _DTYPES.values()},
     **{("torch", name): getattr(torch, name) for name in _NEWER},
+    **numpy_pickles.KNOWN,
 }
 """What a file of tensors is made of. All else is inert."""
 
@@ -211,7 +213,7 @@ class _Zip:
             with zipfile.ZipFile(path) as archive:
                 self._members = _inside(archive.infolist())
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError, RuntimeError) as error:
-            raise UnpicklingError(f"it is no whole zip archive ({error})") from error
+            raise UnpicklingError("it is half a download, or broken: it is no whole zip archive") from error
         if sum(each.file_size for each in self._members.values()) > len(mapped):
             raise UnpicklingError("its members are larger than the file")
         self._storages: dict[str, _Storage] = {}
@@ -341,7 +343,9 @@ class _Older:
         if key not in self._storages:
             self._bytes += count * kind.dtype.itemsize
             if self._bytes > len(self._mapped):
-                raise UnpicklingError(f"its storage {key} should hold {count} numbers, more than the file")
+                raise UnpicklingError(
+                    f"it is half a download, or broken: its storage {key} should hold {count} numbers, more than the file"
+                )
             held = np.empty(count * kind.dtype.itemsize, np.uint8)
             self._storages[key] = (_Storage(kind, _typed(held, 0, kind.dtype, count, copy=False)), held)
         storage = self._storages[key][0]
@@ -364,7 +368,9 @@ class _Older:
         count = struct.unpack("<q", self._mapped[place : place + 8])[0] if place + 8 <= len(self._mapped) else -1
         end = place + 8 + len(held)
         if count != storage.values.numel() or end > len(self._mapped):
-            raise UnpicklingError(f"it ends too early, or its storage {key} is of another size than its pickle tells")
+            raise UnpicklingError(
+                f"it is half a download, or broken: it ends too early, or its storage {key} is of another size than its pickle tells"
+            )
         if len(held):
             held[:] = np.frombuffer(self._mapped, np.uint8, len(held), place + 8)
         return end

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lib_finetune import text_files
 from lib_finetune.errors import CheckpointError, Problem
 from lib_finetune.model import checkpoint_reader
 
@@ -43,8 +44,8 @@ def _from_config(config: Path) -> tuple[str, str] | None:
     import yaml
 
     try:
-        content = yaml.safe_load(config.read_bytes())
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(text_files.read(config))
+    except (OSError, text_files.NotTextError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise _refused(f"{config.name} beside the checkpoint cannot be read ({reason}). Mend it, or move it away.") from error
     word = _at(content, "model", "params", "parameterization")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 PARTS_AT_MOST = 2_000_000
 BYTES_AT_MOST = 64 << 20
@@ -43,6 +43,17 @@ class Known:
     def __init__(self, name: str, call: Callable[..., Any]) -> None:
         self.name = name
         self.call = call
+
+
+@runtime_checkable
+class StandIn(Protocol):
+    """A stand-in of ours that takes what an object brings for its state."""
+
+    def restore(self, state: Any) -> None:
+        """
+        Raises:
+            UnpicklingError: it is broken.
+        """
 
 
 class Module(dict[str, Any]):
@@ -122,7 +133,7 @@ class Unpickler:
         except KeyError as error:
             raise UnpicklingError(f"{error} is nothing that a file of tensors holds, at byte {self.place}") from error
         except (IndexError, TypeError, ValueError, OverflowError, AttributeError, struct.error, RuntimeError, MemoryError) as error:
-            raise UnpicklingError(f"it is broken at byte {self.place}: {error}") from error
+            raise UnpicklingError(f"it is broken at byte {self.place}") from error
 
     def pay(self, parts: int) -> None:
         """A few bytes can ask for much work, again and again; it is all counted."""
@@ -136,7 +147,7 @@ class Unpickler:
         """The next bytes."""
         end = self.place + count
         if end > len(self._data):
-            raise UnpicklingError("it ends too early")
+            raise UnpicklingError("it is half a download, or broken: it ends too early")
         if end > self._end:
             raise UnpicklingError(f"its pickle is larger than {BYTES_AT_MOST >> 20} MiB")
         taken = bytes(self._data[self.place : end])
@@ -147,7 +158,7 @@ class Unpickler:
         """Text up to the end of the line."""
         end = self._data.find(b"\n", self.place, self.place + _LONGEST_LINE)
         if end < 0:
-            raise UnpicklingError("it holds a line without an end")
+            raise UnpicklingError("it is half a download, or broken: it holds a line without an end")
         return self.take(end + 1 - self.place)[:-1].decode("utf-8")
 
     def number(self, form: str) -> Any:
@@ -254,13 +265,15 @@ def _add(target: Any, values: list[Any]) -> None:
 
 
 def _build(machine: Unpickler) -> None:
-    """The state of an object is forgotten, but for a module's parameters."""
+    """The state of an object is forgotten, but for a module's parameters and what one of our stand-ins takes of it."""
     state = machine.pop()
     target = machine.top()
     if type(target) is Module and type(state) is dict:
         parameters = _is(state.get("_parameters", {}), dict, OrderedDict)
         machine.pay(len(parameters))
         target.update(parameters)
+    elif isinstance(target, StandIn):
+        target.restore(state)
 
 
 def _tuple_of(count: int) -> Callable[[Unpickler], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +18,11 @@ from lib_finetune.assembly.subjects import subjects_of
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.optimizer_demands import demands_of
 from lib_finetune.config.settings import Settings
+from lib_finetune.data import caption_syntax
 from lib_finetune.data.captions import template_caption
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import DependencyError, InputError, Problem
-from lib_finetune.export import embedding_file
+from lib_finetune.export import embedding_file, embedding_picture
 from lib_finetune.files import at_home
 from lib_finetune.text import word_name
 from lib_finetune.training import precision
@@ -180,12 +182,12 @@ def word_problems(settings: Settings, images: Dataset | None, tokenizer: Any, pa
         return []
     problems = _label_problems(settings, images) if images else []
     own = None if bundles_word(settings) else paths.embeddings / f"{name}.{settings.embedding.format}"
-    texts = [picture.caption or "" for picture in images.everything] if images else [], _around(settings)
+    texts = _captions(images) if images else [], _around(settings)
     if reason := word_name.refusal(tokenizer, name, *texts):
         problems.append(Problem("name", f"{reason} Choose another, for example {word_name.proposal(tokenizer, name, *texts)}."))
     for path in paths.embeddings.rglob("*") if paths.embeddings.is_dir() else ():
-        same = path.stem.lower() == name.lower() and path.suffix.lower() in (*embedding_file.SUFFIXES, ".png", ".webp")
-        if same and path != own:
+        same = _as_read(path.stem) == _as_read(name) and path.suffix.lower() in (*embedding_file.SUFFIXES, *embedding_picture.ENDINGS)
+        if same and path != own and not (own and own.exists() and own.samefile(path)):
             problems.append(Problem("name", f"There is an embedding {name} already: {path}. Choose another name, for example {name}-2."))
     return problems
 
@@ -207,6 +209,15 @@ def _label_problems(settings: Settings, images: Dataset) -> list[Problem]:
         )
         return [Problem("data.images", message)]
     return []
+
+
+def _as_read(name: str) -> str:
+    """As the WebUI's tokenizer reads it, without letter case."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def _captions(images: Dataset) -> list[str]:
+    return [text for picture in images.everything if picture.caption for text in caption_syntax.read(picture.caption).every()]
 
 
 def _around(settings: Settings) -> list[str]:

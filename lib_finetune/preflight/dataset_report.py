@@ -16,11 +16,13 @@ from lib_finetune.assembly.subjects import subjects_of
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
-from lib_finetune.data.images import kept_box, load_rgb
+from lib_finetune.data import caption_syntax
+from lib_finetune.data.images import kept_box, load_rgb, lost_share
 from lib_finetune.data.look import ImageLook, Remembered, alike, look_at
-from lib_finetune.data.plan_report import bucket_counts, first_positions
+from lib_finetune.data.plan_report import bucket_counts, crop_advice, first_positions, is_much_cut, much_cut, templated
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.preflight import teaching
 from lib_finetune.text.learned import count_tokens
 from lib_finetune.text.prompts import CHUNK
 
@@ -35,6 +37,7 @@ THUMBNAIL_PX = 256
 _FRAME = (255, 140, 0)
 _SHADE = 0.4
 _ENLARGED = 1.05
+_LISTED = 100
 _CONCERNS = ("method", "data.", "training.", "embedding.")
 
 
@@ -43,7 +46,8 @@ class Flag:
     """Something to look at.
 
     Attributes:
-        kind: "duplicate", "near_duplicate", "blurred", "small", "rotated", "transparent", "animated", "cut_off" or "long_caption".
+        kind: "duplicate", "near_duplicate", "blurred", "small", "cropped", "rotated", "transparent", "animated", "profile_unread", "gain_map",
+            "coding", "shared_caption", "cut_off" or "long_caption".
         message: it in a sentence.
         others: names of the pictures that it is about, too.
     """
@@ -67,8 +71,9 @@ class PictureView:
         repeats: how often it comes in an epoch.
         held_out: it is not trained on but measured with.
         caption: as the model reads it, before tags are shuffled or left out.
-        caption_varies: another template comes every time; ``caption`` is the first.
-        tokens: of the caption, by the host's tokenizer; the word of an embedding counts its vectors.
+        caption_varies: another template, line or part of a choice comes every time; ``caption`` is the first.
+        caption_meanings: what is done with the signs in its text, such as weights.
+        tokens: of the caption, the longest where it varies, by the host's tokenizer; the word of an embedding counts its vectors.
         over_chunk: it is longer than the 75 tokens that are read together, and goes on in another row.
         cut_off: it is longer than data.max_tokens; the rest is not read.
         caption_file: where its own text comes from, or None.
@@ -87,6 +92,7 @@ class PictureView:
     held_out: bool
     caption: str
     caption_varies: bool
+    caption_meanings: tuple[str, ...]
     tokens: int
     over_chunk: bool
     cut_off: bool
@@ -102,6 +108,23 @@ class Bucket:
     width_px: int
     height_px: int
     pictures: int
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Files of one kind that are no training images.
+
+    Attributes:
+        kind: as `file_kinds.FileKind` names it.
+        count: how many.
+        paths: of the files, the first hundred.
+        message: it in a sentence, with what was done.
+    """
+
+    kind: str
+    count: int
+    paths: tuple[str, ...]
+    message: str
 
 
 @dataclass(frozen=True)
@@ -121,6 +144,10 @@ class DatasetView:
         doubles: caption files that give way to another of the same picture.
         other_kinds: pictures of kinds that are not read.
         never: pictures whose folder asks for 0 repeats.
+        groups: all other files that lie there, by kind.
+        notes: what should be known of all pictures together: warnings, how the folder is laid out and its captions are read, caption files that
+            several pictures share, what is done to the pictures.
+        kohya: where the folder is laid out for kohya's trainers, its folders of training images and, if there is one, of class images.
         problems: (setting, message): what keeps the settings from being used as they are; the view leaves those out.
         subjects: what calls each of the subjects, trigger and class word; one, unless folders have words of their own.
     """
@@ -138,6 +165,9 @@ class DatasetView:
     doubles: tuple[str, ...]
     other_kinds: tuple[str, ...]
     never: tuple[str, ...]
+    groups: tuple[FileGroup, ...]
+    notes: tuple[str, ...]
+    kohya: tuple[str, str | None] | None
     problems: tuple[tuple[str, str], ...]
     subjects: tuple[str, ...] = ()
 
@@ -171,14 +201,20 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     plan = builder.data_plan(chosen, images, tools)
     held = builder.plan_of_held(plan, images.held) if images.held else None
     seen = [looks.look(picture.path) for picture in images.subject.pictures]
-    flags = _flags(images.subject.pictures, seen)
+    flags = _flags(images.subject, seen)
     placed = {**_placed(plan), **(_placed(held) if held else {})}
     views = tuple(
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    whole = _whole(images.subject, views, plan, automatic_settings.arithmetic(chosen, plan), problems)
+    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan), *_colours(seen), *_cut(plan))
+    whole = _whole(images.subject, views, plan, automatic_settings.arithmetic(chosen, plan), notes, problems)
     return dataclasses.replace(whole, subjects=tuple(subject.words for subject in subjects_of(chosen, images)))
+
+
+def _notes(report: Report, plan: Plan) -> list[str]:
+    signs = caption_syntax.sentences(picture.caption for picture in report.pictures)
+    return [*report.notes, *templated(plan), *signs, *(shared.line() for shared in report.shared_captions)]
 
 
 def _sound(settings: Settings) -> Settings:
@@ -199,34 +235,33 @@ def _sound(settings: Settings) -> Settings:
 
 def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[Dataset, Settings]:
     """The pictures, and the settings without what would keep them from being shown."""
-    settings = replaced(replaced(settings, "data.class_images", ""), "data.class_count", 0)
-    for path, without in (("data.held_out", 0), ("embedding.template", "")):
+    settings = replaced(settings, "data.class_count", 0)
+    for path, without in (("data.class_images", ""), ("data.held_out", 0), ("embedding.template", "")):
         try:
-            return _readable(settings, looks), settings
+            return _readable(settings, looks), replaced(settings, "data.class_images", "")
         except InputError as error:
             if all(problem.field != path for problem in error.problems):
                 continue
             problems += [problem for problem in error.problems if problem.field == path]
             settings = replaced(settings, path, without)
-    return _readable(settings, looks), settings
+    return _readable(settings, looks), replaced(settings, "data.class_images", "")
 
 
 def _readable(settings: Settings, looks: Looks) -> Dataset:
-    images = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined)
+    images = dataset.find(settings, looks.faces if settings.data.crop == "face" else looks.examined, classes_too=False)
     builder.data_plan(settings, images)  # reads the templates
     return images
 
 
-Place = tuple[tuple[int, int], tuple[float, float], str, bool, bool]
-"""Bucket, position, caption, whether the crop varies, whether the caption does."""
+Place = tuple[tuple[int, int], tuple[float, float], list[str], bool]
+"""Bucket, position, captions that come by turns, whether the crop varies."""
 
 
 def _placed(plan: Plan) -> dict[Path, Place]:
     """Where each of a plan's pictures ends up."""
     places = {}
-    for picture, size, position, caption in zip(plan.pictures, plan.sizes, first_positions(plan), plan.captions, strict=True):
-        varies = plan.cropping.varies(picture, size), plan.captioning.uses_templates(picture)
-        places[picture.path] = (size, position, caption, *varies)
+    for picture, size, position in zip(plan.pictures, plan.sizes, first_positions(plan), strict=True):
+        places[picture.path] = (size, position, plan.captioning.every(picture), plan.cropping.varies(picture, size))
     return places
 
 
@@ -234,9 +269,8 @@ def _view(
     picture: Picture,
     bucket: tuple[int, int],
     position: tuple[float, float],
-    caption: str,
+    captions: list[str],
     crop_varies: bool,
-    caption_varies: bool,
     settings: Settings,
     tools: TextTools,
     flags: list[Flag],
@@ -245,7 +279,8 @@ def _view(
 ) -> PictureView:
     left, top, right, bottom = kept_box(picture.width_px, picture.height_px, bucket, position)
     word = settings.name.strip() if teaches_word(settings) else ""
-    tokens, limit = count_tokens(tools.tokenizer, caption, word, settings.embedding.vectors), settings.data.max_tokens
+    tokens = max(count_tokens(tools.tokenizer, caption, word, settings.embedding.vectors) for caption in captions)
+    limit = settings.data.max_tokens
     return PictureView(
         path=str(picture.path),
         name=picture.name,
@@ -256,14 +291,15 @@ def _view(
         bucket=bucket,
         repeats=picture.repeats,
         held_out=held_out,
-        caption=caption,
-        caption_varies=caption_varies,
+        caption=captions[0],
+        caption_varies=len(captions) > 1,
+        caption_meanings=tuple(caption_syntax.meanings(picture.caption)),
         tokens=tokens,
         over_chunk=tokens > CHUNK,
         cut_off=tokens > limit,
         caption_file=str(picture.caption_file) if picture.caption_file else None,
         caption_text=picture.caption,
-        flags=(*_small(picture, bucket), *flags, *_long(tokens, limit)),
+        flags=(*_small(picture, bucket), *_cropped(picture, bucket, settings), *flags, *_long(tokens, limit)),
     )
 
 
@@ -274,6 +310,29 @@ def _small(picture: Picture, bucket: tuple[int, int]) -> list[Flag]:
     return [Flag("small", f"It is enlarged {factor:.1f} times to {bucket[0]}×{bucket[1]}; a larger picture gives sharper results.")]
 
 
+def _cropped(picture: Picture, bucket: tuple[int, int], settings: Settings) -> list[Flag]:
+    if not is_much_cut(picture, bucket):
+        return []
+    share = lost_share(picture.width_px, picture.height_px, bucket)
+    advice = crop_advice(settings.data.crop, buckets=settings.data.buckets)
+    return [Flag("cropped", f"{share:.0%} of it is cut off. {advice}")]
+
+
+def _cut(plan: Plan) -> list[str]:
+    cut = much_cut(plan)
+    if not cut:
+        return []
+    advice = crop_advice(plan.cropping.crop, buckets=plan.buckets)
+    return [f"A third or more is cut off of {len(cut)}: {_named([picture.name for picture in cut])}. {advice}"]
+
+
+def _colours(looks: Sequence[ImageLook | None]) -> list[str]:
+    """From which colour profiles pictures are brought to sRGB."""
+    names = [look.marks.profile for look in looks if look and look.marks.profile]
+    counts = ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
+    return [f"Colours are brought to sRGB from what the files declare: {counts}."] if names else []
+
+
 def _long(tokens: int, limit: int) -> list[Flag]:
     if tokens > limit:
         return [Flag("cut_off", f"The caption has {tokens} tokens; {limit} are read and the rest is cut off.")]
@@ -282,25 +341,37 @@ def _long(tokens: int, limit: int) -> list[Flag]:
     return []
 
 
-def _flags(pictures: Sequence[Picture], looks: Sequence[ImageLook | None]) -> list[list[Flag]]:
+def _flags(report: Report, looks: Sequence[ImageLook | None]) -> list[list[Flag]]:
     """What the files themselves tell, by picture."""
-    flags_of_pictures = []
+    flags_of_pictures, pictures = [], report.pictures
+    readers = {shared.file: shared.pictures for shared in report.shared_captions}
     near = alike(looks)
     for place, (picture, look) in enumerate(zip(pictures, looks, strict=True)):
         same = [other.name for other in pictures if other.content == picture.content and other is not picture]
         close = [pictures[other].name for other in near[place] if pictures[other].name not in same]
         flags = [Flag("duplicate", f"It is the same file as {_named(same)}; it counts more than once.", tuple(same))] if same else []
         flags += [Flag("near_duplicate", f"It is nearly the same picture as {_named(close)}.", tuple(close))] if close else []
+        if picture.caption_file in readers:
+            others = tuple(name for name in readers[picture.caption_file] if name != picture.name)
+            text = f"Its caption file is that of {_named(others)} too; a text that is typed here goes into a file of its own."
+            flags.append(Flag("shared_caption", text, others))
         flags_of_pictures.append(flags + (_of_file(look) if look else []))
     return flags_of_pictures
 
 
 def _of_file(look: ImageLook) -> list[Flag]:
+    unread = f"What it declares of its colours cannot be followed ({look.marks.profile_unread}); they are taken as sRGB."
+    coding = (
+        f"Its numbers are coded for an HDR or wide-gamut screen ({look.marks.coding}); they are taken as sRGB, which changes its colours."
+    )
     source = (
         ("blurred", look.blurred, "Nothing in it is sharp; the result would learn the blur."),
         ("rotated", look.marks.rotated, "It is stored lying or mirrored and is turned upright, as its camera noted."),
         ("transparent", look.marks.transparent, "It has transparent parts; they become white."),
         ("animated", look.marks.animated, "It is animated; only its first frame is used."),
+        ("profile_unread", bool(look.marks.profile_unread), unread),
+        ("gain_map", look.marks.gain_map, "It has an HDR gain map; it is trained on as it looks on an ordinary screen."),
+        ("coding", bool(look.marks.coding), coding),
     )
     return [Flag(kind, message) for kind, holds, message in source if holds]
 
@@ -309,7 +380,9 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _whole(report: Report, views: tuple[PictureView, ...], plan: Plan, sentence: str, problems: Sequence[Problem]) -> DatasetView:
+def _whole(
+    report: Report, views: tuple[PictureView, ...], plan: Plan, sentence: str, notes: tuple[str, ...], problems: Sequence[Problem]
+) -> DatasetView:
     def reasons(entries: Sequence[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
         return tuple((str(path), reason) for path, reason in entries)
 
@@ -330,6 +403,12 @@ def _whole(report: Report, views: tuple[PictureView, ...], plan: Plan, sentence:
         doubles=paths(report.doubles),
         other_kinds=paths(report.other_kinds),
         never=paths(report.never),
+        groups=tuple(
+            FileGroup(group.kind.name.lower(), len(group.paths), paths(group.paths[:_LISTED]), group.line(report.folder))
+            for group in report.groups
+        ),
+        notes=notes,
+        kohya=(str(report.kohya[0]), str(report.kohya[1]) if report.kohya[1] else None) if report.kohya else None,
         problems=tuple((problem.field, problem.message) for problem in problems),
     )
 

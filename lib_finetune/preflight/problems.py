@@ -18,7 +18,7 @@ from lib_finetune.config.validation import validate
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import lora_file
-from lib_finetune.preflight import conflicts
+from lib_finetune.preflight import conflicts, teaching
 from lib_finetune.training.optim import OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _examine(
         collect(lambda: _check_targets(settings, host, resuming))
         if teaches_word(settings):
             obstacles += conflicts.word_problems(settings, images, host.text_tools().tokenizer, host.paths)
+    if images is not None and not resuming:
+        obstacles += teaching.problems(settings, images)
     obstacles += conflicts.method_problems(settings)
     if settings.optimizer.name in OPTIMIZERS:
         obstacles += conflicts.optimizer_problems(settings, host.device if host is not None else None)

@@ -23,7 +23,7 @@ from lib_finetune.estimates import memory_plan, run_form, speed_history
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import ProgressSink, StepReport
 from lib_finetune.ports.host import Host, Restoration
-from lib_finetune.preflight import conflicts
+from lib_finetune.preflight import conflicts, teaching
 from lib_finetune.preflight.problems import checked_dataset
 from lib_finetune.runs import admission, saved_states, session_previews
 from lib_finetune.runs.artifacts import Artifacts, main_file
@@ -140,6 +140,8 @@ class Runner:
         if images.held:
             self._sink.say(f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}.")
         self._sink.say(automatic_settings.arithmetic(settings, plan, rates.stretch.first))
+        for warning in teaching.warnings(settings, images):
+            self._sink.say(f"Warning: {warning}")
         spoken = automatic_settings.rate_note(rates), *further_steps.stretch_notes(rates)
         words = *subject_notes(settings, subjects_of(settings, images)), *preview_notes(settings)
         for note in (*notes, *spoken, *automatic, *words, *memory_plan.identifier_notes(settings, tools.tokenizer)):
@@ -222,13 +224,11 @@ class Runner:
     def _too_long(self, session: Session) -> list[str]:
         """Of every text that the run reads."""
         settings, plan, text = session.settings, session.assembly.plan, session.assembly.text
-        own = [
-            caption for picture, caption in zip(plan.pictures, plan.captions, strict=True) if not plan.captioning.uses_templates(picture)
-        ]
-        held = [plan.captioning.final(picture) for picture in session.held if not plan.captioning.uses_templates(picture)]
+        shown = [picture for picture in (*plan.pictures, *session.held) if not plan.captioning.uses_templates(picture)]
+        own = [caption for picture in shown for caption in plan.captioning.every(picture)]
         prompts = [session.preview.filled(each.prompt, session.preview.trigger) for each in session.preview.prompts]
         return [
-            *automatic_settings.long_captions(settings, [*own, *held], text),
+            *automatic_settings.long_captions(settings, own, text),
             *automatic_settings.long_captions(settings, plan.used_templates, text, "template"),
             *automatic_settings.long_captions(settings, plan.class_captions, text, "class caption"),
             *automatic_settings.long_prompts(settings, prompts if session.preview.enabled else [], text),

@@ -57,15 +57,21 @@ def render(view: Mapping[str, Any] | None, key: str) -> str:
 
 def _lines(view: Mapping[str, Any]) -> list[str]:
     sizes = ", ".join(f"{bucket['pictures']} at {bucket['width_px']}×{bucket['height_px']}" for bucket in view["buckets"])
-    return [view["sentence"], f"Sizes in training: {sizes} px."]
+    return [
+        view["sentence"],
+        f"Sizes in training: {sizes} px.",
+        *view.get("notes", ()),
+        *(group["message"] for group in view.get("groups", ())),
+    ]
 
 
 def _faults(view: Mapping[str, Any]) -> list[str]:
     """What does not belong to a picture that can be used."""
     faults = [f"{Path(path).name}: {reason}" for path, reason in (*view["broken"], *view["unread_captions"])]
     faults += [f"{Path(path).name}: a caption without a picture." for path in view["orphans"]]
-    faults += [f"{Path(path).name}: passed over, another caption file of the same picture counts." for path in view["doubles"]]
-    faults += [f"{Path(path).name}: pictures of this kind are not read." for path in view["other_kinds"]]
+    faults += [
+        f"{Path(path).name}: passed over, for cat.png.txt goes before cat.txt, and .txt before .caption." for path in view["doubles"]
+    ]
     faults += [f"{Path(path).name}: its folder's name asks for 0 repeats." for path in view["never"]]
     return faults + [message for _, message in view["problems"]]
 
@@ -77,7 +83,8 @@ def _tile(picture: Mapping[str, Any], key: str) -> str:
     facts += ["another part each time"] * picture["crop_varies"]
     own = picture["caption_file"] is not None
     origin = f"from {Path(picture['caption_file']).name}" if own else "from the caption template; type to give it one of its own"
-    counted = f"{picture['tokens']} tokens" + " · another template each time" * picture["caption_varies"]
+    counted = f"{picture['tokens']} tokens" + " · another caption each time" * picture["caption_varies"]
+    read = "".join(f"<span>{escape(meaning)}</span>" for meaning in picture.get("caption_meanings", ()))
     flags = "".join(f'<span class="finetune-flag">{escape(flag["message"])}</span>' for flag in picture["flags"])
     own_text = (picture["caption_text"] or "") if own else ""
     return (
@@ -86,5 +93,5 @@ def _tile(picture: Mapping[str, Any], key: str) -> str:
         f'<textarea class="finetune-caption" rows="3" data-picture="{token}" aria-label="caption of {name}" title="{escape(origin)}" '
         f'placeholder="{"" if own else escape(origin)}">{escape(own_text)}</textarea>'
         f'<span class="finetune-read" translate="no">{escape(picture["caption"])}</span>'
-        f'<span class="{"finetune-flag" if picture["over_chunk"] else ""}">{escape(counted)}</span>{flags}</figcaption></figure>'
+        f'<span class="{"finetune-flag" if picture["over_chunk"] else ""}">{escape(counted)}</span>{read}{flags}</figcaption></figure>'
     )

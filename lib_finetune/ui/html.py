@@ -37,7 +37,8 @@ def drop(to: str, label: str, key: str, limits: Mapping[str, Any] | None = None)
     Args:
         to: the route.
         key: proves the page to it.
-        limits: for several files: "file" and "drop" in bytes, "files", and "said" when one is passed; None for one file.
+        limits: for several files: "file" and "drop" in bytes, "files", and "said" when one is passed; "endings" of those that are sent
+            whole; None for one file.
     """
     name = f"finetune_drop_{to.replace('/', '_')}"
     more = " multiple" if limits else ""

@@ -43,10 +43,15 @@ class ImagesPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
+        from lib_finetune.app.dropped_files import sent_endings  # it asks Pillow, which the tab's module does without
+
         with gr.Group():
             images = self._text("images", "1  Pictures: a folder", "/home/me/pictures/cat")
             # Not gradio's own: it copies whatever file of this machine a request names, before we are asked.
-            gr.HTML(html.drop("pictures", "or drop pictures (and captions) here", page_key(), _LIMITS), elem_id="finetune_files")
+            gr.HTML(
+                html.drop("pictures", "or drop pictures (and captions) here", page_key(), {**_LIMITS, "endings": sent_endings()}),
+                elem_id="finetune_files",
+            )
             self.summary = gr.HTML("", elem_id="finetune_found")
         with gr.Group():
             kind = self._settings.on_top("kind", gr.Radio(form.KINDS, value="", label="2  What do they show?", elem_id="finetune_kind"))

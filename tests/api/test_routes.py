@@ -247,6 +247,24 @@ def test_captions_are_written_for_pictures_without_one(served, monkeypatch):
     assert "has its caption already" in served.ask("POST", "/captions", json=body).text
 
 
+def test_a_caption_is_saved_where_the_folder_was_named_relative_and_in_quotes(served, monkeypatch):
+    monkeypatch.chdir(served.bench.images.parent)
+    view = served.ask("POST", "/dataset", json=served.values(data__images=f' "{served.bench.images.name}/" ')).json()
+    assert view["folder"] == str(served.bench.images)
+    monkeypatch.chdir("/")
+    picture = view["pictures"][0]
+    answer = served.ask("PUT", f"/captions/{picture['token']}", json={"text": "a cat"})
+    assert answer.status_code == 200 and Path(answer.json()["file"]).read_text() == "a cat\n"
+
+
+def test_a_stray_file_is_named_and_refuses_nothing(served):
+    red = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(red, "PNG")
+    files = [("files", ("a.png", red.getvalue())), ("files", ("Thumbs.db", b"x")), ("files", ("b.heic", b"x"))]
+    answer = served.ask("POST", "/pictures", files=files)
+    assert answer.status_code == 201 and len(answer.json()["left_out"]) == 2 and "b.heic" in str(answer.json()["left_out"])
+
+
 def test_settings_are_read_back_from_a_result(served):
     file = served.settle(served.job(network__rank="3"))["file"]
     found = served.ask("POST", "/settings", json={"path": file}).json()
@@ -320,7 +338,8 @@ def test_a_page_of_another_site_is_refused(served):
 
 def test_folders_elsewhere_are_refused_when_others_can_ask(tmp_path):
     served = Served(tmp_path, folders=Folders((tmp_path / "open",), "Allow it."))
-    for values in (served.values(), served.values(method="textual_inversion", embedding__init="/etc/secret.pt")):
+    spaced = served.values(method="textual_inversion", data__images=str(tmp_path / "open"), embedding__init=" /etc/secret.pt ")
+    for values in (served.values(), served.values(method="textual_inversion", embedding__init="/etc/secret.pt"), spaced):
         answer = served.ask("POST", "/check", json=values)
         assert answer.status_code == 422 and "outside the folders" in answer.text
 

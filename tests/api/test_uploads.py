@@ -309,3 +309,20 @@ def test_settings_that_were_sent_come_into_the_form(tmp_path):
     for wrong in ({}, {"settings": 5}, {"settings": {"network": {"ranc": 1}}}, {"settings": other, "missing": 5}):
         message, *filled = tab.page_buttons.act(json.dumps({"do": "import", "given": wrong}), {}, *now)
         assert message and "That did not work" not in message
+
+
+@pytest.mark.parametrize("written", ["secret.pt", '"secret.pt"', "file:secret.pt", "%73ecret.pt", " secret.pt"])
+def test_a_file_outside_the_allowed_folders_cannot_be_named_in_another_spelling(tmp_path, monkeypatch, written):
+    (tmp_path / "secret.pt").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    served = Served(tmp_path / "served", folders=Folders((tmp_path / "served",), "Ask."))
+    answer = served.ask("POST", "/check", json=served.values(method="textual_inversion", embedding__init=written))
+    assert answer.status_code == 422 and "outside the folders" in answer.text
+
+
+@pytest.mark.parametrize("written", ["{}", '"{}"', "file://{}", " {} "])
+def test_a_folder_outside_the_allowed_ones_cannot_be_named_in_another_spelling(tmp_path, written):
+    (tmp_path / "pics").mkdir()
+    served = Served(tmp_path / "served", folders=Folders((tmp_path / "served",), "Ask."))
+    answer = served.ask("POST", "/dataset", json=served.values(data__images=written.format(tmp_path / "pics")))
+    assert answer.status_code == 422 and "outside the folders" in answer.text

@@ -62,3 +62,27 @@ def test_a_broken_file_is_named(tmp_path, content):
 def test_a_file_of_a_newer_version_is_refused():
     with pytest.raises(InputError, match="version"):
         codec.from_dict({"version": 99})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(("name", "content"), [("a.toml", 'name = "süß"\r\n[network]\r\nrank = 4\r\n'), ("a.json", '{"name": "süß"}')])
+def test_a_settings_file_may_begin_with_a_byte_order_mark(tmp_path, encoding, name, content):
+    file = tmp_path / name
+    file.write_bytes(content.encode(encoding))
+    assert codec.load(file).name == "süß"
+
+
+def test_a_settings_file_that_is_no_text_says_what_it_looks_like(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_bytes('name = "cat"'.encode("utf-16-le"))
+    with pytest.raises(InputError, match=r"a\.toml.*looks like UTF-16"):
+        codec.load(file)
+
+
+def test_texts_are_composed_and_names_of_files_stay_by_the_letter():
+    apart = "cafe\u0301"
+    for settings in (
+        codec.with_values(Settings(), [("name", apart), ("data.trigger", apart), ("data.images", f"/x/{apart}")]),
+        codec.from_dict({"name": apart, "data": {"trigger": apart, "images": f"/x/{apart}"}}),
+    ):
+        assert (settings.name, settings.data.trigger, settings.data.images) == ("caf\u00e9", "caf\u00e9", f"/x/{apart}")

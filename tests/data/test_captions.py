@@ -138,3 +138,29 @@ def test_a_caption_says_of_the_class_what_it_says_without_the_identifier(caption
 
 def test_an_identifier_alone_leaves_the_class():
     assert class_version("sks", "sks", "", "a photo") == "a photo" and class_version("my sks dog", "", "dog", "dog") == "dog"
+
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("text", "word"), [(APART, COMPOSED), (COMPOSED, APART), (f"a {APART} dog", COMPOSED.upper())])
+def test_accents_are_found_however_they_are_made_up(text, word):
+    assert contains_word(text, word) and with_trigger(text, word) == text
+
+
+def test_a_letter_is_no_word_before_an_accent():
+    assert not contains_word(APART, "cafe")
+
+
+def test_a_tag_with_the_trigger_is_kept_however_its_accents_are_made_up():
+    for seed in range(100):
+        composed = compose(f"a, b, {APART} here, c", trigger=COMPOSED, shuffle=True, tag_dropout=0.9, rng=random.Random(seed))
+        assert f"{APART} here" in composed
+
+
+def test_the_class_is_found_in_a_caption_with_accents_apart():
+    assert class_version(f"a photo of {APART} dog", COMPOSED, "dog", "a dog") == "a photo of dog"
+
+
+def test_a_trigger_of_spaces_is_none():
+    assert with_trigger("a dog", "  ") == "a dog" and with_trigger("a dog", " zxq ") == "zxq, a dog"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,27 @@ def test_cmyk_becomes_rgb():
 def test_sixteen_bits_are_scaled_and_not_clipped(value, expected):
     data = encoded(Image.fromarray(np.full((4, 4), value, dtype=np.uint16)))
     assert pixel(data) == (expected, expected, expected)
+
+
+def test_a_palette_gives_its_colours():
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 200, 10, 20])
+    assert pixel(encoded(image)) == (200, 10, 20)
+
+
+def test_colours_of_sixteen_bits_are_read():
+    rows = b"".join(b"\0" + struct.pack(">3H", 40000, 257, 65535) * 4 for _ in range(4))
+    parts = [(b"IHDR", struct.pack(">2I5B", 4, 4, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"".join(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts)
+    red, green, blue = pixel(b"\x89PNG\r\n\x1a\n" + data)
+    assert abs(red - 156) <= 1 and (green, blue) == (1, 255)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_exif_rotation_is_applied_in_other_kinds_too(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(encoded(Image.new("RGB", (32, 16)), kind, exif=exif.tobytes())).size == (16, 32)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

@@ -202,3 +202,9 @@ def test_what_cannot_be_planned_is_refused_at_once(picture, options):
 def test_no_picture_is_refused_at_once():
     with pytest.raises(ValueError, match="no picture"):
         plan_of([])
+
+
+def test_pictures_of_which_a_third_is_cut_off_are_said_with_what_to_do(picture):
+    plan = plan_of([picture(0, (600, 600)), picture(1, (1500, 1000)), picture(2, (1400, 1000))], buckets=False)
+    (line,) = (line for line in lines(plan) if "cut off" in line)
+    assert "of 1: 00001.png" in line and "set data.crop to focal or switch on data.buckets" in line

@@ -83,8 +83,25 @@ def test_the_focus_is_where_something_is(tmp_path, paint):
 @pytest.mark.parametrize("suffix", [".txt", ".caption", ".TXT"])
 def test_captions_are_read_from_beside_the_picture(paint, tmp_path, suffix):
     paint("a.png")
-    (tmp_path / f"a{suffix}").write_text("  a dog,\n  asleep \n")
+    (tmp_path / f"a{suffix}").write_text("  a dog,   asleep \n")
     assert scan(tmp_path).pictures[0].caption == "a dog, asleep"
+
+
+@pytest.mark.parametrize("text", ["a dog\n", "a dog\r\n", "\n\na dog\n\n", "a dog", "\r\n \t\r\na dog\r\n"])
+def test_blank_lines_and_the_end_of_the_last_line_make_no_alternative(paint, tmp_path, text):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == "a dog" and not any("several lines" in line for line in report.lines())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
+def test_lines_stay_apart_and_are_counted(paint, tmp_path, end):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(f"a dog{end}asleep".encode())
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == "a dog\nasleep"
+    assert "Captions of several lines: 1. One of the lines is read each time." in report.lines()
 
 
 def test_without_a_caption_file_there_is_no_caption(paint, tmp_path):
@@ -113,12 +130,23 @@ def test_txt_goes_before_caption_and_it_is_said(paint, tmp_path):
     assert any("a.caption" in line and "goes first" in line for line in report.lines())
 
 
-def test_a_caption_that_is_not_utf8_is_reported(paint, tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_caption_with_another_byte_order_mark_is_read(paint, tmp_path, encoding):
     paint("a.png")
-    (tmp_path / "a.txt").write_text("ein Hund", encoding="utf-16")
+    (tmp_path / "a.txt").write_text("süß", encoding=encoding)
+    assert scan(tmp_path).pictures[0].caption == "süß"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("ein süßer Hund läuft".encode("cp1252"), "looks like"), ("ein Hund".encode("utf-16-le"), "UTF-16"), (b"a\0b", "NUL")],
+)
+def test_a_caption_that_is_no_text_is_reported_as_what_it_looks_like(paint, tmp_path, content, words):
+    paint("a.png")
+    (tmp_path / "a.txt").write_bytes(content)
     report = scan(tmp_path)
     assert report.pictures[0].caption is None
-    assert any("a.txt" in line and "UTF-8" in line for line in report.lines())
+    assert any("a.txt" in line and words in line for line in report.lines())
 
 
 def test_captions_of_no_picture_are_reported(paint, tmp_path):
@@ -268,3 +296,195 @@ def test_two_scans_give_the_same_report(paint, tmp_path):
     for number in range(20):
         paint(f"{number}.png", seed=number, caption=str(number))
     assert scan(tmp_path) == scan(tmp_path)
+
+
+# -- what is no training image ---------------------------------------------------------------------------------------
+
+
+def test_each_kind_of_file_is_named_with_its_count_and_what_was_done(paint, tmp_path):
+    for name in ("a.png", "b.png", "a-masklabel.png", "b_mask.png", "masks/a.png", "sample/0.png", "reg/1_cat/x.png"):
+        paint(name)
+    for name in ("Thumbs.db", ".DS_Store", "a.npz", "b.gif", "notes.docx", "x.zip", "clip.mp4", "odd", "config.toml"):
+        (tmp_path / name).write_bytes(b"x")
+    report = scan(tmp_path)
+    assert [picture.name for picture in report.pictures] == ["a.png", "b.png"]
+    lines = "\n".join(report.lines())
+    for words in (
+        "Masks, left out, for there is no masked training yet: 3 (a-masklabel.png, b_mask.png, masks/a.png).",
+        "Class images, left out of the training images: 1 (reg/1_cat/x.png).",
+        "Samples and results of trainings, left out: 1 (sample/0.png).",
+        "Pictures of kinds that are not read, left out: 1 (b.gif).",
+        "What a system or another program left behind, left out: 2 (.DS_Store, Thumbs.db).",
+        "Caches and weights of other programs, left out: 1 (a.npz).",
+        "Files of unknown kinds, left out: 1 (odd).",
+    ):
+        assert words in lines
+    told = {path for group in report.groups for path in group.paths}
+    assert told | {picture.path for picture in report.pictures} == {path for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_captions_of_masks_are_no_orphans(paint, tmp_path):
+    paint("a.png", caption="a cat")
+    paint("masks/a.png", caption="white")
+    assert scan(tmp_path).orphans == ()
+
+
+def test_many_of_a_kind_take_one_line(paint, tmp_path):
+    paint("a.png")
+    for number in range(130):
+        (tmp_path / f"{number}.npz").write_bytes(b"x")
+    assert sum("npz" in line for line in scan(tmp_path).lines()) == 1
+    assert any("130 (0.npz, " in line and "and 125 more" in line for line in scan(tmp_path).lines())
+
+
+def test_a_folder_named_for_masks_that_mirrors_nothing_is_trained_on_and_said(paint, tmp_path):
+    paint("masks/venice.png")
+    paint("faces/anna.png")
+    report = scan(tmp_path)
+    assert len(report.pictures) == 2 and any("masks is named as a folder of masks" in line for line in report.lines())
+
+
+def test_a_folder_of_samples_alone_says_what_to_do(paint, tmp_path):
+    paint("samples/a.png")
+    with pytest.raises(InputError, match=r"Samples and results.*name that folder itself"):
+        scan(tmp_path)
+    assert names(tmp_path / "samples") == ["a.png"]
+
+
+def test_a_root_of_kohyas_trainers_is_recognised_and_offered(paint, tmp_path):
+    for name in ("img/10_zxq cat/a.png", "reg/1_cat/b.png", "model/preview.png", "log/c.png"):
+        paint(name)
+    report = scan(tmp_path)
+    assert [(picture.name, picture.repeats) for picture in report.pictures] == [("img/10_zxq cat/a.png", 10)]
+    assert report.kohya == (tmp_path / "img", tmp_path / "reg")
+    assert any("kohya" in line and str(tmp_path / "img") in line for line in report.lines())
+    assert any("Class images lie in" in line and str(tmp_path / "reg") in line for line in report.lines())
+
+
+def test_pictures_of_the_class_folder_are_never_the_subjects(paint, tmp_path):
+    for name in ("a.png", "others/b.png", "others/deep/c.png"):
+        paint(name)
+    report = scan(tmp_path, apart=tmp_path / "others")
+    assert [picture.name for picture in report.pictures] == ["a.png"]
+    assert [group.kind.name for group in report.groups] == ["CLASS_IMAGE"] and len(report.groups[0].paths) == 2
+
+
+def test_links_into_the_class_folder_are_not_the_subjects(paint, tmp_path):
+    paint("pics/a.png")
+    other = paint("others/b.png")
+    (tmp_path / "pics" / "linked").symlink_to(tmp_path / "others")
+    (tmp_path / "pics" / "c.png").symlink_to(other)
+    assert [picture.name for picture in scan(tmp_path / "pics", apart=tmp_path / "others").pictures] == ["a.png"]
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".jpe", ".pjpeg", ".JFIF"])
+def test_jpegs_by_their_other_endings_are_read(paint, tmp_path, ending):
+    paint("a.jpg", caption="a cat").rename(tmp_path / f"a{ending}")
+    (found,) = scan(tmp_path).pictures
+    assert (found.name, found.caption) == (f"a{ending}", "a cat")
+
+
+def test_a_relative_folder_is_made_absolute(paint, tmp_path, monkeypatch):
+    paint("5_zxq cat/a.png")
+    monkeypatch.chdir(tmp_path / "5_zxq cat")
+    report = scan(Path())
+    assert report.folder == tmp_path / "5_zxq cat" and report.pictures[0].repeats == 5
+
+
+# -- which caption is whose ------------------------------------------------------------------------------------------
+
+
+def test_pictures_of_one_stem_share_its_caption_and_it_is_said(paint, tmp_path):
+    paint("cat.png", caption="a cat")
+    paint("cat.jpg")
+    report = scan(tmp_path)
+    assert [picture.caption for picture in report.pictures] == ["a cat", "a cat"]
+    assert report.shared_captions[0].pictures == ("cat.jpg", "cat.png")
+    assert any("cat.txt is the caption of cat.jpg, cat.png" in line for line in report.lines())
+
+
+def test_a_caption_of_the_whole_name_goes_first(paint, tmp_path):
+    paint("cat.png", caption="by stem")
+    paint("cat.jpg")
+    (tmp_path / "cat.jpg.caption").write_text("by name")
+    report = scan(tmp_path)
+    assert [picture.caption for picture in report.pictures] == ["by name", "by stem"]
+    assert not report.shared_captions and not report.doubles and not report.orphans
+
+
+def test_the_order_of_four_captions_is_the_stated_one(paint, tmp_path):
+    paint("cat.png")
+    names = ["cat.png.txt", "cat.png.caption", "cat.txt", "cat.caption"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    for place, name in enumerate(names):
+        report = scan(tmp_path)
+        assert report.pictures[0].caption == name and [path.name for path in report.doubles] == names[place + 1 :]
+        (tmp_path / name).unlink()
+
+
+def test_names_that_differ_in_letter_case_share_a_caption_as_they_would_on_windows(paint, tmp_path):
+    paint("x.png", caption="an x")
+    paint("X.jpg")
+    assert [(shared.file.name, len(shared.pictures)) for shared in scan(tmp_path).shared_captions] == [("x.txt", 2)]
+
+
+def test_the_caption_that_is_spelled_as_the_picture_goes_first_and_the_other_is_said(paint, tmp_path):
+    paint("Cat.png")
+    for name in ("CAT.txt", "Cat.txt", "Cat.TXT"):
+        (tmp_path / name).write_text(name)
+    if len(list(tmp_path.glob("*"))) < 4:
+        pytest.skip("this file system ignores letter case")
+    report = scan(tmp_path)
+    assert report.pictures[0].caption in ("Cat.txt", "Cat.TXT") and len(report.doubles) == 2
+
+
+def test_accents_composed_by_another_system_do_not_part_a_caption_from_its_picture(paint, tmp_path):
+    paint("cafe\u0301.png")
+    (tmp_path / "caf\u00e9.txt").write_text("coffee")
+    report = scan(tmp_path)
+    assert report.pictures[0].caption == "coffee" and not report.orphans
+
+
+def test_a_picture_with_two_endings_does_not_take_the_others_caption(paint, tmp_path):
+    paint("cat.jpg")
+    paint("cat.jpg.png")
+    (tmp_path / "cat.jpg.txt").write_text("the jpg")
+    assert [picture.caption for picture in scan(tmp_path).pictures] == ["the jpg", None]
+
+
+# -- what held before --------------------------------------------------------------------------------------------------
+
+
+def test_a_linked_picture_is_one_like_the_others_and_a_link_to_nothing_is_said(paint, tmp_path):
+    target = paint("elsewhere/a.png")
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics" / "b.png").symlink_to(target)
+    (tmp_path / "pics" / "c.png").symlink_to(tmp_path / "gone.png")
+    report = scan(tmp_path / "pics")
+    assert [picture.name for picture in report.pictures] == ["b.png"] and [path.name for path, _ in report.broken] == ["c.png"]
+
+
+@pytest.mark.parametrize("name", ["a b.png", "ä.png", "猫.png", "a#b%20c.png", "a'b.png", "[a].png", "a\nb.png", "a.b.c.png", "-a.png"])
+def test_odd_names_are_found_with_their_captions(paint, tmp_path, name):
+    try:
+        paint(name, caption="a cat")
+    except OSError:
+        pytest.skip("no such name here")
+    (found,) = scan(tmp_path).pictures
+    assert (found.name, found.caption) == (name, "a cat")
+
+
+def test_a_pipe_is_said_and_does_not_keep_the_scan_waiting(paint, tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes here")
+    paint("a.png")
+    os.mkfifo(tmp_path / "b.png")
+    assert [path.name for path, _ in scan(tmp_path).broken] == ["b.png"]
+
+
+def test_a_mask_of_a_picture_that_is_not_read_is_no_picture(paint, tmp_path):
+    paint("a.png")
+    (tmp_path / "b.gif").write_bytes(b"GIF89a")
+    paint("b_mask.png")
+    assert names(tmp_path) == ["a.png"]

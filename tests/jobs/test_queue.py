@@ -55,6 +55,14 @@ def test_jobs_run_in_the_order_of_the_queue(bench):
     assert b.record.started < a.record.started < c.record.started
 
 
+def test_a_name_that_looks_like_that_of_a_waiting_job_is_taken(bench):
+    jobs, (job,) = held(bench, "cafe\u0301")
+    with pytest.raises(InputError, match="waits already"):
+        jobs.submit(named(bench, "caf\u00e9"))
+    assert free_name("caf\u00e9", "lora", jobs.known.all(), jobs.host.paths) == "caf\u00e9-2" and unfinished(jobs.host, "caf\u00e9") == []
+    assert job.folder.name.endswith("caf\u00e9")
+
+
 def test_a_held_queue_begins_nothing(bench):
     _, (a,) = held(bench, "a")
     time.sleep(0.3)

@@ -12,6 +12,7 @@ from lib_finetune.config.settings import Settings
 from lib_finetune.data.images import fit, load_rgb
 from lib_finetune.errors import InputError
 from lib_finetune.preflight.dataset_report import Looks, thumbnail, view
+from tests.fakes import profiles
 from tests.fakes.host import FakeHost
 from tests.fakes.pictures import photo
 
@@ -198,3 +199,102 @@ def test_the_thumbnail_frames_the_part_that_is_kept(folder, tools):
     left = round(found.crop[0] * 256 / 900)
     assert image.getpixel((left, 80)) == (255, 140, 0)
     assert sum(image.getpixel((left // 2, 80))) < 0.6 * sum(plain.getpixel((left // 2, 80))), "what is cut off lies in the shade"
+
+
+def test_signs_in_captions_are_shown_as_they_are_read_and_counted(folder, tools):
+    (folder / "a.txt").write_text("a (red:1.2) cat <lora:x:1>\none two three four five six seven eight")
+    found = seen(folder, tools, data__class_word="cat")
+    first, second = found.pictures
+    assert (
+        first.caption == "a red cat" and first.caption_varies and first.caption_text.endswith("\none two three four five six seven eight")
+    )
+    assert first.tokens == 8, "of the longest line"
+    assert len(first.caption_meanings) == 3 and second.caption_meanings == ()
+    assert len(found.notes) == 3
+    assert any("weights" in note and " 1." in note for note in found.notes)
+
+
+def test_what_should_be_known_of_all_pictures_is_told(folder, tools):
+    (folder / "10 zxq").mkdir()
+    shutil.move(folder / "b.png", folder / "10 zxq" / "b.png")
+    (folder / "templates.md").write_text("a [name]")
+    notes = seen(folder, tools, training__steps=1).notes
+    assert [note.split(" ")[0] for note in notes] == ["Of", "The", "The"]
+    assert "1 of 2 are seen" in notes[1] and '"10_zxq"' in notes[2]
+    own = seen(folder, tools, method="textual_inversion", name="zxqcat", embedding__template=folder / "templates.md").notes
+    assert any("replace the captions of 1 of 2" in note for note in own)
+
+
+# -- what is said of the folder and of what is lost ------------------------------------------------------------------
+
+
+def test_each_kind_of_file_that_is_left_out_is_told_with_its_count(folder, tools):
+    for name in ("a-masklabel.png", "a_mask.png"):
+        photo(3, (300, 300)).save(folder / name)
+    (folder / "Thumbs.db").write_bytes(b"x")
+    found = seen(folder, tools)
+    assert [picture.name for picture in found.pictures] == ["a.jpg", "b.png"]
+    assert [(group.kind, group.count) for group in found.groups] == [("mask", 2), ("leftover", 1)]
+    assert "Masks" in found.groups[0].message and "a_mask.png" in found.groups[0].message
+
+
+def test_a_shared_caption_is_told_and_what_is_typed_for_one_leaves_the_other(folder, tools):
+    photo(5, (900, 600)).save(folder / "a.png")
+    found = {picture.name: picture for picture in seen(folder, tools).pictures}
+    assert "shared_caption" in kinds(found["a.jpg"]) and "shared_caption" in kinds(found["a.png"])
+    assert any("a.txt is the caption of a.jpg, a.png" in note for note in seen(folder, tools).notes)
+
+
+def test_class_images_below_the_folder_are_not_shown_as_the_subjects(folder, tools):
+    (folder / "others").mkdir()
+    photo(5, (900, 600)).save(folder / "others" / "c.png")
+    found = seen(folder, tools, data__class_images=folder / "others")
+    assert [picture.name for picture in found.pictures] == ["a.jpg", "b.png"] and not found.problems
+
+
+def test_one_folder_for_both_is_told_beside_the_pictures(folder, tools):
+    found = seen(folder, tools, data__class_images=f"{folder}/")
+    assert len(found.pictures) == 2 and [field for field, _ in found.problems] == ["data.class_images"]
+
+
+def test_the_folders_of_kohyas_trainers_are_offered(tmp_path, tools):
+    for number, name in enumerate(("img/10_zxq cat", "reg/1_cat", "log")):
+        (tmp_path / name).mkdir(parents=True)
+        photo(number).save(tmp_path / name / "x.png")
+    found = seen(tmp_path, tools)
+    assert [picture.name for picture in found.pictures] == ["img/10_zxq cat/x.png"]
+    assert found.kohya == (str(tmp_path / "img"), str(tmp_path / "reg")) and any("kohya" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("size", "cut"), [((1500, 1000), True), ((1499, 1000), False), ((1000, 2000), True), ((1000, 1000), False)])
+def test_from_a_third_cut_off_it_is_said_and_the_crop_offered(tmp_path, tools, size, cut):
+    photo(1, size).save(tmp_path / "a.png")
+    found = seen(tmp_path, tools, data__buckets="false", data__trigger="zxq")
+    flags = {flag.kind: flag.message for flag in found.pictures[0].flags}
+    notes = [note for note in found.notes if "cut off" in note]
+    assert ("cropped" in flags) == cut == bool(notes)
+    if cut:
+        assert "data.crop to focal" in flags["cropped"] and "data.buckets" in flags["cropped"] and "a.png" in notes[0]
+
+
+def test_a_crop_that_is_chosen_already_is_not_offered(tmp_path, tools):
+    photo(1, (400, 4000)).save(tmp_path / "a.png")
+    (message,) = (flag.message for flag in seen(tmp_path, tools, data__crop="focal").pictures[0].flags if flag.kind == "cropped")
+    assert "crop it yourself." in message and "%" in message
+
+
+def test_colours_are_told_once_and_what_cannot_be_followed_by_picture(tmp_path, tools):
+    for number in range(2):
+        photo(number).save(tmp_path / f"{number}.jpg", icc_profile=profiles.display_p3())
+    photo(3).save(tmp_path / "3.png", icc_profile=b"no profile")
+    found = seen(tmp_path, tools)
+    assert "Colours are brought to sRGB from what the files declare: 2 × Display P3." in found.notes
+    assert ["profile_unread" in kinds(picture) for picture in found.pictures] == [False, False, True]
+
+
+def test_an_hdr_gain_map_is_flagged(tmp_path, tools):
+    photo(1).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    mark = b"http://ns.adobe.com/xap/1.0/\0http://ns.adobe.com/hdr-gain-map/1.0/"
+    (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xe1" + (len(mark) + 2).to_bytes(2, "big") + mark + data[2:])
+    assert "gain_map" in kinds(seen(tmp_path, tools).pictures[0])

@@ -12,6 +12,7 @@ import pytest
 
 import lib_finetune
 from lib_finetune.config import codec
+from lib_finetune.data.file_kinds import FileKind
 
 PACKAGE = Path(lib_finetune.__file__).parent
 FILE = PACKAGE.parent / "localizations" / "zh_CN.json"
@@ -28,9 +29,10 @@ JOINTS = (r"\s·\s", r"(?<=[.!?…])\s+(?=\S)", r":\s", r";\s", r",\s")
 SPEAKING = (
     *("estimates/method_choice.py", "estimates/method_costs.py", "estimates/memory_plan.py", "estimates/trial.py"),
     *("runs/class_images.py", "runs/admission.py", "runs/checkpoint_record.py", "runs/finish.py", "runs/schedule.py"),
-    *("app/feedback.py", "app/method_advisor.py", "app/storage.py", "preflight/dataset_report.py"),
+    *("app/feedback.py", "app/method_advisor.py", "app/storage.py", "preflight/dataset_report.py", "preflight/teaching.py"),
     *("jobs/queue.py", "jobs/job_list.py", "jobs/task_list.py", "jobs/run_folders.py", "estimates/run_form.py"),
-    *("data/plan.py", "data/scan.py", "evaluation/watch.py", "text/word_name.py"),
+    *("data/plan.py", "data/scan.py", "data/caption_syntax.py", "data/caption_tables.py", "data/folder_names.py"),
+    *("evaluation/watch.py", "text/word_name.py", "text_files.py"),
     *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/outcome.py", "ui/queue.py", "ui/status.py"),
 )
 SAID = ("Problem", "say", "note", "PageChange", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
@@ -144,6 +146,11 @@ def test_everything_that_is_said_has_a_translation(found):
 
 def test_the_modules_that_speak_are_there():
     assert [name for name in SPEAKING if not (PACKAGE / name).is_file()] == []
+
+
+def test_every_kind_of_file_has_a_translation():
+    shown = [kind.value for kind in FileKind if kind not in (FileKind.PICTURE, FileKind.CAPTION)]
+    assert [value for value in shown if value not in TABLE] == []
 
 
 def test_a_text_without_an_entry_is_noticed():

@@ -78,13 +78,14 @@ class HeadlessHost:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         target_dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
         tensors = checkpoint_reader.read(checkpoint, target_dtype, place)
-        layout.refuse_other_families(tensors)
         heads = checkpoint_reader.metadata(checkpoint).get("text_encoder_heads")
         digits = checkpoint_reader.sha256(checkpoint)
         info = CheckpointInfo(
             checkpoint.stem, checkpoint.resolve(), digits, digits[:10], None, prediction.of_checkpoint(checkpoint, predicts)
         )
-        return cls(tensors, info, root, int(heads) if heads else None)
+        host = cls(tensors, info, root, int(heads) if heads else None)
+        host.held.refuse_strangers(checkpoint, tensors)
+        return host
 
     @property
     def paths(self) -> Paths:

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lib_finetune.model import layout
+from lib_finetune.model import checkpoint_reader, layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.names import kohya_module
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     import torch
 
     from lib_finetune.model.layout import Layout
@@ -54,3 +57,14 @@ class HeldCheckpoint:
         model = BorrowedModel(self.layout)
         roots = {"unet": model.unet, "text": model.text}
         return frozenset(kohya_module(part, name) for part, root in roots.items() for name, _ in root.named_modules())
+
+    def refuse_strangers(self, path: Path, names: Iterable[str]) -> None:
+        """
+        Args:
+            names: of the tensors of a checkpoint, as `checkpoint_reader.read` gives them.
+
+        Raises:
+            CheckpointError: some have no place in this model, so that nobody would use them.
+        """
+        places = {slot.source for slot in BorrowedModel(self.layout).slots}
+        checkpoint_reader.refuse_strangers(path, (name for name in names if name not in places))

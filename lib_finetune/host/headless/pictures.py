@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_finetune.errors import InputError, PictureInterruptedError, Problem
-from lib_finetune.export import bundled_word, embedding_file
+from lib_finetune.export import bundled_word, embedding_file, lora_file
 from lib_finetune.host.headless.model import SCALE_FACTOR
-from lib_finetune.model import checkpoint_reader
+from lib_finetune.model import checkpoint_reader, families
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.lora_merge import merged
 from lib_finetune.model.sampling import sample
@@ -47,10 +46,12 @@ class HeadlessPictures:
         tensors = dict(self._held.tensors)
         if request.checkpoint:
             dtype = next(iter(tensors.values())).dtype
-            tensors |= checkpoint_reader.read(request.checkpoint, dtype, self._held.device)
+            others = checkpoint_reader.read(request.checkpoint, dtype, self._held.device)
+            self._held.refuse_strangers(request.checkpoint, others)
+            tensors |= others
         vectors: dict[str, torch.Tensor] = {}
         for path, weight in request.loras:
-            patches, words = bundled_word.parted(_lora(path))
+            patches, words = bundled_word.parted(lora_file.read(path, "lora"))
             tensors = merged(tensors, model, patches, weight)
             vectors |= words
         vectors |= {path.stem: embedding_file.read(path) for path in request.embeddings}  # these win, as in the WebUI
@@ -75,7 +76,7 @@ class HeadlessPictures:
     def _learned(self, model: BorrowedModel, tools: TextTools, vectors: Mapping[str, torch.Tensor]) -> LearnedVectors | None:
         width = self._held.text_width
         wrong = [
-            f"{name} is {value.shape[1]} wide, the model {width}: for another family."
+            f"{name} is {value.shape[1]} wide{families.of_width(value.shape[1])}, the model {width}: it is for another family."
             for name, value in vectors.items()
             if value.shape[1] != width
         ]
@@ -94,16 +95,3 @@ def _look_at(request: PictureRequest, done: int) -> None:
     request.on_step(done, request.steps)
     if request.interrupt_asked():
         raise PictureInterruptedError(f"The picture was left unfinished after {done} of {request.steps} sampling steps.")
-
-
-def _lora(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(str(path))
-    except FileNotFoundError:
-        raise InputError([Problem("lora", f"{path} does not exist.")]) from None
-    except (OSError, SafetensorError) as error:
-        raise InputError([Problem("lora", f"{path} cannot be read as a .safetensors file: {error}")]) from error
-    return tensors

@@ -62,11 +62,17 @@ def demands(patches: Patches, name: str) -> dict[str, Any]:
 def _kind(modules: Mapping[str, Patches], name: str) -> str:
     kinds: dict[str | None, str] = {}
     for module, parts in modules.items():
-        kinds.setdefault(_KINDS.get(frozenset(parts) - {"alpha"}), f"{module} has {', '.join(sorted(parts)[:3])}")
+        kinds.setdefault(_KINDS.get(frozenset(parts) - {"alpha"}), f"{module} has {_named(parts)}")
     if None in kinds or len(kinds) != 1:
         example = kinds.get(None, "it holds several kinds" if kinds else "it holds none")
         raise _refused(f"{name} is no LoRA, LoCon, LoHa or LoKr in kohya's form ({example}). Name another file.")
     return next(str(kind) for kind in kinds)
+
+
+def _named(parts: Iterable[str]) -> str:
+    """Parts that no adapter here has; all of them where each is known for itself."""
+    known = frozenset({"alpha"}).union(*_KINDS)
+    return ", ".join(sorted(set(parts) - known) or sorted(parts))
 
 
 def _look_at_names(modules: Iterable[str], name: str) -> None:

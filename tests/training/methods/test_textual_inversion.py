@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ from lib_finetune.text.learned import LearnedVectors, first_values, ids_of
 from lib_finetune.text.prompts import CHUNK, END, START, TextEncoder, chunks_of
 from lib_finetune.training.methods.textual_inversion import KEY
 from tests.fakes.host import FakeHost, Recorder, tiny_tensors
-from tests.fakes.runs import Bench, same
+from tests.fakes.runs import Bench, metadata, same
 
 TEACH = {"method": "textual_inversion", "name": "zxqcat", "embedding.vectors": "3", "optimizer.warmup": "0"}
 
@@ -202,7 +203,7 @@ def test_captions_get_the_name_in_front_and_templates_win(bench):
     assert all("style of zxqcat" in caption for caption in captions(template="style"))
     own = bench.root / "own.txt"
     own.write_text("[name], [filewords]\n{} here\n", encoding="utf-8")
-    assert captions(template=str(own)) == {"zxqcat", "zxqcat here"}
+    assert captions(template=str(own)) == {"zxqcat", "zxqcat, a red thing", "zxqcat here"}
 
 
 # -- wrong input -------------------------------------------------------------------------------------------------------
@@ -261,6 +262,25 @@ def test_an_embedding_to_begin_with_must_fit(bench):
     save_file({KEY: torch.full((3, 32), 0.25)}, str(file))
     begun = bench.run({**TEACH, "embedding.init": str(file), "embedding.rate": "0.000000001"})[0].file
     assert torch.allclose(embedding_file.read(begun), torch.full((3, 32), 0.25))
+
+
+@pytest.mark.parametrize("text", ["old.PT", "no/such", "no\\such", "~/such", "x.png", "old.Safetensors"])
+def test_what_names_a_file_that_is_not_there_is_an_error_at_the_field_and_no_words(bench, text):
+    assert "does not exist" in problems_of(bench, embedding__init=text)["embedding.init"]
+
+
+def test_a_file_begins_the_word_whatever_the_case_of_its_ending(bench):
+    file = bench.root / "old.PT"
+    torch.save({"string_to_param": {"*": torch.full((3, 32), 0.25)}}, file)
+    result = bench.run({**TEACH, "embedding.init": f" {file} ", "embedding.rate": "0.000000001"})[0].file
+    assert torch.allclose(embedding_file.read(result), torch.full((3, 32), 0.25))
+    assert str(bench.root) not in json.dumps(metadata(result)) and "old.PT" in json.dumps(metadata(result))
+
+
+def test_a_list_of_captions_is_named_without_its_place(bench):
+    (bench.root / "mine.txt").write_text("a photo of {trigger}")
+    result = bench.run({**TEACH, "embedding.template": str(bench.root / "mine.txt")})[0].file
+    assert str(bench.root) not in json.dumps(metadata(result)) and "mine.txt" in json.dumps(metadata(result))
 
 
 def test_reading_what_is_no_file_says_so(tmp_path):

@@ -1,0 +1,190 @@
+"""Files that are dropped: what is kept, under which names, and what belongs together."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+from PIL import Image
+
+from lib_finetune.app import datasets as module
+from lib_finetune.app.datasets import Datasets
+from lib_finetune.config import codec
+from lib_finetune.config.settings import Settings
+from lib_finetune.data.scan import scan
+from lib_finetune.errors import InputError
+from tests.fakes.host import FakeHost
+
+
+class _Jobs:
+    def __init__(self, host):
+        self.host = host
+
+
+@pytest.fixture
+def datasets(tmp_path):
+    return Datasets(_Jobs(FakeHost(tmp_path / "host")))
+
+
+def picture(colour="red", kind="PNG"):
+    content = io.BytesIO()
+    Image.new("RGB", (16, 16), colour).save(content, kind)
+    return content.getvalue()
+
+
+def captions(folder):
+    """Colour of each picture and its caption."""
+    return sorted((Image.open(found.path).convert("RGB").getpixel((0, 0)), found.caption) for found in scan(folder).pictures)
+
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def test_a_renamed_picture_takes_its_caption_along(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("1.txt", b"red")])
+    assert datasets.keep([("1.txt", b"blue"), ("1.png", picture("blue"))], into=str(place)) == place
+    assert captions(place) == [(BLUE, "blue"), (RED, "red")]
+    assert sorted(path.name for path in place.iterdir()) == ["1-2.png", "1-2.txt", "1.png", "1.txt"]
+
+
+@pytest.mark.parametrize("caption", ["1.png.txt", "1.caption", "1.TXT", "1.PNG.txt"])
+def test_whatever_form_its_caption_has(datasets, caption):
+    place = datasets.keep([("1.png", picture("red")), (caption, b"red")])
+    datasets.keep([("1.png", picture("blue")), (caption, b"blue")], into=str(place))
+    assert captions(place) == [(BLUE, "blue"), (RED, "red")]
+
+
+def test_pictures_of_one_name_from_two_folders_keep_their_captions(datasets):
+    dropped = [("a/1.png", picture("red")), ("b/1.png", picture("blue")), ("b/1.txt", b"blue"), ("a/1.txt", b"red")]
+    assert captions(datasets.keep(dropped)) == [(BLUE, "blue"), (RED, "red")]
+
+
+def test_pictures_of_one_name_without_a_folder_keep_theirs_in_their_order(datasets):
+    dropped = [("1.png", picture("red")), ("1.txt", b"red"), ("1.png", picture("blue")), ("1.txt", b"blue")]
+    assert captions(datasets.keep(dropped)) == [(BLUE, "blue"), (RED, "red")]
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "1.bmp", "1.webp"])
+def test_a_picture_of_another_ending_does_not_come_under_the_caption_that_lies_there(datasets, name):
+    place = datasets.keep([("1.png", picture("red")), ("1.txt", b"red")])
+    datasets.keep([(name, picture("blue", {"jpg": "JPEG"}.get(name[2:], name[2:])))], into=str(place))
+    assert sorted(text or "" for _, text in captions(place)) == ["", "red"]
+
+
+def test_names_that_differ_in_letter_case_are_one_name_on_some_disks(datasets):
+    place = datasets.keep([("x.png", picture("red")), ("X.png", picture("blue"))])
+    assert sorted(path.name.lower() for path in place.iterdir()) == ["x-2.png", "x.png"]
+
+
+def test_pictures_of_one_stem_that_come_together_stay_together(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("1.txt", b"red")])
+    datasets.keep([("1.png", picture("blue")), ("1.jpg", picture("green", "JPEG")), ("1.txt", b"both")], into=str(place))
+    assert sorted(path.name for path in place.iterdir()) == ["1-2.jpg", "1-2.png", "1-2.txt", "1.png", "1.txt"]
+
+
+def test_a_picture_that_lies_there_is_not_kept_twice_and_its_caption_is_replaced(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("1.txt", b"old")])
+    datasets.keep([("1.png", picture("red")), ("1.txt", b"new")], into=str(place))
+    assert captions(place) == [(RED, "new")]
+
+
+def test_a_mask_goes_with_its_picture(datasets):
+    place = datasets.keep([("1.png", picture("red"))])
+    datasets.keep([("1.png", picture("blue")), ("1-masklabel.png", picture("white"))], into=str(place))
+    assert sorted(path.name for path in place.iterdir()) == ["1-2-masklabel.png", "1-2.png", "1.png"]
+
+
+def test_a_folder_of_masks_is_kept_beside_the_pictures_as_masks(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("masks/1.png", picture("white")), ("masks/1.txt", b"mask")])
+    assert sorted(path.name for path in place.iterdir()) == ["1-masklabel.png", "1.png"]
+    assert captions(place) == [(RED, None)]
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        "Thumbs.db",
+        "1.npz",
+        ".DS_Store",
+        "IMG.heic",
+        "clip.mp4",
+        "config.toml",
+        "a.exe",
+        "__MACOSX/._1.png",
+        "samples/x.png",
+        "._1.png",
+        "x.gif",
+    ],
+)
+def test_a_stray_file_is_left_out_and_named_and_refuses_nothing(datasets, stray):
+    dropped = [("1.png", picture("red")), (stray, b"x"), ("1.txt", b"red")]
+    place = datasets.keep(dropped)
+    assert sorted(path.name for path in place.iterdir()) == ["1.png", "1.txt"]
+    (line,) = datasets.left_out([name for name, _ in dropped])
+    assert stray.split("/")[-1] in line and "left out" in line
+
+
+def test_the_same_rule_holds_for_a_drop_and_a_folder(datasets, tmp_path):
+    names = ["1.png", "2.jfif", "1_mask.png", "metadata.jsonl", "Thumbs.db", "x.gif", "odd", "1.npz"]
+    folder = tmp_path / "pics"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(picture())
+    groups = {group.kind.value for group in scan(folder).groups}
+    left = {line.split(": ")[0] for line in datasets.left_out(names)}
+    kept = {group.kind.value for group in scan(datasets.keep([(name, picture()) for name in names])).groups}
+    assert left | kept == groups and not left & kept
+
+
+def test_strays_alone_are_refused_with_what_they_are(datasets):
+    with pytest.raises(InputError, match=r"Pictures of kinds that are not read, left out: 1 \(a\.heic\).*Pictures are .*jfif"):
+        datasets.keep([("a.heic", b"x")])
+    place = datasets.keep([("1.png", picture())])
+    assert datasets.keep([("a.heic", b"x")], into=str(place)) == place and len(list(place.iterdir())) == 1
+
+
+def test_captions_in_a_table_do_not_overwrite_those_of_another_drop(datasets):
+    place = datasets.keep([("1.png", picture()), ("metadata.jsonl", b"{}")])
+    datasets.keep([("2.png", picture("blue")), ("metadata.jsonl", b"[]")], into=str(place))
+    assert (place / "metadata.jsonl").read_bytes() == b"{}" and (place / "metadata-2.jsonl").read_bytes() == b"[]"
+
+
+@pytest.mark.parametrize("name", ["../../1.png", "/etc/1.png", "C:\\x\\1.png", "..\\1.png", "a/./1.png", "1.png"])
+def test_no_name_leads_out_of_the_folder(datasets, name):
+    assert [path.name for path in datasets.keep([(name, picture())]).iterdir()] == ["1.png"]
+
+
+@pytest.mark.parametrize("letter", ["a", "猫"])
+def test_a_long_name_keeps_its_caption(datasets, letter):
+    place = datasets.keep([(f"{letter * 250}.png", picture("red")), (f"{letter * 250}.txt", b"red"), (f"{letter * 250}.png.caption", b"x")])
+    assert captions(place) == [(RED, "x")]
+
+
+def test_two_drops_at_the_same_time_lose_nothing(datasets, monkeypatch):
+    monkeypatch.setattr(module.time, "strftime", lambda *_: "20300101-000000")
+    place = datasets.keep([("0.png", picture())])
+    drops = [[("1.png", picture((number, 0, 0))), ("1.txt", str(number).encode())] for number in range(8)]
+    threads = [threading.Thread(target=datasets.keep, args=(drop,), kwargs={"into": str(place)}) for drop in drops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = {colour[0]: text for colour, text in captions(place) if text}
+    assert found == {number: str(number) for number in range(8)}
+
+
+def test_captions_are_counted_as_they_exist_afterwards(datasets, tmp_path):
+    folder = tmp_path / "pics"
+    folder.mkdir()
+    for name, colour in (("cat.png", "red"), ("cat.jpg", "blue"), ("dog.png", "green")):
+        Image.new("RGB", (16, 16), colour).save(folder / name)
+    settings = codec.with_values(Settings(), {"data.images": str(folder), "data.trigger": "zxq"}.items())
+    describe = lambda image: "" if image.getpixel((0, 0))[1] > 100 else str(image.getpixel((0, 0)))  # noqa: E731
+    written = datasets.fill_captions(settings, describe, lambda done, total: None, lambda: False)
+    assert written == len(list(folder.glob("*.txt"))) == 2
+    assert {found.name: found.caption is not None for found in scan(folder).pictures} == {
+        "cat.png": True,
+        "cat.jpg": True,
+        "dog.png": False,
+    }
