@@ -48,8 +48,8 @@ def unused_class_images(settings: Settings) -> list[str]:
     prior = prior_of(settings)
     if prior == "pictures" or not (settings.data.class_images or settings.data.class_count):
         return []
-    kept = "by the model's own prediction" if prior == "prediction" else "by nothing"
-    return [f"Class pictures are not used: the class is kept {kept} (objective.prior {settings.objective.prior})."]
+    means = "by the model's own prediction" if prior == "prediction" else "by nothing"
+    return [f"Class pictures are not used: the class is kept {means} (objective.prior {settings.objective.prior})."]
 
 
 def needed_parts(settings: Settings) -> tuple[str, ...]:
@@ -168,11 +168,11 @@ def arithmetic(settings: Settings, plan: DataPlan, done: int = 0) -> str:
     least, most = min(views), max(views)
     often = f"{most} time{'s' * (most != 1)}" if least == most else f"{least} to {most} times"
     repeats = ", as repeats weigh them" if len({picture.repeats for picture in plan.pictures}) > 1 else ""
-    count, per_step = len(views), plan.largest_batch * accumulation
+    count, per_step = len(views), plan.order.largest_batch * accumulation
     each = f"each of the {count} is" if count > 1 else "it is"
     further = "further " if done else ""
     return (
-        f"{steps - done} {further}step{'s' * (steps - done != 1)} of {'up to ' * plan.partial}{per_step} picture{'s' * (per_step > 1)}: "
+        f"{steps - done} {further}step{'s' * (steps - done != 1)} of {'up to ' * plan.order.partial}{per_step} picture{'s' * (per_step > 1)}: "
         f"{each} seen {often}{repeats}."
     )
 

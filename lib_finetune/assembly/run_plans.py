@@ -65,6 +65,7 @@ class SavingPlan:
         load_result: whether the host loads the result at the end.
         extract: (file, difference of each module, recipe) → None; writes a LoRA extracted from a checkpoint; None where none is asked for.
         extract_rank: its rank.
+        clip_skip: to use the result with, which its card tells.
         card: what the WebUI's card of the result shows.
     """
 
@@ -79,6 +80,7 @@ class SavingPlan:
     load_result: bool
     extract_rank: int
     extract: Callable[[Path, Mapping[str, torch.Tensor], Recipe], None] | None
+    clip_skip: int
     card: Card
 
     def targets(self, paths: Paths, name: str) -> dict[str, Path]:
@@ -107,6 +109,7 @@ def saving_plan(settings: Settings, subjects: Sequence[Subject] = ()) -> SavingP
         load_result=whole_model and tuning.select,
         extract_rank=tuning.lora_rank if whole_model else 0,
         extract=extract if whole_model and tuning.lora_rank else None,
+        clip_skip=settings.training.clip_skip or 1,
         card=Card(
             words,
             settings.preview.weight,

@@ -66,8 +66,8 @@ def subjects_of(settings: Settings, images: Labelled) -> tuple[Subject, ...]:
         if not any(main) and picture.folder_words:
             words = parted(picture.folder_words)
         counts[words] += 1
-    found = [Subject(*words, count, words == main) for words, count in counts.items()]
-    return tuple(sorted(found, key=lambda subject: not subject.main))
+    subjects = [Subject(*words, count, words == main) for words, count in counts.items()]
+    return tuple(sorted(subjects, key=lambda subject: not subject.main))
 
 
 def calling_words(settings: Settings, subjects: Sequence[Subject]) -> str:

@@ -22,6 +22,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from lib_finetune.text.extra_networks import TAG
+
 MEANINGS = {
     "lines": ("Captions of several lines", "One of the lines is read each time."),
     "escapes": ("Captions with backslashes", "The letter behind a backslash is read as it is, as in the WebUI's prompt."),
@@ -45,7 +47,6 @@ _DEEPEST = 30
 """Brackets that lie deeper in one another were not written by a person for a purpose, and are read by the letter."""
 _PLAIN = 0xF0000
 """Private code points for letters behind a backslash, while signs are looked for."""
-_NETWORK = re.compile(r"<\w+:[^<>]+>")
 _WILDCARD = re.compile(r"(?<!\w)__(?=[^\W_]|\*)[\w/*.-]*?__(?!\w)")
 _SEPARATOR = re.compile(r"\|\|\||;;;+")
 _KEYWORD = re.compile(r"\b(?:BREAK|AND)\b")
@@ -164,7 +165,7 @@ def _marked(line: str, kinds: set[str]) -> str:
         return put
 
     line = re.sub(r"\\(.?)", lambda match: gone("escapes", _put_aside(match[1])), line)
-    line = _NETWORK.sub(lambda _: gone("networks", ""), line)
+    line = TAG.sub(lambda _: gone("networks", ""), line)
     line = _WILDCARD.sub(lambda _: gone("wildcards", ""), line)
     line = _SEPARATOR.sub(lambda _: gone("separators", ", "), line)
     pieces = _at_keywords(line)

@@ -40,14 +40,15 @@ class Captioning:
 
     def uses_templates(self, picture: Captioned) -> bool:
         """Whether its caption is one of the templates, another each time."""
-        return bool(self.templates) and (self.templates_win or picture.caption is None) and self._is_main(picture)
+        return (
+            bool(self.templates)
+            and (self.templates_win or picture.caption is None)
+            and self.subject(picture) == (self.trigger, self.class_word)
+        )
 
     def subject(self, picture: Captioned) -> tuple[str, str]:
         """Trigger and class word of what it shows."""
         return captions.subject_of(picture, self.trigger, self.class_word, self.own_labels)
-
-    def _is_main(self, picture: Captioned) -> bool:
-        return self.subject(picture) == (self.trigger, self.class_word)
 
     def has_alternatives(self, picture: Captioned) -> bool:
         """Whether one of several captions comes each time: a template, a line of its file, a part of a choice in it."""
@@ -76,11 +77,6 @@ class Captioning:
         else:
             texts = [self._around(words, picture) for words in own]
         return list(dict.fromkeys(self._called(text, picture) for text in texts))
-
-    def says_something(self, picture: Captioned) -> bool:
-        """Whether a caption says what the picture shows: not so where it is empty, or a template into which nothing was filled."""
-        unfilled = {captions.template_caption(self.template, "", "")} if captions.has_places(self.template) else set()
-        return any(text.strip() and text not in unfilled for text in self.every(picture))
 
     def of_class(self, picture: Captioned, key: str | None = None) -> str:
         """A class picture's caption: its file's, else the template with the class word alone; ``key`` as of `plain`."""
@@ -123,11 +119,6 @@ class Captioning:
     def steady(self) -> Captioning:
         """The same with captions whole and in their own order."""
         return replace(self, shuffle_tags=False, tag_dropout=0.0, caption_dropout=0.0)
-
-    def replaces(self, picture: Captioned) -> bool:
-        """Whether templates come in place of what is written for the picture, some of the times at least."""
-        written = bool(picture.caption) and self.uses_templates(picture)
-        return written and not all(map(captions.holds_caption, self.templates))
 
     def _filled(self, template: str, own: str | None) -> str:
         own = captions.filled(own or "", self.trigger, self.class_word)

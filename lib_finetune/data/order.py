@@ -36,6 +36,11 @@ class Order:
         self.largest_batch = min(batch, max(len(group) for group in self._groups))
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
 
+    @property
+    def partial(self) -> bool:
+        """Whether some batches hold fewer entries than others."""
+        return self.epoch_items < self.largest_batch * self.epoch_steps
+
     def batch(self, micro_step: int) -> tuple[int, ...]:
         """The entries of a batch, counted from 0 over all epochs."""
         epoch, place = divmod(micro_step, self.epoch_steps)

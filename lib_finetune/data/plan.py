@@ -104,43 +104,26 @@ class Plan:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pictures", tuple(self.pictures))
         object.__setattr__(self, "class_pictures", tuple(self.class_pictures))
-        _ = self._order  # refuses what cannot be put in order now and not at the first step
+        _ = self.order  # refuses what cannot be put in order now and not at the first step
 
     @property
     def epoch_steps(self) -> int:
         """Micro steps in one epoch."""
-        return self._order.epoch_steps
+        return self.order.epoch_steps
 
     @property
     def epoch(self) -> Epoch:
         """What an epoch shows."""
-        return Epoch(len(self.pictures), self._order.epoch_items, self._order.epoch_steps)
-
-    @property
-    def largest_batch(self) -> int:
-        """Pictures in the fullest batch, class pictures not counted."""
-        return self._order.largest_batch
-
-    @property
-    def partial(self) -> bool:
-        """Whether some batches hold fewer pictures than others."""
-        return self._order.epoch_items < self._order.largest_batch * self._order.epoch_steps
-
-    def room(self) -> dict[Size, int]:
-        """Size → pictures an epoch shows of it, repeats counted."""
-        counts: dict[Size, int] = {}
-        for size, picture in zip(self.sizes, self.pictures, strict=True):
-            counts[size] = counts.get(size, 0) + picture.repeats
-        return dict(sorted(counts.items()))
+        return Epoch(len(self.pictures), self.order.epoch_items, self.order.epoch_steps)
 
     def views(self, first: int, last: int) -> list[int]:
         """How often each picture comes in the micro steps ``first`` to ``last`` - 1."""
-        before, after = self._order.counts(first), self._order.counts(last)
+        before, after = self.order.counts(first), self.order.counts(last)
         return [after[index] - before[index] for index in range(len(self.pictures))]
 
     def weight(self, micro_step: int) -> float:
         """Weight of a batch's mean loss in the gradient: its pictures against those of the mean batch, so that each picture pulls alike."""
-        return len(self._order.batch(micro_step)) * self._order.epoch_steps / self._order.epoch_items
+        return len(self.order.batch(micro_step)) * self.order.epoch_steps / self.order.epoch_items
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
@@ -160,27 +143,11 @@ class Plan:
         """Each class picture's caption."""
         return tuple(self.captioning.of_class(picture) for picture in self.class_pictures)
 
-    @property
-    def used_templates(self) -> tuple[str, ...]:
-        """Captions of templates, where any picture has them."""
-        return self.captioning.template_captions if any(map(self.captioning.uses_templates, self.pictures)) else ()
-
-    def class_pictures_in(self, micro_steps: int) -> int:
-        """How many different class pictures the first micro steps hold."""
-        if not self.class_pictures:
-            return 0
-        return len({self._walk.at(place) for place in range(min(self._order.before(micro_steps), self._walk_length))})
-
-    @property
-    def _walk_length(self) -> int:
-        """Places in which each class picture comes."""
-        return sum(picture.repeats for picture in self.class_pictures)
-
     def items(self, micro_step: int) -> list[Item]:
         """The items of one micro step, counted from 0 over all epochs: pictures first, then class pictures."""
         items = []
         for place, variant in enumerate(self._variants(micro_step)):
-            caption = self._caption(variant, self._key(micro_step, place))
+            caption = self._caption(variant, _key(self.seed, micro_step, place))
             items.append(Item(variant.picture, variant.size, variant.position, variant.flip, caption, variant.prior))
         return items
 
@@ -190,7 +157,7 @@ class Plan:
         Ends as soon as every variant that can ever come has come, however many steps are left.
         """
         seen: set[Variant] = set()
-        possible = self._possible()
+        possible = _possible(self)
         for micro_step in range(first, last):
             for variant in self._variants(micro_step):
                 if variant not in seen:
@@ -200,28 +167,30 @@ class Plan:
                 return
 
     @cached_property
-    def _order(self) -> Order:
+    def order(self) -> Order:
+        """Which pictures each batch holds."""
         groups: dict[Size, list[int]] = {size: [] for size in sorted(set(self.sizes))}
         for index in _repeated(self.pictures):
             groups[self.sizes[index]].append(index)
         return Order(list(groups.values()), self.batch, self.seed)
 
     @cached_property
-    def _walk(self) -> Walk:
+    def walk(self) -> Walk:
+        """The order in which the class pictures come beside them."""
         return Walk(_repeated(self.class_pictures), self.seed)
 
     def _variants(self, micro_step: int) -> list[Variant]:
-        entries = self._order.batch(micro_step)
+        entries = self.order.batch(micro_step)
         size = self.sizes[entries[0]]
         variants = [self._variant(index, False, size, micro_step, place) for place, index in enumerate(entries)]
         if self.class_pictures:
-            before, count = self._order.before(micro_step), len(entries)
-            variants += [self._variant(self._walk.at(before + i), True, size, micro_step, count + i) for i in range(count)]
+            before, count = self.order.before(micro_step), len(entries)
+            variants += [self._variant(self.walk.at(before + i), True, size, micro_step, count + i) for i in range(count)]
         return variants
 
     def _variant(self, index: int, prior: bool, size: Size, micro_step: int, place: int) -> Variant:
         picture = (self.class_pictures if prior else self.pictures)[index]
-        position, flip = self.cropping.choose(picture, size, self._key(micro_step, place))
+        position, flip = self.cropping.choose(picture, size, _key(self.seed, micro_step, place))
         return Variant(index, prior, size, position, flip)
 
     def _caption(self, variant: Variant, key: str) -> str:
@@ -232,15 +201,17 @@ class Plan:
             return self.captioning.of_class(self.class_pictures[index], key)
         return self.class_captions[index]
 
-    def _key(self, micro_step: int, place: int) -> str:
-        """What all chance at one place of a batch follows from."""
-        return f"{self.seed}/{micro_step}/{place}"
 
-    def _possible(self) -> int:
-        """How many variants there are in all."""
-        ways = self.cropping.ways
-        subject = sum(ways(picture, size) for picture, size in zip(self.pictures, self.sizes, strict=True))
-        return subject + sum(ways(picture, size) for size in set(self.sizes) for picture in self.class_pictures)
+def _possible(plan: Plan) -> int:
+    """How many variants there are in all."""
+    ways = plan.cropping.ways
+    subject = sum(ways(picture, size) for picture, size in zip(plan.pictures, plan.sizes, strict=True))
+    return subject + sum(ways(picture, size) for size in set(plan.sizes) for picture in plan.class_pictures)
+
+
+def _key(seed: int, micro_step: int, place: int) -> str:
+    """What all chance at one place of a batch follows from."""
+    return f"{seed}/{micro_step}/{place}"
 
 
 def _repeated(pictures: Sequence[Picture]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib_finetune.data.buckets import Size
+from lib_finetune.data.captioning import Captioning
 from lib_finetune.data.captions import holds_caption
 from lib_finetune.data.images import lost_share
 from lib_finetune.data.plan import Plan
@@ -17,6 +18,33 @@ _MUCH = round(1 / 3, 9)
 def bucket_counts(plan: Plan) -> dict[Size, int]:
     """How many pictures each size has, repeats not counted; sorted by size."""
     return {size: plan.sizes.count(size) for size in sorted(set(plan.sizes))}
+
+
+def views_of_sizes(plan: Plan) -> dict[Size, int]:
+    """Size → pictures an epoch shows of it, repeats counted; sorted by size."""
+    counts: dict[Size, int] = {}
+    for size, picture in zip(plan.sizes, plan.pictures, strict=True):
+        counts[size] = counts.get(size, 0) + picture.repeats
+    return dict(sorted(counts.items()))
+
+
+def class_pictures_in(plan: Plan, micro_steps: int) -> int:
+    """How many different class pictures the first micro steps hold."""
+    if not plan.class_pictures:
+        return 0
+    a_round = sum(picture.repeats for picture in plan.class_pictures)
+    return len({plan.walk.at(place) for place in range(min(plan.order.before(micro_steps), a_round))})
+
+
+def used_templates(plan: Plan) -> tuple[str, ...]:
+    """Captions of templates, where any picture has them."""
+    return plan.captioning.template_captions if any(map(plan.captioning.uses_templates, plan.pictures)) else ()
+
+
+def replaces(captioning: Captioning, picture: Picture) -> bool:
+    """Whether templates come in place of what is written for a picture, some of the times at least."""
+    written = bool(picture.caption) and captioning.uses_templates(picture)
+    return written and not all(map(holds_caption, captioning.templates))
 
 
 def triggered(plan: Plan) -> int:
@@ -41,7 +69,7 @@ def all_captions(plan: Plan) -> list[str]:
 def templated(plan: Plan) -> list[str]:
     """What becomes of captions where there are templates beside them."""
     captioning = plan.captioning
-    replaced = sum(map(captioning.replaces, plan.pictures))
+    replaced = sum(replaces(captioning, picture) for picture in plan.pictures)
     written = sum(bool(picture.caption) for picture in plan.pictures)
     if replaced and any(map(holds_caption, captioning.templates)):
         return [f"Templates without [filewords] replace the captions of {replaced} of {len(plan.pictures)} pictures some of the times."]
@@ -63,7 +91,7 @@ def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
     """
     sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in bucket_counts(plan).items())
     sentences = [f"Sizes in training: {sizes} px.", *templated(plan)]
-    if short := {size: views for size, views in plan.room().items() if views < plan.batch}:
+    if short := {size: views for size, views in views_of_sizes(plan).items() if views < plan.batch}:
         held = ", ".join(f"{views} at {width}×{height}" for (width, height), views in short.items())
         sentences.append(
             f"The batch size is {plan.batch}, and some sizes have fewer pictures ({held}): a batch has one size, so theirs are smaller. "
@@ -84,7 +112,7 @@ def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
             f"{len(small)} of {len(plan.class_pictures)} class pictures are smaller than in training, and enlarged: {_named(small)}."
         )
     if plan.class_pictures and micro_steps is not None:
-        count, used = len(plan.class_pictures), plan.class_pictures_in(micro_steps)
+        count, used = len(plan.class_pictures), class_pictures_in(plan, micro_steps)
         sentences.append(f"The batches hold {used} of {count} class pictures, one beside each picture." + _too_many(used, count))
     return sentences
 

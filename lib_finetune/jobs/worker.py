@@ -14,7 +14,8 @@ from lib_finetune.errors import DeviceLostError, FinetuneError, device_loss
 from lib_finetune.jobs.folder_lock import run_lock
 from lib_finetune.jobs.states import DISCARDED, DONE, FAILED
 from lib_finetune.runs.folder import RunFolder
-from lib_finetune.runs.runner import Result, Runner
+from lib_finetune.runs.result import Result
+from lib_finetune.runs.runner import Runner
 
 if TYPE_CHECKING:
     from lib_finetune.jobs.background_task import BackgroundTask

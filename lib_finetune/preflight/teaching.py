@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.data import captions
 from lib_finetune.errors import Problem
 
 if TYPE_CHECKING:
     from lib_finetune.assembly.dataset import Dataset
     from lib_finetune.config.settings import Settings
+    from lib_finetune.data.captioning import Captioning
     from lib_finetune.data.plan import Plan as DataPlan
+    from lib_finetune.data.scan import Picture
 
 
 def problems(settings: Settings, images: Dataset) -> list[Problem]:
@@ -63,4 +66,11 @@ def _silent(settings: Settings, images: Dataset) -> int:
     if teaches_word(settings):
         return 0  # the word stands in every caption
     captioning = builder.captioning_of(settings, images)
-    return sum(not captioning.says_something(picture) for picture in images.pictures)
+    return sum(not _says_something(captioning, picture) for picture in images.pictures)
+
+
+def _says_something(captioning: Captioning, picture: Picture) -> bool:
+    """Whether a caption says what the picture shows: not so where it is empty, or a template into which nothing was filled."""
+    template = captioning.template
+    unfilled = {captions.template_caption(template, "", "")} if captions.has_places(template) else set()
+    return any(text.strip() and text not in unfilled for text in captioning.every(picture))

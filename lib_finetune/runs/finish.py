@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lib_finetune.runs import saved_states, session_previews
+from lib_finetune.errors import FinetuneError
+from lib_finetune.ports.checkpoint import CheckpointInfo
+from lib_finetune.runs import reports, saved_states, session_previews
 from lib_finetune.runs.artifacts import main_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lib_finetune.ports.events import ProgressSink
+    from lib_finetune.ports.host import HostWeights
     from lib_finetune.runs.session import Session
 
 
@@ -46,7 +50,7 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
     if outcome == "done":
         saved_states.drop(session.folder.next_state, *([] if far else [session.folder.state]))
     sink.say(f"{path.name} is ready: {session.saving.writers[0].call(path.stem)}")
-    if (session.settings.training.clip_skip or 1) > 1:
+    if session.saving.clip_skip > 1:
         sink.say(session.saving.card.notes)
     return outcome, files, best
 
@@ -94,3 +98,19 @@ def write_last_good(session: Session, bad_step: int) -> tuple[int, dict[str, Pat
     files = session.artifacts.write_result(step, trainer.ema.applied(), replaces=False)
     session.sink.say(f"{main_file(files).name} holds step {step}, the last good one.")
     return step, files
+
+
+def tidy(session: Session) -> None:
+    """Whatever the end: lent files come back, and states that no snapshot belongs to go."""
+    session.snapshots.return_lent()
+    if session.saving.states == "all":
+        saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
+    reports.say_swaps(session)
+
+
+def load_result(host: HostWeights, file: Path, info: CheckpointInfo, sink: ProgressSink) -> None:
+    """Have the host load the finished checkpoint; where it cannot, the run is good all the same."""
+    try:
+        host.load(CheckpointInfo(file.stem, file, None, None, info.vae, info.prediction))
+    except FinetuneError as error:
+        sink.say(f"{file.name} is ready, but the WebUI could not load it now: {error}")

@@ -42,6 +42,6 @@ def test_only_a_file_of_the_job_is_given_out(tmp_path, named):
     path = host.paths.lora / named
     path.write_text("x")
     job = revived(settings(tmp_path, {"name": "cat"}), tmp_path / "job", Record(states.DONE, files={"lora": str(path)}))
-    found = results.Results(SimpleNamespace(host=host, find=lambda _: job), None)
+    found = results.Results(SimpleNamespace(host=host, known=SimpleNamespace(find=lambda _: job)), None)
     assert found.file("job", "lora") == (path if named == "cat.safetensors" else None)
     assert found.file("job", "checkpoint") is None

@@ -10,7 +10,8 @@ from safetensors import safe_open
 
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
-from lib_finetune.runs.runner import Result, Runner
+from lib_finetune.runs.result import Result
+from lib_finetune.runs.runner import Runner
 from tests.fakes.host import FakeHost, Recorder
 from tests.fakes.pictures import draw
 

@@ -5,13 +5,14 @@ import struct
 
 import pytest
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save, save_file
 
 from bench.random_weights import small_layout
 from lib_finetune.errors import CheckpointError, InputError, SaveError
 from lib_finetune.export import checkpoint_writer, embedding_file, lora_file
-from lib_finetune.host.headless import HeadlessHost
+from lib_finetune.host.headless.host import HeadlessHost
 from lib_finetune.model import checkpoint_reader, tensor_file, weights_file
+from lib_finetune.ports.pictures import PictureRequest
 from tests.fakes.host import tiny_tensors
 
 CPU = torch.device("cpu")
@@ -322,9 +323,13 @@ def test_a_checkpoint_that_stands_in_for_pictures_is_looked_at_as_well(tmp_path)
     save_file({**tiny_tensors(), UNET + "extra.weight": torch.ones(2)}, tmp_path / "x.safetensors")
     save_file(tiny_tensors(), tmp_path / "y.safetensors")
     host = HeadlessHost.open(tmp_path / "y.safetensors", tmp_path, device="cpu")
+
+    def request(checkpoint):
+        return PictureRequest("a cat", checkpoint=checkpoint, width_px=64, height_px=64, steps=1)
+
     with pytest.raises(CheckpointError, match=r"extra\.weight"):
-        host._standing_in(tmp_path / "x.safetensors")
-    assert host._standing_in(tmp_path / "y.safetensors").keys() == load_file(tmp_path / "y.safetensors").keys()
+        host.pictures.make(request(tmp_path / "x.safetensors"))
+    assert host.pictures.make(request(tmp_path / "y.safetensors")).size == (64, 64)
 
 
 def test_a_lora_in_another_form_is_refused_by_a_name_of_it(tmp_path):
@@ -340,4 +345,4 @@ def test_a_lora_in_another_form_is_refused_by_a_name_of_it(tmp_path):
 
 def test_the_layout_is_that_of_the_tiny_model(tmp_path):
     save_file(tiny_tensors(), tmp_path / "x.safetensors", {"text_encoder_heads": "2"})
-    assert HeadlessHost.open(tmp_path / "x.safetensors", tmp_path, device="cpu")._layout == small_layout()
+    assert HeadlessHost.open(tmp_path / "x.safetensors", tmp_path, device="cpu").held.layout == small_layout()
