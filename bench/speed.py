@@ -1,7 +1,7 @@
 """Speed and memory: ``python -m bench speed lora|dreambooth|textual_inversion [--widths full|tiny] [--resolution 256] [--steps 8] [--base fp32|bf16]
 [--rounds 2]``.
 
-Random weights; no figure here says anything about pictures. A step is compared in CPU-seconds with a bare eager loop that has
+Random weights; no figure here says anything about images. A step is compared in CPU-seconds with a bare eager loop that has
 the same adapters, weights or vectors and optimizer but no data, no turns and no reports, in one process, the two in alternation. The
 loop encodes text only where the method trains through the text encoder in every step: for Textual Inversion.
 """
@@ -34,7 +34,7 @@ from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import StepReport
 from lib_finetune.runs.runner import Runner
 
-GFLOP_256 = {"lora": 361.0, "dreambooth": 537.0}  # a step of SD1.5 at 256 px, one picture: measuring.md
+GFLOP_256 = {"lora": 361.0, "dreambooth": 537.0}  # a step of SD1.5 at 256 px, one image: measuring.md
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 

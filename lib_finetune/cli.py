@@ -66,19 +66,19 @@ def main(arguments: Sequence[str], open_host: OpenHost, commands: Commands | Non
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib_finetune", description="Train Stable Diffusion 1.5 without the WebUI.")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train from a folder of pictures")
+    train = commands.add_parser("train", help="train from a folder of images")
     train.add_argument("method", choices=[name.replace("_", "-") for name in METHODS])
     train.add_argument(
         "--checkpoint", required=True, type=Path, metavar="FILE", help="Stable Diffusion 1.x checkpoint, .safetensors or .ckpt"
     )
-    train.add_argument("--images", metavar="DIR", help="folder with the pictures")
+    train.add_argument("--images", metavar="DIR", help="folder with the images")
     train.add_argument("--name", metavar="NAME", help="name of the result")
     train.add_argument("--trigger", metavar="WORD")
     train.add_argument("--class-word", metavar="WORD")
     train.add_argument("--steps", metavar="N")
     train.add_argument("--resolution", metavar="PX")
-    train.add_argument("--class-images", metavar="N", help="make so many class pictures and keep the class by them")
-    train.add_argument("--class-dir", metavar="DIR", help="folder with class pictures of your own")
+    train.add_argument("--class-images", metavar="N", help="make so many class images and keep the class by them")
+    train.add_argument("--class-dir", metavar="DIR", help="folder with class images of your own")
     train.add_argument("--vectors", metavar="N", help="textual-inversion, pivotal-tuning: tokens that the word takes")
     train.add_argument("--init-words", metavar="TEXT", help="the same: words, or an embedding file, that it begins with")
     train.add_argument("--template", metavar="subject|drawn|style|FILE", help="the same: captions to use instead of text files")
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, metavar="FILE", help="settings as .toml or .json")
     train.add_argument("--set", action="append", default=[], metavar="section.field=value", help="any setting; see describe")
     train.add_argument("--continue", dest="resume", action="store_true", help="go on from the last saved state of this name")
-    generate = commands.add_parser("generate", help="make a picture")
+    generate = commands.add_parser("generate", help="make an image")
     generate.add_argument("--checkpoint", required=True, type=Path, metavar="FILE")
     generate.add_argument("--prompt", required=True, metavar="TEXT")
     generate.add_argument("--negative-prompt", default="", metavar="TEXT")
@@ -255,7 +255,7 @@ def _describe(_options: argparse.Namespace) -> int:
     return 0
 
 
-_SPOKEN = {"cache": "encoding pictures", "class pictures": "making class pictures", "preview": "painting previews"}
+_SPOKEN = {"cache": "encoding images", "class images": "making class images", "preview": "painting previews"}
 
 
 class Console:

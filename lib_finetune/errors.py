@@ -70,7 +70,7 @@ class DeviceLostError(HostError):
         """
         super().__init__(
             f"The GPU does not answer any more ({reason}). The WebUI (or the program that trains without it) has to be restarted; "
-            "until then nothing can be trained and no picture can be made. What was saved last is kept."
+            "until then nothing can be trained and no image can be made. What was saved last is kept."
         )
 
 
@@ -123,7 +123,7 @@ class OutOfMemoryError(FinetuneError):
 
 
 class PictureInterruptedError(FinetuneError):
-    """A picture was left unfinished, because the request asked for that, or the person pressed Interrupt in the WebUI."""
+    """An image was left unfinished, because the request asked for that, or the person pressed Interrupt in the WebUI."""
 
 
 class SaveError(FinetuneError):
@@ -204,6 +204,6 @@ def device_errors_in_words() -> Iterator[None]:
     if reason:
         raise DeviceLostError(reason)
     raise OutOfMemoryError(
-        f"The device ran out of memory ({message}). What was trained is kept and the run can go on. Switch on "
-        "training.gradient_checkpointing, lower data.resolution or training.batch, or close other programs that use the card."
+        f"The device ran out of memory ({message}). What was trained is kept and the run can be resumed. Switch on "
+        "training.gradient_checkpointing, lower data.resolution or training.batch, or close other programs that use the GPU."
     )

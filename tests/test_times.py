@@ -7,12 +7,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TIME = re.compile(
-    r"\b(seconds?|minutes?|hours?|slower|faster|longer|as long as|more time|at once|passes? (twice|a picture)|forward pass)\b|\btimes as\b",
+    r"\b(seconds?|minutes?|hours?|slower|faster|longer|as long as|more time|at once|passes? (twice|an image)|forward pass)\b|\btimes as\b",
     re.IGNORECASE,
 )
 ABOVE = 4
 """Lines above the sentence in which the measurement stands."""
-NO_TIME = ("--second", "no longer", "pictures during training come at once", "so that the next run starts at once")
+NO_TIME = ("--second", "no longer", "images during training come at once", "so that the next run starts at once")
 """What happens without waiting for a step of its own, and what is longer in another sense."""
 
 

@@ -2,7 +2,7 @@
 
     python -m bench.page.driver --python .venv/bin/python [--screenshots DIR] [--port P]
 
-The Python that runs this needs playwright, and the machine Chromium; ``--python`` is the one that serves the page. Drops pictures, edits a
+The Python that runs this needs playwright, and the machine Chromium; ``--python`` is the one that serves the page. Drops images, edits a
 caption, trains, watches, reloads the page midway, pauses, stops, picks a point and finds the file. One line a check; exit code 1 when one fails.
 """
 
@@ -146,24 +146,24 @@ def wrong_input_is_said_where_the_eye_is(page: Page) -> str:
 
 
 def dropped_pictures_are_shown_as_the_model_sees_them(page: Page) -> str:
-    """Eight pictures are dropped; tiles show crop, size, caption and tokens."""
+    """Eight images are dropped; tiles show crop, size, caption and tokens."""
     page.open()
     files = sorted(str(path) for path in (page.root / "star").iterdir())
     page.page.locator("#finetune_files input[type=file]").set_input_files(files)
-    page.shows("found", "8 pictures · 8 captions")
+    page.shows("found", "8 images · 8 captions")
     page.fill(trigger="sks", class_word="star")
     page.page.click('#finetune_kind label:has-text("thing")')
     page.shows("gallery", "tokens")
     tiles = page.page.locator(".finetune-tile").count()
     assert tiles == 8, tiles
     page.page.wait_for_function("[...document.querySelectorAll('.finetune-tile img')].slice(0, 3).every(image => image.naturalWidth > 0)")
-    page.shows("cards", "★ 8 pictures of a thing: LoRA")
+    page.shows("cards", "★ 8 images of a thing: LoRA")
     page.shoot("pictures")
     return f"{tiles} tiles"
 
 
 def a_caption_is_edited(page: Page) -> str:
-    """A caption typed in a tile, with a pause, lies beside the picture, and the tile shows it as it will be read."""
+    """A caption typed in a tile, with a pause, lies beside the image, and the tile shows it as it will be read."""
     tiles = page.page.locator(".finetune-tiles")
     tiles.evaluate("tiles => { tiles.scrollTop = 60; }")
     field = page.page.locator(".finetune-caption").first
@@ -173,11 +173,11 @@ def a_caption_is_edited(page: Page) -> str:
     page.page.keyboard.type(" on a green meadow")
     assert field.input_value() == "a photo of sks star on a green meadow", field.input_value()
     field.blur()
-    page._until(lambda: _captions(page).get("001.txt") == "a photo of sks star on a green meadow\n", "the caption is beside the picture")
+    page._until(lambda: _captions(page).get("001.txt") == "a photo of sks star on a green meadow\n", "the caption is beside the image")
     page.rest(1.5)
     page._until(lambda: "meadow" in page.page.locator(".finetune-read").first.inner_text(), "the tile shows it as it is read")
     assert "meadow" in page.page.locator(".finetune-caption").first.input_value()
-    assert tiles.evaluate("tiles => tiles.scrollTop") == 60, "the pictures have jumped"
+    assert tiles.evaluate("tiles => tiles.scrollTop") == 60, "the images have jumped"
     return _captions(page)["001.txt"].strip()
 
 

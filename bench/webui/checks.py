@@ -101,20 +101,20 @@ def _train_in_the_page(world: World) -> None:
 
 
 def card_is_complete(world: World) -> str:
-    """Activation text, preferred weight, preview picture, and the WebUI lists the file."""
+    """Activation text, preferred weight, preview image, and the WebUI lists the file."""
     card = json.loads(world.file("quiet").with_suffix(".json").read_text(encoding="utf-8"))
     assert "zxq" in card["activation text"] and card["preferred weight"] == 0.8, card
-    assert world.file("quiet").with_suffix(".png").is_file(), "no preview picture"
+    assert world.file("quiet").with_suffix(".png").is_file(), "no preview image"
     names = [entry["name"] for entry in world.webui.ask("/sdapi/v1/loras")]
     assert "quiet" in names, f"the WebUI lists {names}"
     return f"{card['activation text']!r}, weight {card['preferred weight']}"
 
 
 def file_works_at_once(world: World) -> str:
-    """<lora:…> changes a picture without a restart, and leaves the next one alone."""
+    """<lora:…> changes an image without a restart, and leaves the next one alone."""
     changed = world.webui.picture(f"{PROMPT} <lora:quiet:0.8>")
-    assert changed != world.notes["plain"], "the picture is the same with and without <lora:quiet:0.8>"
-    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    assert changed != world.notes["plain"], "the image is the same with and without <lora:quiet:0.8>"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain image is another one now"
     world.notes["with lora"] = changed
     return ""
 
@@ -131,7 +131,7 @@ def embedding_works_at_once(world: World) -> str:
     job = world.await_end("zxqdog")
     assert any("has loaded the embedding" in line for line in job["log"]), job["log"]
     file = world.webui.data / "embeddings" / "zxqdog.safetensors"
-    assert file.is_file() and file.with_suffix(".preview.png").is_file() and file.with_suffix(".json").is_file(), "file, picture, card"
+    assert file.is_file() and file.with_suffix(".preview.png").is_file() and file.with_suffix(".json").is_file(), "file, image, card"
     assert world.webui.picture(prompt) != before, "the word changes nothing"
     found = world.probe("conditioning?" + urlencode({"prompt": prompt, "file": str(file)}))
     assert found["to ours"] < _SAME < found["to ours without the embedding"], found
@@ -139,7 +139,7 @@ def embedding_works_at_once(world: World) -> str:
 
 
 def checkpoint_works_at_once(world: World) -> str:
-    """DreamBooth's file is listed, chosen afterwards, and paints what the card's picture shows; meanwhile pictures are the host's own."""
+    """DreamBooth's file is listed, chosen afterwards, and paints what the card's image shows; meanwhile images are the host's own."""
     whole: dict[str, Any] = {
         "method": "dreambooth",
         "optimizer_unet_rate": "1e-3",
@@ -149,7 +149,7 @@ def checkpoint_works_at_once(world: World) -> str:
     }
     world.train("whole", _SHORT, **whole)
     world.await_step("whole", 2)
-    assert world.webui.picture(PROMPT) == world.notes["plain"], "a picture made meanwhile differs from the one made before training"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "an image made meanwhile differs from the one made before training"
     job = world.await_end("whole")
     log = "\n".join(job["log"])
     assert "exactly as it was" in log and "lists the checkpoint" in log and "need 2" in log, log
@@ -164,13 +164,13 @@ def checkpoint_works_at_once(world: World) -> str:
     shown = world.webui.raw_picture({"prompt": "a photo of sks cat", **size})
     same = pixels(shown) == pixels(file.with_suffix(".png").read_bytes())
     world.webui.load(world.checkpoint)
-    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
-    assert same, "the card's picture is not what the file paints"
-    return f"{file.stat().st_size / 1e6:.0f} MB; the preview equals the picture of the loaded file"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain image is another one now"
+    assert same, "the card's image is not what the file paints"
+    return f"{file.stat().st_size / 1e6:.0f} MB; the preview equals the image of the loaded file"
 
 
 def models_change_places(world: World) -> str:
-    """DreamBooth with the WebUI's model in main memory: pictures meanwhile are the host's own, and what is learned is the same."""
+    """DreamBooth with the WebUI's model in main memory: images meanwhile are the host's own, and what is learned is the same."""
     whole = {"method": "dreambooth", "optimizer_unet_rate": "1e-3", "trigger": "sks", "objective_prior": "off", "preview_every": "10"}
     found = {}
     for name, place in (("beside", "beside"), ("exchanged", "exchange")):
@@ -178,12 +178,12 @@ def models_change_places(world: World) -> str:
         for step in (2, 10, 20):
             world.await_step(name, step)
             for prompt, noted in ((PROMPT, "plain"), (f"{PROMPT} <lora:quiet:0.8>", "with lora")):
-                assert world.webui.picture(prompt) == world.notes[noted], f"{name}: a picture made meanwhile ({noted}) is another one"
+                assert world.webui.picture(prompt) == world.notes[noted], f"{name}: an image made meanwhile ({noted}) is another one"
         log = "\n".join(world.await_end(name)["log"])
         assert "exactly as it was" in log, log
         found[name] = tensors(world.webui.data / "models" / "Stable-diffusion" / f"{name}.safetensors")[1]
     assert found["beside"] == found["exchanged"], "the models learned different things"
-    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain image is another one now"
     return next(line for line in log.split("\n") if "The two models changed places" in line)
 
 
@@ -208,7 +208,7 @@ def bundled_word_works_at_once(world: World) -> str:
 
 
 def pictures_during_training(world: World) -> str:
-    """20 requests in a row give the pictures they gave before, soon, and the training is not harmed."""
+    """20 requests in a row give the images they gave before, soon, and the training is not harmed."""
     world.train("busy")
     world.await_step("busy", 3)
     own, waits, slowest = [], [], 0.0
@@ -219,13 +219,13 @@ def pictures_during_training(world: World) -> str:
         began = world.probe("began")[-1]
         waits.append(began - asked)
         own.append(time.monotonic() - began)
-        assert picture == world.notes[name], f"picture {number} ({name}) differs from the one made before training"
+        assert picture == world.notes[name], f"image {number} ({name}) differs from the one made before training"
         job = world.job("busy") or {}
         slowest = max(slowest, 1 / (job["steps_per_s"] or 1))
     world.await_end("busy")
     world.same_as_undisturbed("busy")
     mean = sum(waits) / len(waits)
-    told = f"longest wait {max(waits):.1f} s, mean {mean:.1f} s (a step: up to {slowest:.1f} s, a picture: {sum(own) / len(own):.1f} s)"
+    told = f"longest wait {max(waits):.1f} s, mean {mean:.1f} s (a step: up to {slowest:.1f} s, an image: {sum(own) / len(own):.1f} s)"
     assert max(waits) < _TURN_S + slowest + _SPARE_S, f"{told}; waits: {[round(wait, 1) for wait in waits]}"
     return told + f"; training at step {job['done']} of {job['total']} after them" + (" (already over!)" if job["state"] == "done" else "")
 
@@ -256,7 +256,7 @@ def the_api_trains_and_previews(world: World) -> str:
 
 
 def three_methods_are_compared(world: World) -> str:
-    """The same pictures through LoRA, DreamBooth and Textual Inversion; one sheet of base and results, with size, time and memory."""
+    """The same images through LoRA, DreamBooth and Textual Inversion; one sheet of base and results, with size, time and memory."""
     data = {"images": str(world.pictures), "trigger": "zxq", "class_word": "cat", "resolution": 128}
     settings = {"name": "zxqfox", "data": data, "training": {"steps": _SHORT}, "preview": {"every": 0, "steps": 3}}
     jobs = world.webui.ask("/finetune/v1/compare", settings)
@@ -299,7 +299,7 @@ def another_checkpoint_meanwhile(world: World) -> str:
         world.await_step("switched", job["done"] + 2)
     world.await_end("switched")
     world.same_as_undisturbed("switched")
-    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain picture is another one now"
+    assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain image is another one now"
     return job["stage"]
 
 
@@ -336,7 +336,7 @@ def endings_give_back(world: World) -> str:
         assert there == (how in ("done", "kept")), f"after {how} the file is {'' if there else 'not '}there"
         changed = _changed(before, after)
         assert not changed, f"after {how}: {changed}"
-        assert world.webui.picture(PROMPT) == world.notes["plain"], f"after {how} the same seed gives another picture"
+        assert world.webui.picture(PROMPT) == world.notes["plain"], f"after {how} the same seed gives another image"
         told.append(how)
     return ", ".join(told)
 
@@ -388,7 +388,7 @@ def killed_and_continued(world: World) -> str:
     job = world.await_end("killed")
     if world.browser is not None:
         world.browser.leave()
-    going = next((line for line in job["log"] if "Going on at step" in line), "")
+    going = next((line for line in job["log"] if "Resuming at step" in line), "")
     assert going, f"it began anew: {job['log']}"
     world.same_as_undisturbed("killed")
     return f"killed at step {stopped['done']}; {going}; the WebUI was back after {again:.0f} s"

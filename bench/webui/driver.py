@@ -56,7 +56,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=100, help="of the long runs")
     parser.add_argument("--flags", default="", help="more arguments for the WebUI, as one: --flags='--medvram --opt-sdp-attention'")
     parser.add_argument("--scratch", type=Path, help="data folder to use and keep; without it a new one is made")
-    parser.add_argument("--screenshots", type=Path, help="folder for pictures of the tab")
+    parser.add_argument("--screenshots", type=Path, help="folder for images of the tab")
     parser.add_argument("--only", nargs="*", help="names of checks to run (later ones may need earlier ones)")
     return parser.parse_args(given)
 

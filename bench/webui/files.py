@@ -11,7 +11,7 @@ from typing import Any
 
 
 def draw(folder: Path, count: int = 4, side: int = 128) -> Path:
-    """Pictures of a disc before a sky, as PNG."""
+    """Images of a disc before a sky, as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(7)
     for number in range(count):
@@ -40,7 +40,7 @@ def tensors(path: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def pixels(png: bytes) -> bytes:
-    """What a PNG's lines hold, filtered as its writer chose to: equal for equal pictures of one writer, whatever text is beside them."""
+    """What a PNG's lines hold, filtered as its writer chose to: equal for equal images of one writer, whatever text is beside them."""
     place, found = 8, b""
     while place < len(png):
         length, kind = struct.unpack(">I4s", png[place : place + 8])

@@ -64,11 +64,11 @@ def check(webui: WebUI, pictures: Path, page: bool) -> list[tuple[bool, str]]:
     for path in pictures.iterdir():
         (inside / path.name).write_bytes(path.read_bytes())
     answer = anna.ask(f"{_API}/check", {"name": "x", "data": {"images": str(inside), "trigger": "zxq"}})
-    found.append((answer == (200, '{"ok":true}'), f"a folder of dropped pictures: {answer[1][:140]}"))
+    found.append((answer == (200, '{"ok":true}'), f"a folder of dropped images: {answer[1][:140]}"))
     hidden = next(inside.glob("*.png"))
     if page:
         code = bert.ask(f"/file={hidden}")[0]
-        found.append((code in (403, 404), f"/file= of a dropped picture: {code}"))
+        found.append((code in (403, 404), f"/file= of a dropped image: {code}"))
     found.append((_API + "/jobs" in anna.ask("/openapi.json")[1], "the routes are in /openapi.json"))
     return found
 

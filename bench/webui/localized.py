@@ -20,7 +20,7 @@ from bench.webui.browser import Browser
 from bench.webui.files import draw
 from bench.webui.webui import WebUI
 
-# A tagger of random weights says two tags of any picture: the last layer's inputs are never negative.
+# A tagger of random weights says two tags of any image: the last layer's inputs are never negative.
 _TAGGER = """
 import sys, torch
 from modules import deepbooru_model
@@ -88,7 +88,7 @@ def check(webui: WebUI, browser: Browser, pictures: Path, screenshots: Path | No
 
 
 def _write_captions(browser: Browser, pictures: Path) -> None:
-    """Each picture without a caption gets one from deepbooru, and the gallery shows it; a caption that is there stays."""
+    """Each image without a caption gets one from deepbooru, and the gallery shows it; a caption that is there stays."""
     own = pictures / "0.txt"
     own.write_text("mine", encoding="utf-8")
     browser.page.click("#finetune_captioner input")
@@ -98,7 +98,7 @@ def _write_captions(browser: Browser, pictures: Path) -> None:
     browser.page.wait_for_function("document.querySelector('#finetune_gallery').innerHTML.includes('red disc')")
     written = {path.stem: path.read_text(encoding="utf-8").strip() for path in pictures.glob("*.txt")}
     assert written.pop("0") == "mine" and set(written.values()) == {"red disc, sky (blue)"}, written
-    print(f"ok    captions of {len(written)} pictures by deepbooru in {time.monotonic() - begin:.0f} s: {written['1']!r}", flush=True)
+    print(f"ok    captions of {len(written)} images by deepbooru in {time.monotonic() - begin:.0f} s: {written['1']!r}", flush=True)
 
 
 def main() -> int:

@@ -127,11 +127,11 @@ class WebUI:
             return json.load(answer)
 
     def picture(self, prompt: str, seed: int = 1) -> bytes:
-        """A small txt2img picture as PNG."""
+        """A small txt2img image as PNG."""
         return self.raw_picture({"prompt": prompt, "seed": seed, "steps": 2, "width": 128, "height": 128, "sampler_name": "Euler"})
 
     def raw_picture(self, request: dict[str, Any]) -> bytes:
-        """A txt2img picture as PNG; ``request`` as the WebUI's API takes it."""
+        """A txt2img image as PNG; ``request`` as the WebUI's API takes it."""
         return base64.b64decode(self.ask("/sdapi/v1/txt2img", request)["images"][0])
 
     def load(self, checkpoint: str) -> None:

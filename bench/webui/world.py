@@ -1,4 +1,4 @@
-"""What the checks share: the WebUI, the tab, perhaps a browser, the pictures, and the settings of every run."""
+"""What the checks share: the WebUI, the tab, perhaps a browser, the images, and the settings of every run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings that are compared, grids of pictures, and background tasks."""
+"""Trainings that are compared, grids of images, and background tasks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         ]
 
     @router.post(
-        "/compare", summary="The same pictures through the three methods", dependencies=may, openapi_extra=SETTINGS_BODY, status_code=201
+        "/compare", summary="The same images through the three methods", dependencies=may, openapi_extra=SETTINGS_BODY, status_code=201
     )
     def compare(settings: dict[str, Any] = Body(...)) -> list[dict[str, Any]]:
         return [services().trainings.view(job) for job in services().trainings.compare(services().settings_files.from_values(settings))]
@@ -62,10 +62,10 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     def word(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
         return services().comparison_grids.of_trigger_word(services().settings_files.from_values(settings)).status()
 
-    @router.get("/sheets", summary="Sheets that were made", dependencies=may)
+    @router.get("/sheets", summary="Comparison grids that were made", dependencies=may)
     def comparison_grids() -> list[str]:
         return services().comparison_grids.names()
 
-    @router.get("/sheets/{file}", summary="A sheet", dependencies=may_see, response_class=FileResponse)
+    @router.get("/sheets/{file}", summary="A comparison grid", dependencies=may_see, response_class=FileResponse)
     def comparison_grid_file(file: str) -> Response:
         return picture_file(services().host.paths.data / "sheets", Path(file))

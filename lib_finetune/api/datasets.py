@@ -23,7 +23,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.post(
         "/pictures",
-        summary="Send pictures and captions; answers the folder to train from, and what was left out",
+        summary="Send images and captions; answers the folder to train from, and what was left out",
         description=datasets.LIMITS,
         dependencies=[may_send(guard)],
         openapi_extra=FILES_BODY,
@@ -34,11 +34,11 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
             place = await run_in_threadpool(services().datasets.keep, files, folder, into)
             return {"folder": str(place), "left_out": services().datasets.left_out([name for name, _ in files])}
 
-    @router.post("/dataset", summary="The pictures as the model will see them", dependencies=may, openapi_extra=SETTINGS_BODY)
+    @router.post("/dataset", summary="The images as the model will see them", dependencies=may, openapi_extra=SETTINGS_BODY)
     def dataset(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
         return services().datasets.view(services().settings_files.from_values(settings))
 
-    @router.put("/captions/{token}", summary="Write a picture's caption; an empty one takes it away", dependencies=may)
+    @router.put("/captions/{token}", summary="Write an image's caption; an empty one takes it away", dependencies=may)
     def caption(token: str, text: str = Body(..., embed=True)) -> dict[str, str | None]:
         return {"file": services().datasets.caption(token, text)}
 
@@ -46,12 +46,12 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     def captioners() -> list[str]:
         return services().datasets.captioners()
 
-    @router.post("/captions", summary="Write a caption for each picture that has none", dependencies=may, status_code=201)
+    @router.post("/captions", summary="Write a caption for each image that has none", dependencies=may, status_code=201)
     def write_captions(settings: dict[str, Any] = Body(...), captioner: str = Body(...)) -> dict[str, Any]:
         return services().datasets.write_captions(services().settings_files.from_values(settings), captioner).status()
 
     @router.get(
-        "/thumbnails/{token}", summary="A picture of the dataset, small, its crop framed", dependencies=may_see, response_class=Response
+        "/thumbnails/{token}", summary="An image of the dataset, small, its crop framed", dependencies=may_see, response_class=Response
     )
     def thumbnail(token: str) -> Response:
         return Response(services().datasets.thumbnail(token), media_type="image/jpeg", headers=KEEP)

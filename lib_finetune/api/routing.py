@@ -1,4 +1,4 @@
-"""What all resources share: typed errors as answers, who may ask, and pictures as files."""
+"""What all resources share: typed errors as answers, who may ask, and images as files."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def may_use(guard: Guard) -> Any:
 
 
 def may_see_pictures(guard: Guard) -> Any:
-    """A dependency: the request may see pictures, by the page's key too."""
+    """A dependency: the request may see images, by the page's key too."""
 
     def check(request: Request, key: str = "") -> None:
         if not guard.opens(key) and not guard.allows(request.headers.get("authorization"), request.cookies):
@@ -118,5 +118,5 @@ def picture_file(folder: Path, inside: Path) -> Response:
     """A PNG below a folder; whatever else is asked for is not there."""
     path = (folder / inside).resolve()
     if folder.resolve() not in path.parents or path.suffix != ".png" or not path.is_file():
-        raise HTTPException(404, "There is no such picture.")
+        raise HTTPException(404, "There is no such image.")
     return FileResponse(path, media_type="image/png", headers=KEEP)

@@ -29,7 +29,7 @@ FILES_BODY = {
 }
 _FORM_BYTES = 10**6
 """What a form may have beside the files."""
-_UNREAD = [Problem("data.images", "No pictures were sent.")]
+_UNREAD = [Problem("data.images", "No images were sent.")]
 
 
 def may_send(guard: Guard) -> Any:

@@ -38,7 +38,7 @@ class Column:
     """A result at a weight, or the base.
 
     Attributes:
-        label: above the pictures.
+        label: above the images.
         files: kind → file; none for the base.
         word: what calls the subject where an embedding does ("zxq-cat"), else "" for the trigger word of the prompts.
         weight: of a LoRA.
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Look:
-    """How the pictures are made: side in px, sampling steps, guidance."""
+    """How the images are made: side in px, sampling steps, guidance."""
 
     side: int = 512
     steps: int = 20
@@ -126,10 +126,10 @@ def make(
 ) -> Image.Image | None:
     """The sheet, a row for each prompt; None when it was stopped.
 
-    Column by column, so that a checkpoint is read once for all of its pictures where the host keeps it.
+    Column by column, so that a checkpoint is read once for all of its images where the host keeps it.
 
     Raises:
-        FinetuneError: the host could not make a picture.
+        FinetuneError: the host could not make an image.
     """
     columns_of_images: list[list[Image.Image]] = []
     for column in columns:

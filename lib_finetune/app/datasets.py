@@ -32,7 +32,7 @@ LIMITS = upload_limits.LIMITS
 
 
 class Datasets:
-    """Any thread. Pictures are known by a token once they were looked at, so that a request names no path."""
+    """Any thread. Images are known by a token once they were looked at, so that a request names no path."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -42,7 +42,7 @@ class Datasets:
         self._seen: dict[str, tuple[PictureView, Path]] = {}
 
     def keep(self, dropped: Sequence[tuple[str, bytes | BinaryIO]], folder: str = "", into: str = "") -> Path:
-        """Put dropped pictures and captions into a dataset folder; returns it. What else was dropped is left out, see `left_out`.
+        """Put dropped images and captions into a dataset folder; returns it. What else was dropped is left out, see `left_out`.
 
         Args:
             dropped: (name, content); a name may have the folders that were dropped with it.
@@ -71,10 +71,10 @@ class Datasets:
         return dropped_files.lines(dropped_files.sorted_out([(name, b"") for name in names])[1])
 
     def view(self, settings: Settings) -> dict[str, Any]:
-        """`preflight.dataset_report.view` as plain values, with a token for each picture.
+        """`preflight.dataset_report.view` as plain values, with a token for each image.
 
         Raises:
-            InputError: the folder or a setting of the pictures will not do.
+            InputError: the folder or a setting of the images will not do.
         """
         report = view(settings, self._host.text_tools(), self._looks)
         plain = dataclasses.asdict(report)
@@ -87,7 +87,7 @@ class Datasets:
         return plain
 
     def thumbnail(self, token: str) -> bytes:
-        """A small JPEG of a picture that was looked at, its crop framed.
+        """A small JPEG of an image that was looked at, its crop framed.
 
         Raises:
             InputError: it was not looked at, or is gone.
@@ -97,10 +97,10 @@ class Datasets:
         return content.getvalue()
 
     def caption(self, token: str, text: str) -> str | None:
-        """Write a picture's caption beside it, or take it away with an empty text; returns the caption file, if there is one.
+        """Write an image's caption beside it, or take it away with an empty text; returns the caption file, if there is one.
 
         Raises:
-            InputError: the picture was not looked at, or is gone.
+            InputError: the image was not looked at, or is gone.
             SaveError: the file cannot be written.
         """
         picture, folder = self._picture(token)
@@ -122,7 +122,7 @@ class Datasets:
             message = f"There is no {captioner!r}: {known}." if known else "Captions can be written inside the WebUI only."
             raise InputError([Problem("captioner", message)])
         if all(picture["caption_file"] for picture in self.view(settings)["pictures"]):
-            raise InputError([Problem("data.images", "Every picture has its caption already. Delete those that are to be written anew.")])
+            raise InputError([Problem("data.images", "Every image has its caption already. Delete those that are to be written anew.")])
 
         def describe(image: Image) -> str:
             return self._host.captions.describe(captioner, image)
@@ -135,13 +135,13 @@ class Datasets:
     def fill_captions(
         self, settings: Settings, describe: Callable[[Image], str], progress: Callable[[int, int], None], stop_asked: Callable[[], bool]
     ) -> int:
-        """Write a caption for each picture that has none; returns how many caption files there are of it.
+        """Write a caption for each image that has none; returns how many caption files there are of it.
 
         Args:
-            describe: says what an RGB picture shows.
+            describe: says what an RGB image shows.
 
         Raises:
-            FinetuneError: a picture could not be described, or the folder not be written; captions written before stay.
+            FinetuneError: an image could not be described, or the folder not be written; captions written before stay.
         """
         report = view(settings, self._host.text_tools(), self._looks)
         without = [picture for picture in report.pictures if picture.caption_file is None]
@@ -156,7 +156,7 @@ class Datasets:
 
     def _picture(self, token: str) -> tuple[PictureView, Path]:
         if token not in self._seen:
-            raise InputError([Problem("picture", "This picture is not known any more. Look at the folder again.")])
+            raise InputError([Problem("picture", "This image is not known any more. Look at the folder again.")])
         return self._seen[token]
 
 
@@ -166,9 +166,9 @@ def _names_in(place: Path | None) -> list[str]:
 
 def _nothing_of(left_out: Sequence[dropped_files.DroppedFile]) -> str:
     if not left_out:
-        return "No pictures were sent."
+        return "No images were sent."
     kinds = ", ".join(sorted(ending[1:] for ending in readable_endings()))
-    return f"{' '.join(dropped_files.lines(left_out))} Pictures are {kinds}; captions are txt files of the same name."
+    return f"{' '.join(dropped_files.lines(left_out))} Images are {kinds}; captions are txt files of the same name."
 
 
 def _refuse_too_many(files: Sequence[dropped_files.DroppedFile], place: Path | None) -> None:
@@ -193,7 +193,7 @@ def _size(content: bytes | BinaryIO) -> int:
 
 
 def _new_folder(ours: Path) -> Path:
-    """A folder that nobody else has: several may drop pictures in one second.
+    """A folder that nobody else has: several may drop images in one second.
 
     Raises:
         SaveError: it cannot be made.

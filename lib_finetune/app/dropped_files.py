@@ -1,4 +1,4 @@
-"""Files that were dropped together: which of them are kept, and under which names, so that what belongs to a picture stays with it."""
+"""Files that were dropped together: which of them are kept, and under which names, so that what belongs to an image stays with it."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def lines(left_out: Sequence[DroppedFile]) -> list[str]:
 
 
 def store(files: Sequence[DroppedFile], folder: Path) -> None:
-    """Put the files into a folder. Where a picture's name is another picture's there, all that belongs to it is renamed together.
+    """Put the files into a folder. Where an image's name is another image's there, all that belongs to it is renamed together.
 
-    A picture that lies there already is not stored again, and captions that come for it replace those that it has.
+    An image that lies there already is not stored again, and captions that come for it replace those that it has.
 
     Raises:
         SaveError: the folder cannot be written.
@@ -100,7 +100,7 @@ def store(files: Sequence[DroppedFile], folder: Path) -> None:
 
 
 def _groups(files: Sequence[DroppedFile]) -> list[tuple[str, list[DroppedFile]]]:
-    """Files that share a picture's stem, of one folder that was dropped; (stem, files) each.
+    """Files that share an image's stem, of one folder that was dropped; (stem, files) each.
 
     Several of one name and folder, as from a page that tells no folders, are of groups of their own, in their order.
     """
@@ -108,7 +108,7 @@ def _groups(files: Sequence[DroppedFile]) -> list[tuple[str, list[DroppedFile]]]
     groups: dict[tuple[PurePosixPath, str, int], list[DroppedFile]] = defaultdict(list)
     stems: dict[tuple[PurePosixPath, str, int], str] = {}
     times: dict[PurePosixPath, int] = defaultdict(int)
-    for file in sorted(files, key=lambda file: file.kind is not FileKind.PICTURE):  # pictures first, so that the spelling is theirs
+    for file in sorted(files, key=lambda file: file.kind is not FileKind.PICTURE):  # images first, so that the spelling is theirs
         owner = file.path if file.kind is FileKind.PICTURE else _owner(file, pictures)
         name = file.path.parent / name_key(file.name)
         key = (owner.parent, name_key(owner.stem), times[name])
@@ -119,17 +119,17 @@ def _groups(files: Sequence[DroppedFile]) -> list[tuple[str, list[DroppedFile]]]
 
 
 def _owner(file: DroppedFile, pictures: Sequence[PurePosixPath]) -> PurePosixPath:
-    """The picture that a file belongs to; itself where none was dropped with it."""
+    """The image that a file belongs to; itself where none was dropped with it."""
     if beside := companion_of(file.path, pictures):
         return beside
-    if file.kind is FileKind.MASK:  # in a folder of its own, under the picture's name
+    if file.kind is FileKind.MASK:  # in a folder of its own, under the image's name
         same = next((picture for picture in pictures if name_key(picture.stem) == name_key(file.path.stem)), None)
         return same or file.path
     return file.path
 
 
 def _flat_name(file: DroppedFile, stem: str) -> str:
-    """The name that says what a file is without its folder: a mask that is one by its folder has its picture's name there."""
+    """The name that says what a file is without its folder: a mask that is one by its folder has its image's name there."""
     picture = PurePosixPath(f"{stem}.png")
     if file.kind is not FileKind.MASK or kinds_of([picture, PurePosixPath(file.name)])[PurePosixPath(file.name)] is FileKind.MASK:
         return file.name
@@ -137,7 +137,7 @@ def _flat_name(file: DroppedFile, stem: str) -> str:
 
 
 def _fits(group: Sequence[DroppedFile], stem: str, number: int, lying: Mapping[str, Path]) -> bool:
-    """Whether the names are free for the group: no other picture has its stem, and nothing of another content its names."""
+    """Whether the names are free for the group: no other image has its stem, and nothing of another content its names."""
     names = [_renamed(_flat_name(file, stem), stem, number) for file in group]
     pictures = [(file, name) for file, name in zip(group, names, strict=True) if file.kind is FileKind.PICTURE]
     if not pictures:
@@ -158,7 +158,7 @@ def _is_there(file: DroppedFile, name: str, lying: Mapping[str, Path]) -> bool:
 
 
 def _renamed(name: str, stem: str, number: int) -> str:
-    """The name with a number behind the picture's stem in it."""
+    """The name with a number behind the image's stem in it."""
     if number == 1:
         return name
     place = name.find(stem)

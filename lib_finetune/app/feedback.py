@@ -41,7 +41,7 @@ def change(
     Args:
         losses: (step, loss) of the training.
         points: steps of which there are files.
-        validation: (step, loss) on the pictures held out.
+        validation: (step, loss) on the validation images.
 
     Raises:
         InputError: there is no such verdict.
@@ -57,7 +57,7 @@ def _stronger(settings: Settings, losses: Sequence[tuple[int, float]], validatio
     steps = losses[-1][0] if losses else settings.training.steps or 0
     more = max(50, round(steps / 2 / 50) * 50)
     if validation and min(validation, key=lambda point: point[1])[0] == validation[-1][0] and steps < _MOST_STEPS:
-        return Change("steps", more, f"Train {more} more steps: on the pictures held out it was best at the end, so it was still learning.")
+        return Change("steps", more, f"Train {more} more steps: on the validation images it was best at the end, so it was still learning.")
     if _fell_to_the_end([loss for _, loss in losses]) and steps < _MOST_STEPS:
         return Change("steps", more, f"Train {more} more steps: the loss was still falling at the end.")
     if settings.method in ("lora", "pivotal_tuning") and settings.preview.weight < 1:
@@ -77,7 +77,7 @@ def _gentler(
     best = min(validation, key=lambda point: point[1])[0] if validation else None
     if earlier and best is not None and best < last:
         point = min(earlier, key=lambda step: abs(step - best))
-        return Change("point", point, f"Take the file of step {point}: on the pictures held out, step {best} did best.")
+        return Change("point", point, f"Take the file of step {point}: on the validation images, step {best} did best.")
     if earlier:
         point = min(earlier, key=lambda step: abs(step - 0.6 * last))
         return Change("point", point, f"Take the file of step {point}, about two thirds of the way.")

@@ -123,7 +123,7 @@ def call(job: Job) -> str:
 
 
 def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, Path]:
-    """Make the files of a step the result: they get the result's name, with its card and picture; the old result gets the step's name.
+    """Make the files of a step the result: they get the result's name, with its card and image; the old result gets the step's name.
 
     Returns:
         kind → file of the result now.

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from lib_finetune.jobs.queue import Jobs
 
 PARTS = {
-    "cache": "encoded pictures; the next run encodes them again",
-    "classes": "class pictures; made again when they are needed",
-    "datasets": "dropped pictures and their captions",
+    "cache": "encoded images; the next run encodes them again",
+    "classes": "class images; made again when they are needed",
+    "datasets": "dropped images and their captions",
     "runs": "runs: logs, saved states, previews; results in the WebUI's folders stay",
-    "sheets": "sheets of compared results",
+    "sheets": "comparison grids",
     "exported": "exported settings",
 }
 

@@ -118,7 +118,7 @@ class Trainings:
         return self._together(variants)
 
     def compare(self, settings: Settings) -> list[Job]:
-        """The same pictures through LoRA, DreamBooth and Textual Inversion, to be compared.
+        """The same images through LoRA, DreamBooth and Textual Inversion, to be compared.
 
         Raises:
             InputError: one of the jobs will not do; nothing was queued.

@@ -32,7 +32,7 @@ _PREVIEWS = 4
 
 
 def prior_of(settings: Settings) -> str:
-    """How the class is kept: "off", "pictures" or "prediction"."""
+    """How the class is kept: "off", "images" or "prediction"."""
     chosen = settings.objective.prior
     if settings.method == "textual_inversion" or chosen == "off":
         return "off"
@@ -49,7 +49,7 @@ def unused_class_images(settings: Settings) -> list[str]:
     if prior == "pictures" or not (settings.data.class_images or settings.data.class_count):
         return []
     means = "by the model's own prediction" if prior == "prediction" else "by nothing"
-    return [f"Class pictures are not used: the class is kept {means} (objective.prior {settings.objective.prior})."]
+    return [f"Class images are not used: the class is kept {means} (objective.prior {settings.objective.prior})."]
 
 
 def needed_parts(settings: Settings) -> tuple[str, ...]:
@@ -60,16 +60,16 @@ def needed_parts(settings: Settings) -> tuple[str, ...]:
 
 
 def class_caption(settings: Settings) -> str:
-    """The caption of a class picture without a text file."""
+    """The caption of a class image without a text file."""
     return template_caption(class_template(settings), "", settings.data.class_word)
 
 
 def automatic_steps(pictures: int, batch: float, accumulation: int, method: str = "lora") -> int:
-    """Steps in which each picture is seen `VIEWS_PER_PICTURE` times, within `STEPS_LOW_HIGH` (peers: LoRA 80 to 120 views).
+    """Steps in which each image is seen `VIEWS_PER_PICTURE` times, within `STEPS_LOW_HIGH` (peers: LoRA 80 to 120 views).
 
     Args:
-        pictures: that are trained on.
-        batch: pictures that a batch holds in the mean.
+        images: that are trained on.
+        batch: images that a batch holds in the mean.
     """
     low, high = STEPS_LOW_HIGH[method]
     return max(low, min(high, round(pictures * VIEWS_PER_PICTURE[method] / (batch * accumulation))))
@@ -81,7 +81,7 @@ def resolved(
     """The settings with every automatic value filled in, and what is to be said about it.
 
     Args:
-        epoch: of the plan of the run's pictures; a number stands for so many pictures of one size.
+        epoch: of the plan of the run's images; a number stands for so many images of one size.
         clip_skip: the host's.
         scales: part of the model → how much its patches count, where that is not alpha / rank.
     """
@@ -158,7 +158,7 @@ def _word_notes(settings: Settings) -> list[str]:
 
 
 def arithmetic(settings: Settings, plan: DataPlan, done: int = 0) -> str:
-    """How often each picture is seen, in one sentence, counted on the plan.
+    """How often each image is seen, in one sentence, counted on the plan.
 
     Args:
         done: steps that a run which goes on has behind it.
@@ -172,7 +172,7 @@ def arithmetic(settings: Settings, plan: DataPlan, done: int = 0) -> str:
     each = f"each of the {count} is" if count > 1 else "it is"
     further = "further " if done else ""
     return (
-        f"{steps - done} {further}step{'s' * (steps - done != 1)} of {'up to ' * plan.order.partial}{per_step} picture{'s' * (per_step > 1)}: "
+        f"{steps - done} {further}step{'s' * (steps - done != 1)} of {'up to ' * plan.order.partial}{per_step} image{'s' * (per_step > 1)}: "
         f"{each} seen {often}{repeats}."
     )
 

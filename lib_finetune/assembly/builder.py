@@ -92,7 +92,7 @@ class Assembly:
     """Where what is trained and the host's model change places."""
     validation: Validation | None = None
     held: Batches | None = None
-    """The pictures held out; a micro step each."""
+    """The validation images; a micro step each."""
 
     def close(self) -> None:
         """Let go of what was trained beside the host's model; its files are written."""
@@ -187,7 +187,7 @@ def assemble(
 
 
 def plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
-    """Each picture once an epoch, in the same way every time."""
+    """Each image once an epoch, in the same way every time."""
     once = [dataclasses.replace(picture, repeats=1) for picture in held]
     cropping, captioning = plan.cropping.steady(), plan.captioning.steady()
     return dataclasses.replace(plan, pictures=once, class_pictures=(), batch=1, cropping=cropping, captioning=captioning)

@@ -1,4 +1,4 @@
-"""The pictures of a run: those that are trained on, those held out, and those of the class."""
+"""The images of a run: those that are trained on, those held out, and those of the class."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FEWEST = 3
-"""Pictures that are left to train on when some are held out."""
+"""Images that are left to train on when some are held out."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The pictures of a run, found and read."""
+    """The images of a run, found and read."""
 
     subject: Report
     classes: Report | None
@@ -49,7 +49,7 @@ class Dataset:
 
     @property
     def views(self) -> int:
-        """Pictures an epoch shows, repeats counted."""
+        """Images an epoch shows, repeats counted."""
         return sum(picture.repeats for picture in self.pictures)
 
 
@@ -60,14 +60,14 @@ def find(
     *,
     classes_too: bool = True,
 ) -> Dataset:
-    """Find the pictures.
+    """Find the images.
 
     Args:
         look, on_picture: see `scan`.
         classes_too: whether the class images are read; if not, they are known to be no training images all the same.
 
     Raises:
-        InputError: a folder is missing, unreadable or without a usable picture, or the class images lie around the training images;
+        InputError: a folder is missing, unreadable or without a usable image, or the class images lie around the training images;
             both folders' problems at once.
     """
     places = _places(settings)
@@ -100,7 +100,7 @@ def _places(settings: Settings) -> dict[str, Path]:
     texts = {"images": settings.data.images, "class_images": settings.data.class_images}
     places = {field: at_home(text) for field, text in texts.items() if pasted_path(text)}
     if "images" not in places:
-        raise InputError([Problem("data.images", "is empty. Name the folder that holds the pictures.")])
+        raise InputError([Problem("data.images", "is empty. Name the folder that holds the images.")])
     images, classes = places["images"], places.get("class_images")
     if classes is not None and lies_in(images, classes):
         what = "is the folder of the training images" if is_same(images, classes) else f'holds the training images in "{images}"'
@@ -131,18 +131,18 @@ def _with_note_on_same(classes: Report, subject: Report) -> Report:
 
 
 def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
-    """The pictures for validation, drawn by the seed."""
+    """The images for validation, drawn by the seed."""
     count, seed = settings.data.held_out, settings.training.seed
     most = min(len(pictures) // 3, len(pictures) - _FEWEST)
     if count and count > most:
-        message = f"{count} of {len(pictures)} pictures: two thirds of them, and at least {_FEWEST}, must be left to train on. "
-        message += f"Set it to {most} or less, or add pictures." if most > 0 else "Set it to 0, or add pictures."
+        message = f"{count} of {len(pictures)} images: two thirds of them, and at least {_FEWEST}, must be left to train on. "
+        message += f"Set it to {most} or less, or add images." if most > 0 else "Set it to 0, or add images."
         raise InputError([Problem("data.held_out", message)])
     return tuple(pictures[place] for place in sorted(random.Random(f"{seed}/held out").sample(range(len(pictures)), count)))
 
 
 def class_report(folder: Path, count: int, on_picture: Callable[[int, int], None] | None = None) -> Report:
-    """The first ``count`` of the class pictures that were made; ``on_picture`` as in `scan`."""
+    """The first ``count`` of the class images that were made; ``on_picture`` as in `scan`."""
     report = scan(folder, field="data.class_count", on_picture=on_picture)
     return dataclasses.replace(report, pictures=report.pictures[:count])
 

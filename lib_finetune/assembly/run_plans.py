@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MAX_PREVIEW_PX = 512
 _MAX_CLASS_PX = 512
 _WATCH_SEEDS = 2
-"""Seeds of a prompt that is only watched: one picture alone may change by chance."""
+"""Seeds of a prompt that is only watched: one image alone may change by chance."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,12 @@ class PreviewPlan:
     """How a run shows what it has learned.
 
     Attributes:
-        enabled: whether pictures are made at all.
-        every: steps between previews; 0: only the card's picture.
+        enabled: whether images are made at all.
+        every: steps between previews; 0: only the card's image.
         prompts: all prompts of a preview, the card's first.
         watches: whether side effects are watched.
-        weight: of a LoRA in the pictures.
-        side_px, steps, seed, clip_skip: of a picture; ``seed`` is the first of each prompt.
+        weight: of a LoRA in the images.
+        side_px, steps, seed, clip_skip: of an image; ``seed`` is the first of each prompt.
         trigger, class_word: fill the prompts.
         whole_model: whether a preview needs a checkpoint of its own.
     """
@@ -244,7 +244,7 @@ def preview_lines(settings: Settings) -> list[str]:
 
 
 def preview_notes(settings: Settings) -> list[str]:
-    """What is said of the preview prompts: networks in them would change the base's pictures, and apply the run's own file twice."""
+    """What is said of the preview prompts: networks in them would change the base's images, and apply the run's own file twice."""
     if not settings.preview.enabled:
         return []
     tags = dict.fromkeys(tag for line in (*preview_lines(settings), settings.data.template) for tag in without_networks(line)[1])

@@ -21,7 +21,7 @@ class Subject:
     """
     Attributes:
         trigger, class_word: that call it; either may be empty.
-        pictures: how many show it.
+        images: how many show it.
         main: whether it is that of the settings.
     """
 
@@ -110,7 +110,7 @@ def subject_notes(settings: Settings, subjects: Sequence[Subject]) -> list[str]:
         )
     if len(subjects) > 1:
         each = "; ".join(f'"{subject.words}" ({subject.pictures})' for subject in subjects)
-        notes.append(f"Subjects, each called by its own words, with their pictures: {each}.")
+        notes.append(f"Subjects, each called by its own words, with their images: {each}.")
     if trigger and subjects and not any(subject.main for subject in subjects):
-        notes.append(f'No picture is called by the trigger word "{trigger}": all lie in folders with words of their own.')
+        notes.append(f'No image is called by the trigger word "{trigger}": all lie in folders with words of their own.')
     return notes

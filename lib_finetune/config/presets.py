@@ -32,10 +32,10 @@ _PATCHING = ("lora", "pivotal_tuning")
 _TEACHING = ("textual_inversion", "pivotal_tuning")
 _FOCAL = Choice("data.crop", "focal", "Head or thing rarely lie in the middle; what stands out is kept.", "the WebUI's focal crop")
 _MIRROR = Choice(
-    "data.flip", True, "It is the same from the other side, and each picture counts twice.", "peers: off for faces and writing only"
+    "data.flip", True, "It is the same from the other side, and each image counts twice.", "peers: off for faces and writing only"
 )
 _SMALL_RANK = "A thing has fewer sides than a face; a small network takes over less of what is around it."
-_LARGE_RANK = "A style touches everything in a picture and needs more room."
+_LARGE_RANK = "A style touches everything in an image and needs more room."
 _CHOICES = (
     (_SUBJECTS, METHODS, _FOCAL),
     (("animal", "style"), METHODS, _MIRROR),

@@ -1,4 +1,4 @@
-"""The settings tree. Defaults suit 4 to 20 pictures of one subject; sources are named where a number is a matter of experience."""
+"""The settings tree. Defaults suit 4 to 20 images of one subject; sources are named where a number is a matter of experience."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ DEFAULT_TEMPLATE = "a photo of {trigger} {class}"
 
 @dataclass(frozen=True)
 class Data:
-    """The pictures and how they are read."""
+    """The images and how they are read."""
 
-    images: str = setting("", "Pictures", "Folder with the pictures; subfolders count too.")
+    images: str = setting("", "Pictures", "Folder with the images; subfolders count too.")
     kind: str = setting(
         "",
         "What they show",
-        "Person, animal, thing or style; words the captions that are made for pictures without a text file. Empty: any subject.",
+        "Person, animal, thing or style; words the captions that are made for images without a text file. Empty: any subject.",
         choices=KINDS,
     )
     drawn: bool | None = setting(
@@ -46,8 +46,8 @@ class Data:
     template: str = setting(
         DEFAULT_TEMPLATE,
         "Caption template",
-        "Caption of a picture without a text file; {trigger} and {class} are filled in. With [filewords], where the picture's own caption "
-        "comes in, it is for all pictures. While it is the default, a style and a drawn person get one of their own.",
+        "Caption of an image without a text file; {trigger} and {class} are filled in. With [filewords], where the image's own caption "
+        "comes in, it is for all images. While it is the default, a style and a drawn person get one of their own.",
     )
     shuffle_tags: bool = setting(False, "Shuffle tags", "Put the comma-separated parts of a caption in a new order each time.")
     keep_tags: int = setting(
@@ -63,24 +63,22 @@ class Data:
     caption_dropout: float = setting(
         0.05,
         "Caption dropout",
-        "Chance of training on a picture with an empty caption; keeps prompt guidance working.",
+        "Chance of training on an image with an empty caption; keeps prompt guidance working.",
         unit="share",
         low=0.0,
         high=0.9,
         source="LyCORIS example configurations: 0.05",
     )
-    resolution: int = setting(512, "Resolution", "Side of the square whose area all pictures are brought to.", unit="px", low=64, high=2048)
-    buckets: bool = setting(
-        True, "Aspect-ratio buckets", "Keep each picture's shape (in steps of 64 px) instead of cutting all to a square."
-    )
+    resolution: int = setting(512, "Resolution", "Side of the square whose area all images are brought to.", unit="px", low=64, high=2048)
+    buckets: bool = setting(True, "Aspect-ratio buckets", "Keep each image's shape (in steps of 64 px) instead of cutting all to a square.")
     crop: str = setting(
         "centre",
         "Crop",
-        "Which part is kept where a picture does not fit its bucket: focal: what stands out; face: the largest face that the WebUI's finder "
+        "Which part is kept where an image does not fit its bucket: focal: what stands out; face: the largest face that the WebUI's finder "
         "sees.",
         choices=("centre", "random", "focal", "face"),
     )
-    flip: bool = setting(False, "Mirror", "Also train on mirrored pictures. Leave off for faces and anything with text.")
+    flip: bool = setting(False, "Mirror", "Also train on mirrored images. Leave off for faces and anything with text.")
     max_tokens: int = setting(
         225,
         "Caption length",
@@ -89,26 +87,26 @@ class Data:
         choices=(75, 150, 225),
     )
     class_images: str = setting(
-        "", "Class pictures", "Folder with pictures of the class in general, so that the model does not forget it (prior preservation)."
+        "", "Class images", "Folder with images of the class in general, so that the model does not forget it (prior preservation)."
     )
     class_count: int = setting(
         0,
-        "Class pictures to make",
+        "Class images to make",
         "Made with the loaded model before training, kept and used again; with a folder of your own, none are made.",
-        unit="pictures",
+        unit="images",
         low=0,
         high=10_000,
         source="Ruiz et al., DreamBooth, arXiv 2208.12242: 200",
     )
     held_out: int = setting(
         0,
-        "Pictures held out",
-        "So many pictures are not trained on: the loss on them is measured now and then, and the state that does best there is saved. 0 is off.",
-        unit="pictures",
+        "Validation images",
+        "So many images are not trained on: the loss on them is measured now and then, and the state that does best there is saved. 0 is off.",
+        unit="images",
         low=0,
         high=100,
     )
-    disk_cache: bool = setting(True, "Keep encoded pictures", "Store the encoded pictures on disk, so that the next run starts at once.")
+    disk_cache: bool = setting(True, "Keep encoded images", "Store the encoded images on disk, so that the next run starts at once.")
 
 
 @dataclass(frozen=True)
@@ -192,8 +190,8 @@ class Tuning:
     host_weights: str = setting(
         "auto",
         "The WebUI's own model",
-        "beside: stays on the card, and pictures during training come at once; exchange: lies in main memory meanwhile, "
-        "which frees 2 GB, and changes places with what is trained for each picture; the run says how long that takes. Automatic: exchange "
+        "beside: stays on the GPU, and images during training come at once; exchange: lies in main memory meanwhile, "
+        "which frees 2 GB, and changes places with what is trained for each image; the run says how long that takes. Automatic: exchange "
         "where it must be.",
         choices=("auto", "beside", "exchange"),
         when=_tunes_all,
@@ -257,8 +255,8 @@ class Embedding:
     template: str = setting(
         "",
         "Templates",
-        "subject, drawn, style, or a text file with a caption on each line, in which {trigger} is the word and [filewords] the picture's own "
-        "caption, which is replaced otherwise. Empty: captions beside the pictures, else those of what the pictures show.",
+        "subject, drawn, style, or a text file with a caption on each line, in which {trigger} is the word and [filewords] the image's own "
+        "caption, which is replaced otherwise. Empty: captions beside the images, else those of what the images show.",
         when=_teaches_word,
     )
     rate: float | None = setting(
@@ -305,7 +303,7 @@ class Optimizer:
     name: str = setting(
         "auto",
         "Optimizer",
-        f"Automatic: AdamW, or for DreamBooth on small cards Adafactor. {demands_in_words()}",
+        f"Automatic: AdamW, or for DreamBooth on GPUs with little memory Adafactor. {demands_in_words()}",
         choices=OPTIMIZERS,
     )
     unet_rate: float | None = setting(
@@ -338,7 +336,7 @@ class Optimizer:
     further: str = setting(
         "new",
         "More steps",
-        "How the rate runs when a training goes on with more steps. new: a schedule of their own, which rises gently from where the rate "
+        "How the rate runs when a training is resumed with more steps. new: a schedule of their own, which rises gently from where the rate "
         "ended; end: the last rate, unchanged.",
         choices=FURTHER_WAYS,
     )
@@ -370,9 +368,9 @@ class Objective:
         "auto",
         "Keep the class",
         # measured: CPU-seconds of a step: 1.6 to 1.75 times one without prior, 1.1 times one with class images (issue 18, point 12).
-        "By class pictures, or by the model's own prediction for the class word (no pictures; a step takes 1.6 to 1.75 times as long as "
-        "without, 1.1 times as long as with class pictures). "
-        "Automatic: pictures where there are some; else, for DreamBooth with a class word, prediction.",
+        "By class images, or by the model's own prediction for the class word (no images; a step takes 1.6 to 1.75 times as long as "
+        "without, 1.1 times as long as with class images). "
+        "Automatic: images where there are some; else, for DreamBooth with a class word, prediction.",
         choices=PRIORS,
         when=lambda s: s.method != "textual_inversion",
     )
@@ -394,18 +392,18 @@ class Training:
     steps: int | None = setting(
         None,
         "Steps",
-        "Automatic: each picture is seen 100 times, 500 to 3000 steps in all (DreamBooth: 400 to 2400); for an embedding 250 times, "
-        "1000 to 4000 steps. Repeats weigh pictures against each other; the mean counts.",
+        "Automatic: each image is seen 100 times, 500 to 3000 steps in all (DreamBooth: 400 to 2400); for an embedding 250 times, "
+        "1000 to 4000 steps. Repeats weigh images against each other; the mean counts.",
         unit="steps",
         low=1,
         high=1_000_000,
-        source="peers: 80 to 120 views a picture",
+        source="peers: 80 to 120 views an image",
     )
     batch: int = setting(
         1,
         "Batch size",
-        "Pictures in one step, all of one size; where a size has fewer, they come in smaller batches. More need more memory.",
-        unit="pictures",
+        "Images in one step, all of one size; where a size has fewer, they come in smaller batches. More need more memory.",
+        unit="images",
         low=1,
         high=64,
     )
@@ -417,7 +415,7 @@ class Training:
     gradient_checkpointing: bool = setting(
         False,
         "Gradient checkpointing",
-        # measured: activations of a picture of 512 px in 16 bit: 0.86 GiB, with it 0.14 (docs/measurements.md). The time was not measured.
+        # measured: activations of an image of 512 px in 16 bit: 0.86 GiB, with it 0.14 (docs/measurements.md). The time was not measured.
         "Uses about 0.7 GB less at 512 px, and computes the forward pass twice.",
     )
     ema_decay: float = setting(
@@ -431,7 +429,7 @@ class Training:
         100,
         "Measure every … steps",
         # measured: counted, evaluation.validation.DRAWS.
-        "How often the loss on the pictures held out is measured; each time costs eight forward passes a picture.",
+        "How often the loss on the validation images is measured; each time costs eight forward passes an image.",
         unit="steps",
         low=1,
         high=100_000,
@@ -447,9 +445,7 @@ class Saving:
     """What is written, and when."""
 
     every_steps: int = setting(0, "Save every … steps", "Also save the file on the way; 0 is off.", unit="steps", low=0, high=1_000_000)
-    every_epochs: int = setting(
-        0, "Save every … epochs", "An epoch shows every picture once; 0 is off.", unit="epochs", low=0, high=100_000
-    )
+    every_epochs: int = setting(0, "Save every … epochs", "An epoch shows every image once; 0 is off.", unit="epochs", low=0, high=100_000)
     keep: int = setting(
         0,
         "Keep",
@@ -482,13 +478,13 @@ def _shows(settings: Settings) -> bool:
 
 @dataclass(frozen=True)
 class Preview:
-    """The pictures that show what was learned."""
+    """The images that show what was learned."""
 
-    enabled: bool = setting(True, "Previews", "Make pictures with the file while it trains, and one for its card.")
+    enabled: bool = setting(True, "Previews", "Make images with the file while it trains, and one for its card.")
     every: int | None = setting(
         None,
         "Preview every … steps",
-        "Pictures of the base and of each point, of the same prompts and seeds. Automatic: four times in a run; 0: only the card's picture.",
+        "Images of the base and of each snapshot, of the same prompts and seeds. Automatic: four times in a run; 0: only the card's image.",
         unit="steps",
         low=0,
         high=1_000_000,
@@ -501,13 +497,13 @@ class Preview:
         "Empty: the caption template.",
         when=_shows,
     )
-    count: int = setting(1, "Pictures a prompt", "Of seeds that follow one another.", unit="pictures", low=1, high=16, when=_shows)
+    count: int = setting(1, "Images a prompt", "Of seeds that follow one another.", unit="images", low=1, high=16, when=_shows)
     seed: int = setting(42, "Preview seed", "The first seed of each prompt, the same at every step.", low=0, high=2**31 - 1, when=_shows)
     watch: str = setting(
         "auto",
         "Watch for side effects",
-        "Each preview also paints the class and unrelated things, compares them with the base's pictures and warns when colours shift, "
-        "the class is forgotten or pictures are copied. Automatic: for DreamBooth.",
+        "Each preview also paints the class and unrelated things, compares them with the base's images and warns when colours shift, "
+        "the class is forgotten or images are copied. Automatic: for DreamBooth.",
         choices=WATCHES,
         when=_shows,
     )

@@ -107,7 +107,7 @@ def _number(value: float | None) -> str:
 def _combinations(settings: Settings) -> list[Problem]:
     problems = []
     if not settings.data.images.strip():
-        problems.append(Problem("data.images", "is empty. Name the folder that holds the pictures."))
+        problems.append(Problem("data.images", "is empty. Name the folder that holds the images."))
     if settings.data.resolution % 64:
         near = max(64, round(settings.data.resolution / 64) * 64)
         problems.append(Problem("data.resolution", f"{settings.data.resolution} is not a multiple of 64; {near} is the nearest."))

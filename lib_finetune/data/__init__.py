@@ -1,1 +1,1 @@
-"""The pictures: from a folder to batches of encoded pictures with their captions."""
+"""The images: from a folder to batches of encoded images with their captions."""

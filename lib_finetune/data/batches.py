@@ -1,4 +1,4 @@
-"""Batches: the plan's items with their encoded pictures, from the cache or encoded on the spot."""
+"""Batches: the plan's items with their encoded images, from the cache or encoded on the spot."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Encode = Callable[[torch.Tensor], Encoded]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one micro step trains on; b counts pictures and class pictures.
+    """What one micro step trains on; b counts images and class images.
 
     Attributes:
         mean, std: ``[b, 4, h/8, w/8] float32``, the VAE's posterior on the CPU, not scaled.
-        captions: one per picture; "" where the caption was dropped.
-        weight: ``[b] float32``, 1, or the prior weight for class pictures.
-        prior: which are class pictures.
+        captions: one per image; "" where the caption was dropped.
+        weight: ``[b] float32``, 1, or the prior weight for class images.
+        prior: which are class images.
         names: file names relative to their folder.
     """
 
@@ -41,8 +41,8 @@ class Batches:
 
     Args:
         encode: ``[1, 3, h, w] float32`` pixels in -1..1 on the CPU → (mean, std), each ``[1, 4, h/8, w/8]``. Called with one
-            picture at a time, so that a result does not depend on what else is in its batch.
-        prior_weight: weight of class pictures in the loss.
+            image at a time, so that a result does not depend on what else is in its batch.
+        prior_weight: weight of class images in the loss.
     """
 
     def __init__(self, plan: Plan, cache: LatentCache, encode: Encode, prior_weight: float = 1.0) -> None:
@@ -53,7 +53,7 @@ class Batches:
 
     def missing(self, first: int, last: int) -> list[Variant]:
         """What the micro steps ``first`` to ``last`` - 1 need and the cache does not have, in the order of need."""
-        by_key: dict[str, Variant] = {}  # by key: copies of a picture are encoded once
+        by_key: dict[str, Variant] = {}  # by key: copies of an image are encoded once
         for variant in self._plan.variants(first, last):
             key = self._key(variant)
             if key not in self._cache:
@@ -61,10 +61,10 @@ class Batches:
         return list(by_key.values())
 
     def encode_variant(self, variant: Variant) -> None:
-        """Encode a picture and cache the result.
+        """Encode an image and cache the result.
 
         Raises:
-            InputError: the picture is gone, broken or another one since the scan; names it.
+            InputError: the image is gone, broken or another one since the scan; names it.
             FinetuneError: the VAE gave numbers that are not finite.
         """
         self._encoded(variant)

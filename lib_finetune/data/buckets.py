@@ -1,4 +1,4 @@
-"""Aspect-ratio buckets: the sizes that pictures are brought to, and which of them suits a picture."""
+"""Aspect-ratio buckets: the sizes that images are brought to, and which of them suits an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoded pictures, kept in memory up to a bound and on disk beyond it."""
+"""Encoded images, kept in memory up to a bound and on disk beyond it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DTYPES = {"mean": torch.float32, "std": torch.float32, "seal": torch.uint8}
 
 
 def variant_key(content: str, size: tuple[int, int], position: tuple[float, float], flip: bool, vae_key: str) -> str:
-    """Name of an encoded picture: sha256, hex, over all that it depends on.
+    """Name of an encoded image: sha256, hex, over all that it depends on.
 
     Args:
-        content: sha256 of the picture's file.
+        content: sha256 of the image's file.
         size: (width, height) in px.
         position: which part is kept, 0..1.
         vae_key: names the VAE's weights and the precision that they compute in.
@@ -144,7 +144,7 @@ class LatentCache:
     def _warn(self, what: str) -> None:
         if not self._warned:
             self._warned = True
-            _log.warning("The cache of encoded pictures %s; pictures are encoded again where needed.", what)
+            _log.warning("The cache of encoded images %s; images are encoded again where needed.", what)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The caption file beside a picture: written and taken away."""
+"""The caption file beside an image: written and taken away."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ ASIDE = ".bak"
 
 
 def save_caption(picture_path: Path, text: str, images_folder: Path) -> Path | None:
-    """Write a picture's caption, each of its alternatives in a line, into the file that a scan reads first where it is this picture's alone,
+    """Write an image's caption, each of its alternatives in a line, into the file that a scan reads first where it is this image's alone,
     else into a new one.
 
-    The new one is ``<stem>.txt``; beside another picture of the same stem it is ``<name>.txt``, so that the other's caption stays as it is.
+    The new one is ``<stem>.txt``; beside another image of the same stem it is ``<name>.txt``, so that the other's caption stays as it is.
 
     An empty text takes the caption away, so that the template stands in for it: the files that a scan would read are
     renamed to ``<name>.bak``, and nothing that was typed is lost. (An empty caption would be one too: it trains without words.)
 
     Args:
-        images_folder: the picture must lie in it or below.
+        images_folder: the image must lie in it or below.
 
     Returns:
         The caption file, or None when there is none now.
 
     Raises:
-        InputError: the picture lies elsewhere, or is none.
+        InputError: the image lies elsewhere, or is none.
         SaveError: the file could not be written or renamed.
     """
     picture = _inside(picture_path, images_folder)
@@ -49,7 +49,7 @@ def save_caption(picture_path: Path, text: str, images_folder: Path) -> Path | N
 
 
 class _Neighbours:
-    """The captions and the other pictures beside a picture."""
+    """The captions and the other images beside an image."""
 
     def __init__(self, picture: Path) -> None:
         files = sorted(path for path in picture.parent.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -60,11 +60,11 @@ class _Neighbours:
         self.captions = CaptionFiles((path for path in files if path.suffix.lower() in CAPTION_ENDINGS), pictures)
 
     def readers(self, file: Path) -> list[Path]:
-        """The other pictures that have this file as their caption."""
+        """The other images that have this file as their caption."""
         return [other for other in self._others if self.captions.of(other)[:1] == [file]]
 
     def own_file(self) -> Path:
-        """Where the picture's caption is written, so that it is no other picture's."""
+        """Where the image's caption is written, so that it is no other image's."""
         known = self.captions.of(self._picture)
         whole = self._picture.with_name(self._picture.name + CAPTION_ENDINGS[0])
         if known and not self.readers(known[0]):
@@ -77,21 +77,21 @@ class _Neighbours:
 
 
 def _leave_to_others(file: Path, readers: list[Path]) -> None:
-    """Give the other pictures that a caption file is read for a file of their own with the same text."""
+    """Give the other images that a caption file is read for a file of their own with the same text."""
     for other in readers:
         write_atomically(other.with_name(other.name + CAPTION_ENDINGS[0]), file.read_bytes())
 
 
 def _inside(picture: Path, folder: Path) -> Path:
-    """The picture's path, ".." resolved; links are not followed, for a folder of pictures may hold links to others."""
+    """The image's path, ".." resolved; links are not followed, for a folder of images may hold links to others."""
     base = _absolute(folder)
     path = _absolute(base / picture)
     if base not in path.parents or not path.is_file():
         path = _absolute(picture) if base in _absolute(picture).parents else path
     if base not in path.parents:
-        raise InputError([Problem(_FIELD, f"{picture} does not lie in the folder of the pictures, {base}.")])
+        raise InputError([Problem(_FIELD, f"{picture} does not lie in the folder of the images, {base}.")])
     if path.suffix.lower() not in readable_endings() or not path.is_file():
-        raise InputError([Problem(_FIELD, f"{path} is no picture of this folder any more. Look at the folder again.")])
+        raise InputError([Problem(_FIELD, f"{path} is no image of this folder any more. Look at the folder again.")])
     return path
 
 

@@ -2,14 +2,14 @@
 
 Captions come from many tools, and most of them write prompts. Each sign has one meaning here, and `MEANINGS` says it:
 
-- several lines are alternatives, one of them each time the picture comes; blank lines count for nothing;
+- several lines are alternatives, one of them each time the image comes; blank lines count for nothing;
 - a backslash makes the letter behind it plain, as in the WebUI's prompt;
 - ``(a:1.2)``, ``((a))``, ``[a]`` and ``{a}`` are weights: the words are read, the weight is not. A plain ``(…)`` behind other words of
   its tag is part of a name, as in ``saber (fate)``, and stays as it is; in front of a tag it is a weight;
 - ``{a|b}``, ``[a|b]`` and ``[a:b:0.5]`` are alternatives, one of them each time; ``{3::a|b}`` makes the first three times as likely;
 - ``__name__`` and ``<lora:name:1>`` name what is not there, and are left out;
 - ``BREAK`` and ``AND``, not among other words in capitals, ``|||`` and ``;;;`` are read as commas;
-- of the WebUI's notes on a generated picture the prompt is read.
+- of the WebUI's notes on a generated image the prompt is read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MEANINGS = {
     "breaks": ("Captions with BREAK or AND", "BREAK and AND are read as commas."),
     "separators": ("Captions with ||| or ;;; between tags", "They are read as commas; data.keep_tags says how many tags stay in front."),
     "comments": ('Captions with lines that begin with "# "', 'Lines that begin with "# " are left out.'),
-    "notes": ("Captions that are the WebUI's notes on a generated picture", "Of such notes the prompt is read, and nothing else."),
+    "notes": ("Captions that are the WebUI's notes on a generated image", "Of such notes the prompt is read, and nothing else."),
 }
 """Kind of sign → the captions that have it, and what is done with it."""
 _KEPT = 20_000

@@ -1,4 +1,4 @@
-"""Captions of many pictures in one file: diffusers' ``metadata.jsonl``, and the ``meta_*.json`` of kohya's trainers."""
+"""Captions of many images in one file: diffusers' ``metadata.jsonl``, and the ``meta_*.json`` of kohya's trainers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lib_finetune.data.file_kinds import name_key
 from lib_finetune.text_files import NotTextError, read
 
 _MOST_BYTES = 100_000_000
-"""Of captions for as many pictures as anybody has."""
+"""Of captions for as many images as anybody has."""
 _LINES = "metadata.jsonl"
 _KOHYA = re.compile(r"meta([-_.].*|data)?\.json", re.IGNORECASE)
 _LAST_WRITTEN = ("meta_lat.json", "meta_clean.json")
@@ -27,7 +27,7 @@ _OF_A_SYSTEM = re.compile(r"/|[a-z]:", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _Row:
-    """A caption and the name of its picture, its parts from the last to the first."""
+    """A caption and the name of its image, its parts from the last to the first."""
 
     parts: tuple[str, ...]
     caption: str
@@ -35,7 +35,7 @@ class _Row:
     """The name begins at the top of a file system, which need not be this one."""
 
     def fits(self, common: int) -> bool:
-        """Whether the name means a picture with which it has so many parts in common."""
+        """Whether the name means an image with which it has so many parts in common."""
         return common == len(self.parts) or (self.of_a_system and common > 1)
 
 
@@ -45,7 +45,7 @@ class _Table:
     def __init__(self, path: Path, rows: Iterable[tuple[str, str]]) -> None:
         """
         Args:
-            rows: (the picture's name, caption).
+            rows: (the image's name, caption).
         """
         self.path = path
         self._exact = path.name.lower() == _LINES  # its names are paths from where it lies
@@ -57,10 +57,10 @@ class _Table:
                 self._rows[parts[0]].append(_Row(parts, tidied(caption), _OF_A_SYSTEM.match(plain) is not None))
 
     def caption(self, picture: Path, *, alone: bool) -> str | None:
-        """A picture's.
+        """An image's.
 
         Args:
-            alone: no other picture has its file's name, so that a name in another folder can mean no other.
+            alone: no other image has its file's name, so that a name in another folder can mean no other.
         """
         beneath = tuple(reversed([name_key(part) for part in picture.relative_to(self.path.parent).parts]))
         above = tuple(reversed([name_key(part) for part in self.path.parent.parts]))
@@ -78,13 +78,13 @@ class _Table:
 
 
 class CaptionTables:
-    """The tables of a folder; one that lies nearer to a picture goes first, and ``metadata.jsonl`` before kohya's."""
+    """The tables of a folder; one that lies nearer to an image goes first, and ``metadata.jsonl`` before kohya's."""
 
     def __init__(self, files: Iterable[Path], pictures: Iterable[Path]) -> None:
         """
         Args:
             files: of the folder; those that are none are passed over.
-            pictures: of the folder.
+            images: of the folder.
         """
         self._names = Counter(name_key(picture.name) for picture in pictures)
         self.unread: list[tuple[Path, str]] = []
@@ -98,7 +98,7 @@ class CaptionTables:
         return frozenset([*(table.path for table in self._tables), *(path for path, _ in self.unread)])
 
     def read(self, picture: Path) -> tuple[str | None, Path | None]:
-        """A picture's caption and the file that it stands in, or nothing."""
+        """An image's caption and the file that it stands in, or nothing."""
         for table in self._tables:
             if table.path.parent in picture.parents:
                 caption = table.caption(picture, alone=self._names[name_key(picture.name)] == 1)
@@ -108,13 +108,13 @@ class CaptionTables:
         return None, None
 
     def notes(self) -> list[str]:
-        """How many pictures have their captions from which file, and which files no picture has its from."""
+        """How many images have their captions from which file, and which files no image has its from."""
         notes = []
         for table in self._tables:
             if count := self._readers[table.path]:
-                notes.append(f"Captions read from {table.path.name}: {count}. A text file beside a picture goes first.")
+                notes.append(f"Captions read from {table.path.name}: {count}. A text file beside an image goes first.")
             else:
-                notes.append(f"No caption is read from {table.path.name}: it names none of the pictures, or other captions go first.")
+                notes.append(f"No caption is read from {table.path.name}: it names none of the images, or other captions go first.")
         return notes
 
     def _table(self, path: Path) -> _Table | None:
@@ -150,7 +150,7 @@ def _of_lines(content: str) -> Iterator[tuple[str, str]]:
         if line.strip():
             row = _json(line, number)
             if not isinstance(row, dict) or not isinstance(row.get(_PICTURE_COLUMN), str):
-                raise _NoTableError(f'line {number} names no picture; each line is {{"file_name": "a.png", "text": "its caption"}}')
+                raise _NoTableError(f'line {number} names no image; each line is {{"file_name": "a.png", "text": "its caption"}}')
             if (caption := _of_row(row)) is not None:
                 yield row[_PICTURE_COLUMN], caption
 

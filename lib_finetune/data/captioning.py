@@ -1,4 +1,4 @@
-"""Which caption a picture has, and how a step varies it; a function of the settings and a key alone."""
+"""Which caption an image has, and how a step varies it; a function of the settings and a key alone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Captioning:
     Attributes:
         trigger, class_word, template: see `captions.final_caption`.
         own_labels: see `captions.subject_of`.
-        class_template: the same of class pictures; None takes ``template``.
-        templates: where there are some, a picture without a text file gets one of them, another each time; see `templates`.
+        class_template: the same of class images; None takes ``template``.
+        templates: where there are some, an image without a text file gets one of them, another each time; see `templates`.
         templates_win: the text files give way to them.
         shuffle_tags, keep_tags, tag_dropout, caption_dropout: see `captions.compose`.
         is_read: whether a text that begins a caption is read whole; what is behind its limit is cut off. None: there is no limit.
@@ -55,7 +55,7 @@ class Captioning:
         return self.uses_templates(picture) or (picture.caption is not None and caption_syntax.read(picture.caption).varies)
 
     def plain(self, picture: Captioned, key: str | None = None) -> str:
-        """A picture's caption before a missing trigger is put in front.
+        """An image's caption before a missing trigger is put in front.
 
         Args:
             key: decides which of its alternatives; without one the first is taken.
@@ -66,11 +66,11 @@ class Captioning:
         return self._around(captions.own_caption(picture, _alternative(key)), picture)
 
     def final(self, picture: Captioned, key: str | None = None) -> str:
-        """A picture's caption before its tags are varied; ``key`` as of `plain`."""
+        """An image's caption before its tags are varied; ``key`` as of `plain`."""
         return self._called(self.plain(picture, key), picture)
 
     def every(self, picture: Captioned) -> list[str]:
-        """All that `final` may give for a picture; of very many alternatives the beginning."""
+        """All that `final` may give for an image; of very many alternatives the beginning."""
         own = [None] if picture.caption is None else caption_syntax.read(picture.caption).every()
         if self.uses_templates(picture):
             texts = [self._filled(template, words) for template in self.templates for words in own]
@@ -79,12 +79,12 @@ class Captioning:
         return list(dict.fromkeys(self._called(text, picture) for text in texts))
 
     def of_class(self, picture: Captioned, key: str | None = None) -> str:
-        """A class picture's caption: its file's, else the template with the class word alone; ``key`` as of `plain`."""
+        """A class image's caption: its file's, else the template with the class word alone; ``key`` as of `plain`."""
         template = self.template if self.class_template is None else self.class_template
         return captions.plain_caption(picture, template, "", self.class_word, _alternative(key))
 
     def varied(self, picture: Captioned, caption: str, key: str) -> str:
-        """One step's variant of the picture's final ``caption``; the same key gives the same."""
+        """One step's variant of the image's final ``caption``; the same key gives the same."""
         if self.has_alternatives(picture):
             caption = self.final(picture, key)
         trigger = self.subject(picture)[0]
@@ -100,7 +100,7 @@ class Captioning:
         return self._with_trigger_read(composed, trigger)
 
     def _called(self, caption: str, picture: Captioned) -> str:
-        """A caption that holds the trigger of what the picture shows, in the part that is read."""
+        """A caption that holds the trigger of what the image shows, in the part that is read."""
         trigger = self.subject(picture)[0]
         return self._with_trigger_read(captions.with_trigger(caption, trigger), trigger)
 
@@ -113,7 +113,7 @@ class Captioning:
 
     @property
     def template_captions(self) -> tuple[str, ...]:
-        """Captions that the templates make, one of them each time; without what the pictures' own captions add."""
+        """Captions that the templates make, one of them each time; without what the images' own captions add."""
         return tuple(self._with_trigger_read(self._filled(template, None), self.trigger) for template in self.templates)
 
     def steady(self) -> Captioning:

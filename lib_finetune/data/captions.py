@@ -1,4 +1,4 @@
-"""A picture's words: where its caption comes from, and how it is varied from step to step."""
+"""An image's words: where its caption comes from, and how it is varied from step to step."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PLACE = re.compile("|".join(map(re.escape, _PLACES)))
 
 
 class Captioned(Protocol):
-    """What a caption is made from: the text of the file beside a picture, or the words of its kohya folder."""
+    """What a caption is made from: the text of the file beside an image, or the words of its kohya folder."""
 
     @property
     def caption(self) -> str | None:
-        """Text of the file beside the picture, as `caption_syntax.tidied` gives it; None without one."""
+        """Text of the file beside the image, as `caption_syntax.tidied` gives it; None without one."""
 
     @property
     def folder_words(self) -> str | None:
@@ -89,7 +89,7 @@ def template_caption(template: str, trigger: str, class_word: str, own: str = ""
 
     Args:
         template: with ``{trigger}``, ``{class}`` and ``{caption}``; ``[name]`` and ``[filewords]`` are the WebUI's for the first and the last.
-        own: the picture's own caption.
+        own: the image's own caption.
     """
     words = {"trigger": trigger, "class": class_word, "caption": own}
     text = _PLACE.sub(lambda match: words[_PLACES[match.group()]], template)
@@ -102,12 +102,12 @@ def has_places(template: str) -> bool:
 
 
 def holds_caption(template: str) -> bool:
-    """Whether the picture's own caption has a place in a template."""
+    """Whether the image's own caption has a place in a template."""
     return any(_PLACES[place] == "caption" for place in _PLACE.findall(template))
 
 
 def own_caption(picture: Captioned, rng: random.Random | None = None) -> str | None:
-    """What the file beside a picture says; None without one.
+    """What the file beside an image says; None without one.
 
     Args:
         rng: draws one of its alternatives; without it the first is taken.
@@ -124,9 +124,9 @@ def filled(caption: str, trigger: str, class_word: str) -> str:
 
 
 def final_caption(picture: Captioned, template: str, trigger: str, class_word: str, rng: random.Random | None = None) -> str:
-    """The caption that a picture is trained with, before `compose` varies it.
+    """The caption that an image is trained with, before `compose` varies it.
 
-    The file beside the picture goes first, unless the template has a place for what it says; without one, the template, filled with the
+    The file beside the image goes first, unless the template has a place for what it says; without one, the template, filled with the
     words of its kohya folder, else with trigger and class word. A trigger of its subject that the caption does not hold as a word is put
     in front.
 
@@ -144,7 +144,7 @@ def plain_caption(picture: Captioned, template: str, trigger: str, class_word: s
 
 
 def around(own: str | None, folder_words: str | None, template: str, trigger: str, class_word: str) -> str:
-    """A picture's ``own`` caption, or the template filled for it; see `final_caption`."""
+    """An image's ``own`` caption, or the template filled for it; see `final_caption`."""
     if own is not None and not holds_caption(template):
         return own
     own = own or ""
@@ -156,7 +156,7 @@ def around(own: str | None, folder_words: str | None, template: str, trigger: st
 
 
 def subject_of(picture: Captioned, trigger: str, class_word: str, own_labels: Collection[str] = ()) -> tuple[str, str]:
-    """(trigger, class word) of what a picture shows: those of the settings, or of a kohya folder with words of its own ("5_abc dog").
+    """(trigger, class word) of what an image shows: those of the settings, or of a kohya folder with words of its own ("5_abc dog").
 
     A folder is the settings' own when its words hold the trigger, are the class word, or are among ``own_labels``. One word alone
     ("10_face") is a label of captions that are made; it calls no subject where a text file says what is seen.

@@ -1,4 +1,4 @@
-"""An ICC profile made of primaries, white and a curve, for pictures that declare these alone."""
+"""An ICC profile made of primaries, white and a curve, for images that declare these alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture's numbers mean as colours, by what its file declares, and how they are brought to sRGB."""
+"""What an image's numbers mean as colours, by what its file declares, and how they are brought to sRGB."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lib_finetune.data.colour_profile import ADOBE_RGB, SRGB_CURVE, SRGB_PRIMARI
 _BLACK_POINT_COMPENSATION = 0x2000
 """lcms2's flag; Pillow has had two names for it."""
 _SAME_LEVELS = 2
-"""Of 255: a profile that moves no colour further is sRGB under another name; its pictures stay as they are, bit by bit."""
+"""Of 255: a profile that moves no colour further is sRGB under another name; its images stay as they are, bit by bit."""
 _SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 _GREY_MODES = ("1", "L", "LA", "I", "F")
 _COMMON_GAMMA, _NEAR = 1 / 2.2, 0.02
-"""What PNG files of sRGB pictures declare: an approximation of its curve."""
+"""What PNG files of sRGB images declare: an approximation of its curve."""
 _GAIN_MAPS = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"urn:iso:std:iso:ts:21496", b"hdrgainmap", b"HDRGainMap")
 _HEAD_BYTES = 2**16
 _BROKEN_EXIF = (LookupError, ValueError, TypeError, AttributeError, OSError, SyntaxError, struct.error)
@@ -58,7 +58,7 @@ def declared(image: Image.Image) -> Colours:
 
 
 def to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
-    """The picture as 8-bit RGB in sRGB, relative colorimetric; transparency is left out.
+    """The image as 8-bit RGB in sRGB, relative colorimetric; transparency is left out.
 
     Args:
         image: 8 bits a channel.
@@ -127,7 +127,7 @@ def _usable(profile: bytes, mode: str, name: str = "") -> Colours:
         space = opened.profile.xcolor_space.strip()
         takes = _SPACES.get(space)
         if takes is None or not _fits(takes, mode):
-            return Colours(unread=f"it is for {space or 'unknown'} colours and the picture has others")
+            return Colours(unread=f"it is for {space or 'unknown'} colours and the image has others")
         lattice = _lattice(takes)
         result = np.asarray(_transformed(lattice, profile), dtype=np.int16)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError) as error:

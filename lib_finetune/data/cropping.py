@@ -1,4 +1,4 @@
-"""Which part of a picture a step sees, and whether mirrored; a function of the settings and a key alone."""
+"""Which part of an image a step sees, and whether mirrored; a function of the settings and a key alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lib_finetune.data.images import leftover_px, position_around
 from lib_finetune.data.scan import Picture
 
 CROPS = ("centre", "random", "focal", "face")
-_RANDOM_POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)  # few, so that the encoded pictures to be cached stay few
+_RANDOM_POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)  # few, so that the encoded images to be cached stay few
 
 
 @dataclass(frozen=True)
 class Cropping:
-    """How pictures that do not fit their bucket are cut.
+    """How images that do not fit their bucket are cut.
 
     Attributes:
         crop: "centre", "random" (one of five places along the side that is too long) or "focal" or "face" (around `Picture.focus`).
@@ -51,7 +51,7 @@ class Cropping:
         return Cropping("centre" if self.crop == "random" else self.crop)
 
     def varies(self, picture: Picture, size: Size) -> bool:
-        """Whether another part of the picture may be kept each time."""
+        """Whether another part of the image may be kept each time."""
         return self.crop == "random" and max(leftover_px(picture.width_px, picture.height_px, size)) >= 1.0
 
     def ways(self, picture: Picture, size: Size) -> int:

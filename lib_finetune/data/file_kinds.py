@@ -26,9 +26,9 @@ class FileKind(enum.Enum):
     MASK = "Masks, left out, for there is no masked training yet"
     CONTROL = "Control images, left out"
     CLASS_IMAGE = "Class images, left out of the training images"
-    COPY = "Copies of the pictures, left out"
+    COPY = "Copies of the images, left out"
     RESULT = "Samples and results of trainings, left out"
-    OTHER_PICTURE = "Pictures of kinds that are not read, left out"
+    OTHER_PICTURE = "Images of kinds that are not read, left out"
     VIDEO = "Videos, left out"
     OTHER_CAPTION = "Captions in another form, not used"
     CACHE = "Caches and weights of other programs, left out"
@@ -56,7 +56,7 @@ _KIND_OF_ENDING = {ending: kind for kind, endings in _BY_ENDING.items() for endi
 _NO_PICTURES = frozenset({".h5", ".hdf", ".mpg", ".mpeg", ".pdf"})
 """Endings that Pillow knows of, and that hold something else."""
 _SIDECARS = frozenset({".json", ".xmp", ".yaml", ".yml", ".xml", ".html", ".log"})
-"""Beside a picture of the same name these tell of it."""
+"""Beside an image of the same name these tell of it."""
 _CAPTION_TABLES = re.compile(r"meta|meta[-_. ].*|metadata.*|captions?|tags|prompts?")
 _LEFT_BEHIND = re.compile(
     r"thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|picasa\.ini|zbthumbnail\.info|folder\.jpg\.lnk|icon\r"
@@ -116,13 +116,13 @@ _COMPANIONS = {
 }
 _JOINED_MASK = re.compile(r"(?P<of>.+?)(?:masklabel|mask)", re.DOTALL)
 _LABELS = {FileKind.MASK: re.compile(r".+[-_. ]masklabel", re.DOTALL), FileKind.CONTROL: re.compile(r".+[-_. ]condlabel", re.DOTALL)}
-"""Names that mean nothing else, with or without the picture."""
+"""Names that mean nothing else, with or without the image."""
 _MADE = re.compile(r"(xyz_)?grid-\d{4,}(-.*)?|.+\.preview", re.DOTALL)
 """Grids of the WebUI, and the preview beside a model."""
 
 
 def readable_endings() -> frozenset[str]:
-    """Endings of the kinds of pictures that are read, in lower case."""
+    """Endings of the kinds of images that are read, in lower case."""
     return _PICTURES | (_WITH_PLUGIN & known_to_pillow())
 
 
@@ -156,7 +156,7 @@ def kinds_of(paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, FileKind]:
 
 
 def companion_of(path: PurePosixPath, pictures: Iterable[PurePosixPath]) -> PurePosixPath | None:
-    """The picture that a file belongs to by its name, beside it: as its caption, mask or control image; None where there is none."""
+    """The image that a file belongs to by its name, beside it: as its caption, mask or control image; None where there is none."""
     beside = [picture for picture in pictures if picture.parent == path.parent and picture != path]
     for bases in ((name_key(path.stem),), tuple(_bases(name_key(path.stem)))):
         for picture in beside:
@@ -209,7 +209,7 @@ class _Listing:
         return self._kind_of_other(path)
 
     def _left_by_folder(self, path: PurePosixPath) -> FileKind | None:
-        """What a file is for its folders, or for a name that no picture has."""
+        """What a file is for its folders, or for a name that no image has."""
         if any(is_system_folder(part) for part in path.parts) or _LEFT_BEHIND.fullmatch(path.name.casefold()):
             return FileKind.LEFTOVER
         for depth, part in enumerate(path.parts[:-1], start=1):
@@ -244,7 +244,7 @@ class _Listing:
         return known or (FileKind.OTHER_PICTURE if ending in self._pillow else FileKind.UNKNOWN)
 
     def _mirroring(self) -> dict[PurePosixPath, FileKind]:
-        """Folders named for masks, control images or copies whose files have the names of pictures elsewhere."""
+        """Folders named for masks, control images or copies whose files have the names of images elsewhere."""
         inside: dict[tuple[PurePosixPath, FileKind], list[PurePosixPath]] = defaultdict(list)
         for path in self._plain_pictures:
             if companions := _companion_folder(path):
@@ -265,7 +265,7 @@ _WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth"})
 
 
 def unclear_folders(paths: Mapping[PurePosixPath, FileKind]) -> list[PurePosixPath]:
-    """Folders named as those of masks and the like whose pictures are training images, for no other picture has their names."""
+    """Folders named as those of masks and the like whose images are training images, for no other image has their names."""
     folders = (_companion_folder(path) for path, kind in paths.items() if kind is FileKind.PICTURE)
     return sorted({companions[0] for companions in folders if companions and companions[1] in (FileKind.MASK, FileKind.CONTROL)})
 
@@ -285,7 +285,7 @@ def _companion_folder(path: PurePosixPath) -> tuple[PurePosixPath, FileKind] | N
 
 
 def _bases(stem: str, kind: FileKind | None = None) -> Iterator[str]:
-    """Names of the pictures that a file of this stem may be the mask or control image of."""
+    """Names of the images that a file of this stem may be the mask or control image of."""
     for each in (FileKind.MASK, FileKind.CONTROL):
         if kind in (None, each):
             yield from (match["of"] for pattern in _COMPANIONS[each] if (match := pattern.fullmatch(stem)))

@@ -1,4 +1,4 @@
-"""The identity of a set of pictures, by which continuing a run on changed pictures is refused."""
+"""The identity of a set of images, by which continuing a run on changed images is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lib_finetune.data.scan import Picture
 
 
 def fingerprint(pictures: Sequence[Picture], class_pictures: Sequence[Picture] = ()) -> str:
-    """sha256, hex, over all that a run takes from its pictures: names, bytes, captions, repeats, and their order.
+    """sha256, hex, over all that a run takes from its images: names, bytes, captions, repeats, and their order.
 
     The folder's own place does not matter; it may have moved.
     """

@@ -80,9 +80,9 @@ def is_same(path: Path, other: Path) -> bool:
 
 def _no_folder(folder: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return f'the folder "{folder}" does not exist. Choose the folder that holds the pictures.'
+        return f'the folder "{folder}" does not exist. Choose the folder that holds the images.'
     if isinstance(error, NotADirectoryError):
-        return f'"{folder}" is a file. Choose the folder that holds the pictures.'
+        return f'"{folder}" is a file. Choose the folder that holds the images.'
     return f'the folder "{folder}" cannot be read ({error.strerror or error}). Allow it to be read, or choose another.'
 
 

@@ -23,7 +23,7 @@ def kohya_form(name: str) -> tuple[int, str] | None:
 
 
 def remarks(pictures: Iterable[Path], folder: Path) -> list[str]:
-    """A sentence for each name that nearly follows kohya's form, of the folders that pictures lie in, the scanned one included."""
+    """A sentence for each name that nearly follows kohya's form, of the folders that images lie in, the scanned one included."""
     folders = {parent for path in pictures for parent in path.parents if parent == folder or folder in parent.parents}
     sentences = (_remark(name) for name in sorted({place.name for place in folders}))
     return [sentence for sentence in sentences if sentence]

@@ -1,4 +1,4 @@
-"""A picture's pixels: decoding of any kind of file to RGB, resizing without squashing, the part worth keeping, the tensor."""
+"""An image's pixels: decoding of any kind of file to RGB, resizing without squashing, the part worth keeping, the tensor."""
 
 from __future__ import annotations
 
@@ -47,12 +47,31 @@ _DECODER_ERRORS = (
 )
 
 
+FILE_BYTES = 64 * 10**6
+PIXELS = 64 * 10**6
+"""The most that an image may have: a small file can hold so many pixels that decoding them takes all memory."""
+
+
 class UnreadablePictureError(Exception):
-    """Bytes that are no whole picture; the text is the reason in plain words, without the file's name."""
+    """Bytes that are no whole image; the text is the reason in plain words, without the file's name."""
+
+
+def read(path: Path) -> bytes:
+    """What an image file holds.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        UnreadablePictureError: it is larger than `FILE_BYTES`.
+    """
+    data = regular_files.read(path, FILE_BYTES)
+    if len(data) > FILE_BYTES:
+        size, most = path.stat().st_size / 1e6, FILE_BYTES / 1e6
+        raise UnreadablePictureError(f"the file has {size:.0f} MB, and at most {most:.0f} are read; save it smaller")
+    return data
 
 
 def load_rgb(path: Path, content: str | None = None) -> Image.Image:
-    """Read a picture as 8-bit sRGB, upright, the first frame of an animation, transparent parts on white.
+    """Read an image as 8-bit sRGB, upright, the first frame of an animation, transparent parts on white.
 
     Args:
         content: sha256 of the bytes that the file had when it was scanned; None does not check.
@@ -61,24 +80,24 @@ def load_rgb(path: Path, content: str | None = None) -> Image.Image:
         InputError: the file is gone, broken, or no longer the one that was scanned; names it.
     """
     try:
-        data = regular_files.read(path)
+        data = read(path)
+    except UnreadablePictureError as error:
+        raise InputError(f"The image {path} cannot be used: {error}. Replace it or take it out of the folder.") from error
     except OSError as error:
-        raise InputError(
-            f"The picture {path} cannot be read ({error.strerror or error}). Put it back, or start again without it."
-        ) from error
+        raise InputError(f"The image {path} cannot be read ({error.strerror or error}). Put it back, or start again without it.") from error
     if content is not None and hashlib.sha256(data).hexdigest() != content:
-        raise InputError(f"The picture {path} has changed since training was prepared. Start again, so that it is read anew.")
+        raise InputError(f"The image {path} has changed since training was prepared. Start again, so that it is read anew.")
     try:
         return decode(data)
     except UnreadablePictureError as error:
-        raise InputError(f"The picture {path} cannot be used: {error}. Replace it or take it out of the folder.") from error
+        raise InputError(f"The image {path} cannot be used: {error}. Replace it or take it out of the folder.") from error
 
 
 def decode(data: bytes) -> Image.Image:
     """Decode a file's bytes to 8-bit RGB in sRGB, upright.
 
     Raises:
-        UnreadablePictureError: they are no whole picture.
+        UnreadablePictureError: they are no whole image.
     """
     with _opened(data) as image:
         return _upright(_to_rgb(image), image)
@@ -111,7 +130,7 @@ def marks(data: bytes) -> Marks:
     """Look at a file's bytes.
 
     Raises:
-        UnreadablePictureError: they are no whole picture.
+        UnreadablePictureError: they are no whole image.
     """
     with _opened(data) as image:
         animated = getattr(image, "n_frames", 1) > 1 and getattr(image, "is_animated", False) and image.format != "MPO"
@@ -131,10 +150,10 @@ def examine(data: bytes) -> tuple[tuple[int, int], Image.Image]:
     """Decode a file's bytes to the end, at the least cost (JPEG at an eighth of its size).
 
     Returns:
-        (width, height) in px of the upright picture, and an upright RGB thumbnail of at most 64 px.
+        (width, height) in px of the upright image, and an upright RGB thumbnail of at most 64 px.
 
     Raises:
-        UnreadablePictureError: they are no whole picture.
+        UnreadablePictureError: they are no whole image.
     """
     with _opened(data) as image:
         whole_size = image.size
@@ -150,11 +169,14 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise UnreadablePictureError("the file is empty")
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > PIXELS:
+                shape = f"{image.width}×{image.height} px are {image.width * image.height / 1e6:.0f} megapixels"
+                raise UnreadablePictureError(f"its {shape}, and at most {PIXELS / 1e6:.0f} are read; save it smaller")
             if ImageFile.LOAD_TRUNCATED_IMAGES and not _ends_whole(data, image.format):
                 raise UnreadablePictureError("the file is cut off")
             yield image
     except UnidentifiedImageError as error:
-        raise UnreadablePictureError("this is not a picture of a kind that can be read") from error
+        raise UnreadablePictureError("this is not an image of a kind that can be read") from error
     except Image.DecompressionBombError as error:
         raise UnreadablePictureError("it has too many pixels to be opened safely") from error
     except MemoryError as error:
@@ -185,7 +207,7 @@ def _upright(pixels: Image.Image, source: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """White lies under transparency: it is what catalogue pictures stand on and what the WebUI's img2img puts there.
+    """White lies under transparency: it is what catalogue images stand on and what the WebUI's img2img puts there.
     Dropping alpha instead would show the colours that editors leave under it, mostly black or garbage."""
     image.load()
     if image.mode == "F":
@@ -210,7 +232,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, target_w: int, target_h: int, position: tuple[float, float]) -> Image.Image:
-    """Scale a picture until it just covers the target, and cut off what is left over; its shapes stay true.
+    """Scale an image until it just covers the target, and cut off what is left over; its shapes stay true.
 
     Both happen in one resampling (Lanczos) of the part that is kept, so that not even rounding squashes it.
 
@@ -223,7 +245,7 @@ def fit(image: Image.Image, target_w: int, target_h: int, position: tuple[float,
 
 
 def kept_box(width: int, height: int, target: tuple[int, int], position: tuple[float, float]) -> tuple[float, float, float, float]:
-    """The part of a picture that `fit` keeps: left, top, right, bottom in px of the upright picture.
+    """The part of an image that `fit` keeps: left, top, right, bottom in px of the upright image.
 
     Args:
         target: (width, height) in px that it is scaled to.
@@ -236,19 +258,19 @@ def kept_box(width: int, height: int, target: tuple[int, int], position: tuple[f
 
 
 def leftover_px(width_px: int, height_px: int, target: tuple[int, int]) -> tuple[float, float]:
-    """How much `fit` cuts off along x and y, in px of the scaled picture; one of the two is 0."""
+    """How much `fit` cuts off along x and y, in px of the scaled image; one of the two is 0."""
     scale = max(target[0] / width_px, target[1] / height_px)
     return max(0.0, width_px * scale - target[0]), max(0.0, height_px * scale - target[1])
 
 
 def lost_share(width_px: int, height_px: int, target: tuple[int, int]) -> float:
-    """Share of a picture's area that `fit` cuts off."""
+    """Share of an image's area that `fit` cuts off."""
     left, top, right, bottom = kept_box(width_px, height_px, target, (0.5, 0.5))
     return 1.0 - (right - left) * (bottom - top) / (width_px * height_px)
 
 
 def position_around(focus: tuple[float, float], width_px: int, height_px: int, target: tuple[int, int]) -> tuple[float, float]:
-    """The position for `fit` that brings a point of the picture as near to the centre of the kept part as can be.
+    """The position for `fit` that brings a point of the image as near to the centre of the kept part as can be.
 
     Args:
         focus: the point, as shares 0..1 of width and height.
@@ -276,7 +298,7 @@ def focal_position(image: Image.Image) -> tuple[float, float]:
     """The point that a crop should keep, as shares 0..1 of width and height, to two places (`position_around` makes a crop of it).
 
     The centre of mass of what stands out: edges, and colours far from those of the border, with a mild pull to the
-    centre where photographers put their subject. A plain picture gives the centre.
+    centre where photographers put their subject. A plain image gives the centre.
     """
     pixels = np.asarray(_thumbnail(image.convert("RGB")), dtype=np.float32) / 255.0
     height, width = pixels.shape[:2]

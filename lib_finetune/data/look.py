@@ -1,4 +1,4 @@
-"""A look at a picture: what a person should know of it before training, and which others it repeats."""
+"""A look at an image: what a person should know of it before training, and which others it repeats."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from typing import Generic, TypeVar
 import numpy as np
 from PIL import Image
 
-from lib_finetune import regular_files
-from lib_finetune.data.images import Marks, UnreadablePictureError, decode, marks
+from lib_finetune.data.images import Marks, UnreadablePictureError, decode, marks, read
 
 _HASH_PX = 8
 NEAR_BITS = 12
-"""Of 128: how far two difference hashes may lie apart for two pictures to count as one. Of pictures that have nothing in common
+"""Of 128: how far two difference hashes may lie apart for two images to count as one. Of images that have nothing in common
 about half of the bits differ; saving again, scaling, a mild change of brightness and cutting off a narrow border move up to 7."""
 NEAR_COLOURS = 16.0
-"""Levels of 255 that the colours of two such pictures may differ by on average. Plain pictures have alike hashes whatever their colour."""
+"""Levels of 255 that the colours of two such images may differ by on average. Plain images have alike hashes whatever their colour."""
 _NORMAL_PX = 512
 _TILES = 4
 BLURRED = 30.0
-"""Variance of the Laplacian, in squared levels, that the sharpest of 16 tiles must reach in a picture of about 512 × 512 px.
+"""Variance of the Laplacian, in squared levels, that the sharpest of 16 tiles must reach in an image of about 512 × 512 px.
 
 That size, because it is what SD1.5 sees. The sharpest tile, because a portrait before a soft background is sharp where it matters, and
 a drawing with few lines has wide plain parts. The figure: noise with the spectra of photographs (amplitude 1/f to
-1/f^1.2) lies above 500, and below 30 when a Gaussian of 2 px has gone over it, which leaves no detail finer than a hundredth of the picture.
+1/f^1.2) lies above 500, and below 30 when a Gaussian of 2 px has gone over it, which leaves no detail finer than a hundredth of the image.
 """
 T = TypeVar("T")
 
@@ -54,16 +53,16 @@ class ImageLook:
         return self.sharpness < BLURRED
 
     def resembles(self, other: ImageLook) -> bool:
-        """Whether the two are nearly the same picture; mirrored and cut ones are not found."""
+        """Whether the two are nearly the same image; mirrored and cut ones are not found."""
         if (self.hash ^ other.hash).bit_count() > NEAR_BITS:
             return False
         return bool(np.abs(np.subtract(self.colours, other.colours)).mean() <= NEAR_COLOURS)
 
 
 def look_at(path: Path) -> ImageLook | None:
-    """Look at a picture file; None where it cannot be read."""
+    """Look at an image file; None where it cannot be read."""
     try:
-        data = regular_files.read(path)
+        data = read(path)
         image = decode(data)
         return ImageLook(marks(data), sharpness(image), _hash(image), _colours(image))
     except (OSError, UnreadablePictureError):
@@ -71,7 +70,7 @@ def look_at(path: Path) -> ImageLook | None:
 
 
 def sharpness(image: Image.Image) -> float:
-    """Variance of the Laplacian in the sharpest tile of the picture, brought down to about 512 × 512 px (Pech-Pacheco et al., 2000).
+    """Variance of the Laplacian in the sharpest tile of the image, brought down to about 512 × 512 px (Pech-Pacheco et al., 2000).
 
     A smaller one is looked at as it is: that it is small is said by itself, and enlarging it would make it look blurred.
     """
@@ -97,7 +96,7 @@ def _colours(image: Image.Image) -> tuple[int, ...]:
 
 
 def alike(looks: Sequence[ImageLook | None]) -> list[list[int]]:
-    """For each picture, the places of the others that are nearly the same."""
+    """For each image, the places of the others that are nearly the same."""
     twins: list[list[int]] = [[] for _ in looks]
     for first, own in enumerate(looks):
         for second in range(first + 1, len(looks)):

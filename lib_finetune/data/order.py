@@ -1,4 +1,4 @@
-"""The order in which pictures come: a function of seed and position alone, so that continuing a run needs no state."""
+"""The order in which images come: a function of seed and position alone, so that continuing a run needs no state."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Order:
 
     def __init__(self, groups: Sequence[Sequence[int]], batch: int, seed: int) -> None:
         if batch < 1:
-            raise ValueError(f"a batch of {batch} pictures is not possible")
+            raise ValueError(f"a batch of {batch} images is not possible")
         self._groups = [tuple(group) for group in groups if group]
         if not self._groups:
-            raise ValueError("there is no picture to put in order")
+            raise ValueError("there is no image to put in order")
         self._batch = batch
         self._seed = seed
         self.epoch_items = sum(len(group) for group in self._groups)

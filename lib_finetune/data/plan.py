@@ -1,4 +1,4 @@
-"""The plan of a run: which pictures each step sees, cut, mirrored and captioned how; a function of seed and step alone."""
+"""The plan of a run: which images each step sees, cut, mirrored and captioned how; a function of seed and step alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lib_finetune.data.scan import Picture
 
 @dataclass(frozen=True)
 class Variant:
-    """A picture as it is encoded and cached.
+    """An image as it is encoded and cached.
 
     Attributes:
-        picture: index into the plan's pictures, or its class pictures if ``prior``.
-        prior: whether it is a class picture (prior preservation).
+        image: index into the plan's images, or its class images if ``prior``.
+        prior: whether it is a class image (prior preservation).
         size: (width, height) in px.
         position: which part is kept, as `images.fit` takes it.
         flip: mirrored left to right.
@@ -34,7 +34,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of a batch; fields as in `Variant`, and the caption of this very step."""
+    """One image of a batch; fields as in `Variant`, and the caption of this very step."""
 
     picture: int
     size: Size
@@ -54,8 +54,8 @@ class Epoch:
     """What an epoch shows.
 
     Attributes:
-        pictures: that are trained on.
-        views: pictures that come, repeats counted.
+        images: that are trained on.
+        views: images that come, repeats counted.
         batches: micro steps that they come in; where sizes or numbers do not fill a batch, more than views / batch.
     """
 
@@ -65,7 +65,7 @@ class Epoch:
 
     @classmethod
     def of(cls, pictures: int, batch: int) -> Epoch:
-        """Of so many pictures of one size, each once."""
+        """Of so many images of one size, each once."""
         return cls(pictures, pictures, -(-pictures // batch))
 
 
@@ -73,22 +73,22 @@ class Epoch:
 class Plan:
     """Items of any micro step (one batch; several make an optimizer step where gradients are accumulated).
 
-    Each batch holds pictures of one size. Every picture comes exactly ``repeats`` times an epoch; the last batch of a
-    size may be smaller. Where there are class pictures, n of them follow the n pictures of each batch, cut to the same size
+    Each batch holds images of one size. Every image comes exactly ``repeats`` times an epoch; the last batch of a
+    size may be smaller. Where there are class images, n of them follow the n images of each batch, cut to the same size
     (prior preservation, Ruiz et al., DreamBooth, arXiv 2208.12242). The tags of their captions are never varied.
 
     Attributes:
-        pictures: what is taught; at least one.
+        images: what is taught; at least one.
         class_pictures: of the class in general; may be empty.
         resolution: px; see `buckets.bucket_sizes`.
         buckets: False cuts all to the square.
-        batch: pictures in a batch, class pictures not counted.
+        batch: images in a batch, class images not counted.
         seed: the same seed gives the same items.
-        cropping: which part is kept of a picture that does not fit its size, and what is mirrored.
-        captioning: what is said of each picture.
+        cropping: which part is kept of an image that does not fit its size, and what is mirrored.
+        captioning: what is said of each image.
 
     Raises:
-        ValueError: no picture, or a batch or resolution that is too small.
+        ValueError: no image, or a batch or resolution that is too small.
     """
 
     pictures: Sequence[Picture]
@@ -117,34 +117,34 @@ class Plan:
         return Epoch(len(self.pictures), self.order.epoch_items, self.order.epoch_steps)
 
     def views(self, first: int, last: int) -> list[int]:
-        """How often each picture comes in the micro steps ``first`` to ``last`` - 1."""
+        """How often each image comes in the micro steps ``first`` to ``last`` - 1."""
         before, after = self.order.counts(first), self.order.counts(last)
         return [after[index] - before[index] for index in range(len(self.pictures))]
 
     def weight(self, micro_step: int) -> float:
-        """Weight of a batch's mean loss in the gradient: its pictures against those of the mean batch, so that each picture pulls alike."""
+        """Weight of a batch's mean loss in the gradient: its images against those of the mean batch, so that each image pulls alike."""
         return len(self.order.batch(micro_step)) * self.order.epoch_steps / self.order.epoch_items
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
-        """Each picture's size in training, (width, height) in px."""
+        """Each image's size in training, (width, height) in px."""
         offered = bucket_sizes(self.resolution, buckets=self.buckets)
         shapes = {(picture.width_px, picture.height_px) for picture in self.pictures}
-        chosen = {shape: choose(*shape, offered) for shape in shapes}  # most pictures share a few shapes
+        chosen = {shape: choose(*shape, offered) for shape in shapes}  # most images share a few shapes
         return tuple(chosen[picture.width_px, picture.height_px] for picture in self.pictures)
 
     @cached_property
     def captions(self) -> tuple[str, ...]:
-        """Each picture's caption before it is varied; the first where it has alternatives."""
+        """Each image's caption before it is varied; the first where it has alternatives."""
         return tuple(self.captioning.final(picture) for picture in self.pictures)
 
     @cached_property
     def class_captions(self) -> tuple[str, ...]:
-        """Each class picture's caption."""
+        """Each class image's caption."""
         return tuple(self.captioning.of_class(picture) for picture in self.class_pictures)
 
     def items(self, micro_step: int) -> list[Item]:
-        """The items of one micro step, counted from 0 over all epochs: pictures first, then class pictures."""
+        """The items of one micro step, counted from 0 over all epochs: images first, then class images."""
         items = []
         for place, variant in enumerate(self._variants(micro_step)):
             caption = self._caption(variant, _key(self.seed, micro_step, place))
@@ -168,7 +168,7 @@ class Plan:
 
     @cached_property
     def order(self) -> Order:
-        """Which pictures each batch holds."""
+        """Which images each batch holds."""
         groups: dict[Size, list[int]] = {size: [] for size in sorted(set(self.sizes))}
         for index in _repeated(self.pictures):
             groups[self.sizes[index]].append(index)
@@ -176,7 +176,7 @@ class Plan:
 
     @cached_property
     def walk(self) -> Walk:
-        """The order in which the class pictures come beside them."""
+        """The order in which the class images come beside them."""
         return Walk(_repeated(self.class_pictures), self.seed)
 
     def _variants(self, micro_step: int) -> list[Variant]:

@@ -1,4 +1,4 @@
-"""What a person should know of a plan: sizes, enlarged pictures, captions that got the trigger, first crops."""
+"""What a person should know of a plan: sizes, enlarged images, captions that got the trigger, first crops."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lib_finetune.data.plan import Plan
 from lib_finetune.data.scan import Picture
 
 _MUCH = round(1 / 3, 9)
-"""Share of a picture's area."""
+"""Share of an image's area."""
 
 
 def bucket_counts(plan: Plan) -> dict[Size, int]:
-    """How many pictures each size has, repeats not counted; sorted by size."""
+    """How many images each size has, repeats not counted; sorted by size."""
     return {size: plan.sizes.count(size) for size in sorted(set(plan.sizes))}
 
 
 def views_of_sizes(plan: Plan) -> dict[Size, int]:
-    """Size → pictures an epoch shows of it, repeats counted; sorted by size."""
+    """Size → images an epoch shows of it, repeats counted; sorted by size."""
     counts: dict[Size, int] = {}
     for size, picture in zip(plan.sizes, plan.pictures, strict=True):
         counts[size] = counts.get(size, 0) + picture.repeats
@@ -29,7 +29,7 @@ def views_of_sizes(plan: Plan) -> dict[Size, int]:
 
 
 def class_pictures_in(plan: Plan, micro_steps: int) -> int:
-    """How many different class pictures the first micro steps hold."""
+    """How many different class images the first micro steps hold."""
     if not plan.class_pictures:
         return 0
     a_round = sum(picture.repeats for picture in plan.class_pictures)
@@ -37,12 +37,12 @@ def class_pictures_in(plan: Plan, micro_steps: int) -> int:
 
 
 def used_templates(plan: Plan) -> tuple[str, ...]:
-    """Captions of templates, where any picture has them."""
+    """Captions of templates, where any image has them."""
     return plan.captioning.template_captions if any(map(plan.captioning.uses_templates, plan.pictures)) else ()
 
 
 def replaces(captioning: Captioning, picture: Picture) -> bool:
-    """Whether templates come in place of what is written for a picture, some of the times at least."""
+    """Whether templates come in place of what is written for an image, some of the times at least."""
     written = bool(picture.caption) and captioning.uses_templates(picture)
     return written and not all(map(holds_caption, captioning.templates))
 
@@ -53,7 +53,7 @@ def triggered(plan: Plan) -> int:
 
 
 def first_positions(plan: Plan) -> list[tuple[float, float]]:
-    """Which part of each picture is kept when it first comes, as `images.fit` takes it."""
+    """Which part of each image is kept when it first comes, as `images.fit` takes it."""
     positions: dict[int, tuple[float, float]] = {}
     for variant in plan.variants(0, plan.epoch_steps):
         if not variant.prior:
@@ -62,7 +62,7 @@ def first_positions(plan: Plan) -> list[tuple[float, float]]:
 
 
 def all_captions(plan: Plan) -> list[str]:
-    """All that is said of the pictures before tags are varied, each once."""
+    """All that is said of the images before tags are varied, each once."""
     return list(dict.fromkeys(caption for picture in plan.pictures for caption in plan.captioning.every(picture)))
 
 
@@ -72,14 +72,14 @@ def templated(plan: Plan) -> list[str]:
     replaced = sum(replaces(captioning, picture) for picture in plan.pictures)
     written = sum(bool(picture.caption) for picture in plan.pictures)
     if replaced and any(map(holds_caption, captioning.templates)):
-        return [f"Templates without [filewords] replace the captions of {replaced} of {len(plan.pictures)} pictures some of the times."]
+        return [f"Templates without [filewords] replace the captions of {replaced} of {len(plan.pictures)} images some of the times."]
     if replaced:
         return [
-            f"The templates replace the captions of {replaced} of {len(plan.pictures)} pictures. With [filewords] in them, both are read."
+            f"The templates replace the captions of {replaced} of {len(plan.pictures)} images. With [filewords] in them, both are read."
         ]
     shown = captioning.templates if captioning.templates_win else (captioning.template,)
     if written and any(map(holds_caption, shown)):
-        return [f"The template stands around the captions of {written} of {len(plan.pictures)} pictures."]
+        return [f"The template stands around the captions of {written} of {len(plan.pictures)} images."]
     return []
 
 
@@ -94,14 +94,14 @@ def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
     if short := {size: views for size, views in views_of_sizes(plan).items() if views < plan.batch}:
         held = ", ".join(f"{views} at {width}×{height}" for (width, height), views in short.items())
         sentences.append(
-            f"The batch size is {plan.batch}, and some sizes have fewer pictures ({held}): a batch has one size, so theirs are smaller. "
-            "Each picture counts alike all the same."
+            f"The batch size is {plan.batch}, and some sizes have fewer images ({held}): a batch has one size, so theirs are smaller. "
+            "Each image counts alike all the same."
         )
     if count := triggered(plan):
         sentences.append(f'The trigger word "{plan.captioning.trigger}" is put in front of {count} of {len(plan.captions)} captions.')
     small = [picture.name for picture, size in zip(plan.pictures, plan.sizes, strict=True) if _smaller(picture, size)]
     if small:
-        sentences.append(f"{len(small)} smaller than in training, and enlarged: {_named(small)}. Larger pictures give sharper results.")
+        sentences.append(f"{len(small)} smaller than in training, and enlarged: {_named(small)}. Larger images give sharper results.")
     if cut := much_cut(plan):
         cut_names = _named([picture.name for picture in cut])
         sentences.append(f"A third or more is cut off of {len(cut)}: {cut_names}. {crop_advice(plan.cropping.crop, buckets=plan.buckets)}")
@@ -109,11 +109,11 @@ def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
     small = [picture.name for picture in plan.class_pictures if _smaller(picture, most)]
     if small:
         sentences.append(
-            f"{len(small)} of {len(plan.class_pictures)} class pictures are smaller than in training, and enlarged: {_named(small)}."
+            f"{len(small)} of {len(plan.class_pictures)} class images are smaller than in training, and enlarged: {_named(small)}."
         )
     if plan.class_pictures and micro_steps is not None:
         count, used = len(plan.class_pictures), class_pictures_in(plan, micro_steps)
-        sentences.append(f"The batches hold {used} of {count} class pictures, one beside each picture." + _too_many(used, count))
+        sentences.append(f"The batches hold {used} of {count} class images, one beside each image." + _too_many(used, count))
     return sentences
 
 
@@ -122,17 +122,17 @@ def _too_many(used: int, count: int) -> str:
 
 
 def much_cut(plan: Plan) -> list[Picture]:
-    """The pictures of which so much does not fit their size that a person should know."""
+    """The images of which so much does not fit their size that a person should know."""
     return [picture for picture, size in zip(plan.pictures, plan.sizes, strict=True) if is_much_cut(picture, size)]
 
 
 def is_much_cut(picture: Picture, size: Size) -> bool:
-    """Whether a third or more of a picture is cut off."""
+    """Whether a third or more of an image is cut off."""
     return round(lost_share(picture.width_px, picture.height_px, size), 9) >= _MUCH
 
 
 def crop_advice(crop: str, *, buckets: bool) -> str:
-    """What can be done to keep what matters of pictures that are cut."""
+    """What can be done to keep what matters of images that are cut."""
     ways = ["crop it yourself"]
     if crop in ("centre", "random"):
         ways.append("set data.crop to focal")

@@ -1,4 +1,4 @@
-"""A folder of pictures: what can be trained on, with captions and repeats, and in plain words what cannot."""
+"""A folder of images: what can be trained on, with captions and repeats, and in plain words what cannot."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from lib_finetune import regular_files
 from lib_finetune.data import caption_syntax, folder_names
 from lib_finetune.data.caption_tables import CaptionTables
 from lib_finetune.data.file_kinds import CAPTION_ENDINGS, FileKind, kinds_of, kohya_root, name_key, readable_endings, unclear_folders
 from lib_finetune.data.folder_files import files_of
-from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position
+from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position, read
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.text_files import NotTextError
 from lib_finetune.text_files import read as read_text
@@ -25,17 +24,17 @@ from lib_finetune.text_files import read as read_text
 if TYPE_CHECKING:
     from PIL import Image
 
-_WORKERS = min(8, os.cpu_count() or 1)  # decoding leaves Python's lock; more threads only hold more pictures in memory
+_WORKERS = min(8, os.cpu_count() or 1)  # decoding leaves Python's lock; more threads only hold more images in memory
 _LISTED = 100
 _NAMED = 5
 _NAMED_APART = (FileKind.CLASS_IMAGE, FileKind.RESULT, FileKind.MASK, FileKind.CONTROL, FileKind.CACHE)
-GOES_FIRST = "another caption file of this picture goes first: cat.png.txt before cat.txt, and .txt before .caption"
-"""Of several caption files of one picture, which is read."""
+GOES_FIRST = "another caption file of this image goes first: cat.png.txt before cat.txt, and .txt before .caption"
+"""Of several caption files of one image, which is read."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that can be trained on.
+    """An image that can be trained on.
 
     Attributes:
         path: the file.
@@ -79,7 +78,7 @@ class Group:
 
 @dataclass(frozen=True)
 class SharedCaption:
-    """A caption file that is read for several pictures: those of one stem, with nothing of their own."""
+    """A caption file that is read for several images: those of one stem, with nothing of their own."""
 
     file: Path
     pictures: tuple[str, ...]
@@ -88,7 +87,7 @@ class SharedCaption:
         """It in plain words."""
         return (
             f"{self.file.name} is the caption of {named(self.pictures)}. "
-            f"A picture's own caption file has its whole name, such as {Path(self.pictures[0]).name}.txt."
+            f"An image's own caption file has its whole name, such as {Path(self.pictures[0]).name}.txt."
         )
 
 
@@ -97,16 +96,16 @@ class Report:
     """What a scan found; all paths begin with ``folder``.
 
     Attributes:
-        pictures: can be trained on, sorted by name.
-        broken: pictures and folders that cannot be read, with the reason.
-        orphans: caption files that belong to no picture.
-        doubles: caption files that are not used because another of the same picture goes first.
-        unread_captions: caption files that are not text, with the reason; their pictures count as having none.
-        never: pictures in kohya folders with 0 repeats.
+        images: can be trained on, sorted by name.
+        broken: images and folders that cannot be read, with the reason.
+        orphans: caption files that belong to no image.
+        doubles: caption files that are not used because another of the same image goes first.
+        unread_captions: caption files that are not text, with the reason; their images count as having none.
+        never: images in kohya folders with 0 repeats.
         groups: all other files, by kind.
-        shared_captions: caption files of several pictures.
+        shared_captions: caption files of several images.
         kohya: where it is laid out for kohya's trainers, the folder of training images and that of class images, if there is one.
-        notes: sentences on how the folder is laid out, on names of folders that give no repeats, and on files with the captions of many pictures.
+        notes: sentences on how the folder is laid out, on names of folders that give no repeats, and on files with the captions of many images.
     """
 
     folder: Path
@@ -123,7 +122,7 @@ class Report:
 
     @property
     def other_kinds(self) -> tuple[Path, ...]:
-        """Pictures of kinds that are not read."""
+        """Images of kinds that are not read."""
         return next((group.paths for group in self.groups if group.kind is FileKind.OTHER_PICTURE), ())
 
     def lines(self) -> list[str]:
@@ -139,7 +138,7 @@ class Report:
         lines += self._each("Skipped", ((path, "its folder's name asks for 0 repeats") for path in self.never))
         lines += [group.line(self.folder) for group in self.groups]
         lines += [shared.line() for shared in self.shared_captions[:_LISTED]]
-        lines += self._each("Caption not used", ((path, "there is no picture of this name beside it") for path in self.orphans))
+        lines += self._each("Caption not used", ((path, "there is no image of this name beside it") for path in self.orphans))
         lines += self._each("Caption not used", ((path, GOES_FIRST) for path in self.doubles))
         lines += self._each("Caption not used", self.unread_captions)
         return lines
@@ -158,7 +157,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Examined:
-    """What decoding a picture tells of it: (width, height) in px, sha256 of the bytes, and where a focal crop looks."""
+    """What decoding an image tells of it: (width, height) in px, sha256 of the bytes, and where a focal crop looks."""
 
     size: tuple[int, int]
     content: str
@@ -166,7 +165,7 @@ class Examined:
 
 
 def examined(path: Path, face: Callable[[Image.Image], tuple[float, float] | None] | None = None) -> Examined | str:
-    """What decoding the picture tells of it, or the reason why it is broken.
+    """What decoding the image tells of it, or the reason why it is broken.
 
     Args:
         face: finds a face to look at instead of what stands out.
@@ -175,7 +174,7 @@ def examined(path: Path, face: Callable[[Image.Image], tuple[float, float] | Non
         InputError: as ``face``.
     """
     try:
-        data = regular_files.read(path)
+        data = read(path)
         size, thumbnail = examine(data)
         face_position = face(decode(data)) if face else None
     except OSError as error:
@@ -193,18 +192,18 @@ def scan(
     look: Callable[[Path], Examined | str] = examined,
     apart: Path | None = None,
 ) -> Report:
-    """Find the pictures in a folder and its subfolders, decoding each once to know that it is whole.
+    """Find the images in a folder and its subfolders, decoding each once to know that it is whole.
 
     What else lies there is told by kind (`file_kinds`). The order depends on the names only.
 
     Args:
         field: name of the setting that the folder came from, for error messages.
-        on_picture: told (done, total) after each picture.
-        look: decodes a picture; one that remembers what it saw makes a second scan fast.
+        on_picture: told (done, total) after each image.
+        look: decodes an image; one that remembers what it saw makes a second scan fast.
         apart: the folder of class images; what lies in it is none of this folder's.
 
     Raises:
-        InputError: no folder, not readable, or no usable picture in it (naming those that are broken).
+        InputError: no folder, not readable, or no usable image in it (naming those that are broken).
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links
     listing = files_of(folder, field, apart)
@@ -260,7 +259,7 @@ def _by_kind(
 
 
 def _groups(sorted_out: Mapping[FileKind, Sequence[Path]], tables: Collection[Path]) -> tuple[Group, ...]:
-    """Files by kind, without those that hold the captions of many pictures, of which more is told."""
+    """Files by kind, without those that hold the captions of many images, of which more is told."""
     groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in tables)) for kind in FileKind)
     return tuple(group for group in groups if group.paths)
 
@@ -287,7 +286,7 @@ def _layout(report: Report, kinds: Mapping[PurePosixPath, FileKind], apart: Path
         if classes and apart is None:
             notes.append(f"Class images lie in {classes}: name that folder as class images to keep the class by them.")
     notes += [
-        f"{place} is named as a folder of masks or control images, but no picture has the names in it: they are trained on as pictures."
+        f"{place} is named as a folder of masks or control images, but no image has the names in it: they are trained on as images."
         for place in unclear_folders(kinds)
     ]
     return notes
@@ -308,17 +307,17 @@ def _kohya(path: Path, folder: Path) -> tuple[int, str | None]:
 
 
 class CaptionFiles:
-    """Caption files of a folder and the pictures that they belong to: same folder, and the picture's whole name or its stem.
+    """Caption files of a folder and the images that they belong to: same folder, and the image's whole name or its stem.
 
     Of several the first is read: ``cat.png.txt`` before ``cat.txt``, then ``.txt`` before ``.caption``, then the one that is spelled as
-    the picture is. Letter case and composed accents do not part a caption from its picture, for pictures and texts may come from
+    the image is. Letter case and composed accents do not part a caption from its image, for images and texts may come from
     different systems.
     """
 
     def __init__(self, paths: Iterable[Path], pictures: Iterable[Path] = ()) -> None:
         """
         Args:
-            pictures: of the same folders, so that ``cat.jpg.txt`` is the caption of ``cat.jpg`` and not of ``cat.jpg.png`` beside it.
+            images: of the same folders, so that ``cat.jpg.txt`` is the caption of ``cat.jpg`` and not of ``cat.jpg.png`` beside it.
         """
         self._paths = tuple(paths)
         self._files: dict[tuple[Path, str], list[Path]] = defaultdict(list)
@@ -329,7 +328,7 @@ class CaptionFiles:
         self._refused: set[Path] = set()
 
     def of(self, picture: Path) -> list[Path]:
-        """The picture's caption files, the one that counts first."""
+        """The image's caption files, the one that counts first."""
         return list(self._of(picture))
 
     def read(self, picture: Path) -> tuple[str | None, Path | None]:
@@ -345,12 +344,12 @@ class CaptionFiles:
         return None, None
 
     def orphans(self, pictures: Iterable[Path]) -> tuple[Path, ...]:
-        """The files that belong to none of the pictures."""
+        """The files that belong to none of the images."""
         owned = {path for picture in pictures for path in self._of(picture)}
         return tuple(path for path in self._paths if path not in owned)
 
     def doubles(self, pictures: Sequence[Path]) -> tuple[Path, ...]:
-        """The files that are passed over for another of the same picture, and are no other picture's."""
+        """The files that are passed over for another of the same image, and are no other image's."""
         used = {file for picture in pictures for file in self.of(picture)[:1]}
         return tuple(dict.fromkeys(path for picture in pictures for path in self.of(picture)[1:] if path not in used))
 
@@ -374,7 +373,7 @@ def _rank(file: Path, spelled: str) -> tuple[int, bool, str]:
 
 def _nothing_usable(report: Report) -> str:
     readable = ", ".join(sorted(ending[1:] for ending in readable_endings()))
-    message = f'the folder "{report.folder}" has no picture that can be used.'
+    message = f'the folder "{report.folder}" has no image that can be used.'
     if report.broken:
         named = "; ".join(f"{_relative(path, report.folder)}: {reason}" for path, reason in report.broken[:10])
         more = len(report.broken) - 10
@@ -387,8 +386,8 @@ def _nothing_usable(report: Report) -> str:
     groups = [group for group in report.groups if group.kind is not FileKind.OTHER_PICTURE]
     message += "".join(f" {group.line(report.folder)}" for group in groups)
     if any(group.kind in _NAMED_APART for group in groups):
-        message += " To train on pictures of a folder that is left out, name that folder itself."
-    return f"{message} Pictures may be {readable}."
+        message += " To train on images of a folder that is left out, name that folder itself."
+    return f"{message} Images may be {readable}."
 
 
 def named(names: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ _PLACEHOLDERS = ("[name]", "{}", "{name}")
 
 
 def load(name: str, field: str) -> tuple[str, ...]:
-    """A list by name, or the lines of a file. The WebUI's own files do too: ``[name]`` is the word, ``[filewords]`` the picture's caption.
+    """A list by name, or the lines of a file. The WebUI's own files do too: ``[name]`` is the word, ``[filewords]`` the image's caption.
 
     Raises:
         InputError: no such list or file, or a line without a place for either.
@@ -59,13 +59,13 @@ def load(name: str, field: str) -> tuple[str, ...]:
             [Problem(field, f"{name!r} is neither {', '.join(TEMPLATES)} nor a text file that can be read ({error}).")]
         ) from error
     templates = tuple(_ours(line) for line in lines if line and not is_comment(line))
-    # Where the picture's caption has its place, the word is put in front of it.
+    # Where the image's caption has its place, the word is put in front of it.
     missing = next((line for line in templates if "{trigger}" not in line and not holds_caption(line)), None)
     if missing is not None or not templates:
         reason = f"the line {missing!r} has no {{trigger}}" if templates else "it is empty"
         message = (
             f"{path.name} cannot be used: {reason}. Write a caption on each line, with {{trigger}} for the word and [filewords] for the "
-            "picture's own caption."
+            "image's own caption."
         )
         raise InputError([Problem(field, message)])
     return templates

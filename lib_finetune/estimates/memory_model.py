@@ -14,13 +14,13 @@ _STATES = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.05, "lion": 4.0, "prod
 _UNFLATTENED = 1.9
 """Adafactor's where convolutions keep their four dimensions, of which it factors the last two: those of SD1.5, counted."""
 _ACTIVATIONS = {False: 0.86, True: 0.14}
-"""GiB that the UNet saves for the backward pass, a 512 px picture in 16 bit, without and with gradient checkpointing."""
+"""GiB that the UNet saves for the backward pass, a 512 px image in 16 bit, without and with gradient checkpointing."""
 _WORK = 0.45
-"""GiB of a 512 px picture's passing tensors."""
+"""GiB of a 512 px image's passing tensors."""
 _SAVED = {False: 0.89, True: 0.23}
-"""GiB a 512 px picture takes in all when the whole model is trained, without and with gradient checkpointing."""
+"""GiB a 512 px image takes in all when the whole model is trained, without and with gradient checkpointing."""
 _LAYER = 0.36
-"""GiB of the largest layer's gradient with its float32 stand-in, however many pictures there are. Both by ``bench/memory.py``."""
+"""GiB of the largest layer's gradient with its float32 stand-in, however many images there are. Both by ``bench/memory.py``."""
 _ROUNDING = int(0.12 * GIB)
 """Bytes that bf16 weights take besides: the largest layer in float32 with random bits of its size, by ``bench/memory.py``."""
 _SPARE = 0.95
@@ -33,7 +33,7 @@ def passing(pixels: int, sixteen_bit: bool, checkpointing: bool = False) -> int:
     """Bytes that a step holds besides weights, gradients and the optimizer's state.
 
     Args:
-        pixels: of all pictures of the batch.
+        pixels: of all images of the batch.
     """
     return int((_ACTIVATIONS[checkpointing] + _WORK) * GIB * pixels / _PIXELS * (1 if sixteen_bit else 2))
 
@@ -110,7 +110,7 @@ class Work:
 
     Attributes:
         weights: how many.
-        pixels: of all pictures of a batch, class pictures counted.
+        pixels: of all images of a batch, class images counted.
         sixteen_bit: whether it is computed in 16 bit.
         average: whether an EMA is kept.
         validated: whether the best state is kept too, in main memory.
@@ -132,7 +132,7 @@ class Room:
         ram: in main memory; 0 likewise.
         guests: of the host's parts that a step needs and that are not on the device yet.
         away: of the host's parts on the device that a step does not need.
-        picture: that the host needs for a picture between turns.
+        image: that the host needs for an image between turns.
     """
 
     free: int
@@ -142,13 +142,13 @@ class Room:
     picture: int = 0
 
     def holds(self, form: Form, work: Work) -> bool:
-        """Whether training and the host's pictures find room."""
+        """Whether training and the host's images find room."""
         if not self.free:
             return True
         return self.needed(form, work) <= self.free and (not form.swapped or not self.ram or self.parked(form, work) <= self.ram * _SPARE)
 
     def needed(self, form: Form, work: Work) -> int:
-        """Bytes that must be free on the device: for a step with a reserve of a twentieth, and for the host's pictures."""
+        """Bytes that must be free on the device: for a step with a reserve of a twentieth, and for the host's images."""
         step = int((form.need(work) + self.guests) / _SPARE)
         return max(0, step - self.away) if form.swapped else max(step, form.rest(work) + self.picture)
 
@@ -192,7 +192,7 @@ _ORDER = (
 
 
 def choose(wish: Wish, work: Work, room: Room, advice: str = "") -> Form:
-    """The first form, from exact to small, that keeps to the wish and fits; an exchange comes last, for it makes pictures wait.
+    """The first form, from exact to small, that keeps to the wish and fits; an exchange comes last, for it makes images wait.
 
     Args:
         advice: what else would help, said when nothing fits.
@@ -253,12 +253,12 @@ def _refusal(wish: Wish, forms: list[Form], work: Work, room: Room, advice: str)
         parked = room.parked(smallest, work) / _SPARE
         message = f"{smallest} needs {parked / GIB:.1f} GiB of main memory to change places in, and {room.ram / GIB:.1f} are free."
     if not wish.bf16 and wish.weights is None:
-        message += " The small forms need bf16, which this card or training.precision rules out."
+        message += " The small forms need bf16, which this GPU or training.precision rules out."
     tiny = Form("bf16", "adafactor", True, True)
     if dataclasses.replace(smallest, swapped=False) != tiny and wish.bf16:
         message += (
             f" {tiny} would need {room.needed(tiny, work) / GIB:.1f}: set tuning.weights, optimizer.name and tuning.in_backward to auto."
         )
-    return f"{message} {advice} Lower data.resolution or training.batch, close other programs that use the card, or train a LoRA.".replace(
+    return f"{message} {advice} Lower data.resolution or training.batch, close other programs that use the GPU, or train a LoRA.".replace(
         "  ", " "
     )

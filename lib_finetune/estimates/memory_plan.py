@@ -74,7 +74,7 @@ def choose_checkpointing(settings: Settings, device: torch.device, free: int) ->
 
 
 def passing(settings: Settings, device: torch.device) -> int:
-    """Bytes that a step of patches or of an embedding holds besides what it trains; class pictures count, too."""
+    """Bytes that a step of patches or of an embedding holds besides what it trains; class images count, too."""
     training = settings.training
     pictures = training.batch * (2 if prior_of(settings) == "pictures" else 1)
     return memory_model.passing(settings.data.resolution**2 * pictures, _sixteen_bit(settings, device), training.gradient_checkpointing)
@@ -104,7 +104,7 @@ def choose_memory_plan(settings: Settings, weights: Weights, device: torch.devic
     note += f"; {_gib(free)} are free." if free else "."
     if form.swapped:
         note += (
-            f" While it trains, {_gib(room.away)} GiB of the WebUI's model lie in main memory; for each picture they come back and the "
+            f" While it trains, {_gib(room.away)} GiB of the WebUI's model lie in main memory; for each image they come back and the "
             f"{_gib(form.rest(work))} GiB that are trained go there. The seconds that this takes are told when it happens first."
         )
     if form.in_backward and settings.optimizer.clip_norm:
@@ -126,7 +126,7 @@ def _advice(settings: Settings, device: torch.device) -> str:
     if settings.tuning.host_weights == "beside":
         advice += "Set tuning.host_weights to auto. "
     if prior_of(settings) == "prediction" and device.type == "cuda":
-        advice += "Set data.class_count to 200: with class pictures, a step does not need the WebUI's model. "
+        advice += "Set data.class_count to 200: with class images, a step does not need the WebUI's model. "
     return advice.strip()
 
 
@@ -199,7 +199,7 @@ def states_at_once(settings: Settings, views: Epoch | int) -> int:
 
     Args:
         settings: resolved.
-        views: what an epoch shows; a number stands for so many pictures of one size.
+        views: what an epoch shows; a number stands for so many images of one size.
     """
     return FEWEST_STATES + (_points_at_once(settings, views) if keeps_states(settings) == "all" else 0)
 

@@ -1,4 +1,4 @@
-"""Advice: which of the methods suits what the pictures show, and why, in a line."""
+"""Advice: which of the methods suits what the images show, and why, in a line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lib_finetune.config.settings import METHODS
 WISHES = ("", "likeness", "whole style", "small file", "many models")
 """Nothing in particular · the best likeness · a subject together with its style · a small file · use with many checkpoints."""
 ENOUGH = 15
-"""Pictures from which on the whole model gains over patches."""
+"""Images from which on the whole model gains over patches."""
 _TITLES = {"lora": "LoRA", "dreambooth": "DreamBooth", "textual_inversion": "Textual Inversion"}
 _NOUNS = {"": "a subject", "person": "a person", "animal": "an animal", "thing": "a thing", "style": "a style"}
 
@@ -22,7 +22,7 @@ class Case:
     Attributes:
         kind: of `config.settings.KINDS`.
         drawn: whether the person is drawn; None where it is not known.
-        pictures: how many there are.
+        images: how many there are.
         wish: one of `WISHES`.
         fits: method → whether it fits in memory and on the disk; what is not named, fits.
     """
@@ -83,7 +83,7 @@ def _best(case: Case) -> str:
 
 def _about(case: Case) -> str:
     """The case in words."""
-    count = f"{case.pictures} picture{'' if case.pictures == 1 else 's'}" if case.pictures else "No pictures yet"
+    count = f"{case.pictures} image{'' if case.pictures == 1 else 's'}" if case.pictures else "No images yet"
     noun = _NOUNS[case.kind]
     if case.kind == "person" and case.drawn is not None:
         noun = "a drawn person" if case.drawn else "a person in photos"

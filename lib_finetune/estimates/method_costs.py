@@ -1,4 +1,4 @@
-"""Estimates: what each method would take and give for these pictures on this machine, before anything is trained."""
+"""Estimates: what each method would take and give for these images on this machine, before anything is trained."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class MethodCard:
-    """A method, for these pictures on this machine.
+    """A method, for these images on this machine.
 
     Attributes:
         method: which.
@@ -186,10 +186,10 @@ def cards(settings: Settings, views: Epoch | int, facts: ModelFacts, machine: Ma
     """A card for each method; the settings apart from the method are as they are.
 
     Args:
-        views: what an epoch shows (`dataset_report.epoch_of`); a number stands for so many pictures of one size.
+        views: what an epoch shows (`dataset_report.epoch_of`); a number stands for so many images of one size.
 
     Raises:
-        InputError: settings that cannot be; name and pictures need not be there yet.
+        InputError: settings that cannot be; name and images need not be there yet.
     """
     validate(settings, but=("name", "data.images"))
     return tuple(card(replaced(settings, "method", method), views, facts, machine) for method in METHODS)
@@ -378,7 +378,7 @@ def disk(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int
 
     Args:
         settings: resolved, in their form.
-        epoch: what an epoch shows; 0: of pictures nothing is known.
+        epoch: what an epoch shows; 0: of images nothing is known.
     """
     needed = sum(disk_wants(settings, file_bytes(settings, facts), facts.counts, epoch))
     return needed, free_disk(artifact_kinds_of(settings)[0].folder(paths))

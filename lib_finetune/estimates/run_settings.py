@@ -88,4 +88,4 @@ def _of_images(settings: Settings, images: Dataset) -> Iterator[str]:
         yield from report.lines() if report else ()
     yield from automatic_settings.unused_class_images(settings)
     if images.held:
-        yield f"Held out, not trained on: {', '.join(picture.name for picture in images.held)}."
+        yield f"Validation images, not trained on: {', '.join(picture.name for picture in images.held)}."

@@ -29,7 +29,7 @@ _PREDICTION = 5 / 3
 """A step with the base's own prediction against one without prior: measured 1.6 to 1.75 (the class's half of the batch is computed too)."""
 _SD15_UNET = 859_520_964
 _CARDS = ((6.5, 1.1), (8.5, 0.8), (12.5, 0.5), (16.5, 0.35), (25.0, 0.18), (float("inf"), 0.1))
-"""GiB of a card's memory up to which → seconds that a step of a LoRA, one picture of 512 px in 16 bit, takes on cards of that class.
+"""GiB of a card's memory up to which → seconds that a step of a LoRA, one image of 512 px in 16 bit, takes on cards of that class.
 A guess from what people write of SD1.5 (1 to 10 steps a second); nothing of it was measured by us."""
 _METHODS = {"lora": 1.0, "dreambooth": 1.2, "textual_inversion": 0.9, "pivotal_tuning": 1.05}
 
@@ -43,7 +43,7 @@ class SpeedConditions:
         weights: of the model's UNet.
         method: that trains.
         resolution: px.
-        pictures: of a batch, class pictures counted.
+        images: of a batch, class images counted.
         checkpointing: of gradients.
         predicts: the prior's prediction is made at every step.
     """
@@ -58,7 +58,7 @@ class SpeedConditions:
 
     @property
     def load(self) -> float:
-        """How much there is to compute, against one picture of 512 px."""
+        """How much there is to compute, against one image of 512 px."""
         size = self.pictures * self.resolution**2 / _PIXELS
         return size * (_CHECKPOINTING if self.checkpointing else 1.0) * (_PREDICTION if self.predicts else 1.0)
 

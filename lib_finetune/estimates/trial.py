@@ -34,7 +34,7 @@ _EVERYTHING = {"optimizer.schedule": "constant", "optimizer.warmup": 0.0, "netwo
 
 
 class _Stopped(Exception):  # noqa: N818  not a fault: the person's wish
-    """A stop was asked for while pictures were looked at."""
+    """A stop was asked for while images were looked at."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Forecast:
     Attributes:
         seconds_per_step: of an optimizer step at the largest size; None where not even one fitted.
         steps: of the run.
-        minutes: of all steps; pictures are encoded once before, and files written after.
+        minutes: of all steps; images are encoded once before, and files written after.
         size: (width, height) in px of the largest size.
         peak_bytes: of the device; on the CPU of the whole process since it began.
         total_bytes, free_bytes: of the device before; ``free_bytes`` beside the host's model, 0 where the system does not tell.
@@ -79,7 +79,7 @@ def probe(
 
     Args:
         busy: tells why it cannot be tried now (a job runs); None or "" when it can.
-        stop_asked: looked at before every step and every picture.
+        stop_asked: looked at before every step and every image.
 
     Returns:
         None when it was stopped.
@@ -177,7 +177,7 @@ def _timed(
 
 
 def _largest(settings: Settings, images: dataset.Dataset) -> tuple[dataset.Dataset, tuple[int, int]]:
-    """Full batches of the picture with the largest size; it stands in for class pictures that are not made yet."""
+    """Full batches of the image with the largest size; it stands in for class images that are not made yet."""
     plan = builder.data_plan(settings, images)
     picture, size = max(zip(plan.pictures, plan.sizes, strict=True), key=lambda entry: entry[1][0] * entry[1][1])
     subject = dataclasses.replace(images.subject, pictures=(dataclasses.replace(picture, repeats=settings.training.batch),))

@@ -1,4 +1,4 @@
-"""Colour: how far the colours of pictures have moved, in CIE L*a*b*."""
+"""Colour: how far the colours of images have moved, in CIE L*a*b*."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def lab(pictures: np.ndarray) -> np.ndarray:
 def drift(first: np.ndarray, second: np.ndarray) -> float:
     """How far the balance of colours has moved from ``first`` to ``second``, in ΔE: mean colour and contrast together.
 
-    The contrast is the standard deviation of L*, a* and b* over a picture: a spoiled model paints greyer or harsher pictures, whose
-    mean may well stay where it was. What moves the pictures in different directions is what they show, and cancels out.
+    The contrast is the standard deviation of L*, a* and b* over an image: a spoiled model paints greyer or harsher images, whose
+    mean may well stay where it was. What moves the images in different directions is what they show, and cancels out.
 
     Args:
-        first, second: paired pictures, [n, h, w, 3] uint8.
+        first, second: paired images, [n, h, w, 3] uint8.
     """
     before, after = lab(first), lab(second)
     mean, contrast = ((of(after, (1, 2)) - of(before, (1, 2))).mean(0) for of in (np.mean, np.std))

@@ -1,4 +1,4 @@
-"""Likeness: how much alike the coarse structure of pictures is, by the correlation of small normalised thumbnails."""
+"""Likeness: how much alike the coarse structure of images is, by the correlation of small normalised thumbnails."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image
 
 CELLS = 16
-"""Cells of a thumbnail along each side: coarse enough to forgive a shift by a thirtieth of the picture, fine enough to tell poses apart."""
+"""Cells of a thumbnail along each side: coarse enough to forgive a shift by a thirtieth of the image, fine enough to tell poses apart."""
 
 
 def thumbnails(pictures: list[Image.Image]) -> np.ndarray:
-    """The centre square of each picture on a coarse grid, its mean taken away and its length made one: [n, 768].
+    """The centre square of each image on a coarse grid, its mean taken away and its length made one: [n, 768].
 
-    A plain picture without any structure becomes zeros and is like none.
+    A plain image without any structure becomes zeros and is like none.
     """
     return np.stack([_normalised(_cells(picture)) for picture in pictures])
 
@@ -31,7 +31,7 @@ def _normalised(cells: np.ndarray) -> np.ndarray:
     return centred / length if length > _FLAT else np.zeros_like(centred)
 
 
-_FLAT = 1.0  # of a picture whose cells differ by rounding only
+_FLAT = 1.0  # of an image whose cells differ by rounding only
 
 
 def alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -45,16 +45,16 @@ def nearest(pictures: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def copying(pictures: np.ndarray, training: np.ndarray, held: np.ndarray) -> float | None:
-    """How much nearer pictures lie to their nearest training picture than another picture of the subject would: 0 not at all, 1 copies.
+    """How much nearer images lie to their nearest training image than another image of the subject would: 0 not at all, 1 copies.
 
-    The yardstick is the nearest held-out picture where there are some, and always the likeness that is usual among the training
-    pictures themselves (the median of each one's nearest other), so that photographs of one series are not blamed on the model.
+    The yardstick is the nearest held-out image where there are some, and always the likeness that is usual among the training
+    images themselves (the median of each one's nearest other), so that photographs of one series are not blamed on the model.
 
     Args:
-        pictures, training, held: thumbnails; ``held`` may be empty.
+        images, training, held: thumbnails; ``held`` may be empty.
 
     Returns:
-        The mean over the pictures, or None where there is no yardstick (a single training picture and none held out).
+        The mean over the images, or None where there is no yardstick (a single training image and none held out).
     """
     if len(training) < 2 and not len(held):
         return None
@@ -65,7 +65,7 @@ def copying(pictures: np.ndarray, training: np.ndarray, held: np.ndarray) -> flo
 
 
 _ROOM = 0.02
-"""Between a yardstick and identity; where training pictures are copies of each other, nothing can be told from likeness."""
+"""Between a yardstick and identity; where training images are copies of each other, nothing can be told from likeness."""
 
 
 def _usual(training: np.ndarray) -> float:

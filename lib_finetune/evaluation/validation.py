@@ -1,4 +1,4 @@
-"""Validation: the loss on pictures held out of the training, at noise and timesteps that never change, and the best state by it."""
+"""Validation: the loss on validation images of the training, at noise and timesteps that never change, and the best state by it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 DRAWS = 8
-"""Noises and timesteps a picture: few are enough, for two states are compared at the same ones."""
+"""Noises and timesteps an image: few are enough, for two states are compared at the same ones."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Validation:
     def __init__(self, pictures: int, loss: Callable[[int, int], torch.Tensor], parameters: Mapping[str, nn.Parameter], every: int) -> None:
         """
         Args:
-            pictures: how many are held out.
-            loss: (picture, draw) → its loss, on the device; called inside a turn, without gradients.
+            images: how many are held out.
+            loss: (image, draw) → its loss, on the device; called inside a turn, without gradients.
             parameters: what trains, by name.
             every: steps between measurements.
         """

@@ -1,4 +1,4 @@
-"""The watch on side effects: figures of a preview against the base's pictures, and the words when one of them turns."""
+"""The watch on side effects: figures of a preview against the base's images, and the words when one of them turns."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ class Limit:
     says: str
 
 
-_BACK = "Keep an earlier point, or train again with a lower learning rate or fewer steps"
+_BACK = "Keep an earlier snapshot, or train again with a lower learning rate or fewer steps"
 LIMITS = {
-    # A difference of 2.3 can just be seen (Mahy et al., 1994), one of 10 is another colour at a glance; this is the mean over pictures
+    # A difference of 2.3 can just be seen (Mahy et al., 1994), one of 10 is another colour at a glance; this is the mean over images
     # of other things, in which chance cancels out. On nano (docs/measurements.md) a sane DreamBooth stays below 10, one at 30 times its rate is at 38 to 59.
     COLOUR: Limit(
         15.0,
-        "Colours of pictures that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). " + _BACK + ".",
+        "Colours of images that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). " + _BACK + ".",
     ),
     # 1 − correlation: at 0 the composition is the base's, at 1 nothing is left of it. A class may move towards its new member: on nano
     # it is at 0.4 to 0.6 after sane trainings, by DreamBooth and LoRA.
     CLASS_CHANGE: Limit(
         0.7,
-        "The class is being forgotten: its pictures without the trigger word have lost {value:.0%} of what they were. "
+        "The class is being forgotten: its images without the trigger word have lost {value:.0%} of what they were. "
         + _BACK
-        + ", or with class pictures (data.class_count 200).",
+        + ", or with class images (data.class_count 200).",
     ),
     # What is unrelated should not move at all: below 0.1 on nano with a sane DreamBooth, 0.7 at 30 times its rate.
     OTHER_CHANGE: Limit(
         0.5,
-        "Pictures that have nothing to do with the subject have lost {value:.0%} of what they were: the model forgets more than the class. "
+        "Images that have nothing to do with the subject have lost {value:.0%} of what they were: the model forgets more than the class. "
         + _BACK
         + ".",
     ),
-    # Half of the way from the likeness that the person's own pictures have among each other to identity.
+    # Half of the way from the likeness that the person's own images have among each other to identity.
     COPYING: Limit(
         0.5,
-        "The previews copy training pictures ({value:.0%} of the way from a likeness that is usual among them to the same picture). "
+        "The previews copy training images ({value:.0%} of the way from a likeness that is usual among them to the same image). "
         + _BACK
-        + ", or add pictures that differ more.",
+        + ", or add images that differ more.",
     ),
 }
 
@@ -71,11 +71,11 @@ def figures(
     training: Sequence[Image.Image] = (),
     held: Sequence[Image.Image] = (),
 ) -> dict[str, float]:
-    """The figures of a preview; one without the pictures that it needs is left out.
+    """The figures of a preview; one without the images that it needs is left out.
 
     Args:
-        base, now: `SUBJECT`, `CLASS`, `OTHER` → pictures of the same prompts and seeds in the same order, all of one size.
-        training, held: the person's pictures.
+        base, now: `SUBJECT`, `CLASS`, `OTHER` → images of the same prompts and seeds in the same order, all of one size.
+        training, held: the person's images.
     """
     by_name: dict[str, float] = {}
     if now.get(OTHER):

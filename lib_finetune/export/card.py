@@ -1,4 +1,4 @@
-"""The card beside a file: the WebUI's user metadata (``name.json``) and its picture."""
+"""The card beside a file: the WebUI's user metadata (``name.json``) and its image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_card(artifact: Path, card: Card) -> Path:
 
 
 def write_picture(artifact: Path, kind: str, image: Image.Image) -> Path:
-    """Write the card's picture.
+    """Write the card's image.
 
     An embedding's is called ``name.preview.png``: the WebUI opens a plain ``name.png`` in that folder as an embedding.
 

@@ -1,4 +1,4 @@
-"""An embedding inside a picture, as the WebUI saves them to be shared: in a PNG's text, or in the pixels beside the picture.
+"""An embedding inside an image, as the WebUI saves them to be shared: in a PNG's text, or in the pixels beside the image.
 
 Reference: the WebUI's modules/textual_inversion/image_embedding.py, which explains the form; the content is JSON, and nothing of it runs.
 """
@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 ENDINGS = (".png", ".webp", ".avif", ".jxl")
 BEGINNING = re.compile(rb"\x89PNG\r\n|RIFF.{4}WEBP|.{4}ftypavi|\xff\x0a|\0{3}\x0cJXL ", re.DOTALL)
-"""How such pictures begin, whatever their names end in."""
+"""How such images begin, whatever their names end in."""
 _CHUNK = "sd-ti-embedding"
 _TENSOR = "TORCHTENSOR"
 _JSON_BYTES = 64 << 20
@@ -30,7 +30,7 @@ _LOW = 0x0F
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The vectors in a picture by their names in it ("*").
+    """The vectors in an image by their names in it ("*").
 
     Raises:
         ValueError: it holds none, or cannot be read; the message goes on after the file's name.
@@ -40,7 +40,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
             text = getattr(image, "text", {}).get(_CHUNK)
             content = base64.b64decode(text, validate=False) if text else _in_pixels(np.asarray(image.convert("RGB")))
     except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError, binascii.Error, OSError, EOFError, struct.error):
-        raise ValueError("is a picture that cannot be read, or too large for one that holds an embedding.") from None
+        raise ValueError("is an image that cannot be read, or too large for one that holds an embedding.") from None
     try:
         data = json.loads(content)
     except (ValueError, RecursionError):
@@ -49,18 +49,18 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     return {str(name): _tensor(value) for name, value in named.items()} if isinstance(named, Mapping) else {}
 
 
-_NONE = "is a picture without an embedding in it: one that was saved anew, by a site or a program, has lost it. Get the original file."
+_NONE = "is an image without an embedding in it: one that was saved anew, by a site or a program, has lost it. Get the original file."
 
 
 def _tensor(value: Any) -> torch.Tensor:
     try:
         return torch.tensor(value[_TENSOR], dtype=torch.float32)
     except (KeyError, TypeError, ValueError, IndexError):
-        raise ValueError("is a picture whose embedding is damaged. Get the original file.") from None
+        raise ValueError("is an image whose embedding is damaged. Get the original file.") from None
 
 
 def _in_pixels(pixels: np.ndarray) -> bytes:
-    """The content of two blocks at both sides of the picture, a black column between it and each of them."""
+    """The content of two blocks at both sides of the image, a black column between it and each of them."""
     halves = _without_black_edge(pixels) & _LOW
     black = np.flatnonzero(halves.sum(axis=(0, 2)) == 0)
     if len(black) < 2:

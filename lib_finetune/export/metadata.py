@@ -23,11 +23,11 @@ class Recipe:
         name: file stem; the word in ``<lora:…>``.
         network_module: kohya's name of the adapter's kind.
         network_args: its further options.
-        buckets: (width, height) → number of pictures.
-        folders: folder name (no path) → number of pictures.
-        repeats: folder name → how often each of its pictures comes in an epoch.
-        epoch: (pictures with their repeats, batches) of an epoch.
-        captions: of all pictures, for the tag frequencies.
+        buckets: (width, height) → number of images.
+        folders: folder name (no path) → number of images.
+        repeats: folder name → how often each of its images comes in an epoch.
+        epoch: (images with their repeats, batches) of an epoch.
+        captions: of all images, for the tag frequencies.
         settings: the whole settings tree as JSON without private paths.
         inherited: metadata of the base file that readers of a whole checkpoint need.
     """
@@ -148,5 +148,5 @@ def _modelspec(recipe: Recipe) -> dict[str, str]:
 
 
 def usage_hint(clip_skip: int) -> str:
-    """What is set in the WebUI so that pictures see what training saw."""
+    """What is set in the WebUI so that images see what training saw."""
     return f"Set clip skip to {clip_skip}, as in training."

@@ -1,4 +1,4 @@
-"""PNG pictures and grids of them, written whole or not at all."""
+"""PNG images and grids of them, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_png(path: Path, image: Image.Image) -> None:
 
 
 def grid(rows: Sequence[Sequence[Image.Image]], columns: Sequence[str], names: Sequence[str]) -> Image.Image:
-    """Pictures of one size in rows, with a label above each column and, above each row, its name.
+    """Images of one size in rows, with a label above each column and, above each row, its name.
 
     Args:
         columns: one label a column; one that is too long goes on in the next line.

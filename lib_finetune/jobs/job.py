@@ -90,7 +90,7 @@ def revived(settings: Settings, folder: Path, record: Record) -> Job:
     job.state, job.message = record.state, record.message
     if job.state not in (QUEUED, *ENDED):
         resumes = RunFolder(folder).resumes()
-        ending = "It can go on from its last saved state." if resumes else "It had saved no state yet."
+        ending = "It can be resumed from its last saved state." if resumes else "It had saved no state yet."
         job.message, job.state = f"The WebUI was ended while this ran. {ending}", INTERRUPTED
     job.file = next((Path(path) for path in record.files.values()), None)
     job.progress.snapshots = {int(step): [Path(path) for path in files.values()] for step, files in record.points.items()}

@@ -49,7 +49,7 @@ class Jobs:
         self.known = JobList(self._wake, restored(host.paths.data))
         self.tasks = TaskList(self._wake, self._wake_worker)
         self._worker = Worker(host, self._next_work)
-        # Jobs that waited when the program ended do not begin by themselves: who starts the WebUI may want to make pictures.
+        # Jobs that waited when the program ended do not begin by themselves: who starts the WebUI may want to make images.
         self.held = bool(self.known.waiting())
 
     def submit(self, settings: Settings, folder: Path | None = None, group: str = "") -> Job:

@@ -119,7 +119,7 @@ class Worker:
             self._lose(reason)
             resumes = RunFolder(job.folder).resumes()
             return f"{DeviceLostError(reason)} " + (
-                "The run can go on from its last saved state." if resumes else "It had saved no state yet."
+                "The run can be resumed from its last saved state." if resumes else "It had saved no state yet."
             )
         if isinstance(error, FinetuneError):
             return str(error)

@@ -14,7 +14,7 @@ _AGAIN = "Download it again"
 _SAME = "Name the .safetensors of the model."
 _PAGE = f"is a web page, not a model: the download gave the site's page, mostly one to log in or to agree at. {_AGAIN}, logged in."
 _PACKED = "is a packed archive ({}). Unpack it and name the model inside."
-_PICTURE = "is a picture ({}), not a model."
+_PICTURE = "is an image ({}), not a model."
 _KNOWN: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (
         re.compile(rb"version https://git-lfs\.github\.com/"),

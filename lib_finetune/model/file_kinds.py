@@ -165,7 +165,7 @@ _TRAINED = "Finetune trains Stable Diffusion 1.x (1.4, 1.5 and those made from t
 _WANTED = {
     "checkpoint": (CHECKPOINT, f"{_TRAINED}, one file with UNet, VAE and text encoder."),
     "LoRA": (LORA, "Name a LoRA of Stable Diffusion 1.x in kohya's form, as the WebUI reads it."),
-    "embedding": (EMBEDDING, "Name an embedding of Stable Diffusion 1.x, as .safetensors, .pt, .bin or the WebUI's picture."),
+    "embedding": (EMBEDDING, "Name an embedding of Stable Diffusion 1.x, as .safetensors, .pt, .bin or the WebUI's image."),
 }
 
 

@@ -1,4 +1,4 @@
-"""A kohya file of the LoRA family added to the weights it belongs to; for pictures without the WebUI."""
+"""A kohya file of the LoRA family added to the weights it belongs to; for images without the WebUI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures from the borrowed model without the WebUI: DPM-Solver++ (2M) with Karras sigmas, classifier-free guidance."""
+"""Images from the borrowed model without the WebUI: DPM-Solver++ (2M) with Karras sigmas, classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sample(
     scale_factor: float = 0.18215,
     before_step: Callable[[int], None] = lambda _: None,
 ) -> list[Image.Image]:
-    """A picture for each seed, in one batch.
+    """An image for each seed, in one batch.
 
     Args:
         model: bound to weights.
@@ -67,7 +67,7 @@ def _scheduler(prediction: str, steps: int) -> Any:
 
 
 def decode(model: BorrowedModel, latents: torch.Tensor, scale_factor: float) -> Image.Image:
-    """Latents [1, 4, h/8, w/8] float32 → RGB picture."""
+    """Latents [1, 4, h/8, w/8] float32 → RGB image."""
     dtype = model.vae.post_quant_conv.weight.dtype
     pixels = model.vae.decode((latents / scale_factor).to(dtype)).sample.float()
     shades = ((pixels[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

@@ -31,13 +31,13 @@ class StepReport:
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """The pictures of one preview, in the order of the run's prompts and seeds, so that rows of different steps compare.
+    """The images of one preview, in the order of the run's prompts and seeds, so that rows of different steps compare.
 
     Attributes:
         step: steps that the file held; 0 is the base, without any file.
-        kinds: of each picture: "subject", "class" (the prompt without the trigger word) or "other" (nothing to do with it).
-        prompts, seeds: of each picture.
-        files: of each picture, relative to the run's folder, with "/".
+        kinds: of each image: "subject", "class" (the prompt without the trigger word) or "other" (nothing to do with it).
+        prompts, seeds: of each image.
+        files: of each image, relative to the run's folder, with "/".
     """
 
     step: int
@@ -51,7 +51,7 @@ class ProgressSink(Protocol):
     """Hears how a run goes. A sink that raises is logged and does not end the training."""
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
-        """A stage began or moved on: "pictures", "class pictures", "bind", "cache", "train", "measure", "paused",
+        """A stage began or moved on: "pictures", "class images", "bind", "cache", "train", "measure", "paused",
         "save", "verify", "preview", "give back"; any thread."""
 
     def steps(self, report: StepReport) -> None:
@@ -61,7 +61,7 @@ class ProgressSink(Protocol):
         """A line for the log, in plain words."""
 
     def figure(self, name: str, step: int, value: float) -> None:
-        """A figure was measured after a step: "validation" (the loss on the pictures held out), or one of the watch on side effects."""
+        """A figure was measured after a step: "validation" (the loss on the validation images), or one of the watch on side effects."""
 
     def previewed(self, row: PreviewRow) -> None:
         """A row of previews is there, made now or by this run before it was stopped."""

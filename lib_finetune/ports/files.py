@@ -64,4 +64,4 @@ class HostFiles(Protocol):
         """A file that `artifact_saved` announced is gone: refresh the lists, forget what is remembered of it."""
 
     def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
-        """Put a picture on the card of a file that `artifact_saved` announced."""
+        """Put an image on the card of a file that `artifact_saved` announced."""

@@ -112,10 +112,10 @@ class HostWeights(Protocol):
         """
 
     def remember(self) -> Sequence[str]:
-        """Take the picture of the host that `restoration` compares with. Called once a run, under no lease.
+        """Take the image of the host that `restoration` compares with. Called once a run, under no lease.
 
         Returns:
-            What the person should know of the host before pictures are made in it, a line each.
+            What the person should know of the host before images are made in it, a line each.
         """
 
     def restoration(self) -> Restoration:
@@ -138,4 +138,4 @@ class Host(HostWeights, Protocol):
 
     @property
     def captions(self) -> HostCaptions:
-        """What can say what a picture shows."""
+        """What can say what an image shows."""

@@ -1,4 +1,4 @@
-"""Pictures that the host is asked for."""
+"""Images that the host is asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PICTURE_BYTES = int(1.2 * 2**30)
 
 
 SAMPLER, SCHEDULER = "DPM++ 2M", "Karras"
-"""How every picture is sampled, as the WebUI names it; a host without the WebUI samples by the same method."""
+"""How every image is sampled, as the WebUI names it; a host without the WebUI samples by the same method."""
 
 
 def _never() -> bool:
@@ -23,22 +23,22 @@ def _never() -> bool:
 
 
 def _unheard(_done: int, _total: int) -> None:
-    """The steps of a picture that nobody waits for."""
+    """The steps of an image that nobody waits for."""
 
 
 @dataclass(frozen=True)
 class PictureRequest:
-    """A picture to be made by the host.
+    """An image to be made by the host.
 
     Attributes:
         prompt, negative_prompt: plain prompts without extra-network tags.
-        loras: (file path, weight) pairs that are applied for this picture only.
+        loras: (file path, weight) pairs that are applied for this image only.
         embeddings: files whose stems are words of the prompt; the WebUI finds those in its own folder by itself.
         width_px, height_px: multiples of 8.
         steps, guidance, seed: as in txt2img.
-        checkpoint: a file whose weights stand in for the loaded ones for this picture only.
+        checkpoint: a file whose weights stand in for the loaded ones for this image only.
         clip_skip: which layer of the text encoder is read, counted from the end, 1 the last; None: as the host is set.
-        interrupt_asked: looked at between sampling steps, perhaps from another thread; once it answers True, the host leaves the picture
+        interrupt_asked: looked at between sampling steps, perhaps from another thread; once it answers True, the host leaves the image
             unfinished and raises `PictureInterruptedError`.
         on_step: told (sampling steps done, of how many), perhaps from another thread.
     """
@@ -58,7 +58,7 @@ class PictureRequest:
     on_step: Callable[[int, int], None] = field(default=_unheard, compare=False, repr=False)
 
     def look(self) -> dict[str, Any]:
-        """All that a picture without files depends on beside seed and checkpoint: what is kept of such a request is kept under this."""
+        """All that an image without files depends on beside seed and checkpoint: what is kept of such a request is kept under this."""
         names = ("prompt", "negative_prompt", "width_px", "height_px", "steps", "guidance", "clip_skip")
         return {**{name: getattr(self, name) for name in names}, "sampler": f"{SAMPLER} {SCHEDULER}"}
 
@@ -67,7 +67,7 @@ class HostPictures(Protocol):
     """The host's own txt2img. Job's thread, no lease held."""
 
     def make(self, request: PictureRequest) -> Image.Image:
-        """Make a picture the way the host's own txt2img does. Takes the turn itself; leaves torch's random states and progress as they were.
+        """Make an image the way the host's own txt2img does. Takes the turn itself; leaves torch's random states and progress as they were.
 
         Raises:
             PictureInterruptedError: the request asked for that between two sampling steps, or the person did.

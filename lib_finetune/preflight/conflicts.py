@@ -1,4 +1,4 @@
-"""What is wrong with a method's settings beside one another, the pictures and the names that exist."""
+"""What is wrong with a method's settings beside one another, the images and the names that exist."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def method_problems(settings: Settings) -> list[Problem]:
         problems += _prior_problems(settings) + _pivot_problems(settings)
     else:
         class_settings = {"data.class_images": settings.data.class_images, "data.class_count": settings.data.class_count}
-        message = "Class pictures teach an embedding nothing. Leave them out, or train a LoRA."
+        message = "Class images teach an embedding nothing. Leave them out, or train a LoRA."
         problems += [Problem(field, message) for field, value in class_settings.items() if value]
     try:
         if own.template:
@@ -63,7 +63,7 @@ def _prior_problems(settings: Settings) -> list[Problem]:
     if (prior == "prediction" or (makes and data.class_count)) and not data.class_word.strip():
         problems.append(Problem("data.class_word", "is empty, and the class is to be kept. Say what the subject is: woman, dog, car."))
     if makes and not data.class_count:
-        message = "is 0, and there is no folder of class pictures. Set how many are to be made (200 is usual), or choose prediction."
+        message = "is 0, and there is no folder of class images. Set how many are to be made (200 is usual), or choose prediction."
         problems.append(Problem("data.class_count", message))
     return problems
 
@@ -204,7 +204,7 @@ def _label_problems(settings: Settings, images: Dataset) -> list[Problem]:
         return [Problem("data.images", message)]
     if others and not any(subject.main for subject in subjects):
         message = (
-            f"no picture would teach the word {settings.name}: all lie in folders with words of their own ({others}). "
+            f"no image would teach the word {settings.name}: all lie in folders with words of their own ({others}). "
             "Write the trigger word as it stands in one of the folders' names."
         )
         return [Problem("data.images", message)]

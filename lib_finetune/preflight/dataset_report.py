@@ -1,4 +1,4 @@
-"""The pictures as the model will see them: crop, size, caption and tokens of each, and what a person should know of them before training."""
+"""The images as the model will see them: crop, size, caption and tokens of each, and what a person should know of them before training."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Flag:
         kind: "duplicate", "near_duplicate", "blurred", "small", "cropped", "rotated", "transparent", "animated", "profile_unread", "gain_map",
             "coding", "shared_caption", "cut_off" or "long_caption".
         message: it in a sentence.
-        others: names of the pictures that it is about, too.
+        others: names of the images that it is about, too.
     """
 
     kind: str
@@ -59,13 +59,13 @@ class Flag:
 
 @dataclass(frozen=True)
 class PictureView:
-    """A picture in training.
+    """An image in training.
 
     Attributes:
         path: the file.
         name: relative to the folder, with "/".
-        width_px, height_px: of the upright picture.
-        crop: what is kept: left, top, right, bottom in px of the upright picture.
+        width_px, height_px: of the upright image.
+        crop: what is kept: left, top, right, bottom in px of the upright image.
         crop_varies: every step keeps another part; ``crop`` is that of the first one.
         bucket: (width, height) in px that the kept part is brought to.
         repeats: how often it comes in an epoch.
@@ -103,7 +103,7 @@ class PictureView:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A size in training, in px, and how many pictures have it."""
+    """A size in training, in px, and how many images have it."""
 
     width_px: int
     height_px: int
@@ -129,24 +129,24 @@ class FileGroup:
 
 @dataclass(frozen=True)
 class DatasetView:
-    """A folder of pictures.
+    """A folder of images.
 
     Attributes:
-        folder: of the pictures.
-        pictures: sorted by name.
+        folder: of the images.
+        images: sorted by name.
         buckets: sizes of those that are trained on.
-        captions: pictures with a caption file.
-        views: pictures an epoch shows, repeats counted.
+        captions: images with a caption file.
+        views: images an epoch shows, repeats counted.
         batches: batches that they come in.
-        sentence: how often each picture is seen.
-        broken, unread_captions: (path, reason): pictures that cannot be read, caption files that are no text.
-        orphans: caption files without a picture.
-        doubles: caption files that give way to another of the same picture.
-        other_kinds: pictures of kinds that are not read.
-        never: pictures whose folder asks for 0 repeats.
+        sentence: how often each image is seen.
+        broken, unread_captions: (path, reason): images that cannot be read, caption files that are no text.
+        orphans: caption files without an image.
+        doubles: caption files that give way to another of the same image.
+        other_kinds: images of kinds that are not read.
+        never: images whose folder asks for 0 repeats.
         groups: all other files that lie there, by kind.
-        notes: what should be known of all pictures together: warnings, how the folder is laid out and its captions are read, caption files that
-            several pictures share, what is done to the pictures.
+        notes: what should be known of all images together: warnings, how the folder is laid out and its captions are read, caption files that
+            several images share, what is done to the images.
         kohya: where the folder is laid out for kohya's trainers, its folders of training images and, if there is one, of class images.
         problems: (setting, message): what keeps the settings from being used as they are; the view leaves those out.
         subjects: what calls each of the subjects, trigger and class word; one, unless folders have words of their own.
@@ -173,7 +173,7 @@ class DatasetView:
 
 
 class Looks:
-    """What was seen of pictures, kept while the program runs, so that a second view of a folder is fast."""
+    """What was seen of images, kept while the program runs, so that a second view of a folder is fast."""
 
     def __init__(self, face: Callable[[Image.Image], tuple[float, float] | None] | None = None) -> None:
         """
@@ -186,14 +186,14 @@ class Looks:
 
 
 def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
-    """Look at the pictures of the settings; neither name nor trigger need be there yet.
+    """Look at the images of the settings; neither name nor trigger need be there yet.
 
     Args:
         tools: the host's.
         looks: kept by the caller from view to view.
 
     Raises:
-        InputError: the folder or a setting of the pictures will not do.
+        InputError: the folder or a setting of the images will not do.
     """
     problems: list[Problem] = []
     images, settings = _usable(_sound(settings), looks, problems)
@@ -218,10 +218,10 @@ def _notes(report: Report, plan: Plan) -> list[str]:
 
 
 def _sound(settings: Settings) -> Settings:
-    """The settings with defaults for faulty ones that the pictures do not depend on.
+    """The settings with defaults for faulty ones that the images do not depend on.
 
     Raises:
-        InputError: the pictures depend on a faulty one.
+        InputError: the images depend on a faulty one.
     """
     try:
         validate(settings, but=("name",))
@@ -234,7 +234,7 @@ def _sound(settings: Settings) -> Settings:
 
 
 def _usable(settings: Settings, looks: Looks, problems: list[Problem]) -> tuple[Dataset, Settings]:
-    """The pictures, and the settings without what would keep them from being shown."""
+    """The images, and the settings without what would keep them from being shown."""
     settings = replaced(settings, "data.class_count", 0)
     for path, without in (("data.class_images", ""), ("data.held_out", 0), ("embedding.template", "")):
         try:
@@ -258,7 +258,7 @@ Place = tuple[tuple[int, int], tuple[float, float], list[str], bool]
 
 
 def _placed(plan: Plan) -> dict[Path, Place]:
-    """Where each of a plan's pictures ends up."""
+    """Where each of a plan's images ends up."""
     places = {}
     for picture, size, position in zip(plan.pictures, plan.sizes, first_positions(plan), strict=True):
         places[picture.path] = (size, position, plan.captioning.every(picture), plan.cropping.varies(picture, size))
@@ -307,7 +307,7 @@ def _small(picture: Picture, bucket: tuple[int, int]) -> list[Flag]:
     factor = max(bucket[0] / picture.width_px, bucket[1] / picture.height_px)
     if factor < _ENLARGED:
         return []
-    return [Flag("small", f"It is enlarged {factor:.1f} times to {bucket[0]}×{bucket[1]}; a larger picture gives sharper results.")]
+    return [Flag("small", f"It is enlarged {factor:.1f} times to {bucket[0]}×{bucket[1]}; a larger image gives sharper results.")]
 
 
 def _cropped(picture: Picture, bucket: tuple[int, int], settings: Settings) -> list[Flag]:
@@ -327,7 +327,7 @@ def _cut(plan: Plan) -> list[str]:
 
 
 def _colours(looks: Sequence[ImageLook | None]) -> list[str]:
-    """From which colour profiles pictures are brought to sRGB."""
+    """From which colour profiles images are brought to sRGB."""
     names = [look.marks.profile for look in looks if look and look.marks.profile]
     counts = ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
     return [f"Colours are brought to sRGB from what the files declare: {counts}."] if names else []
@@ -342,7 +342,7 @@ def _long(tokens: int, limit: int) -> list[Flag]:
 
 
 def _flags(report: Report, looks: Sequence[ImageLook | None]) -> list[list[Flag]]:
-    """What the files themselves tell, by picture."""
+    """What the files themselves tell, by image."""
     flags_of_pictures, pictures = [], report.pictures
     readers = {shared.file: shared.pictures for shared in report.shared_captions}
     near = alike(looks)
@@ -350,7 +350,7 @@ def _flags(report: Report, looks: Sequence[ImageLook | None]) -> list[list[Flag]
         same = [other.name for other in pictures if other.content == picture.content and other is not picture]
         close = [pictures[other].name for other in near[place] if pictures[other].name not in same]
         flags = [Flag("duplicate", f"It is the same file as {_named(same)}; it counts more than once.", tuple(same))] if same else []
-        flags += [Flag("near_duplicate", f"It is nearly the same picture as {_named(close)}.", tuple(close))] if close else []
+        flags += [Flag("near_duplicate", f"It is nearly the same image as {_named(close)}.", tuple(close))] if close else []
         if picture.caption_file in readers:
             others = tuple(name for name in readers[picture.caption_file] if name != picture.name)
             text = f"Its caption file is that of {_named(others)} too; a text that is typed here goes into a file of its own."
@@ -414,7 +414,7 @@ def _whole(
 
 
 def thumbnail(picture: PictureView, side_px: int = THUMBNAIL_PX) -> Image.Image:
-    """A small upright picture with the part that is trained on framed, and what is cut off in shade.
+    """A small upright image with the part that is trained on framed, and what is cut off in shade.
 
     Raises:
         InputError: the file is gone or broken.

@@ -1,4 +1,4 @@
-"""Whether a training says what it teaches, and whether its steps are enough to see the pictures."""
+"""Whether a training says what it teaches, and whether its steps are enough to see the images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def problems(settings: Settings, images: Dataset) -> list[Problem]:
 
 
 def warnings(settings: Settings, images: Dataset) -> list[str]:
-    """What a training may do and a person should know of before: what is not said, and pictures that are not seen."""
+    """What a training may do and a person should know of before: what is not said, and images that are not seen."""
     plan = builder.data_plan(settings, images)
     definite = automatic_settings.resolved(settings, plan.epoch, clip_skip=1)[0]  # which does not matter here
     return _of_words(settings, images) + _of_steps(definite, plan)
@@ -43,7 +43,7 @@ def _of_words(settings: Settings, images: Dataset) -> list[str]:
         if settings.data.kind == "style":
             return ["Nothing says what is taught: the style has no word that calls it, and comes with every prompt."]
         return ["Nothing says what is taught: there is neither a trigger word, a class word nor a caption."]
-    message = f"Of {silent} of {len(images.pictures)} pictures nothing says what they show: they have no caption, and there is neither a "
+    message = f"Of {silent} of {len(images.pictures)} images nothing says what they show: they have no caption, and there is neither a "
     return [message + "trigger word nor a class word."]
 
 
@@ -53,7 +53,7 @@ def _of_steps(settings: Settings, plan: DataPlan) -> list[str]:
     if all(views):
         return []
     needed, seen = -(-plan.epoch_steps // accumulation), sum(map(bool, views))
-    message = f"The steps are too few to see every picture once: {seen} of {len(views)} are seen. "
+    message = f"The steps are too few to see every image once: {seen} of {len(views)} are seen. "
     return [message + f"Set training.steps to {needed} at least, better to many times as much."]
 
 
@@ -62,7 +62,7 @@ def _nothing_is_said(settings: Settings, images: Dataset) -> bool:
 
 
 def _silent(settings: Settings, images: Dataset) -> int:
-    """Of how many pictures nothing says what they show."""
+    """Of how many images nothing says what they show."""
     if teaches_word(settings):
         return 0  # the word stands in every caption
     captioning = builder.captioning_of(settings, images)
@@ -70,7 +70,7 @@ def _silent(settings: Settings, images: Dataset) -> int:
 
 
 def _says_something(captioning: Captioning, picture: Picture) -> bool:
-    """Whether a caption says what the picture shows: not so where it is empty, or a template into which nothing was filled."""
+    """Whether a caption says what the image shows: not so where it is empty, or a template into which nothing was filled."""
     template = captioning.template
     unfilled = {captions.template_caption(template, "", "")} if captions.has_places(template) else set()
     return any(text.strip() and text not in unfilled for text in captioning.every(picture))

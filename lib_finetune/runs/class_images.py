@@ -1,4 +1,4 @@
-"""Pictures of the class in general, made with the loaded model before training and kept for the next run (prior preservation)."""
+"""Images of the class in general, made with the loaded model before training and kept for the next run (prior preservation)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _BATCH = 4
 _STEPS = 25
 _ABOUT = "about.json"
 _VERSION = 2
-"""Of how pictures are made; those of another one are left alone and made again. 1: with what other extensions had left behind."""
+"""Of how images are made; those of another one are left alone and made again. 1: with what other extensions had left behind."""
 
 
 class ClassPictures:
-    """A folder of class pictures for one checkpoint and all that a picture depends on; a picture's number is its seed."""
+    """A folder of class images for one checkpoint and all that an image depends on; an image's number is its seed."""
 
     def __init__(
         self, pictures: HostPictures, data: Path, info: CheckpointInfo, prompt: str, side_px: int, clip_skip: int | None = None
@@ -36,7 +36,7 @@ class ClassPictures:
         Args:
             data: Finetune's own folder.
             prompt: "a photo of dog".
-            side_px: width and height of the pictures.
+            side_px: width and height of the images.
             clip_skip: that of the training; None: as the host is set.
         """
         self._pictures = pictures
@@ -47,15 +47,15 @@ class ClassPictures:
         self._about = {"version": _VERSION, "checkpoint": info.name, "vae": info.vae, **self._request.look(), "side_px": side_px}
 
     def missing(self, count: int) -> list[int]:
-        """Numbers of the first ``count`` pictures that are not there yet."""
+        """Numbers of the first ``count`` images that are not there yet."""
         return [number for number in range(1, count + 1) if not self._file(number).is_file()]
 
     def announce(self, count: int) -> str:
         """How many there are, how many are needed, and how long it takes, as far as that is known."""
         missing = len(self.missing(count))
         if not missing:
-            return f"Class pictures: {count} of {self._request.prompt!r} are there from an earlier run."
-        sentence = f"Class pictures of {self._request.prompt!r}: have {count - missing}, need {count}"
+            return f"Class images: {count} of {self._request.prompt!r} are there from an earlier run."
+        sentence = f"Class images of {self._request.prompt!r}: have {count - missing}, need {count}"
         seconds = self._seconds()
         return (
             f"{sentence}, about {_duration(missing * seconds)}."
@@ -98,12 +98,12 @@ class ClassPictures:
                     write_atomically(self._file(number), content.getvalue())
             each = (time.monotonic() - began) / (first + len(numbers))
             if first == 0 and not known:
-                say(f"A class picture takes {each:.1f} s: {_duration(each * (len(missing) - len(numbers)))} to go.")
+                say(f"A class image takes {each:.1f} s: {_duration(each * (len(missing) - len(numbers)))} to go.")
             write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": each}, indent=2).encode("utf-8"))
         return True
 
     def _painted(self, numbers: list[int], stop_asked: Callable[[], bool], interrupt_asked: Callable[[], bool]) -> list[Image.Image] | None:
-        """Pictures of neighbouring numbers, begun again when the person interrupted them in the WebUI; None at a stop."""
+        """Images of neighbouring numbers, begun again when the person interrupted them in the WebUI; None at a stop."""
         request = dataclasses.replace(self._request, seed=numbers[0], interrupt_asked=interrupt_asked)
         while True:
             try:
@@ -116,7 +116,7 @@ class ClassPictures:
         return self.folder / f"{number:05d}.png"
 
     def _seconds(self) -> float:
-        """Seconds a picture took last time, or 0."""
+        """Seconds an image took last time, or 0."""
         try:
             return float(json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))["seconds"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -60,7 +60,7 @@ def _best_step(session: Session) -> int:
     validation = session.assembly.validation
     best = validation.best if validation else None
     if best and best.step != session.step:
-        session.sink.say(f"The result holds step {best.step}, which did best on the pictures held out (loss {best.loss:.4f}).")
+        session.sink.say(f"The result holds step {best.step}, which did best on the validation images (loss {best.loss:.4f}).")
     return best.step if best else session.step
 
 
@@ -71,7 +71,7 @@ def _last_good_step(session: Session) -> int:
         loss_log.go_back()
         session.sink.say(f"The loss ended far above its beginning. The result holds step {loss_log.good_step}, the last good one.")
         return loss_log.good_step
-    session.sink.say("The loss ended far above its beginning, so the result may be spoilt: look at its pictures first.")
+    session.sink.say("The loss ended far above its beginning, so the result may be spoilt: look at its images first.")
     session.sink.say(saved_states.good_on_disk(session.folder))
     return session.step
 

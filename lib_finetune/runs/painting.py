@@ -1,4 +1,4 @@
-"""Pictures of a run, asked of the host so that what the person presses is answered between two sampling steps."""
+"""Images of a run, asked of the host so that what the person presses is answered between two sampling steps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from lib_finetune.runs.control import Control
 
 AFTER_STOP_S = 1.5
-"""What a run still does for its own sake once a stop is asked for (the loss of the last step, the card's picture) may take so long."""
+"""What a run still does for its own sake once a stop is asked for (the loss of the last step, the card's image) may take so long."""
 
 
 class StoppedWhilePaintingError(FinetuneError):
-    """The person asked for a stop while a picture was painted, or it would take too long after one."""
+    """The person asked for a stop while an image was painted, or it would take too long after one."""
 
 
 class Patience:
@@ -46,7 +46,7 @@ class Patience:
 
 
 class Painter:
-    """Has the host paint; a stop ends the picture, a pause rests and begins it again, and so does a press of Save."""
+    """Has the host paint; a stop ends the image, a pause rests and begins it again, and so does a press of Save."""
 
     def __init__(self, pictures: HostPictures, control: Control, rest: Callable[[Callable[[], None]], None], patience: Patience) -> None:
         """
@@ -62,7 +62,7 @@ class Painter:
 
     @contextmanager
     def saving(self, save: Callable[[], None]) -> Iterator[None]:
-        """Inside, a press of Save is answered by ``save`` while a picture rests."""
+        """Inside, a press of Save is answered by ``save`` while an image rests."""
         self._save = save
         try:
             yield

@@ -33,7 +33,7 @@ def with_class_images(
             return None
         reports[word] = report
     own, *others = reports
-    # The words of a folder are what a picture without a text file is called by.
+    # The words of a folder are what an image without a text file is called by.
     pictures = [dataclasses.replace(picture, folder_words=word) for word in others for picture in reports[word].pictures]
     return dataclasses.replace(images, classes=dataclasses.replace(reports[own], pictures=(*reports[own].pictures, *pictures)))
 
@@ -48,7 +48,7 @@ def _class_images(
     with device_errors_in_words():
         complete = classes.make(
             plan.count,
-            lambda done, total: sink.stage("class pictures", done, total),
+            lambda done, total: sink.stage("class images", done, total),
             sink.say,
             waiting.stop_asked,
             waiting.is_called,

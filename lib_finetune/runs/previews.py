@@ -37,7 +37,7 @@ class Previews:
     def __init__(self, plan: PreviewPlan, host: Host, painter: Painter, folder: RunFolder, sink: ProgressSink, images: Dataset) -> None:
         """
         Args:
-            painter: asks the host for the pictures.
+            painter: asks the host for the images.
             folder: of the run; rows that lie there are told to ``sink`` again.
             images: the training images, for the likeness to them.
         """
@@ -59,7 +59,7 @@ class Previews:
                 sink.figure(name, step, value)
 
     def has(self, step: int) -> bool:
-        """Whether the row of a step is there, painted as it would be now, all its pictures with it."""
+        """Whether the row of a step is there, painted as it would be now, all its images with it."""
         return self._looks.get(step) == self._look and all((self._folder.path / name).is_file() for name in self._rows[step].files)
 
     def add_base(self) -> None:
@@ -67,17 +67,17 @@ class Previews:
 
         Raises:
             FinetuneError: as `Painter.paint`.
-            SaveError: a picture cannot be written.
+            SaveError: an image cannot be written.
         """
         if not self.has(0):
             self._add(0, {})
 
     def add(self, step: int, files: Mapping[str, Path]) -> Image.Image:
-        """Make the row of a step with its files and look for side effects. Returns the first picture.
+        """Make the row of a step with its files and look for side effects. Returns the first image.
 
         Raises:
-            FinetuneError: as `Painter.paint`, or a picture of the person's is gone.
-            SaveError: a picture cannot be written.
+            FinetuneError: as `Painter.paint`, or an image of the person's is gone.
+            SaveError: an image cannot be written.
         """
         self.add_base()
         self._add(step, files)
@@ -92,7 +92,7 @@ class Previews:
         return self._load(step, watch.SUBJECT)[0]
 
     def first(self, files: Mapping[str, Path]) -> Image.Image:
-        """The first picture of a row, made with ``files`` and kept nowhere.
+        """The first image of a row, made with ``files`` and kept nowhere.
 
         Raises:
             FinetuneError: as `Painter.paint`.
@@ -155,7 +155,7 @@ class Previews:
         return [load_rgb(self._folder.path / name) for name, own in zip(row.files, row.kinds, strict=True) if own == kind]
 
     def _person(self) -> list[list[Image.Image]]:
-        """Pictures trained on, and those held out; small, for that is all their likeness is read from."""
+        """Images trained on, and those held out; small, for that is all their likeness is read from."""
         if not self._own:
             self._own = [[_small(load_rgb(each.path)) for each in group] for group in (self._images.pictures, self._images.held)]
         return self._own
@@ -187,7 +187,7 @@ def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tup
         if not all(type(step) is int and type(value) in (int, float) for step, value in points):
             raise TypeError("a step or a value is no number")
         if not all(isinstance(file, str) for row in rows for file in row.files):
-            raise TypeError("a picture has no path")
+            raise TypeError("an image has no path")
         return {row.step: row for row in rows}, figures
     except FileNotFoundError:
         return {}, {}

@@ -49,7 +49,7 @@ def _long_texts(session: Session) -> Iterator[str]:
 def say_distance(sink: ProgressSink, far: bool) -> None:
     """The smoothed loss went far above its beginning, or has come back."""
     sink.say(
-        "The loss is far above its beginning: the training goes on, and the last good state is kept until it comes down again."
+        "The loss is far above its beginning: the training continues, and the last good state is kept until it comes down again."
         if far
         else "The loss has come down again."
     )

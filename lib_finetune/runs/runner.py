@@ -103,7 +103,7 @@ class Runner:
                 )
             )
             if complete is None:
-                self._sink.say("Stopped while the class pictures were made; those that are ready are kept for the next run.")
+                self._sink.say("Stopped while the class images were made; those that are ready are kept for the next run.")
                 return "discarded", {}, 0
             self._sink.stage("bind")
             with device_errors_in_words():

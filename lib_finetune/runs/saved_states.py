@@ -107,7 +107,7 @@ def good_on_disk(folder: RunFolder) -> str:
     step = next((step for step, path in kept_states(folder).items() if path == folder.state), None)
     if step is None:
         return "No state of this run is known to be good, and none is kept."
-    return f"The last good state is that of step {step}; it is kept in the run's folder, and the run can go on from it."
+    return f"The last good state is that of step {step}; it is kept in the run's folder, and the run can be resumed from it."
 
 
 def resume(session: Session) -> None:
@@ -132,14 +132,14 @@ def resume(session: Session) -> None:
         assembly.validation.load_state(stored["validation"])
         for step, loss in assembly.validation.curve:
             session.sink.figure("validation", step, loss)
-    session.sink.say(f"Going on at step {session.step} of {session.total}.")
+    session.sink.say(f"Resuming at step {session.step} of {session.total}.")
 
 
 def _check_same_run(session: Session, stored: dict[str, str], step: int) -> None:
     changed = provenance.changed_meaning(stored["settings"], session.settings)
     wrong = "pictures" if stored["pictures"] != session.fingerprint else f"settings {', '.join(changed)}" if changed else ""
     if wrong:
-        raise InputError([Problem("", f"This run cannot go on: its {wrong} have changed since step {step}. Start a new run.")])
+        raise InputError([Problem("", f"This run cannot be resumed: its {wrong} have changed since step {step}. Start a new run.")])
     if step > session.total:
         raise InputError([Problem("training.steps", f"is {session.total}, but step {step} is done already. Set it to more.")])
 

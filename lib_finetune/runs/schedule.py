@@ -93,7 +93,7 @@ def validate(session: Session) -> None:
         with trainer.ema.applied():
             loss = validation.measure(trainer.step, turn)
     except StoppedWhileMeasuringError:
-        session.sink.say(f"The loss on the pictures held out was not measured after step {trainer.step}, since a stop was asked for.")
+        session.sink.say(f"The loss on the validation images was not measured after step {trainer.step}, since a stop was asked for.")
         return
     finally:
         trainer.turns.close()
@@ -103,7 +103,7 @@ def validate(session: Session) -> None:
     comparison = ""
     if best:
         comparison = ", the best so far" if best.step == trainer.step else f", the best was {best.loss:.4f} at step {best.step}"
-    session.sink.say(f"Loss on the pictures held out, step {trainer.step}: {loss:.4f}{comparison}.")
+    session.sink.say(f"Loss on the validation images, step {trainer.step}: {loss:.4f}{comparison}.")
 
 
 def _pause(session: Session) -> None:

@@ -32,7 +32,7 @@ class Session:
         settings: with every automatic value filled in.
         rates: learning rates by step.
         fingerprint: of the images, so that a state is resumed on the same ones only.
-        held: pictures that are not trained on.
+        held: images that are not trained on.
         patience: for what is not the result, once a stop is asked for.
     """
 

@@ -40,11 +40,11 @@ def show_step(session: Session, step: int, save: Callable[[], None]) -> None:
 
 
 def show_result(session: Session, step: int, files: Mapping[str, Path]) -> None:
-    """The result's row and the card's picture."""
+    """The result's row and the card's image."""
     session.patience.begin()
     session.sink.stage("preview")
     row = bool(session.preview.every) and not session.previews.has(step)
-    with _failure_is_said(session, "The preview picture"):
+    with _failure_is_said(session, "The preview image"):
         picture = session.previews.add(step, files) if row else session.previews.first(files)
         for kind, path in files.items():
             session.host.files.card_picture(kind, path, picture)

@@ -9,7 +9,7 @@ SMOOTH = 0.95
 FAR = 1.5
 """Times the mean of the first losses."""
 FEWEST = 50
-"""Losses before which none is called far: each picture's own noise is as large as that."""
+"""Losses before which none is called far: each image's own noise is as large as that."""
 
 
 class Curve:

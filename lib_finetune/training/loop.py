@@ -31,7 +31,7 @@ class TrainingPlan:
         rates: step (0-based) → learning rate by parameter group.
         draws: whether a step draws from torch's global random states, as dropout and stochastic rounding do.
         weight: micro step → weight of its batch in the gradient: what it holds against the mean of all batches, so that each
-            picture pulls alike whatever batch it falls into.
+            image pulls alike whatever batch it falls into.
     """
 
     steps: int

@@ -50,7 +50,7 @@ class ModelSwap:
                 tensor.data = tensor.data.new_empty(0)
             raise OutOfMemoryError(
                 "Main memory has no room for the trained weights while the WebUI has its turn. The last saved state is kept: "
-                "close other programs and let the run go on, or set tuning.host_weights to beside."
+                "close other programs and let the run continue, or set tuning.host_weights to beside."
             )
 
     def come(self) -> None:

@@ -138,10 +138,10 @@ def _refusal(setting: str, compute: torch.dtype, base: torch.dtype, device: torc
 def scaled_apart(weights: str | None) -> Problem:
     """What is wrong with weights that move each by itself where losses are scaled."""
     if weights == "bf16":
-        message = "bf16 weights are computed in bf16, which this card does not have: set tuning.weights to auto or fp32."
+        message = "bf16 weights are computed in bf16, which this GPU does not have: set tuning.weights to auto or fp32."
         return Problem("tuning.weights", message)
     message = (
-        "This card computes in fp16, and the loss scaling that fp16 needs looks at all gradients together: "
+        "This GPU computes in fp16, and the loss scaling that fp16 needs looks at all gradients together: "
         "set tuning.in_backward to auto, or training.precision to fp32."
     )
     return Problem("tuning.in_backward", message)

@@ -90,7 +90,7 @@ def _show(press: Press) -> None:
 
 
 def _go_on(press: Press) -> PageChange:
-    return PageChange(f"{press.services.trainings.resume(press.text('job')).settings.name} goes on.")
+    return PageChange(f"{press.services.trainings.resume(press.text('job')).settings.name} is resumed.")
 
 
 def _pick(press: Press) -> PageChange:
@@ -122,7 +122,7 @@ def _comparison_grid(press: Press) -> PageChange:
     texts = (press.text("weights") or "0.6, 0.8, 1").replace(";", ",").split(",")
     weights = [float(text) for text in texts if _is_number(text)]
     press.services.comparison_grids.of_job(press.job_id, press.text("prompts").splitlines(), weights)
-    return PageChange("The pictures are made before the next training begins; they appear under Sheets.")
+    return PageChange("The images are made before the next training begins; they appear under Comparison grids.")
 
 
 def _is_number(text: str) -> bool:
@@ -135,7 +135,7 @@ def _is_number(text: str) -> bool:
 
 def _comparison_grid_of_group(press: Press) -> PageChange:
     press.services.comparison_grids.of_group(press.text("group"))
-    return PageChange("The comparison is made before the next training begins; it appears under Sheets.")
+    return PageChange("The comparison is made before the next training begins; it appears under Comparison grids.")
 
 
 # -- the form, the images, the storage ---------------------------------------------------------------------------------

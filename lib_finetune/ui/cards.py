@@ -1,4 +1,4 @@
-"""The methods side by side, as HTML: likeness, time, file and memory for these pictures on this card; and the forecast."""
+"""The methods side by side, as HTML: likeness, time, file and memory for these images on this card; and the forecast."""
 
 from __future__ import annotations
 

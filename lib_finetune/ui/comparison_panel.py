@@ -36,11 +36,11 @@ class ComparisonPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
-        with gr.Accordion("Sheets", open=False, elem_id="finetune_sheets_part"):
+        with gr.Accordion("Comparison grids", open=False, elem_id="finetune_sheets_part"):
             self.comparison_grids = gr.HTML("", elem_id="finetune_sheets")
         with gr.Accordion("Compare: the three methods, or values of one setting", open=False, elem_id="finetune_compare_part"):
             gr.HTML(
-                "<p>Several jobs with these pictures go into the queue; at the end, one sheet shows them side by side, with size, time and memory.</p>"
+                "<p>Several jobs with these images go into the queue; at the end, one comparison grid shows them side by side, with size, time and memory.</p>"
             )
             with gr.Row():
                 self._methods = own(gr.Button("Train LoRA, DreamBooth and Textual Inversion", elem_id="finetune_compare"))

@@ -11,7 +11,7 @@ import gradio as gr
 from lib_finetune.access import of_this_site
 
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-"""Options of an event. Not through gradio's queue: a stop must not wait for somebody's pictures."""
+"""Options of an event. Not through gradio's queue: a stop must not wait for somebody's images."""
 
 
 def own(component: Any) -> Any:

@@ -37,7 +37,7 @@ _WISHES = {
 }
 WISHES = list(_WISHES)
 _SECTIONS = {
-    "data": "Pictures and captions",
+    "data": "Images and captions",
     "network": "Network",
     "tuning": "The whole model",
     "embedding": "Embedding",

@@ -1,4 +1,4 @@
-"""The pictures as the model will see them, as HTML: crop, bucket, caption with its tokens, and what is wrong with them."""
+"""The images as the model will see them, as HTML: crop, bucket, caption with its tokens, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from lib_finetune.ui.html import button, picture_url
 
 _EMPTY = (
-    '<div class="finetune-empty">Name a folder with 4 to 20 pictures, or drop them on the left. '
+    '<div class="finetune-empty">Name a folder with 4 to 20 images, or drop them on the left. '
     "Then you see here how each is cut, and the caption that the model reads.</div>"
 )
 
 
 def captions(task: Mapping[str, Any] | None) -> str:
-    """How far the writing of captions is; when it has ended, the page's script looks at the pictures again."""
+    """How far the writing of captions is; when it has ended, the page's script looks at the images again."""
     if task is None:
         return ""
     if task["state"] in ("queued", "running"):
@@ -26,23 +26,23 @@ def captions(task: Mapping[str, Any] | None) -> str:
     if task["state"] == "failed":
         return f'<div class="finetune-problems" role="alert" {look}>{escape(task["message"])}</div>'
     written = task["result"].get("captions", 0)
-    return f'<div class="finetune-note" {look}>{written} caption{"s" * (written != 1)} written beside the pictures.</div>'
+    return f'<div class="finetune-note" {look}>{written} caption{"s" * (written != 1)} written beside the images.</div>'
 
 
 def summary(view: Mapping[str, Any] | None) -> str:
-    """The line under the folder: how many pictures, captions, and what is broken."""
+    """The line under the folder: how many images, captions, and what is broken."""
     if view is None:
         return ""
     pictures, broken = view["pictures"], view["broken"]
     captions = sum(picture["caption_file"] is not None for picture in pictures)
     flagged = sum(bool(picture["flags"]) for picture in pictures)
-    parts = [f"{len(pictures)} picture{'s' * (len(pictures) != 1)}", f"{captions} caption{'s' * (captions != 1)}"]
+    parts = [f"{len(pictures)} image{'s' * (len(pictures) != 1)}", f"{captions} caption{'s' * (captions != 1)}"]
     parts += [f"{len(broken)} broken ⚠"] * bool(broken) + [f"{flagged} to look at ⚠"] * bool(flagged)
     return f'<div class="finetune-found">{escape(" · ".join(parts))}</div>'
 
 
 def render(view: Mapping[str, Any] | None, key: str) -> str:
-    """All pictures, or what to do where there are none.
+    """All images, or what to do where there are none.
 
     Args:
         key: opens the thumbnails.
@@ -66,9 +66,9 @@ def _lines(view: Mapping[str, Any]) -> list[str]:
 
 
 def _faults(view: Mapping[str, Any]) -> list[str]:
-    """What does not belong to a picture that can be used."""
+    """What does not belong to an image that can be used."""
     faults = [f"{Path(path).name}: {reason}" for path, reason in (*view["broken"], *view["unread_captions"])]
-    faults += [f"{Path(path).name}: a caption without a picture." for path in view["orphans"]]
+    faults += [f"{Path(path).name}: a caption without an image." for path in view["orphans"]]
     faults += [
         f"{Path(path).name}: passed over, for cat.png.txt goes before cat.txt, and .txt before .caption." for path in view["doubles"]
     ]

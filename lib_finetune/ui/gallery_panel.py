@@ -54,7 +54,7 @@ class GalleryPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
-        with gr.Accordion("Pictures, as the model will see them", open=True, elem_id="finetune_view"):
+        with gr.Accordion("Images, as the model will see them", open=True, elem_id="finetune_view"):
             self._gallery = gr.HTML(gallery.render(None, page_key()), elem_id="finetune_gallery")
             with gr.Row():
                 self._captioner = own(gr.Dropdown([], label="Write captions with", visible=False, elem_id="finetune_captioner"))
@@ -104,7 +104,7 @@ class GalleryPanel:
 
         def start() -> str:
             self._comparison_grids().of_trigger_word(self._settings.settings(values))
-            return status.note("The loaded model draws the trigger word; the pictures appear under Sheets.")
+            return status.note("The loaded model draws the trigger word; the images appear under Comparison grids.")
 
         return self._answers.of(start)
 
@@ -113,7 +113,7 @@ class GalleryPanel:
 
         def run() -> str:
             self._datasets().write_captions(self._settings.settings(values), captioner)
-            return status.note("Pictures without a caption get one, beside them; edit them below when it is done.")
+            return status.note("Images without a caption get one, beside them; edit them below when it is done.")
 
         return self._answers.of(run)
 

@@ -27,7 +27,7 @@ def button(label: str, do: str, *, sure: str = "", primary: bool = False, help_t
 
 
 def picture_url(key: str, *parts: str) -> str:
-    """Address of one of our pictures, relative to the page so that a WebUI behind a path works too."""
+    """Address of one of our images, relative to the page so that a WebUI behind a path works too."""
     return f"{_ROUTES}/{'/'.join(quote(part, safe='') for part in parts)}?key={quote(key)}"
 
 

@@ -46,10 +46,10 @@ class ImagesPanel:
         from lib_finetune.app.dropped_files import sent_endings  # it asks Pillow, which the tab's module does without
 
         with gr.Group():
-            images = self._text("images", "1  Pictures: a folder", "/home/me/pictures/cat")
+            images = self._text("images", "1  Images: a folder", "/home/me/pictures/cat")
             # Not gradio's own: it copies whatever file of this machine a request names, before we are asked.
             gr.HTML(
-                html.drop("pictures", "or drop pictures (and captions) here", page_key(), {**_LIMITS, "endings": sent_endings()}),
+                html.drop("pictures", "or drop images (and captions) here", page_key(), {**_LIMITS, "endings": sent_endings()}),
                 elem_id="finetune_files",
             )
             self.summary = gr.HTML("", elem_id="finetune_found")

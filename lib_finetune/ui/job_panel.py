@@ -60,12 +60,12 @@ class JobPanel:
         with gr.Row(elem_id="finetune_controls"):
             for name, label in CONTROLS.items():
                 self.buttons[name] = own(gr.Button(label, size="sm", visible=False, elem_id=f"finetune_{name}"))
-            self.buttons["load"] = own(gr.Button("Load the checkpoint and go on", size="sm", visible=False, elem_id="finetune_load"))
+            self.buttons["load"] = own(gr.Button("Load the checkpoint and resume", size="sm", visible=False, elem_id="finetune_load"))
         self.status_view = gr.HTML(status.render(None, None), elem_id="finetune_panel")
         self.outcome_view = gr.HTML("", elem_id="finetune_outcome")
         with gr.Row():
             self._unfinished = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
-            self._continue = own(gr.Button("Continue this run", visible=False, elem_id="finetune_continue"))
+            self._continue = own(gr.Button("Resume this run", visible=False, elem_id="finetune_continue"))
 
     def wire(self, hooks: PageHooks, message: gr.HTML) -> None:
         """Who is called when."""
@@ -95,7 +95,7 @@ class JobPanel:
 
     def resume(self, name: str) -> str:
         """Continue an unfinished run."""
-        return self._answers.of(lambda: status.note(f"{self._trainings().resume(name or '').settings.name} goes on."))
+        return self._answers.of(lambda: status.note(f"{self._trainings().resume(name or '').settings.name} is resumed."))
 
     def unfinished(self) -> tuple[Any, Any]:
         """Updates of the list of unfinished runs, and of the button that continues one."""

@@ -61,7 +61,7 @@ class MethodsPanel:
             try:
                 settings = self._settings.settings(values)
                 return cards.render(self._advisor().cards(settings, form.wish_of(wish)), settings.method)
-            except FinetuneError:  # said beside the pictures already
+            except FinetuneError:  # said beside the images already
                 return gr.update()
             except Exception:  # noqa: BLE001  an edge: shown or logged
                 _log.debug("The methods cannot be compared", exc_info=True)

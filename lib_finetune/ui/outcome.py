@@ -65,7 +65,7 @@ _PROMPTS = (
 def _compare(job: Mapping[str, Any]) -> str:
     weights = _WEIGHTS if "lora" in _kinds(job) else ""
     group = button("Compare with the others of its group", "group sheet", group=job["group"]) if job["group"] else ""
-    compare = button("Compare", "sheet", job=job["id"], help_text="pictures of every step at these weights, beside the base")
+    compare = button("Compare", "sheet", job=job["id"], help_text="images of every step at these weights, beside the base")
     return f'<div class="finetune-row finetune-asks">{_PROMPTS}{weights}{compare}{group}</div>'
 
 

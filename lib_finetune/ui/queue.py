@@ -56,9 +56,9 @@ def _steps_taken(job: Mapping[str, Any]) -> str:
 def _history_buttons(job: Mapping[str, Any]) -> str:
     name, buttons = job["id"], []
     if job["can_go_on"]:
-        buttons.append(button("Go on", "go on", job=name, primary=True))
+        buttons.append(button("Resume", "go on", job=name, primary=True))
     if job["choices"]:
-        buttons.append(button("Show", "show", job=name, help_text="its pictures, points and what can be done with them"))
+        buttons.append(button("Show", "show", job=name, help_text="its images, snapshots and what can be done with them"))
     if job["state"] != "damaged":
         buttons.append(button("Train again", "again", job=name, help_text="its settings go into the form"))
     sure = "Delete its log, saved states and previews? Results in the WebUI's folders stay."
@@ -74,19 +74,19 @@ def _method(job: Mapping[str, Any]) -> str:
 
 
 def comparison_grids(names: Sequence[str], tasks: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Sheets that were made, newest first, and those that are being made."""
+    """Comparison grids, newest first, and those that are being made."""
     going = [task for task in tasks if task["kind"] == "sheet" and task["state"] in ("queued", "running")]
     failed = [task for task in tasks[-1:] if task["kind"] == "sheet" and task["state"] == "failed"]
     parts = [f'<div class="finetune-problems">{escape(task["message"])}</div>' for task in failed]
     for task in going:
-        done = f"{task['done']} of {task['total']} pictures" if task["total"] else "waits for its turn"
-        parts.append(f"<div><span>A sheet is being made: {done}</span> {button('Stop', 'stop task', task=task['id'])}</div>")
+        done = f"{task['done']} of {task['total']} images" if task["total"] else "waits for its turn"
+        parts.append(f"<div><span>A comparison grid is being made: {done}</span> {button('Stop', 'stop task', task=task['id'])}</div>")
     for name in names[:6]:
         address = picture_url(key, "sheets", name)
         parts.append(
             f'<a href="{address}" target="_blank"><img class="finetune-sheet" src="{address}" alt="sheet {escape(name)}" loading="lazy"></a>'
         )
-    return "".join(parts) or '<div class="finetune-empty">No sheets yet. "Compare" on a result makes one.</div>'
+    return "".join(parts) or '<div class="finetune-empty">No comparison grids yet. "Compare" on a result makes one.</div>'
 
 
 def storage(parts: Sequence[Mapping[str, Any]]) -> str:

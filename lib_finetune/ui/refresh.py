@@ -68,7 +68,7 @@ class Refresh:
             reason = str(error) if isinstance(error, FinetuneError) else f"The status cannot be shown: {error!r}"
             panels = {"panel": status.problems([reason])}
             visible = {}
-        # What has not changed is not sent again: pictures would flicker, and what is being typed there would be lost.
+        # What has not changed is not sent again: images would flicker, and what is being typed there would be lost.
         marks = {name: hash(html) for name, html in panels.items()}
         old = page.get("marks", {})
         updates = [gr.update() if name not in panels or old.get(name) == marks.get(name) else panels[name] for name in _PANELS]

@@ -12,10 +12,10 @@ from lib_finetune.ui.html import picture_url
 _WIDTH, _HEIGHT, _MARGIN = 560, 180, 34
 _SMALL, _LOW = 150, 44
 _STAGES = {
-    "pictures": "looking at the pictures",
-    "measure": "measuring the loss on the pictures held out",
+    "pictures": "looking at the images",
+    "measure": "measuring the loss on the validation images",
     "bind": "borrowing the model",
-    "cache": "encoding pictures",
+    "cache": "encoding images",
     "train": "training",
     "save": "saving",
     "verify": "checking the file with the WebUI's loader",
@@ -43,7 +43,7 @@ def render(status: Mapping[str, Any] | None, memory: Mapping[str, int] | None, k
         key: opens the previews.
     """
     if status is None:
-        return '<div class="finetune-empty">Nothing is being trained. Name a folder with 4 to 20 pictures, then press Train.</div>'
+        return '<div class="finetune-empty">Nothing is being trained. Name a folder with 4 to 20 images, then press Train.</div>'
     parts = [
         _head(status),
         _bar(status),
@@ -128,7 +128,7 @@ def _small_curve(name: str, points: Sequence[tuple[int, float]]) -> str:
 
 
 def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]], held_out: Sequence[tuple[int, float]] = ()) -> str:
-    """The loss over the steps as SVG: raw pale, smoothed strong, that of the pictures held out dashed."""
+    """The loss over the steps as SVG: raw pale, smoothed strong, that of the validation images dashed."""
     if len(raw) < 2:
         return ""
     values = sorted(value for _, value in raw)
@@ -151,7 +151,7 @@ def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]],
     lines = f'<polyline class="finetune-raw" points="{path(raw)}"/><polyline class="finetune-smooth" points="{path(smooth)}"/>'
     if held_out:
         marks = "".join(f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="3"/>' for point in path(held_out).split())
-        lines += f'<polyline class="finetune-held" points="{path(held_out)}"/>{marks}<text x="{_WIDTH // 2}" y="14">dashed: pictures held out</text>'
+        lines += f'<polyline class="finetune-held" points="{path(held_out)}"/>{marks}<text x="{_WIDTH // 2}" y="14">dashed: validation images</text>'
     return f'<svg class="finetune-curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss curve">{lines}{labels}</svg>'
 
 

@@ -1,4 +1,4 @@
-"""The HTTP API, asked by a plain client: jobs, errors with their field, access, pictures, storage."""
+"""The HTTP API, asked by a plain client: jobs, errors with their field, access, images, storage."""
 
 import importlib.util
 import io

@@ -37,7 +37,7 @@ def said(answer):
     return " ".join(problem["message"] for problem in answer.json()["detail"])
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------------------------
 
 
 def test_pictures_come_in_parts_into_one_folder(served):
@@ -117,7 +117,7 @@ def test_too_much_without_a_length_is_refused_while_it_comes(served, monkeypatch
     ],
 )  # fmt: skip
 def test_what_is_no_form_of_files_is_told(served, how):
-    assert "No pictures were sent" in said(served.ask("POST", "/pictures", **how))
+    assert "No images were sent" in said(served.ask("POST", "/pictures", **how))
     assert not list((served.services.host.paths.data / "datasets").rglob("*"))
 
 

@@ -34,7 +34,7 @@ def picture(colour="red", kind="PNG"):
 
 
 def captions(folder):
-    """Colour of each picture and its caption."""
+    """Colour of each image and its caption."""
     return sorted((Image.open(found.path).convert("RGB").getpixel((0, 0)), found.caption) for found in scan(folder).pictures)
 
 
@@ -138,7 +138,7 @@ def test_the_same_rule_holds_for_a_drop_and_a_folder(datasets, tmp_path):
 
 
 def test_strays_alone_are_refused_with_what_they_are(datasets):
-    with pytest.raises(InputError, match=r"Pictures of kinds that are not read, left out: 1 \(a\.heic\).*Pictures are .*jfif"):
+    with pytest.raises(InputError, match=r"Images of kinds that are not read, left out: 1 \(a\.heic\).*Images are .*jfif"):
         datasets.keep([("a.heic", b"x")])
     place = datasets.keep([("1.png", picture())])
     assert datasets.keep([("a.heic", b"x")], into=str(place)) == place and len(list(place.iterdir())) == 1

@@ -119,7 +119,7 @@ def trained(bench, chosen):
 
 
 def written(bench, chosen):
-    """Names and precisions of the files, the prompts of pictures, and what the card says."""
+    """Names and precisions of the files, the prompts of images, and what the card says."""
     host, _ = _run(bench, chosen)
     files = sorted(path.name for path in host.paths.lora.iterdir())
     kinds = {str(value.dtype) for value in tensors(host.paths.lora / f"{chosen.name}.safetensors").values()}
@@ -153,7 +153,7 @@ def placed(bench, chosen):
 
 
 def cached(bench, chosen):
-    """Whether encoded pictures lie on disk."""
+    """Whether encoded images lie on disk."""
     host, _ = _run(bench, chosen)
     return any((host.paths.data / "cache" / "latents").rglob("*.safetensors"))
 
@@ -193,7 +193,7 @@ def left(bench, chosen):
 
 
 def measured(bench, chosen):
-    """When the loss on the pictures held out was measured."""
+    """When the loss on the validation images was measured."""
     _, recorder = _run(bench, chosen)
     return [line.partition(":")[0] for line in recorder.lines if "held out, step" in line]
 

@@ -116,7 +116,7 @@ def test_prior_prediction_keeps_the_class_of_each(bench):
 def test_textual_inversion_refuses_several_subjects(bench):
     with pytest.raises(InputError, match="abc dog"):
         bench.run({"method": "textual_inversion", "name": "qqword"})
-    with pytest.raises(InputError, match="no picture would teach the word qqword"):
+    with pytest.raises(InputError, match="no image would teach the word qqword"):
         bench.run({"method": "pivotal_tuning", "name": "qqword", "data.trigger": "other"})
 
 

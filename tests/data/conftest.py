@@ -1,4 +1,4 @@
-"""Made-up pictures for the tests of the data layer."""
+"""Made-up images for the tests of the data layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Paint = Callable[..., Path]
 
 @pytest.fixture
 def paint(tmp_path: Path) -> Paint:
-    """Writes a picture with a smooth pattern into tmp_path and returns its path."""
+    """Writes an image with a smooth pattern into tmp_path and returns its path."""
 
     def make(name: str, size: tuple[int, int] = (48, 40), seed: int = 0, caption: str | None = None, **save: object) -> Path:
         path = tmp_path / name
@@ -32,7 +32,7 @@ def paint(tmp_path: Path) -> Paint:
 
 @pytest.fixture
 def picture() -> Callable[..., Picture]:
-    """A picture that exists on paper only."""
+    """An image that exists on paper only."""
 
     def make(
         number: int, size: tuple[int, int] = (512, 512), repeats: int = 1, caption: str | None = "zxq, a, b, c, d", **more: object

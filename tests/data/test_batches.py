@@ -27,7 +27,7 @@ class Encoder:
 
 @pytest.fixture
 def made(paint, tmp_path):
-    """Batches of six pictures and three class pictures in real files."""
+    """Batches of six images and three class images in real files."""
 
     def make(cache: LatentCache | None = None, prior_weight: float = 0.5, **options: object) -> tuple[Batches, Encoder, Plan]:
         for number in range(6):

@@ -1,4 +1,4 @@
-"""Captions of many pictures in one file."""
+"""Captions of many images in one file."""
 
 import json
 
@@ -117,8 +117,8 @@ def test_of_several_tables_the_nearest_goes_first_and_the_others_are_named(paint
     ("name", "content", "reason"),
     [
         ("metadata.jsonl", b'{"file_name": "a.png"', "line 1 is no JSON"),
-        ("metadata.jsonl", b'\n["a.png"]\n', "line 2 names no picture"),
-        ("metadata.jsonl", b'{"text": "x"}', "names no picture"),
+        ("metadata.jsonl", b'\n["a.png"]\n', "line 2 names no image"),
+        ("metadata.jsonl", b'{"text": "x"}', "names no image"),
         ("metadata.jsonl", '{"file_name": "a.png", "text": "süß und schön"}'.encode("cp1252"), "looks like"),
         ("meta_cap.json", b"[]", "no captions"),
         ("meta_cap.json", b'{"a": {"title": "x"}}', "no captions"),
@@ -142,5 +142,5 @@ def test_a_table_with_a_byte_order_mark_is_read(paint, tmp_path):
 
 def test_a_table_alone_is_no_folder_of_pictures(tmp_path):
     (tmp_path / "metadata.jsonl").write_text(lines({"file_name": "a.png", "text": "x"}), encoding="utf-8")
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         scan(tmp_path)

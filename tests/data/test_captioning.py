@@ -1,4 +1,4 @@
-"""The caption of a picture before and after a step varies it."""
+"""The caption of an image before and after a step varies it."""
 
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def test_class_pictures_get_their_own_words_too(picture):
 @pytest.mark.parametrize(
     ("templates", "line"),
     [
-        (("a {trigger}",), "The templates replace the captions of 1 of 2 pictures."),
+        (("a {trigger}",), "The templates replace the captions of 1 of 2 images."),
         (("a {trigger}", FILEWORDS), "Templates without [filewords] replace the captions of 1 of 2"),
         ((FILEWORDS,), "The template stands around the captions of 1 of 2"),
     ],

@@ -1,4 +1,4 @@
-"""Which part of a picture is kept, and how many ways there are."""
+"""Which part of an image is kept, and how many ways there are."""
 
 import pytest
 

@@ -165,8 +165,8 @@ def test_a_missing_file_is_named(tmp_path: Path):
 
 
 def test_a_broken_file_is_named(tmp_path: Path):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"bad\.png.*not a picture"):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"bad\.png.*not an image"):
         load_rgb(tmp_path / "bad.png")
 
 

@@ -37,7 +37,7 @@ def test_before_counts_the_entries_of_all_earlier_batches():
 
 @pytest.mark.parametrize("groups", [[], [[]], [[], []]])
 def test_nothing_to_order_is_refused(groups):
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         Order(groups, batch=1, seed=1)
 
 

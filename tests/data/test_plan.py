@@ -200,7 +200,7 @@ def test_what_cannot_be_planned_is_refused_at_once(picture, options):
 
 
 def test_no_picture_is_refused_at_once():
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         plan_of([])
 
 

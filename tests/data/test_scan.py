@@ -220,7 +220,7 @@ def test_long_lists_are_shortened(paint, tmp_path):
     assert any("30 more" in line for line in scan(tmp_path).lines())
 
 
-@pytest.mark.parametrize(("name", "words"), [("gone", "does not exist"), ("file.png", "is a file"), ("empty", "no picture")])
+@pytest.mark.parametrize(("name", "words"), [("gone", "does not exist"), ("file.png", "is a file"), ("empty", "no image")])
 def test_a_folder_without_pictures_is_refused(tmp_path, name, words):
     (tmp_path / "file.png").write_bytes(b"x")
     (tmp_path / "empty").mkdir()
@@ -313,7 +313,7 @@ def test_each_kind_of_file_is_named_with_its_count_and_what_was_done(paint, tmp_
         "Masks, left out, for there is no masked training yet: 3 (a-masklabel.png, b_mask.png, masks/a.png).",
         "Class images, left out of the training images: 1 (reg/1_cat/x.png).",
         "Samples and results of trainings, left out: 1 (sample/0.png).",
-        "Pictures of kinds that are not read, left out: 1 (b.gif).",
+        "Images of kinds that are not read, left out: 1 (b.gif).",
         "What a system or another program left behind, left out: 2 (.DS_Store, Thumbs.db).",
         "Caches and weights of other programs, left out: 1 (a.npz).",
         "Files of unknown kinds, left out: 1 (odd).",

@@ -52,9 +52,9 @@ def test_neither_what_does_not_fit_nor_a_word_for_a_style_is_ever_recommended():
 
 
 def test_the_reason_is_one_line():
-    assert advise(Case("person", None, 10)) == Advice(LORA, "10 pictures of a person: LoRA", "Photo or drawn?")
+    assert advise(Case("person", None, 10)) == Advice(LORA, "10 images of a person: LoRA", "Photo or drawn?")
     assert advise(Case("person", False, 20, "likeness", NO_DB)).reason == (
-        "20 pictures of a person in photos, the best likeness: LoRA, for DreamBooth does not fit"
+        "20 images of a person in photos, the best likeness: LoRA, for DreamBooth does not fit"
     )
     assert "fewer than 15" in advise(Case("animal", None, 3, "likeness")).reason
 

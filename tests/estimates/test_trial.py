@@ -108,7 +108,7 @@ def test_it_can_be_stopped_anywhere(bench, after):
 
     host = bench.host()
     stopped = trial.probe(settings(bench.images), host, free, stop)
-    assert (stopped is None) == (after < 4), "one picture is encoded and three steps are trained"
+    assert (stopped is None) == (after < 4), "one image is encoded and three steps are trained"
     assert not host.lock.locked() and digest(host.held.tensors) == digest(tiny_tensors())
     assert bool(speed_history._read(host.paths.data)) == (after >= 4)
 
@@ -138,7 +138,7 @@ def test_another_checkpoint_ends_it(bench, monkeypatch):
 
 
 def test_the_time_of_an_exchange_is_no_time_of_a_step(bench, monkeypatch):
-    """A run changes places only when a picture is asked for; a trial does it in between."""
+    """A run changes places only when an image is asked for; a trial does it in between."""
     from lib_finetune.training.model_swap import ModelSwap
 
     real, monotonic, spent = ModelSwap.come, time.monotonic, [0.0]

@@ -1,4 +1,4 @@
-"""Colour drift: zero for the same pictures, and the larger the further colours move together."""
+"""Colour drift: zero for the same images, and the larger the further colours move together."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Validation: pictures that are held out, the same measure every time, and the best state in the file."""
+"""Validation: images that are held out, the same measure every time, and the best state in the file."""
 
 from contextlib import nullcontext
 

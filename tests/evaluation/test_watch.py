@@ -33,9 +33,9 @@ def test_the_base_against_itself_has_no_side_effects(base):
     ("kind", "changed", "figure", "word"),
     [
         (watch.OTHER, [picture.point(lambda value: value // 4) for picture in others(4, 3)], watch.COLOUR, "Colours"),
-        (watch.CLASS, subject(2, 0), watch.CLASS_CHANGE, "class pictures"),
+        (watch.CLASS, subject(2, 0), watch.CLASS_CHANGE, "class images"),
         (watch.OTHER, subject(4, 0), watch.OTHER_CHANGE, "more than the class"),
-        (watch.SUBJECT, subject(6, 0)[:2], watch.COPYING, "copy training pictures"),
+        (watch.SUBJECT, subject(6, 0)[:2], watch.COPYING, "copy training images"),
     ],
 )
 def test_each_side_effect_shows_in_its_figure_and_is_said_with_what_to_do(base, kind, changed, figure, word):

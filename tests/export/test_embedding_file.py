@@ -138,7 +138,7 @@ def as_json(vectors):
 
 
 def in_pixels(image, content):
-    """What the WebUI draws: the lower halves of the bytes left of the picture, the upper ones right of it."""
+    """What the WebUI draws: the lower halves of the bytes left of the image, the upper ones right of it."""
     data, height = np.frombuffer(zlib.compress(content.encode()), np.uint8), image.height
     columns = -(-len(data) // (height * 3)) + 1
     blocks = [np.resize(half, (height, columns, 3)) for half in (data & 15, data >> 4)]
@@ -200,7 +200,7 @@ def test_what_is_no_picture_but_is_called_one_is_read_by_its_content(tmp_path):
 
 def test_a_broken_picture_is_told(tmp_path):
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
-    with pytest.raises(CheckpointError, match=r"x\.png is a picture that cannot be read"):
+    with pytest.raises(CheckpointError, match=r"x\.png is an image that cannot be read"):
         embedding_file.read(tmp_path / "x.png")
 
 

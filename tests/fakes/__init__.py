@@ -1,1 +1,1 @@
-"""Stand-ins: a tiny model with SD1.5's names, a host on it, and pictures."""
+"""Stand-ins: a tiny model with SD1.5's names, a host on it, and images."""

@@ -1,4 +1,4 @@
-"""Pictures for tests, drawn from a seed."""
+"""Images for tests, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 
 def draw(folder: Path, count: int = 3, size: tuple[int, int] = (64, 64), seed: int = 0) -> Path:
-    """``count`` pictures 0.png, 1.png … in ``folder``."""
+    """``count`` images 0.png, 1.png … in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     for number in range(count):

@@ -36,7 +36,7 @@ def display_p3() -> bytes:
 
 
 def grey(gamma: float) -> bytes:
-    """Of grey pictures."""
+    """Of grey images."""
     curve = b"para\0\0\0\0" + struct.pack(">HH", 0, 0) + _fixed(gamma)
     return _profile(
         b"mntr", b"GRAY", b"XYZ ", {b"desc": _text("grey"), b"wtpt": b"XYZ \0\0\0\0" + _fixed(0.9642, 1, 0.8249), b"kTRC": curve}

@@ -33,7 +33,7 @@ def settings(images: Path, changes: Mapping[str, str] | None = None) -> Settings
 
 
 class Bench:
-    """A folder with pictures, and runs in it."""
+    """A folder with images, and runs in it."""
 
     def __init__(self, root: Path, pictures: int = 3) -> None:
         self.root = root

@@ -27,7 +27,7 @@ from lib_finetune.training.loop import Trainer
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture in a micro step: its name, the caption that it came with, whether it is of the class, and its weight in the gradient."""
+    """An image in a micro step: its name, the caption that it came with, whether it is of the class, and its weight in the gradient."""
 
     name: str
     caption: str
@@ -246,7 +246,7 @@ def claim(name: str, pattern: str) -> Callable[[Callable[[re.Match[str], Counted
 
 @claim(
     "views",
-    r"^(?P<steps>\d+) (?P<further>further )?steps? of (?:up to )?(?P<pictures>\d+) pictures?: "
+    r"^(?P<steps>\d+) (?P<further>further )?steps? of (?:up to )?(?P<pictures>\d+) images?: "
     r"(?:each of the (?P<count>\d+) is|it is) seen (?P<least>\d+)(?: to (?P<most>\d+))? times?",
 )
 def _views(said: re.Match[str], counted: Counted) -> str:
@@ -255,7 +255,7 @@ def _views(said: re.Match[str], counted: Counted) -> str:
     seen = [*counted.views.values(), *[0] * (int(said["count"] or 1) - len(counted.views))]
     faults = [
         differs("steps", int(said["steps"]), counted.steps),
-        differs("pictures a step", int(said["pictures"]), counted.largest_batch * counted.accumulation),
+        differs("images a step", int(said["pictures"]), counted.largest_batch * counted.accumulation),
         differs("seen at least", int(said["least"]), min(seen)),
         differs("seen at most", int(said["most"] or said["least"]), max(seen)),
     ]

@@ -287,5 +287,5 @@ def test_the_page_shows_it_with_its_folder_and_a_way_to_forget_it(bench):
     put(bad / "job.json", "{")
     overview = services_of(Jobs(bench.host())).trainings.overview()
     shown = queue.history(overview)
-    assert str(bad) in shown and "damaged" in shown and "Forget" in shown and "Train again" not in shown and "Go on" not in shown
+    assert str(bad) in shown and "damaged" in shown and "Forget" in shown and "Train again" not in shown and "Resume" not in shown
     assert outcome.render(overview["jobs"][0]) == "" and queue.queue(overview)

@@ -76,7 +76,7 @@ def refusing(error):
 )
 def test_sticky_errors_of_the_card_are_known(said):
     assert device_loss(RuntimeError(said)) == said.split("\n")[0]
-    assert device_loss(HostError(f"The WebUI could not make the preview picture: {said}"))
+    assert device_loss(HostError(f"The WebUI could not make the preview image: {said}"))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_run_that_cannot_even_be_made_fails(bench, monkeypatch):
 def test_words_that_no_file_can_hold_end_nothing(bench, monkeypatch):
     monkeypatch.setattr(logging.getLogger("lib_finetune"), "propagate", False)  # nor can the report of parallel tests hold them
     jobs = Jobs(bench.host())
-    broken_at(monkeypatch, 2, ValueError("a picture called \udcff"))  # as Linux gives names that are not UTF-8
+    broken_at(monkeypatch, 2, ValueError("an image called \udcff"))  # as Linux gives names that are not UTF-8
     job = jobs.submit(settings(bench.images))
     assert settle(job) == ["failed"] and (job.folder / "traceback.txt").is_file()
 
@@ -334,7 +334,7 @@ def test_two_threads_that_submit_at_once_keep_one_runner(bench):
 
 @pytest.mark.parametrize("in_training", [True, False])
 def test_what_was_learned_against_changed_weights_is_not_kept(bench, monkeypatch, in_training):
-    """A picture spoils only the model: what was learned before it is right."""
+    """An image spoils only the model: what was learned before it is right."""
     jobs = Jobs(bench.host())
     broken_at(monkeypatch, 3, WeightsChangedError("a weight", in_training=in_training))
     job = jobs.submit(settings(bench.images, {"training.steps": "8"}))

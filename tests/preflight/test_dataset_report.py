@@ -83,7 +83,7 @@ def test_words_of_a_kohya_folder_are_in_the_caption_and_its_repeats_are_told(fol
 
 def test_the_sentence_is_true(folder, tools):
     found = seen(folder, tools, training__steps=100, training__batch=2, training__accumulation=5)
-    assert found.sentence == "100 steps of 5 pictures: each of the 2 is seen 250 times."
+    assert found.sentence == "100 steps of 5 images: each of the 2 is seen 250 times."
 
 
 @pytest.mark.parametrize("crop", ["centre", "focal", "random"])
@@ -150,7 +150,7 @@ def test_what_is_wrong_with_pictures_is_flagged(tmp_path, tools):
 
 
 def test_files_that_are_not_used_are_told(folder, tools):
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     (folder / "nobody.txt").write_text("orphan")
     (folder / "a.caption").write_text("second")
     found = seen(folder, tools)

@@ -39,19 +39,19 @@ class Stage:
 
 STAGES = {
     "pictures": Stage("pictures"),
-    "class images": Stage("class pictures", {"data.class_count": "40", "objective.prior": "pictures"}, shown=1),
+    "class images": Stage("class images", {"data.class_count": "40", "objective.prior": "pictures"}, shown=1),
     "latents": Stage("cache"),
     "base": Stage("preview", PAINTED),
     "train": Stage("train", {"training.steps": "2000"}, shown=1),
     "preview of a step": Stage("preview", {**PAINTED, "training.steps": "2000"}, after="train", written=True),
     "validation": Stage("measure", {"data.held_out": "4", "training.validate_every": "2", "training.steps": "2000"}, written=True),
     "preview of the result": Stage("preview", {**PAINTED, "preview.every": "100"}, after="verify", written=True),
-    "the card's picture": Stage("preview", {**PAINTED, "preview.every": "0"}, after="verify", written=True),
+    "the card's image": Stage("preview", {**PAINTED, "preview.every": "0"}, after="verify", written=True),
     "the LoRA of a checkpoint": Stage("save", {**WHOLE, "tuning.lora_rank": "2", "training.steps": "1"}, after="verify", written=True),
 }
 
 
-RESTING = ("pictures", "class images", "latents", "base", "preview of a step", "validation", "the card's picture")
+RESTING = ("pictures", "class images", "latents", "base", "preview of a step", "validation", "the card's image")
 
 
 class SlowHost(FakeHost):

@@ -1,4 +1,4 @@
-"""Use sees what training saw: every picture that a run, a grid or a trial of the word asks for is read at the clip skip of the training."""
+"""Use sees what training saw: every image that a run, a grid or a trial of the word asks for is read at the clip skip of the training."""
 
 import json
 

@@ -118,7 +118,7 @@ def test_from_a_step_on_the_way(bench):
     long = bench.run({**changes, "training.steps": "7"}, host=bench.host("long"))[0]
     _, _, host = bench.run(changes)
     result, recorder = go_further(bench, host, changes, step=2, more=5)
-    assert same(tensors(result.file), tensors(long.file)) and any("Going on at step 2 of 7" in line for line in recorder.lines)
+    assert same(tensors(result.file), tensors(long.file)) and any("Resuming at step 2 of 7" in line for line in recorder.lines)
 
 
 def test_the_run_before_stays_as_it_was(bench):
@@ -159,7 +159,7 @@ def test_what_the_state_hangs_on_may_not(bench):
     with pytest.raises(InputError, match=r"its settings optimizer\.unet_rate, training\.seed have changed since step 4"):
         go_further(bench, host, {**CONSTANT, "training.seed": "7", "optimizer.unet_rate": "0.5"})
     (bench.images / "0.txt").write_text("another caption", encoding="utf-8")
-    with pytest.raises(InputError, match="its pictures have changed"):
+    with pytest.raises(InputError, match="its images have changed"):
         go_further(bench, host, CONSTANT, name="again")
 
 

@@ -25,7 +25,7 @@ def bench(tmp_path):
 
 
 class PaintingHost(FakeHost):
-    """Makes its pictures in earnest, and disturbs every random state as a host may."""
+    """Makes its images in earnest, and disturbs every random state as a host may."""
 
     def paint(self, request, count):
         super().paint(request, count)
@@ -113,10 +113,10 @@ def test_dreambooth_shows_the_weights_as_a_file_would_hold_them_and_leaves_none(
 @pytest.mark.parametrize("changes", [SHOWN, {**WHOLE, "preview.watch": "off"}])
 def test_a_preview_that_fails_is_said_and_training_goes_on(bench, changes):
     host = bench.host()
-    host.faults["pictures"] = (1, HostError("no picture"))
+    host.faults["pictures"] = (1, HostError("no image"))
     result, told, _ = bench.run(changes, host=host)
     assert result.outcome == "done" and [row.step for row in told.rows] == [0] and not list(host.paths.data.rglob(PREVIEW_CHECKPOINT))
-    assert any("preview of step 2 could not be made: no picture" in line for line in told.lines)
+    assert any("preview of step 2 could not be made: no image" in line for line in told.lines)
     assert not list(host.paths.lora.glob("cat-0*"))
 
 
@@ -162,13 +162,13 @@ def test_what_is_watched_follows_method_and_setting(bench, changes, kinds):
 
 def test_side_effects_are_said_in_plain_words_and_a_sane_run_says_nothing(bench):
     class Spoiling(FakeHost):
-        """From the first file on, every picture is dark red."""
+        """From the first file on, every image is dark red."""
 
         def paint(self, request, count):
             made = super().paint(request, count)
             return [Image.new("RGB", image.size, (90, 0, 0)) for image in made] if request.checkpoint else made
 
-    words = "Colours of pictures"
+    words = "Colours of images"
     _, told, _ = bench.run(WHOLE, host=Spoiling(bench.root / "spoilt"))
     assert [line.split(":")[0] for line in told.lines if words in line] == ["Step 2"]
     assert not any(words in line for line in bench.run(WHOLE)[1].lines)

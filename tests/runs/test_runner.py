@@ -1,4 +1,4 @@
-"""One run from pictures to a file, on the fake host."""
+"""One run from images to a file, on the fake host."""
 
 import json
 
@@ -80,7 +80,7 @@ def test_a_run_goes_on_on_the_checkpoint_it_began_on(bench):
 def test_changed_pictures_stop_a_run_from_going_on(bench):
     _, _, host = bench.run(recorder=Recorder(stop_at=2))
     (bench.images / "0.txt").write_text("another caption", encoding="utf-8")
-    with pytest.raises(InputError, match="pictures have changed"):
+    with pytest.raises(InputError, match="images have changed"):
         bench.run({"saving.overwrite": "true"}, host=host)
 
 

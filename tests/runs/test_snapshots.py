@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_removed_is_said(shop, monkeypatch):
     "place", ["outside", "of another run", "of another step", "of another kind", "deeper", "by dots", "by a link", "relative"]
 )
 def test_a_file_that_is_not_of_this_run_is_never_removed(tmp_path, monkeypatch, place):
-    """An index that names the person's file took it away, with the pictures' settings beside it, as soon as the run went on."""
+    """An index that names the person's file took it away, with the images' settings beside it, as soon as the run went on."""
     host = FakeHost(tmp_path)
     own = host.paths.lora / "cat-000040.safetensors"
     other = {

@@ -86,7 +86,7 @@ def test_convolutions_that_count_more_than_the_rest_hold_the_rate_down(bench):
     assert counted.scales["unet"] == {0.25, 1.0} and counted.highest("unet") == 1e-4
 
 
-# -- steps and pictures ------------------------------------------------------------------------------------------------
+# -- steps and images ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_so_often_each_picture_is_seen(tmp_path, changes):
 
 
 def planned(bench, changes):
-    """(the settings, resolved; the plan of their pictures)."""
+    """(the settings, resolved; the plan of their images)."""
     chosen = settings(bench.images, {"training.steps": "auto", **changes})
     plan = builder.data_plan(chosen, dataset.find(chosen))
     return automatic_settings.resolved(chosen, plan.epoch, 1)[0], plan
 
 
 def views_of(chosen, plan):
-    """How often each picture comes, counted item by item."""
+    """How often each image comes, counted item by item."""
     micro_steps = chosen.training.steps * chosen.training.accumulation
     seen = Counter(item.picture for step in range(micro_steps) for item in plan.items(step))
     return [seen[index] for index in range(len(plan.pictures))]
@@ -169,7 +169,7 @@ def test_each_pictures_pull_is_what_its_repeats_say_whatever_batch_it_falls_into
 def test_a_batch_larger_than_what_a_size_has_is_said(tmp_path):
     bench = Bench(tmp_path, pictures=3)
     _, recorder, _ = watched(bench, {"training.batch": "8", "training.steps": "2"}, {"views"})
-    assert any(line.startswith("The batch size is 8, and some sizes have fewer pictures (3 at 64×64)") for line in recorder.lines)
+    assert any(line.startswith("The batch size is 8, and some sizes have fewer images (3 at 64×64)") for line in recorder.lines)
     _, recorder, _ = watched(bench, {"training.batch": "3", "training.steps": "2", "name": "dog"}, {"views"})
     assert not any(line.startswith("The batch size is") for line in recorder.lines)
 

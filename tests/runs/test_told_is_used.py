@@ -85,21 +85,21 @@ def test_class_images_that_are_not_used_are_not_listed(bench, prior, source):
     classes = draw(bench.root / "classes", 4)
     named = {"data.class_images": str(classes)} if source == "folder" else {"data.class_count": "4"}
     _, told, host = bench.run({**named, "objective.prior": prior, "training.steps": "2"})
-    assert any(line.startswith("Class pictures are not used") for line in told.lines)
-    assert not [line for line in told.lines if "4 pictures in" in line or "The batches hold" in line] and not host.asked
+    assert any(line.startswith("Class images are not used") for line in told.lines)
+    assert not [line for line in told.lines if "4 images in" in line or "The batches hold" in line] and not host.asked
 
 
 def test_what_is_made_is_reported_and_the_batches_tell_what_they_hold(bench):
     changes = {"data.class_count": "6", "objective.prior": "pictures", "training.steps": "4"}
     _, told, _ = bench.run(changes)
-    assert any(line.startswith("6 pictures in") for line in told.lines)
-    assert any(line.startswith("The batches hold 4 of 6 class pictures") for line in told.lines)
+    assert any(line.startswith("6 images in") for line in told.lines)
+    assert any(line.startswith("The batches hold 4 of 6 class images") for line in told.lines)
 
 
 def test_a_class_image_that_is_broken_later_is_reported(bench):
     changes = {"data.class_count": "4", "objective.prior": "pictures", "training.steps": "4"}
     _, _, host = bench.run(changes)
-    sorted((host.paths.data / "classes").rglob("*.png"))[1].write_bytes(b"no picture")
+    sorted((host.paths.data / "classes").rglob("*.png"))[1].write_bytes(b"no image")
     _, told, _ = bench.run({**changes, "name": "second"}, host=host, folder="second")
     assert any(line.startswith("Skipped: 00002.png") for line in told.lines)
-    assert any(line.startswith("The batches hold 3 of 3 class pictures") for line in told.lines)
+    assert any(line.startswith("The batches hold 3 of 3 class images") for line in told.lines)

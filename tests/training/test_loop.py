@@ -319,7 +319,7 @@ def card(monkeypatch, name):
     [(name, torch.bfloat16 if power >= (8, 0) else torch.float32 if "GTX 16" in name else torch.float16) for name, power in CARDS.items()],
 )
 def test_a_float32_model_computes_as_the_card_can(monkeypatch, name, compute):
-    """That of --no-half, too: the GTX 16 cards, whose fp16 gives black pictures, train it in fp32."""
+    """That of --no-half, too: the GTX 16 cards, whose fp16 gives black images, train it in fp32."""
     device = card(monkeypatch, name)
     chosen = precision.choose("auto", torch.float32, device)
     assert chosen.compute == compute and chosen.scales == (compute == torch.float16) == precision.scales("auto", device)

@@ -21,7 +21,7 @@ def services(tmp_path: Path) -> Services:
 
 @pytest.fixture
 def images(services: Services) -> Path:
-    """A folder with three pictures."""
+    """A folder with three images."""
     return Path(services.host.paths.data).parent.parent / "pictures"
 
 

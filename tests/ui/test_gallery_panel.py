@@ -7,7 +7,7 @@ NOTHING = {"__type__": "generic_update"}
 
 def test_the_images_follow_the_form(tab, images):
     summary, shown, asks = tab.gallery.look({}, *form_values(images=str(images), kind="person"))
-    assert "3 pictures" in summary and shown.count("<figure") == 3 and asks["visible"]
+    assert "3 images" in summary and shown.count("<figure") == 3 and asks["visible"]
     assert not tab.gallery.look({}, *form_values(images=str(images), kind="thing"))[2]["visible"]
     assert tab.gallery.look({}, *form_values(images="/nowhere"))[0].startswith('<div class="finetune-problems"')
     assert tab.gallery.look({}, *form_values())[0] == ""
@@ -15,7 +15,7 @@ def test_the_images_follow_the_form(tab, images):
 
 def test_other_settings_in_the_form_show_their_own_images_once(tab, images):
     page, values = {"filled": True}, form_values(images=str(images))
-    assert "3 pictures" in tab.gallery.look_if_filled(page, *values)[0] and page == {}
+    assert "3 images" in tab.gallery.look_if_filled(page, *values)[0] and page == {}
     assert tab.gallery.look_if_filled(page, *values) == (NOTHING, NOTHING, NOTHING)
 
 

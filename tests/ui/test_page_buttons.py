@@ -35,7 +35,7 @@ def test_what_cannot_be_read_is_refused_in_words(tab, asked):
 def test_other_settings_in_the_form_show_their_own_images(tab, press, waiting):
     page = {}
     filled = press("edit", page, job=waiting("own").folder.name)[1:]
-    assert "3 pictures" in tab.gallery.look_if_filled(page, *filled)[0] and "filled" not in page
+    assert "3 images" in tab.gallery.look_if_filled(page, *filled)[0] and "filled" not in page
 
 
 def test_a_job_that_is_edited_can_get_another_name(tab, services, press, waiting):

@@ -47,7 +47,7 @@ def test_a_tile_tells_crop_size_caption_tokens_and_faults():
     shown = gallery.render(VIEW, "key")
     assert all(
         text in shown
-        for text in ("800×600 → 576×448", "×10", "held out", "another part each time", "80 tokens", "a caption without a picture")
+        for text in ("800×600 → 576×448", "×10", "held out", "another part each time", "80 tokens", "a caption without an image")
     )
     assert "thumbnails/t?key=key" in shown and "1 broken" in gallery.summary(VIEW)
 

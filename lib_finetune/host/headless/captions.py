@@ -1,4 +1,4 @@
-"""Without a WebUI nothing says what a picture shows."""
+"""Without a WebUI nothing says what an image shows."""
 
 from __future__ import annotations
 

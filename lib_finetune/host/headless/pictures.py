@@ -1,4 +1,4 @@
-"""Pictures without a WebUI, by our own sampler."""
+"""Images without a WebUI, by our own sampler."""
 
 from __future__ import annotations
 
@@ -94,4 +94,4 @@ def _look_at(request: PictureRequest, done: int) -> None:
     """
     request.on_step(done, request.steps)
     if request.interrupt_asked():
-        raise PictureInterruptedError(f"The picture was left unfinished after {done} of {request.steps} sampling steps.")
+        raise PictureInterruptedError(f"The image was left unfinished after {done} of {request.steps} sampling steps.")

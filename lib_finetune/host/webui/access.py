@@ -13,14 +13,14 @@ from lib_finetune.host.webui.modules import webui
 def folders() -> Folders:
     """Any folder while only this machine can ask (no --listen, --share, --ngrok, --server-name).
 
-    Else that of dropped pictures and those of --gradio-allowed-path.
+    Else that of dropped images and those of --gradio-allowed-path.
     """
     flags = webui("shared_cmd_options").cmd_opts
     if not flags.webui_is_non_local:
         return Folders()
     ours = Path(webui("paths").data_path) / ".finetune" / "datasets"
     allowed = (ours, *(Path(path) for path in flags.gradio_allowed_path or ()))
-    return Folders(allowed, "Start the WebUI with --gradio-allowed-path and that folder, or drop the pictures into the tab.")
+    return Folders(allowed, "Start the WebUI with --gradio-allowed-path and that folder, or drop the images into the tab.")
 
 
 def guard(app: Any) -> Guard:

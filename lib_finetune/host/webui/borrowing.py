@@ -81,7 +81,7 @@ class Around:
 
     @contextmanager
     def theirs(self) -> Iterator[None]:
-        """Inside, the WebUI makes a picture for us: what it and its extensions change meanwhile is theirs, and is compared with from then on."""
+        """Inside, the WebUI makes an image for us: what it and its extensions change meanwhile is theirs, and is compared with from then on."""
         if self._watch is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""What a picture shows, by the interrogators that come with the WebUI."""
+"""What an image shows, by the interrogators that come with the WebUI."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class WebuiCaptions:
 
 
 def describe(captioner: str, image: Image.Image) -> str:
-    """What the picture shows. Call under the turn; the interrogator leaves the device afterwards, unless the WebUI's settings keep it.
+    """What the image shows. Call under the turn; the interrogator leaves the device afterwards, unless the WebUI's settings keep it.
 
     Raises:
         HostError: there is no such interrogator, or the WebUI could not run it (most often: its model could not be downloaded).
@@ -67,7 +67,7 @@ def describe(captioner: str, image: Image.Image) -> str:
     except Exception as error:  # the WebUI raises whatever it likes: an IndexError where a download has failed
         reason = "its model is not there and could not be downloaded" if isinstance(error, IndexError) else repr(error)
         raise HostError(
-            f"{captioner} could not describe the pictures: {reason}. Try Interrogate in img2img; the WebUI's console has the details."
+            f"{captioner} could not describe the images: {reason}. Try Interrogate in img2img; the WebUI's console has the details."
         ) from error
 
 
@@ -83,7 +83,7 @@ def _deepbooru(image: Image.Image) -> str:
 
 
 def _blip(image: Image.Image) -> str:
-    """The sentence alone: what `interrogate` adds to it by CLIP (artists, flavours) describes prompts, not pictures."""
+    """The sentence alone: what `interrogate` adds to it by CLIP (artists, flavours) describes prompts, not images."""
     shared, devices = webui("shared"), webui("devices")
     interrogator: Any = shared.interrogator
     if interrogator.blip_model is None:

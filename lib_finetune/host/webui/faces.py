@@ -17,7 +17,7 @@ def face(image: Image.Image) -> tuple[float, float] | None:
     """The place of the largest face (the eyes rather than the chin), as shares of width and height; None without one. Any thread.
 
     The finder's model (0.2 MB) is downloaded by the WebUI at its first use. Its fallback without that model is not used: in 1.10.1 it
-    fails on every picture with a face.
+    fails on every image with a face.
 
     Raises:
         InputError: the model is not there and cannot be downloaded, or OpenCV refuses it.

@@ -55,7 +55,7 @@ class WebuiFiles:
         """See `HostFiles.card_picture`. Takes no turn.
 
         Raises:
-            SaveError: the picture cannot be written.
+            SaveError: the image cannot be written.
         """
         cards.write_picture(path, kind, image)
 
@@ -144,7 +144,7 @@ def _lora(path: Path, model: Any) -> Verification:
 
 
 def forget_words(networks: Iterable[Any], model: Any) -> None:
-    """Take the words that these LoRA files bring out of the WebUI's table, as its `load_networks` does before each picture.
+    """Take the words that these LoRA files bring out of the WebUI's table, as its `load_networks` does before each image.
 
     One that stayed would work in prompts without its file, and a newer state of it would give way to it.
     """
@@ -155,7 +155,7 @@ def forget_words(networks: Iterable[Any], model: Any) -> None:
 
 
 def _forget_network(networks: Any, path: Path, model: Any) -> None:
-    """Drop what the extension remembers of an overwritten file, so that the next picture reads it anew."""
+    """Drop what the extension remembers of an overwritten file, so that the next image reads it anew."""
     forget_words([network for network in networks.loaded_networks if same_file(network.network_on_disk.filename, path)], model)
     for name, network in list(networks.networks_in_memory.items()):
         if same_file(network.network_on_disk.filename, path):

@@ -116,7 +116,7 @@ class WebuiHost:
         self._turn.pause()
 
     def load(self, checkpoint: CheckpointInfo) -> None:
-        """See `HostWeights.load`; the WebUI's settings follow, so that its next picture does not switch back.
+        """See `HostWeights.load`; the WebUI's settings follow, so that its next image does not switch back.
 
         Raises:
             HostError: it is gone or does not load.

@@ -1,4 +1,4 @@
-"""The WebUI's Interrupt, pressed for a picture of ours as soon as its request asks for it."""
+"""The WebUI's Interrupt, pressed for an image of ours as soon as its request asks for it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _POLL_S = 0.1
 
 @contextmanager
 def interruptible(request: PictureRequest) -> Iterator[None]:
-    """Inside, the WebUI makes the picture of a request, and is interrupted when that asks for it. Call under the turn, inside of
-    what keeps the WebUI's progress: nobody else's picture can be meant then, and the Interrupt is taken back with the rest.
+    """Inside, the WebUI makes the image of a request, and is interrupted when that asks for it. Call under the turn, inside of
+    what keeps the WebUI's progress: nobody else's image can be meant then, and the Interrupt is taken back with the rest.
 
     A thread looks, since samplers are many and have no common place to be asked in; the WebUI itself looks at its flag between all
     their steps.
@@ -32,7 +32,7 @@ def interruptible(request: PictureRequest) -> Iterator[None]:
 
 
 def was_interrupted() -> bool:
-    """Whether the picture was left unfinished, by us or by the person."""
+    """Whether the image was left unfinished, by us or by the person."""
     state = webui("shared").state
     return bool(state.interrupted or state.skipped)
 

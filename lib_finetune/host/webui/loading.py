@@ -89,7 +89,7 @@ def text_tools() -> TextTools:
 
 
 def load(checkpoint: CheckpointInfo) -> None:
-    """Load a checkpoint and its VAE. Call under the turn; the settings follow, so that the next picture does not switch back.
+    """Load a checkpoint and its VAE. Call under the turn; the settings follow, so that the next image does not switch back.
 
     Raises:
         HostError: it is gone or does not load.

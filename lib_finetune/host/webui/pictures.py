@@ -1,4 +1,4 @@
-"""Pictures: the WebUI's own txt2img, with the person's progress bar, prompt history and networks left as they were."""
+"""Images: the WebUI's own txt2img, with the person's progress bar, prompt history and networks left as they were."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WebuiPictures:
 
         Raises:
             CheckpointChangedError: another checkpoint or VAE is loaded than at `remember`.
-            HostError: a LoRA is not in the WebUI's list, the WebUI could not make the picture, or the model's weights were changed meanwhile.
+            HostError: a LoRA is not in the WebUI's list, the WebUI could not make the image, or the model's weights were changed meanwhile.
             OutOfMemoryError: the device has no room for it.
             PictureInterruptedError: the request asked for that, also while the turn was waited for, or the person pressed Interrupt.
         """
@@ -83,14 +83,14 @@ def _make_watched(request: PictureRequest, count: int, watch: Watch | None) -> l
 
 
 def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContextManager[None]) -> list[Image.Image]:
-    """Make pictures of ``count`` seeds, as the WebUI makes them with all its scripts at rest. Call under the turn.
+    """Make images of ``count`` seeds, as the WebUI makes them with all its scripts at rest. Call under the turn.
 
     Args:
         theirs: is entered while the WebUI and its extensions are at work.
 
     Raises:
         CheckpointError: the file that is to stand in cannot be read.
-        HostError: a LoRA is not in the WebUI's list, or the WebUI could not make the picture.
+        HostError: a LoRA is not in the WebUI's list, or the WebUI could not make the image.
         PictureInterruptedError: the request asked for that, or the person pressed Interrupt or Skip.
         OutOfMemoryError: the device has no room for it.
     """
@@ -106,17 +106,17 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
                 scripts_at_rest.put_to_rest(p)
                 processed = webui("processing").process_images(p)
         except torch.cuda.OutOfMemoryError as error:
-            raise OutOfMemoryError("No room on the device for a preview picture: choose a smaller one or switch previews off.") from error
+            raise OutOfMemoryError("No room on the device for a preview image: choose a smaller one or switch previews off.") from error
         except HostError:
             raise
         except Exception as error:  # the WebUI and its extensions raise whatever they like
             raise _failed(error) from error
         if was_interrupted():
-            raise PictureInterruptedError("The picture was left unfinished: the WebUI was interrupted.")
+            raise PictureInterruptedError("The image was left unfinished: the WebUI was interrupted.")
     first = getattr(processed, "index_of_first_image", 0)
     images = processed.images[first : first + count]  # behind them is what extensions add
     if len(images) < count:
-        raise HostError("The WebUI made no preview picture: it was interrupted.")
+        raise HostError("The WebUI made no preview image: it was interrupted.")
     assert all(isinstance(image, Image.Image) for image in images)
     return list(images)
 
@@ -124,9 +124,9 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
 def _failed(error: Exception) -> HostError:
     extension, reason = scripts_at_rest.culprit(error), str(error) or type(error).__name__
     if extension is None:
-        return HostError(f"The WebUI could not make the preview picture: {reason}")
+        return HostError(f"The WebUI could not make the preview image: {reason}")
     return HostError(
-        f"The WebUI could not make the preview picture, because the extension {extension} failed: {reason}. "
+        f"The WebUI could not make the preview image, because the extension {extension} failed: {reason}. "
         "If it goes on failing, switch it off in the Extensions tab or update it."
     )
 

@@ -1,4 +1,4 @@
-"""The picture of the host: what is around its weights and what state they are in, comparable before and after a turn."""
+"""The image of the host: what is around its weights and what state they are in, comparable before and after a turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lib_finetune.host.webui.modules import lora_extension, webui
 _ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-fA-F]+")
 _NETWORKS, _PLACE = "the list of active networks", "the place of the "
 _PUT_BACK = (_NETWORKS, _PLACE, "torch's grad mode", "torch's inference mode", "torch's autocast")
-"""What is put back after a picture whoever changed it, or must not change for our own thread."""
+"""What is put back after an image whoever changed it, or must not change for our own thread."""
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",

@@ -1,6 +1,6 @@
-"""The WebUI's scripts at rest: a picture of ours asks each for nothing, and gives it the occasion to take back what it left behind.
+"""The WebUI's scripts at rest: an image of ours asks each for nothing, and gives it the occasion to take back what it left behind.
 
-Without them no extension hears of a picture, but what it put on modules, samplers and callbacks in the person's last one stays on.
+Without them no extension hears of an image, but what it put on modules, samplers and callbacks in the person's last one stays on.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def put_to_rest(p: Any) -> None:
 
 
 def switched_on() -> list[str]:
-    """A sentence for each extension that takes part in every picture because its default is not to rest."""
+    """A sentence for each extension that takes part in every image because its default is not to rest."""
     runner, sentences = webui("scripts").scripts_txt2img, []
     for script in runner.alwayson_scripts if runner is not None and _is_ready(runner) else ():
         on = [label for label, value in _controls(script) if value is True and _switches_on(label, script)]
         if on:
             name = _extension_of(script.filename or "") or _title(script)
-            sentences.append(f"{name} is switched on by default ({on[0]}): it has a part in previews and class pictures too.")
+            sentences.append(f"{name} is switched on by default ({on[0]}): it has a part in previews and class images too.")
     return sentences
 
 
@@ -72,7 +72,7 @@ def _awaited_runner() -> Any | None:
         if _is_ready(runner):
             return runner
         if time.monotonic() > until:
-            raise HostError("The WebUI is still building its page, so it cannot make a picture yet: try again when the page is there.")
+            raise HostError("The WebUI is still building its page, so it cannot make an image yet: try again when the page is there.")
         time.sleep(_POLL_S)
 
 

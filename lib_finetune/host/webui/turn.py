@@ -90,7 +90,7 @@ class Turn:
                     if turn in waiting:  # else it has just been handed over, and must be taken so that it goes on
                         waiting.remove(turn)
                         raise PictureInterruptedError(
-                            "The picture was not begun: somebody else's work had the WebUI until a stop was asked for."
+                            "The image was not begun: somebody else's work had the WebUI until a stop was asked for."
                         )
         plain.acquire()
 

@@ -1,7 +1,7 @@
 """The watch over a run: what we changed of the host, told apart from what the person changed meanwhile.
 
 Each of our turns is compared with itself, beginning with end; whatever changes between turns is the person's doing. What an
-extension puts in order while the WebUI makes a picture for us is its own affair, but for the weights: those must be what they
+extension puts in order while the WebUI makes an image for us is its own affair, but for the weights: those must be what they
 were. The digest of all weights is taken at the start of a run and at its end and finds what no counter sees; in between those
 weights are looked at whose counters moved.
 """
@@ -25,8 +25,8 @@ from lib_finetune.ports.checkpoint import CheckpointInfo
 
 _log = logging.getLogger(__name__)
 _NAMED = 3
-_WHEN = {True: "the training had the model", False: "a picture of this run was made"}
-_REWRITTEN = ("alphas_cumprod",)  # the WebUI assigns it anew for every picture, by the person's options
+_WHEN = {True: "the training had the model", False: "an image of this run was made"}
+_REWRITTEN = ("alphas_cumprod",)  # the WebUI assigns it anew for every image, by the person's options
 
 
 class Watch:
@@ -82,7 +82,7 @@ class Watch:
         self._mend(model, self._changed(model, _touched(began, ended) & self._present.keys()), in_training=True)
 
     def picture_made(self, model: nn.Module) -> None:
-        """Look whether an extension has left weights changed that it met in a picture of ours; they are put back, or the run ends."""
+        """Look whether an extension has left weights changed that it met in an image of ours; they are put back, or the run ends."""
         now = remembered_state.marks(model)
         touched = _touched(self._last, now)
         # What extensions add is theirs, and so is another dtype: the WebUI itself gives one to an autoencoder that made NaN.

@@ -108,7 +108,7 @@ def _backups_aside(model: nn.Module) -> Iterator[None]:
 
 
 def _short_of_room(places: Mapping[str, nn.Parameter]) -> bool:
-    """Whether the card cannot hold these weights twice and make a picture beside them."""
+    """Whether the card cannot hold these weights twice and make an image beside them."""
     device = next(iter(places.values())).device
     size = sum(parameter.numel() * parameter.element_size() for parameter in places.values())
     return device.type == "cuda" and memory.use(device).free < size + PICTURE_BYTES
@@ -117,7 +117,7 @@ def _short_of_room(places: Mapping[str, nn.Parameter]) -> bool:
 def clean(model: nn.Module) -> None:
     """Take the Lora extension's patches out of the weights, by its own means.
 
-    The list of active networks is the person's and stays: their next picture patches the weights again by itself.
+    The list of active networks is the person's and stays: their next image patches the weights again by itself.
     """
     networks = lora_extension()
     if networks is None:
@@ -233,8 +233,8 @@ def _bring_back(parking: Parking) -> None:
         parking.bring()
     except torch.cuda.OutOfMemoryError as error:
         raise HostError(
-            f"The card has no room for the WebUI's own model any more; part of it lies in main memory ({str(error).split('. ')[0]}). "
-            "Close other programs that use the card, then choose another checkpoint at the top left, and this one again."
+            f"The GPU has no room for the WebUI's own model any more; part of it lies in main memory ({str(error).split('. ')[0]}). "
+            "Close other programs that use the GPU, then choose another checkpoint at the top left, and this one again."
         ) from None
 
 
@@ -265,6 +265,6 @@ def _leave_medvram(modules: dict[str, nn.Module]) -> None:
 
 
 def settle(model: Any) -> None:
-    """With --medvram: send the UNet that we left on the card to main memory, as the WebUI does after each picture."""
+    """With --medvram: send the UNet that we left on the card to main memory, as the WebUI does after each image."""
     if getattr(model, "lowvram", False):
         webui("lowvram").send_everything_to_cpu()

@@ -30,7 +30,7 @@ class DenoisingObjective:
 
 
 def weighted(values: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Losses per sample → mean over the subject's pictures plus, with class pictures, their weighted mean (prior preservation).
+    """Losses per sample → mean over the subject's images plus, with class images, their weighted mean (prior preservation).
 
     Ruiz et al., DreamBooth, arXiv 2208.12242, equation 2.
 
@@ -59,13 +59,13 @@ class Teacher:
 
 @dataclass(frozen=True)
 class PriorPrediction:
-    """Prior preservation without class pictures: without its identifier, a caption is to mean what it means to the base.
+    """Prior preservation without class images: without its identifier, a caption is to mean what it means to the base.
 
     The noised latents are the subject's own: what is kept is the meaning of the words, for which the base model itself
-    is the best witness. Knowledge distillation in place of drawn class pictures (OneTrainer's "prior prediction").
+    is the best witness. Knowledge distillation in place of drawn class images (OneTrainer's "prior prediction").
 
     Attributes:
-        caption: of a picture → what it says of the class ("a photo of sks dog on a beach" → "a photo of dog on a beach").
+        caption: of an image → what it says of the class ("a photo of sks dog on a beach" → "a photo of dog on a beach").
             Were only the bare class held, the subject would leak into it wherever the captions' other words stand.
         weight: λ of Ruiz et al., equation 2.
         base: as `Teacher.at_work`.

@@ -90,7 +90,7 @@ class TextualInversionMethod:
         return {"embedding": {KEY: self._vectors}}
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean over the pictures; class pictures, whose captions do not name the embedding, teach it nothing."""
+        """Mean over the images; class images, whose captions do not name the embedding, teach it nothing."""
         self.expect(batch)
         return batch_loss(self._denoiser, self._text, batch, generator), {}
 

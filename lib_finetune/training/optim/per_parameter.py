@@ -1,6 +1,6 @@
 """An optimizer of its own for each parameter: steps within the backward pass, and bf16 weights with stochastic rounding.
 
-What full fine-tuning needs to fit on small cards. A gradient lives only until its parameter has moved, so that the
+What full fine-tuning needs to fit on GPUs with little memory. A gradient lives only until its parameter has moved, so that the
 gradients of the whole model are never held together. (LOMO, Lv et al., arXiv 2306.09782, does the same for SGD.)
 """
 

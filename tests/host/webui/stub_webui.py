@@ -452,7 +452,7 @@ class StubWebui:
         return types.SimpleNamespace(name=name, modules=found, network_on_disk=entry, bundle_embeddings=words, **strengths)
 
     def _load_networks(self, names: list[str]) -> None:
-        """What each picture begins with."""
+        """What each image begins with."""
         networks, words = self.networks, self.words
         for net in networks.loaded_networks:
             for word, embedding in getattr(net, "bundle_embeddings", {}).items():

@@ -77,7 +77,7 @@ def test_a_download_that_failed_is_said_in_words(host: WebuiHost, webui: StubWeb
         raise IndexError  # what `load_models` answers is empty then
 
     interrogator.load_blip_model = load  # type: ignore[method-assign]
-    with pytest.raises(HostError, match="BLIP could not describe the pictures: its model is not there and could not be downloaded"):
+    with pytest.raises(HostError, match="BLIP could not describe the images: its model is not there and could not be downloaded"):
         host.captions.describe("BLIP", PICTURE)
     assert not webui.lock._lock.locked()
 

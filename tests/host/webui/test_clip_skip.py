@@ -1,4 +1,4 @@
-"""The clip skip of a picture of ours: the WebUI's setting for that picture only, whatever the person does with it meanwhile."""
+"""The clip skip of an image of ours: the WebUI's setting for that image only, whatever the person does with it meanwhile."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from lib_finetune.host.webui.host import WebuiHost
 from lib_finetune.ports.files import Card
 from lib_finetune.ports.pictures import PictureRequest
 
-CARD = Card("mycat", 0.8, "ten pictures", "steps 100")
+CARD = Card("mycat", 0.8, "ten images", "steps 100")
 GOOD = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q"
 
 

@@ -1,4 +1,4 @@
-"""A picture of ours is interrupted as soon as its request asks for it, and nobody else's is."""
+"""An image of ours is interrupted as soon as its request asks for it, and nobody else's is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures beside other extensions: each of them is heard, at rest, and what goes wrong is told by name."""
+"""Images beside other extensions: each of them is heard, at rest, and what goes wrong is told by name."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_the_lora_extension_that_every_layer_goes_through_is_not_blamed(host: We
     through = "def network_Linear_forward(f):\n    f()\ndef calc_updown():\n    raise ValueError('shape')"
     lora = code_in(webui, "program/extensions-builtin/Lora/networks.py", through)
     webui.during_picture = lambda: lora["network_Linear_forward"](code_in(webui, "modules/x.py", RAISES)["f"])
-    with pytest.raises(HostError, match="picture: no attribute delta"):
+    with pytest.raises(HostError, match="image: no attribute delta"):
         host.pictures.make(CAT)
     webui.during_picture = lambda: lora["network_Linear_forward"](lora["calc_updown"])
     with pytest.raises(HostError, match="the extension Lora failed: shape"):
@@ -202,7 +202,7 @@ def test_the_lora_extension_that_every_layer_goes_through_is_not_blamed(host: We
 
 def test_without_an_extension_on_the_way_none_is_named(host: WebuiHost, webui: StubWebui) -> None:
     webui.during_picture = code_in(webui, "modules/processing.py", RAISES)["f"]
-    with pytest.raises(HostError, match="picture: no attribute delta"):
+    with pytest.raises(HostError, match="image: no attribute delta"):
         host.pictures.make(CAT)
 
 
@@ -340,7 +340,7 @@ def test_a_weight_changed_in_a_picture_of_ours_is_put_back_from_the_file(host: W
 def test_a_weight_that_cannot_be_put_back_stops_the_run_at_once(host: WebuiHost, webui: StubWebui, change: Any) -> None:
     host.remember()
     webui.during_picture = lambda: change(webui)
-    with pytest.raises(HostError, match=rf"a picture of this run was made: {FIRST}\.weight"):
+    with pytest.raises(HostError, match=rf"an image of this run was made: {FIRST}\.weight"):
         host.pictures.make(CAT)
     webui.during_picture = lambda: None
     for _ in range(2):

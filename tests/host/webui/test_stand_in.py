@@ -1,4 +1,4 @@
-"""A checkpoint that stands in for one picture whose prompt names a LoRA: the Lora extension's backups are of no other weights than they were."""
+"""A checkpoint that stands in for one image whose prompt names a LoRA: the Lora extension's backups are of no other weights than they were."""
 
 from __future__ import annotations
 

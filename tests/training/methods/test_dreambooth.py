@@ -212,7 +212,7 @@ def test_a_file_has_nothing_of_channels_last(bench, suffix):
 
 
 class Visited(FakeHost):
-    """Somebody wants a picture after every step; what lies where in that moment is looked at."""
+    """Somebody wants an image after every step; what lies where in that moment is looked at."""
 
     def __init__(self, root):
         super().__init__(root)
@@ -304,7 +304,7 @@ def test_a_run_that_goes_on_may_change_the_place_of_the_hosts_model(bench):
     for path in host.paths.checkpoints.iterdir():
         path.unlink()
     _, recorder, _ = bench.run(changes | EXCHANGED, host=host)
-    assert any("Going on at step 1" in line for line in recorder.lines) and any("changed places" in line for line in recorder.lines)
+    assert any("Resuming at step 1" in line for line in recorder.lines) and any("changed places" in line for line in recorder.lines)
 
 
 def test_while_nobody_waits_nothing_moves_and_progress_is_told(bench, monkeypatch):
@@ -400,7 +400,7 @@ def test_class_pictures_are_made_once(bench):
     _, recorder, host = bench.run(changes)
     made = [request for request in host.asked if request.prompt == "a photo of cat"]
     assert [request.seed for request in made] == [1, 5]
-    assert any("have 0, need 6" in line for line in recorder.lines) and "class pictures" in recorder.stages
+    assert any("have 0, need 6" in line for line in recorder.lines) and "class images" in recorder.stages
     _, again, _ = bench.run({**changes, "name": "dog"}, host=host, folder="second")
     assert len([request for request in host.asked if request.prompt == "a photo of cat"]) == 2
     assert any("are there from an earlier run" in line for line in again.lines)
@@ -439,7 +439,7 @@ def test_class_pictures_of_an_earlier_version_are_made_again(bench):
 def test_a_stop_keeps_the_class_pictures_that_are_ready(bench):
     class Impatient(Recorder):
         def stop_asked(self):
-            return self.stages.count("class pictures") >= 1
+            return self.stages.count("class images") >= 1
 
     result, recorder, host = bench.run(WHOLE | RARE | {"data.class_count": "9"}, recorder=Impatient())
     assert result.outcome == "discarded" and result.file is None
@@ -585,7 +585,7 @@ def test_a_file_that_cannot_be_written_at_the_end_does_not_take_the_training_wit
     assert state.load(host.paths.data / "runs" / "run" / STATE)["trainer"]["step"] == 3
     monkeypatch.setattr(artifacts.Artifacts, "write_result", real)
     result, recorder, _ = bench.run(WHOLE | RARE, host=host)
-    assert any("Going on at step 3 of 3" in line for line in recorder.lines) and same(tensors(straight.file), tensors(result.file))
+    assert any("Resuming at step 3 of 3" in line for line in recorder.lines) and same(tensors(straight.file), tensors(result.file))
 
 
 def test_a_base_file_that_cannot_be_read_is_made_up_for_from_memory(bench):
@@ -803,7 +803,7 @@ def test_too_little_disk_is_said_before_the_start(bench, monkeypatch):
         ({"data.trigger": ""}, "data.trigger", "is empty"),
         ({"data.class_word": "", "objective.prior": "prediction"}, "data.class_word", "the class is to be kept"),
         ({"data.class_word": "", "data.class_count": "10"}, "data.class_word", "the class is to be kept"),
-        ({"objective.prior": "pictures"}, "data.class_count", "no folder of class pictures"),
+        ({"objective.prior": "pictures"}, "data.class_count", "no folder of class images"),
         ({"tuning.in_backward": "on", "training.accumulation": "2"}, "tuning.in_backward", "cannot be summed"),
         ({"tuning.weights": "bf16", "training.ema_decay": "0.9"}, "training.ema_decay", "would not move"),
         ({"tuning.in_backward": "on", "training.precision": "fp16"}, "tuning.in_backward", "loss scaling"),
@@ -923,7 +923,7 @@ def test_an_empty_class_folder_and_small_class_pictures_are_told(bench):
         bench.run(WHOLE | RARE | {"data.class_images": str(empty)})
     small = draw(bench.root / "small", 2, size=(48, 48))
     _, recorder, _ = bench.run(WHOLE | RARE | {"data.class_images": str(small)})
-    assert any("2 of 2 class pictures are smaller" in line for line in recorder.lines)
+    assert any("2 of 2 class images are smaller" in line for line in recorder.lines)
 
 
 @pytest.mark.parametrize(

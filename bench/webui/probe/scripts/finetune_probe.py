@@ -10,7 +10,7 @@ import torch
 from modules import call_queue, script_callbacks, sd_hijack, shared
 
 _LIBRARIES = ("peft", "diffusers", "lycoris", "bitsandbytes", "prodigyopt")
-_BEGAN = []  # time.monotonic() at which each picture got its turn
+_BEGAN = []  # time.monotonic() at which each image got its turn
 
 
 def imported() -> list:
@@ -30,7 +30,7 @@ def jobs() -> list:
 
 
 def began() -> list:
-    """When each picture got its turn, in this machine's monotonic seconds."""
+    """When each image got its turn, in this machine's monotonic seconds."""
     return list(_BEGAN)
 
 
@@ -117,7 +117,7 @@ def _clean(loaded) -> None:
 
 
 def _tensors(loaded) -> dict:
-    # the WebUI writes alphas_cumprod anew for every picture
+    # the WebUI writes alphas_cumprod anew for every image
     every = {**dict(loaded.named_parameters()), **dict(loaded.named_buffers())}
     return {name: tensor for name, tensor in every.items() if name != "alphas_cumprod"}
 
