@@ -86,3 +86,19 @@ def test_the_command_line_is_a_door(place):
     options = _parser().parse_args(["train", "lora", "--checkpoint", "x", "--images", "my pics", "--class-dir", "~/others"])
     settings = settings_of(options)
     assert (settings.data.images, settings.data.class_images) == (str(place), str(place.parent / "others"))
+
+
+def test_files_of_the_settings_become_absolute_at_the_door_and_words_stay_words(place, monkeypatch):
+    for name in ("start.safetensors", "a list.txt", "cat", "cat.pt"):
+        (place.parent / name).write_text("")
+    values = {"network.start": "start.safetensors", "embedding.template": '"a list.txt"', "embedding.init": "cat"}
+    came_in = with_absolute_places(codec.with_values(Settings(), values.items()))
+    monkeypatch.chdir(place)
+    assert came_in.network.start == str(place.parent / "start.safetensors")
+    assert (came_in.embedding.template, came_in.embedding.init) == (str(place.parent / "a list.txt"), "cat")
+    monkeypatch.chdir(place.parent)
+    for written in ("cat.pt", "./cat.pt", "~/cat.pt", " cat.pt "):
+        assert with_absolute_places(codec.with_values(Settings(), [("embedding.init", written)])).embedding.init == str(
+            place.parent / "cat.pt"
+        )
+    assert with_absolute_places(codec.with_values(Settings(), [("embedding.template", "style")])).embedding.template == "style"

@@ -32,7 +32,7 @@ SPEAKING = (
     *("app/feedback.py", "app/method_advisor.py", "app/storage.py", "preflight/dataset_report.py", "preflight/teaching.py"),
     *("jobs/queue.py", "jobs/job_list.py", "jobs/task_list.py", "jobs/run_folders.py", "estimates/run_form.py"),
     *("data/plan.py", "data/scan.py", "data/caption_syntax.py", "data/caption_tables.py", "data/folder_names.py"),
-    *("evaluation/watch.py", "text/word_name.py", "text_files.py"),
+    *("evaluation/watch.py", "text/word_name.py", "text_files.py", "regular_files.py"),
     *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/outcome.py", "ui/queue.py", "ui/status.py"),
 )
 SAID = ("Problem", "say", "note", "PageChange", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
