@@ -134,7 +134,7 @@ BEGINNINGS = {
     "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(64), "packed archive"),
     "RAR": (b"Rar!\x1a\x07\x01" + bytes(64), "packed archive"),
     "gzip": (b"\x1f\x8b\x08" + bytes(64), "packed archive"),
-    "JPEG": (b"\xff\xd8\xff\xe0" + bytes(64), "picture"),
+    "JPEG": (b"\xff\xd8\xff\xe0" + bytes(64), "image"),
     "NumPy": (b"\x93NUMPY\x01\0" + bytes(64), "NumPy"),
     "a program": (b"MZ\x90\0" + bytes(64), "program for Windows"),
     "noise": (bytes(range(128, 256)), "no file of weights"),
