@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +52,9 @@ def main(arguments: Sequence[str], open_host: OpenHost, commands: Commands | Non
         **(commands or {}),
     }
     try:
-        return known[options.command](options)
+        code = known[options.command](options)
+        sys.stdout.flush()
+        return code
     except InputError as error:
         print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)
         return 2
@@ -59,8 +62,11 @@ def main(arguments: Sequence[str], open_host: OpenHost, commands: Commands | Non
         print(f"failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; run the same command with --continue to go on from the last saved state.", file=sys.stderr)
+        print("interrupted.", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who reads has enough, as in `describe | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,6 +163,8 @@ def _train(options: argparse.Namespace, open_host: OpenHost) -> int:
     host = open_host(options.checkpoint, options.output_root, settings.training.precision, options.prediction)
     result = train_on(host, settings, resume=options.resume)
     print(f"{result.outcome}: {result.file or 'no file'}")
+    if result.warning:
+        print(result.warning)
     return 0
 
 
@@ -184,17 +192,36 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
     Args:
         resume: go on from the state that a run of the same name left behind.
     """
+    from lib_finetune.jobs.end_signals import EndingControl
     from lib_finetune.jobs.folder_lock import run_lock
+    from lib_finetune.jobs.leftovers import clear_all
     from lib_finetune.jobs.run_folders import make_folder, unfinished
-    from lib_finetune.ports.null import NullControl
+    from lib_finetune.runs.room import WaitMinutes
     from lib_finetune.runs.runner import Runner
 
     left = unfinished(host, settings.name) if resume else []
     if resume and not left:
         raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {host.paths.data / 'runs'}.")])
     folder = left[0] if left else make_folder(host.paths.data, settings.name)
-    with run_lock(folder):
-        return Runner(settings, host, folder, Console(), NullControl()).execute()
+    clear_all(host.paths)
+    console = Console()
+    control = EndingControl(console.say)
+    try:
+        with run_lock(folder), control.listening():
+            result = Runner(settings, host, folder, console, control, WaitMinutes(control.stop_asked)).execute()
+    except KeyboardInterrupt:
+        raise _interrupted(folder) from None
+    if control.ending and result.file is None:
+        raise _interrupted(folder)
+    return result
+
+
+def _interrupted(folder: Path) -> FinetuneError:
+    from lib_finetune.runs.folder import RunFolder
+
+    if RunFolder(folder).resumes():
+        return FinetuneError("interrupted; run the same command with --continue to go on from the last saved state.")
+    return FinetuneError("interrupted before a state was saved; run the same command to begin anew.")
 
 
 def _generate(options: argparse.Namespace, open_host: OpenHost) -> int:
@@ -264,7 +291,7 @@ class Console:
     _WIDTH = 30
 
     def __init__(self) -> None:
-        self._bar = False
+        self._bar = self._mute = False
         self._smooth: float | None = None
         self._rate: float | None = None
 
@@ -285,7 +312,7 @@ class Console:
     def say(self, message: str) -> None:
         """See `ProgressSink.say`."""
         self._end_bar()
-        print(message, flush=True)
+        self._print(message)
 
     def figure(self, name: str, step: int, value: float) -> None:
         """Curves are for the tab; a figure that turns is said."""
@@ -301,12 +328,21 @@ class Console:
         filled = self._WIDTH * done // max(1, total)
         line = f"{'█' * filled}{'░' * (self._WIDTH - filled)} {done}/{total} {text}"
         if sys.stdout.isatty():
-            print(f"\r{line}\033[K", end="", flush=True)
+            self._print(f"\r{line}\033[K", end="")
             self._bar = True
         elif done == total or (done % max(1, total // 10) < 10 and text.startswith("loss")):
-            print(line, flush=True)
+            self._print(line)
 
     def _end_bar(self) -> None:
         if self._bar:
-            print()
+            self._print("")
             self._bar = False
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        """A terminal that is closed, or a pipe that nobody reads, does not end the training."""
+        if self._mute:
+            return
+        try:
+            print(text, end=end, flush=True)
+        except (OSError, ValueError):
+            self._mute = True

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class FinetuneError(Exception):
@@ -128,6 +129,18 @@ class PictureInterruptedError(FinetuneError):
 
 class SaveError(FinetuneError):
     """A file could not be written; whatever stood there before still does."""
+
+
+class DiskError(SaveError):
+    """The disk or the folder takes no file now; once the person has made room, the same file can be written."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        """
+        Args:
+            path: the file that could not be written.
+        """
+        self.path = path
+        super().__init__(message)
 
 
 class NothingLearnedError(FinetuneError):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import unicodedata
 import urllib.parse
 from collections.abc import Collection, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from lib_finetune.errors import InputError, SaveError
+from lib_finetune.errors import DiskError, InputError
 
 _UMASK = os.umask(0)
 """What the person's new files are not open to. It cannot be read without being set, so it is read once, at the start."""
@@ -25,15 +27,16 @@ _AROUND = " \t\r\n\u00a0\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 _QUOTES = frozenset(
     {('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u201e", "\u201c"), ("\u2018", "\u2019"), ("\u00ab", "\u00bb"), ("<", ">")}
 )
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write bytes; see `replacing`.
 
     Raises:
-        SaveError: as `replacing`.
+        DiskError: as `replacing`.
     """
-    with replacing(path) as file:
+    with replacing(path, len(content)) as file:
         file.write(content)
 
 
@@ -93,32 +96,104 @@ def open_in_file_manager(folder: Path) -> None:
     subprocess.Popen([program, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+class WriteLog(Protocol):
+    """Hears of each file that is written within `logged_to`."""
+
+    def begins(self, temporary: Path, target: Path) -> None:
+        """A file is about to be made beside its target."""
+
+    def ready(self, temporary: Path, target: Path) -> None:
+        """It is whole, and about to take its place."""
+
+    def ended(self, temporary: Path) -> None:
+        """It is in its place, or gone."""
+
+
+_LOG: ContextVar[WriteLog | None] = ContextVar("write log", default=None)
+TEMPORARY = r"\.(.{1,40})\.[0-9a-f]{8}\.part"
+"""How a file is called while it is written; the group is how its target's name begins."""
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def logged_to(log: WriteLog) -> Iterator[None]:
+    """Within, a log hears of every file that this thread writes."""
+    token = _LOG.set(log)
+    try:
+        yield
+    finally:
+        _LOG.reset(token)
+
+
+def same_place(folder: Path, path: Path) -> bool:
+    """Whether a path lies in or below a folder; links are followed."""
+    try:
+        return path.parent.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a name that cannot be, a circle of links
+        return False
+
+
+def _created(path: Path) -> int:
+    """The handle of a new file."""
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666 & ~_UMASK)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, size: int = 0) -> Iterator[BinaryIO]:
     """A file beside the target to write to, flushed to the disk and put in place in one step when the block is left without an error.
 
+    Args:
+        size: bytes that will be written, where they are known; they are told when there is no room for them.
+
     Raises:
-        SaveError: what failed, where, and what to do; a file that stood at ``path`` is untouched and no rest stays.
+        DiskError: what failed, where, and what to do; a file that stood at ``path`` is untouched and no rest stays.
     """
     temporary: str | None = None
+    beside, log = None, _LOG.get()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
+        beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
+        if log is not None:
+            log.begins(beside, path)
+        handle, temporary = _created(beside), str(beside)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes files that other users of the WebUI cannot read
+        if log is not None:
+            log.ready(beside, path)
         os.replace(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
-        raise SaveError(
-            f"{path} could not be written: {error.strerror or error}. Free some space or check the folder's permissions."
+        raise DiskError(
+            f"{path} could not be written: {error.strerror or error}.{_room(path, size, error)} "
+            "Free some space or check the folder's permissions.",
+            path,
         ) from error
     finally:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+        if log is not None and beside is not None:
+            log.ended(beside)
+
+
+def _room(path: Path, size: int, error: OSError) -> str:
+    """What is needed and what is free, where the disk is full."""
+    if error.errno not in _FULL or not size:
+        return ""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return f" {bytes_in_words(size)} are needed."
+    return f" {bytes_in_words(size)} are needed there, {bytes_in_words(free)} are free."
+
+
+def bytes_in_words(count: int) -> str:
+    """Bytes in the unit that suits them: "12 KB", "3.4 MB", "1.2 GB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"
 
 
 def _flush_folder(folder: Path) -> None:

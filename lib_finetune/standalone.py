@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_finetune.access import Guard
 from lib_finetune.errors import DependencyError, HostError
+from lib_finetune.jobs import end_signals
 from lib_finetune.loopback import Loopback
 
 if TYPE_CHECKING:
@@ -44,17 +45,20 @@ def application(services: Services, missing: Callable[[], list[str]], files: Pat
 
 
 def serve(services: Services, missing: Callable[[], list[str]], port: int, say: Callable[[str], None]) -> None:
-    """Serve until the program is ended.
+    """Serve until the program is ended; a training that runs then saves its state first.
 
     Raises:
         DependencyError: see `application`.
         HostError: the port is taken.
     """
-    with _own_temporary_folder() as files:
+    with _own_temporary_folder() as files, end_signals.as_interrupt():
         app = application(services, missing, files)
         _refuse_taken(port)
         say(f"Finetune is ready: http://{_ADDRESS}:{port}")
-        _run(app, port)
+        try:
+            _run(app, port)
+        finally:
+            services.jobs.suspend(say)
 
 
 def _refuse_taken(port: int) -> None:

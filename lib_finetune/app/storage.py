@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.jobs import leftovers
 from lib_finetune.jobs.folder_lock import in_use
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Storage:
 
     def parts(self) -> list[dict[str, Any]]:
         """Parts of the folder with their sizes in bytes."""
-        return [asdict(part) for part in parts(self._data)]
+        outside = leftovers.size_outside(self._jobs.host.paths)  # half-written files of killed runs, which lie among the results
+        return [asdict(replace(part, size=part.size + outside * (part.name == "runs"))) for part in parts(self._data)]
 
     def empty(self, part: str) -> int:
         """Empty a part; what jobs that have not ended need stays. Returns the bytes freed.
@@ -61,7 +63,11 @@ class Storage:
         keep = {job.folder for job in busy}
         if part == "runs":  # of the command line, or just being made: no job tells of them
             keep |= {folder for folder in _folders(self._data / part) if folder not in keep and in_use(folder)}
-        freed = empty(self._data, part, keep)
+        outside = leftovers.size_outside(self._jobs.host.paths) if part == "runs" else 0
+        if part == "runs":
+            leftovers.clear_all(self._jobs.host.paths)
+            outside -= leftovers.size_outside(self._jobs.host.paths)
+        freed = outside + empty(self._data, part, keep)
         if part == "runs":
             for job in jobs:
                 if job.folder not in keep:

@@ -29,7 +29,7 @@ from lib_finetune.data.captioning import Captioning
 from lib_finetune.data.cropping import Cropping
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Picture
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import CheckpointError, InputError, Problem
 from lib_finetune.evaluation.validation import DRAWS, Validation
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
@@ -39,6 +39,7 @@ from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
 from lib_finetune.model.names import kohya_module
 from lib_finetune.model.sampling import encode
+from lib_finetune.model.soundness import not_finite
 from lib_finetune.randomness import step_seed
 from lib_finetune.text.learned import LearnedVectors, count_tokens, first_values, ids_of
 from lib_finetune.text.prompts import TextEncoder
@@ -131,11 +132,15 @@ def bind(
 
     Raises:
         InputError: a library is missing or a precision cannot be had.
+        CheckpointError: the weights are no numbers.
         FinetuneError: as `HostWeights.lease`.
     """
     tools = host.text_tools()
     swapped = settings.method == "dreambooth" and settings.tuning.host_weights == "exchange"
     with host.lease(info, needed_parts(settings), alone=swapped) as lease:
+        if wrong := not_finite(lease.tensors):
+            message = f"{info} is damaged: {wrong} holds NaN or infinity. Load another checkpoint, or download this one again."
+            raise CheckpointError([Problem("checkpoint", message)])
         model = borrowed(lease, tools)
         turns = Turns(host, info, model, on_changed)
         try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lib_finetune.training.adapters import Adapter
 
 _TEMPLATE = "embedding.template"
+_RATES = ("optimizer.unet_rate", "optimizer.text_encoder_rate", "embedding.rate")
 
 
 def recipe(settings: Settings, images: Dataset, plan: DataPlan, adapter: Adapter | None, info: CheckpointInfo, rates: RatePlan) -> Recipe:
@@ -112,7 +113,7 @@ def public_settings(settings: Settings) -> str:
 
 
 def changed_meaning(stored: str, settings: Settings) -> list[str]:
-    """Dotted paths of settings that differ and on which the meaning of a saved state hangs.
+    """Dotted paths of settings that differ and on which the meaning of a saved state hangs; a learning rate may be lowered.
 
     Args:
         stored: `public_settings` of the run that wrote the state.
@@ -122,7 +123,16 @@ def changed_meaning(stored: str, settings: Settings) -> list[str]:
     if then.get(_TEMPLATE):  # earlier versions wrote it with its path
         then[_TEMPLATE] = Path(then[_TEMPLATE]).name
     free = free_settings(settings)
-    return sorted(path for path in now.keys() | then.keys() if now.get(path) != then.get(path) and not path.startswith(free))
+    return sorted(
+        path
+        for path in now.keys() | then.keys()
+        if now.get(path) != then.get(path) and not path.startswith(free) and not _is_lowered(path, then.get(path), now.get(path))
+    )
+
+
+def _is_lowered(path: str, then: Any, now: Any) -> bool:
+    """Whether a setting is a learning rate that is lower than before: what a run that went wrong goes on with."""
+    return path in _RATES and isinstance(then, float) and isinstance(now, float) and 0 < now < then
 
 
 def stored_settings(stored: str) -> dict[str, Any]:

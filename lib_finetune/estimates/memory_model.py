@@ -47,6 +47,16 @@ def beside(weights: int, optimizer: str, average: bool = False) -> int:
     return int(weights * (12 + _STATES[optimizer] + 8 * average))
 
 
+def kept_beside(weights: int, optimizer: str, copies: int) -> int:
+    """Bytes of a saved state of float32 weights that are trained beside the model: themselves, the optimizer and their copies.
+
+    Args:
+        weights: how many.
+        copies: of the weights (EMA, the best by the validation images).
+    """
+    return int(weights * (4 * (1 + copies) + _STATES[optimizer]))
+
+
 @dataclass(frozen=True)
 class Form:
     """How the weights are held and moved.

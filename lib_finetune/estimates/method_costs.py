@@ -32,6 +32,7 @@ from lib_finetune.training.adapters.sizes import Shape, file_shapes
 if TYPE_CHECKING:
     from lib_finetune.model.borrowed import BorrowedModel
     from lib_finetune.model.tensor_file import Entry
+    from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.files import Paths
     from lib_finetune.ports.host import HostWeights
     from lib_finetune.ports.lease import Lease
@@ -152,7 +153,16 @@ def model_facts(host: HostWeights) -> ModelFacts:
     Raises:
         HostError, CheckpointError: as `HostWeights.lease`; another family of models.
     """
-    info, tools = host.checkpoint(), host.text_tools()
+    return facts_of(host.checkpoint(), host)
+
+
+def facts_of(info: CheckpointInfo, host: HostWeights) -> ModelFacts:
+    """As `model_facts`, of the checkpoint of a run.
+
+    Raises:
+        HostError, CheckpointError: as `model_facts`; another checkpoint is loaded.
+    """
+    tools = host.text_tools()
     with host.lease(info, ()) as lease:
         view, weights = builder.borrowed(lease, tools), memory_plan.weights_of(lease)
         held = sum(tensor.numel() * tensor.element_size() for tensor in lease.tensors.values())
@@ -398,6 +408,12 @@ def disk_wants(settings: Settings, file: int, counts: Mapping[str, int], views: 
         return files, 0, 0
     shows = settings.preview.enabled and settings.preview.every != 0
     return files, memory_plan.states_at_once(settings, views) * memory_plan.state_bytes(settings, counts), file * shows
+
+
+def patch_state_bytes(settings: Settings, facts: ModelFacts) -> int:
+    """Of a saved state of a method that trains beside the model; settings resolved."""
+    copies = (settings.training.ema_decay > 0) + (settings.data.held_out > 0)
+    return memory_model.kept_beside(trained_weights(settings, facts), settings.optimizer.name, copies)
 
 
 def free_disk(folder: Path) -> int:

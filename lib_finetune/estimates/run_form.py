@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import automatic_settings
 from lib_finetune.assembly.artifact_kinds import targets
 from lib_finetune.config.fields import replaced, value_at
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import CheckpointChangedError, InputError, Problem
 from lib_finetune.estimates import memory_plan, method_costs
 
 if TYPE_CHECKING:
@@ -20,21 +19,23 @@ if TYPE_CHECKING:
     from lib_finetune.ports.host import HostWeights
 
 _PLACE = "tuning.host_weights"
+_PREVIEW = "a preview's checkpoint"
+_MOST_CLASS_PX = 512
+_BYTES_A_PIXEL = 2
+"""Of a painted image as PNG, rounded up."""
+_Need = tuple[Path, int, str]
 
 
-def in_chosen_form(
-    settings: Settings, stored: Settings | None, epoch: Epoch, info: CheckpointInfo, host: HostWeights, run_folder: Path
-) -> tuple[Settings, list[str]]:
+def in_chosen_form(settings: Settings, stored: Settings | None, info: CheckpointInfo, host: HostWeights) -> tuple[Settings, list[str]]:
     """The settings with what the free memory decides (gradient checkpointing, how DreamBooth holds its weights), and notes on it.
 
     A resumed run keeps its form, whatever is free now; only the place of the host's model is chosen anew.
 
     Args:
         stored: of the run that is resumed; None for a new one.
-        epoch: what an epoch of the images shows.
 
     Raises:
-        InputError: memory or disk do not suffice for DreamBooth, with the figures.
+        InputError: memory does not suffice for DreamBooth, with the figures.
     """
     if stored is not None:
         settings = in_form_of(stored, settings, but=(_PLACE,))
@@ -42,12 +43,9 @@ def in_chosen_form(
         return (settings, []) if stored is not None else memory_plan.choose_checkpointing(settings, host.device, host.memory().free)
     with host.lease(info, ()) as lease:
         weights, memory = memory_plan.weights_of(lease), host.memory()
-        base_bytes = method_costs.stored(info.path, lease)
     if stored is not None:
         return memory_plan.placed(settings, weights, host.device, memory.free, memory.ram), []
     settings, note = memory_plan.choose_memory_plan(settings, weights, host.device, memory.free, memory.ram)
-    definite = automatic_settings.resolved(settings, epoch, 1)[0]
-    _check_disk(definite, epoch, weights.counts, base_bytes, host, run_folder)
     return settings, [note]
 
 
@@ -63,29 +61,59 @@ def in_form_of(stored: Settings, settings: Settings, but: tuple[str, ...] = ()) 
     return settings
 
 
-def _check_disk(
-    settings: Settings, epoch: Epoch, counts: Mapping[str, int], base_bytes: Mapping[str, int], host: HostWeights, run_folder: Path
-) -> None:
-    """Files and states must find room together where they go to one disk.
+def check_disk(settings: Settings, epoch: Epoch, info: CheckpointInfo, host: HostWeights, run_folder: Path) -> None:
+    """See that the files of a run find room: the result, saved states, a preview's checkpoint and class images, together where they
+    go to one disk. What a run that goes on has written before counts as there.
+
+    Args:
+        settings: in their form.
+        epoch: what an epoch of the images shows.
 
     Raises:
         InputError: they do not, with the figures.
     """
-    file_bytes = method_costs.checkpoint_bytes(settings, counts, base_bytes)
-    needs = method_costs.disk_wants(settings, file_bytes, counts, epoch)
-    result_folder = next(iter(targets(settings, host.paths, "x").values())).parent
-    names = ("the checkpoint", "the saved states", "a preview's checkpoint")
+    try:
+        facts = method_costs.facts_of(info, host)
+    except CheckpointChangedError:  # the run waits for its checkpoint first
+        return
+    definite = automatic_settings.resolved(settings, epoch, 1)[0]
     disks: dict[int, list[tuple[Path, int, str]]] = {}
-    for place, need, name in zip((result_folder, run_folder, run_folder), needs, names, strict=True):
-        place.mkdir(parents=True, exist_ok=True)
-        if need:
+    for place, need, name in _needs(definite, epoch, facts, host, run_folder):
+        if need > 0:
+            place = next(parent for parent in (place, *place.parents) if parent.exists())
             disks.setdefault(place.stat().st_dev, []).append((place, need, name))
     for parts in disks.values():
         place, free, need = parts[0][0], shutil.disk_usage(parts[0][0]).free, sum(size for _, size, _ in parts)
         if free < need:
-            listed = ", ".join(f"{name} {size / 1e9:.1f} GB" for _, size, name in parts)
-            message = f"Too little disk: {need / 1e9:.1f} GB are needed on the disk of {place} ({listed}), {free / 1e9:.1f} are free. "
-            message += "Free some space, or set tuning.weights to bf16"
-            message += ", or preview.every to 0" * bool(needs[-1])
-            message += ", or saving.states to last" * (memory_plan.states_at_once(settings, epoch) > memory_plan.FEWEST_STATES)
-            raise InputError([Problem("name", message + ".")])
+            raise InputError([Problem("name", _too_little(definite, epoch, place, free, parts))])
+
+
+def _needs(settings: Settings, epoch: Epoch, facts: method_costs.ModelFacts, host: HostWeights, run_folder: Path) -> list[_Need]:
+    """(folder, bytes, what they are) of all that a run writes in quantity."""
+    result_folder = next(iter(targets(settings, host.paths, "x").values())).parent
+    files, states, preview = method_costs.disk_wants(settings, method_costs.file_bytes(settings, facts), facts.counts, epoch)
+    whole = settings.method == "dreambooth"
+    if not whole:
+        states = memory_plan.states_at_once(settings, epoch) * method_costs.patch_state_bytes(settings, facts)
+    states -= sum(path.stat().st_size for path in run_folder.glob("*.safetensors"))
+    side_px = min(_MOST_CLASS_PX, settings.data.resolution)
+    pictures = settings.data.class_count * side_px**2 * _BYTES_A_PIXEL if automatic_settings.prior_of(settings) == "pictures" else 0
+    return [
+        (result_folder, files, "the checkpoint" if whole else "the files of the result"),
+        (run_folder, states, "the saved states"),
+        (run_folder, preview, _PREVIEW),
+        (host.paths.data / "classes", 0 if settings.data.class_images else pictures, "the class images"),
+    ]
+
+
+def _too_little(settings: Settings, epoch: Epoch, place: Path, free: int, parts: list[_Need]) -> str:
+    digits = 1 if settings.method == "dreambooth" else 3
+    need = sum(size for _, size, _ in parts)
+    listed = ", ".join(f"{name} {size / 1e9:.{digits}f} GB" for _, size, name in parts)
+    message = (
+        f"Too little disk: {need / 1e9:.{digits}f} GB are needed on the disk of {place} ({listed}), {free / 1e9:.{digits}f} are free. "
+    )
+    message += "Free some space" + ", or set tuning.weights to bf16" * (settings.method == "dreambooth")
+    message += ", or preview.every to 0" * any(name == _PREVIEW for _, _, name in parts)
+    message += ", or saving.states to last" * (memory_plan.states_at_once(settings, epoch) > memory_plan.FEWEST_STATES)
+    return message + "."

@@ -57,8 +57,8 @@ def run_settings(
         InputError: a part that is to be trained would stand still; memory or disk do not suffice.
     """
     tools = host.text_tools()
-    epoch = builder.data_plan(settings, images).epoch
-    chosen, notes = run_form.in_chosen_form(settings, stored, epoch, info, host, run_folder)
+    chosen, notes = run_form.in_chosen_form(settings, stored, info, host)
+    run_form.check_disk(chosen, builder.data_plan(settings, images).epoch, info, host, run_folder)
     if stored is None:
         notes = [*notes, *initial_weights.notes(chosen)]
     begun, plan = further_steps.as_begun(chosen, state_file), builder.data_plan(chosen, images)

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_finetune.errors import SaveError
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.files import Card
 from lib_finetune.text_files import read
@@ -38,6 +39,15 @@ def write_card(artifact: Path, card: Card) -> Path:
     present = {key: value for key, value in before.items() if value not in ("", None, 0)}
     write_atomically(path, json.dumps({**ours, **present}, indent=4, ensure_ascii=False).encode("utf-8"))
     return path
+
+
+def card_or_reason(artifact: Path, card: Card) -> str:
+    """As `write_card`; "" or, where it cannot be written, the sentence to say: the artifact is good without it."""
+    try:
+        write_card(artifact, card)
+    except SaveError as error:
+        return f" Its card was not written: {error}"
+    return ""
 
 
 def write_picture(artifact: Path, kind: str, image: Image.Image) -> Path:

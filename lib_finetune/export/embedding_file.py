@@ -91,8 +91,9 @@ def read(path: Path, field: str = "embedding") -> torch.Tensor:
         )
         raise CheckpointError([Problem(field, message)])
     if not bool(torch.isfinite(vectors).all()):
-        raise CheckpointError([Problem(field, f"{path.name} is broken: its vectors are not finite. Name another file.")])
-    return vectors.reshape(-1, vectors.shape[-1])
+        raise CheckpointError([Problem(field, f"{path.name} is damaged: it holds NaN or infinity. Name another embedding.")])
+    # A copy: what is mapped keeps the file open, and Windows then lets nobody replace it.
+    return vectors.reshape(-1, vectors.shape[-1]).clone()
 
 
 def _is_picture(path: Path) -> bool:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class JobControl:
-    """Implements `runs.control.Control`; every method may be called from any thread."""
+    """Implements `runs.control.Control`; every method may be called from any thread.
+
+    Attributes:
+        suspended: whether it was stopped because the program ends.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stops = self._discards = self._pauses = False
         self._presses: set[str] = set()
+        self.suspended = False
 
     def stop(self, *, keep: bool) -> None:
         """End after the step that runs; ``keep`` writes the file of what was trained so far."""
-        self._stops, self._discards = True, not keep
+        with self._lock:
+            self._stops, self._discards = True, not keep
+
+    def suspend(self) -> None:
+        """End after the step that runs, with the state saved and no file written: the program ends."""
+        self.suspended = True
+        self.stop(keep=False)
 
     def pause(self) -> None:
         """Rest after the step that runs, until `resume`; what was trained so far is saved and the WebUI is free."""
@@ -24,6 +37,17 @@ class JobControl:
     def resume(self) -> None:
         """End a pause."""
         self._pauses = False
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """A pause of the run's own: inside, only what the person presses from now on counts; a stop of before holds again afterwards."""
+        with self._lock:
+            stopped, self._stops, self._pauses = self._stops, False, True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stops, self._pauses = self._stops or stopped, False
 
     def load_checkpoint(self) -> None:
         """While waiting for a checkpoint: load it and continue."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import DeviceLostError, InputError, Problem
 from lib_finetune.files import same_name
+from lib_finetune.jobs import leftovers
 from lib_finetune.jobs.background_task import BackgroundTask
 from lib_finetune.jobs.folder_lock import FolderLock, run_lock
 from lib_finetune.jobs.job import Job
@@ -25,6 +26,7 @@ from lib_finetune.preflight.problems import checked_dataset
 from lib_finetune.preflight.teaching import warnings
 from lib_finetune.runs.folder import RunFolder
 
+_POLL_S = 0.1
 _TAKEN = "another program trains with it: a second WebUI or a page of Finetune. End it, or start this one with another data folder."
 
 
@@ -46,6 +48,7 @@ class Jobs:
         self._lock = FolderLock(host.paths.data, _TAKEN)
         self.host = host
         self._wake = threading.Condition()
+        leftovers.clear_all(host.paths)
         self.known = JobList(self._wake, restored(host.paths.data))
         self.tasks = TaskList(self._wake, self._wake_worker)
         self._worker = Worker(host, self._next_work)
@@ -177,6 +180,18 @@ class Jobs:
             if job.state == QUEUED:
                 self._worker.end(job, DISCARDED, "Taken out of the queue.")
 
+    def suspend(self, say: Callable[[str], None]) -> None:
+        """The program ends: the job that runs saves its state and is interrupted; those that wait stay in the queue."""
+        with self._wake:
+            self.held = True
+            running = [job for job in self.known.unended() if job.state != QUEUED]
+        for job in running:
+            say(f"{job.settings.name} is ended after its step and its state saved. Ctrl-C again ends at once.")
+            job.control.suspend()
+        for job in running:
+            while not job.ended:
+                time.sleep(_POLL_S)
+
     def forget(self, name: str) -> None:
         """Delete what is left of a job that has ended: log, saved state, previews; its results stay where they are.
 
@@ -187,7 +202,8 @@ class Jobs:
         job = self.known.find(name)
         if not job.ended:
             raise InputError([Problem("id", f"{job.settings.name} has not ended. Stop it first.")])
-        run_lock(job.folder).release()
+        with run_lock(job.folder):
+            leftovers.clear(RunFolder(job.folder), self.host.paths)
         with self._wake:
             self.known.remove(job)
         shutil.rmtree(job.folder, ignore_errors=True)

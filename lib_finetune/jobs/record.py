@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lib_finetune.errors import InputError, Problem, SaveError
-from lib_finetune.files import write_atomically
+from lib_finetune.files import logged_to, write_atomically
 from lib_finetune.jobs import states
 from lib_finetune.runs.folder import RunFolder
+from lib_finetune.runs.write_journal import WriteJournal
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ class Record:
     def save(self, folder: Path) -> None:
         """Write it into the job's folder; a disk that is full is logged and does not end anything."""
         try:
-            write_atomically(RunFolder(folder).record, json.dumps(dataclasses.asdict(self), indent=1).encode("utf-8"))
+            with logged_to(WriteJournal(RunFolder(folder), ())):
+                write_atomically(RunFolder(folder).record, json.dumps(dataclasses.asdict(self), indent=1).encode("utf-8"))
         except SaveError as error:
             _log.warning("%s", error)
 

@@ -6,9 +6,11 @@ import logging
 from pathlib import Path
 
 from lib_finetune.config import codec, validation
-from lib_finetune.errors import InputError
+from lib_finetune.errors import InputError, InUseError
 from lib_finetune.jobs import record as records
+from lib_finetune.jobs.folder_lock import run_lock
 from lib_finetune.jobs.job import Job, damaged, revived
+from lib_finetune.runs import repair
 from lib_finetune.runs.folder import RunFolder
 
 _log = logging.getLogger(__name__)
@@ -27,7 +29,19 @@ def _restored_job(folder: Path) -> Job | None:
         record = records.read(folder)
         if record is None:
             return None
+        _mend(RunFolder(folder))
         return revived(validation.readable(codec.load(RunFolder(folder).settings_file)), folder, record)
     except InputError as error:
         _log.warning("The job in %s is damaged: %s", folder, error)
         return damaged(folder, f"{error} The folder is {folder}.")
+
+
+def _mend(folder: RunFolder) -> None:
+    if not folder.resumes() or folder.settings() is not None:
+        return
+    try:
+        with run_lock(folder.path):
+            for line in repair.mend(folder):
+                _log.warning("%s: %s", folder.path, line)
+    except InUseError:
+        return

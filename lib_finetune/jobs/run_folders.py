@@ -6,9 +6,12 @@ import time
 import unicodedata
 from pathlib import Path
 
-from lib_finetune.errors import SaveError
+from lib_finetune.config.settings import Settings
+from lib_finetune.errors import InUseError, SaveError
 from lib_finetune.files import same_name
+from lib_finetune.jobs.folder_lock import run_lock
 from lib_finetune.ports.host import Host
+from lib_finetune.runs import repair
 from lib_finetune.runs.folder import RunFolder
 
 _MOST_NAME_BYTES = 120
@@ -42,5 +45,18 @@ def unfinished(host: Host, name: str | None = None) -> list[Path]:
     """Folders of runs that can be resumed, newest first; of one result's name if given."""
     runs = host.paths.data / "runs"
     folders = sorted(runs.iterdir(), reverse=True) if runs.is_dir() else []
-    resumable = [(folder, RunFolder(folder).settings()) for folder in folders if RunFolder(folder).resumes()]
+    resumable = [(folder, _settings(RunFolder(folder))) for folder in folders if RunFolder(folder).resumes()]
     return [folder for folder, settings in resumable if settings is not None and (name is None or same_name(name, settings.name, runs))]
+
+
+def _settings(folder: RunFolder) -> Settings | None:
+    """Those of a run that can be resumed; written anew from its state where they are damaged."""
+    settings = folder.settings()
+    if settings is not None:
+        return settings
+    try:
+        with run_lock(folder.path):
+            repair.mend(folder)
+    except InUseError:
+        return None
+    return folder.settings()

@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lib_finetune.errors import DeviceLostError, FinetuneError, device_loss
+from lib_finetune.jobs.asked_room import AskedRoom
 from lib_finetune.jobs.folder_lock import run_lock
-from lib_finetune.jobs.states import DISCARDED, DONE, FAILED
+from lib_finetune.jobs.states import DISCARDED, DONE, FAILED, INTERRUPTED
 from lib_finetune.runs.folder import RunFolder
 from lib_finetune.runs.result import Result
 from lib_finetune.runs.runner import Runner
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lib_finetune.jobs.background_task import BackgroundTask
     from lib_finetune.jobs.job import Job
     from lib_finetune.ports.host import Host
@@ -96,11 +99,14 @@ class Worker:
             if job.control.stop_asked():
                 self.end(job, DISCARDED, "Stopped before it began.")
                 return
-            runner = Runner(job.settings, self._host, job.folder, job.progress, job.control)
+            runner = Runner(job.settings, self._host, job.folder, job.progress, job.control, AskedRoom(job.control, job.progress))
             with run_lock(job.folder):
                 result = runner.execute()
             job.keep_result(result.files, result.steps)
-            self.end(job, result.outcome, _ending(result))
+            if job.control.suspended and result.file is None:
+                self.end(job, INTERRUPTED, interrupted_message(job.folder, "The program was ended while this ran."))
+            else:
+                self.end(job, result.outcome, _ending(result))
         except BaseException as error:  # noqa: BLE001  an edge: shown or logged; SystemExit of a library is no end of ours
             self._fail(job, runner, error)
 
@@ -141,6 +147,11 @@ class Worker:
             return 0
 
 
+def interrupted_message(folder: Path, what: str) -> str:
+    """What is left of a run that the end of the program interrupted."""
+    return f"{what} " + ("It can be resumed from its last saved state." if RunFolder(folder).resumes() else "It had saved no state yet.")
+
+
 def _write_traceback(job: Job, error: BaseException) -> None:
     path = RunFolder(job.folder).traceback
     try:
@@ -162,4 +173,5 @@ def _ending(result: Result) -> str:
     if result.file is None:
         return "Stopped; no file was written."
     outcome = "Done" if result.outcome == DONE else "Stopped"
-    return f"{outcome}: {result.file.name}, {result.steps} steps. {result.restoration.line}"
+    warning = f"{result.warning} " if result.warning else ""
+    return f"{outcome}: {result.file.name}, {result.steps} steps. {warning}{result.restoration.line}"

@@ -13,6 +13,7 @@ import torch
 from lib_finetune.errors import CheckpointError, Problem
 from lib_finetune.model import weights_file
 from lib_finetune.model.layout import TEXT, UNET, VAE
+from lib_finetune.model.soundness import not_finite
 
 _PARTS = (UNET, VAE, TEXT)
 _OLD_TEXT = tuple(f"{TEXT}{part}." for part in ("embeddings", "encoder", "final_layer_norm"))
@@ -36,7 +37,11 @@ def read(path: Path, dtype: torch.dtype, device: torch.device) -> dict[str, torc
         weights_file.refuse_other_kinds(path, "checkpoint", weights, "checkpoint")
         names = {name: ldm_name(name) for name in weights.tensors if not _NOT_USED.fullmatch(name)}
         refuse_strangers(path, (name for name, known in names.items() if not known.startswith(_PARTS)))
-        return {known: weights.tensors[name].value().to(device=device, dtype=dtype) for name, known in names.items()}
+        tensors = {known: weights.tensors[name].value() for name, known in names.items()}
+        if wrong := not_finite(tensors):
+            message = f"{path.name} is damaged: {wrong} holds NaN or infinity. Download it again, or name another one."
+            raise CheckpointError([Problem("checkpoint", message)])
+        return {known: value.to(device=device, dtype=dtype) for known, value in tensors.items()}
 
 
 def refuse_strangers(path: Path, strangers: Iterable[str]) -> None:

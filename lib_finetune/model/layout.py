@@ -137,3 +137,25 @@ def _text(tensors: Mapping[str, torch.Tensor], heads: int | None, activation: st
         "eos_token_id": 49407,
         "pad_token_id": 49407,
     }
+
+
+def text_heads_of(metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor], name: str) -> int | None:
+    """Attention heads of the text encoder as a file of ours tells them; None where it tells none.
+
+    Args:
+        name: of the file.
+
+    Raises:
+        CheckpointError: what it tells cannot be.
+    """
+    told = metadata.get("text_encoder_heads")
+    if not told:
+        return None
+    width = next((int(value.shape[-1]) for key, value in tensors.items() if key.startswith(TEXT) and value.ndim == 2), 0)
+    heads = int(told) if told.isascii() and told.isdecimal() and len(told) < 6 else 0
+    if heads < 1 or (width and width % heads):
+        message = (
+            f"{name} says text_encoder_heads {told[:40]!r} in its metadata, into which {width} channels cannot be split. Name another file."
+        )
+        raise CheckpointError([Problem("checkpoint", message)])
+    return heads

@@ -61,7 +61,7 @@ def write(path: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str])
     """
     # Widest types first, so that every tensor begins at a multiple of its type's size, as readers that map the file want it.
     ordered = dict(sorted(entries.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
-    with replacing(path) as file:
+    with replacing(path, sum(each.size for each in entries.values())) as file:
         _write_header(file, ordered, metadata)
         for name, announced in ordered.items():
             value = announced.value().detach()

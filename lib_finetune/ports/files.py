@@ -19,6 +19,11 @@ class Paths:
     embeddings: Path
     data: Path
 
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every one."""
+        return self.lora, self.checkpoints, self.embeddings, self.data
+
 
 @dataclass(frozen=True)
 class Card:

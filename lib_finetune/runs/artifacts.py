@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import builder
-from lib_finetune.errors import CheckpointError, FinetuneError, HostError
+from lib_finetune.errors import CheckpointError, FinetuneError, HostError, SaveError
 from lib_finetune.export import checkpoint_writer, extraction
 from lib_finetune.files import bears_name_of, write_atomically
 from lib_finetune.model import tensor_file
+from lib_finetune.runs.write_journal import NoJournal
 
 if TYPE_CHECKING:
     from lib_finetune.assembly.run_plans import SavingPlan
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
+    from lib_finetune.runs.write_journal import WriteJournal
 
 _log = logging.getLogger(__name__)
 
@@ -33,16 +35,26 @@ def main_file(files: Mapping[str, Path]) -> Path:
 class Artifacts:
     """Writes what a run has trained."""
 
-    def __init__(self, plan: SavingPlan, assembly: builder.Assembly, info: CheckpointInfo, host: Host, sink: ProgressSink) -> None:
+    def __init__(
+        self,
+        plan: SavingPlan,
+        assembly: builder.Assembly,
+        info: CheckpointInfo,
+        host: Host,
+        sink: ProgressSink,
+        journal: WriteJournal | None = None,
+    ) -> None:
         """
         Args:
             info: the checkpoint that training began on.
+            journal: of the run; None where nothing is recorded.
         """
         self._plan = plan
         self._assembly = assembly
         self._info = info
         self._host = host
         self._sink = sink
+        self._journal = journal or NoJournal()
 
     def write_result(self, step: int, state: AbstractContextManager[None], *, replaces: bool = True) -> dict[str, Path]:
         """As `write`, under the name of the run."""
@@ -50,7 +62,7 @@ class Artifacts:
 
     def write_snapshot(self, step: int) -> dict[str, Path]:
         """As `write`, under the name of a step, of what would be saved now."""
-        return self.write(self._snapshot_name(step), step, self._assembly.trainer.ema.applied())
+        return self.write(self._snapshot_name(step), step, self._assembly.trainer.ema.applied(), point=True)
 
     def is_snapshot(self, step: int, kind: str, path: Path) -> bool:
         """Whether `write_snapshot` of this run can have written a file: below the host's folder of its kind, named by the run and the step."""
@@ -60,29 +72,45 @@ class Artifacts:
     def _snapshot_name(self, step: int) -> str:
         return f"{self._plan.name}-{step:06d}"
 
-    def write(self, name: str, step: int, state: AbstractContextManager[None], *, replaces: bool = True) -> dict[str, Path]:
-        """Write the files of a result under a free name; kind → file.
+    def write(
+        self, name: str, step: int, state: AbstractContextManager[None], *, replaces: bool = True, point: bool = False
+    ) -> dict[str, Path]:
+        """Write the files of a result under a free name, or under that which this run gave the same step before; kind → file.
 
         Args:
             step: steps that they hold.
             state: inside it the parameters are those to be saved.
             replaces: whether older files may be replaced where the settings say so; False for what is rescued.
 
+            point: whether it is a snapshot, of which `points.json` tells.
+
         Raises:
             SaveError: as the writers of the files.
         """
+        config, files = self._config(), self._files_of(name, step, replaces, point)
+        self.fill(files, main_file(files).stem, step, state)
+        if config is not None and "checkpoint" in files:
+            write_atomically(files["checkpoint"].with_suffix(".yaml"), config.read_bytes())  # the WebUI looks for it beside the file
+        return files
+
+    def _config(self) -> Path | None:
+        """The file beside the base that tells the WebUI how to load it, and has to lie beside a checkpoint made of it."""
         config = self._info.path.with_suffix(".yaml") if self._info.path else None
-        has_config = config is not None and config.is_file()
+        return config if config is not None and config.is_file() else None
+
+    def _files_of(self, name: str, step: int, replaces: bool, point: bool) -> dict[str, Path]:
+        """Kind → file of a step: those that this run began to write for it before, or free ones; recorded before anything is written."""
+        plan, paths, has_config = self._plan, self._host.paths, self._config() is not None
 
         def targets(name: str) -> list[Path]:
-            files = self._plan.targets(self._host.paths, name)
+            files = plan.targets(paths, name)
             return [*files.values(), *([files["checkpoint"].with_suffix(".yaml")] if has_config and "checkpoint" in files else [])]
 
-        free = self._free(name, targets, replaces)
-        files = self._plan.targets(self._host.paths, free)
-        self.fill(files, free, step, state)
-        if config is not None and has_config and "checkpoint" in files:
-            write_atomically(files["checkpoint"].with_suffix(".yaml"), config.read_bytes())  # the WebUI looks for it beside the file
+        own, usual = self._journal.planned(name, step), plan.targets(paths, name)
+        if own and own.keys() == usual.keys() and all(bears_name_of(path, usual[kind]) for kind, path in own.items()):
+            return {kind: own[kind] for kind in usual}
+        files = plan.targets(paths, self._free(name, targets, replaces))
+        self._journal.plan(name, step, files, point=point)
         return files
 
     def fill(self, files: Mapping[str, Path], name: str, step: int, state: AbstractContextManager[None]) -> None:
@@ -119,9 +147,7 @@ class Artifacts:
         plan, rank = self._plan, self._plan.extract_rank
         if plan.extract is None:
             return
-        folder = self._host.paths.lora
-        stem = self._free(path.stem, lambda name: [folder / f"{name}.safetensors"])
-        target = folder / f"{stem}.safetensors"
+        target = self._extracted_file(path.stem)
 
         def look(done: int, total: int) -> None:
             self._sink.stage("save", done, total)
@@ -138,9 +164,20 @@ class Artifacts:
             plan.extract(target, extracted.tensors, recipe)
             self._host.files.artifact_saved("lora", target, dataclasses.replace(plan.card, preferred_weight=1.0))
             self._sink.say(f"{target.name} holds the difference as a LoRA of rank {rank}; {extracted.error:.0%} of it is lost.")
+        except SaveError as error:
+            self._sink.say(f"The difference could not be saved as a LoRA: {error}")
         except (FinetuneError, RuntimeError) as error:
             _log.warning("No LoRA was extracted", exc_info=True)
             self._sink.say(f"The difference could not be saved as a LoRA: {error}")
+
+    def _extracted_file(self, name: str) -> Path:
+        """Where the LoRA goes; the one of before, where the run was killed behind it."""
+        folder = self._host.paths.lora
+        if own := self._journal.planned(f"extracted {name}", 0):
+            return own["lora"]
+        target = folder / f"{self._free(name, lambda name: [folder / f'{name}.safetensors'])}.safetensors"
+        self._journal.plan(f"extracted {name}", 0, {"lora": target})
+        return target
 
     def _free(self, name: str, files: Callable[[str], Iterable[Path]], replaces: bool = True) -> str:
         """``name``, or with a number behind it when one of its files was taken meanwhile and may not be replaced."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import logging
 import threading
@@ -32,7 +33,7 @@ def begin(info: CheckpointInfo, folder: RunFolder) -> CheckpointInfo:
     info = _with_mark(info)
     _write(info, folder)
     if info.sha256 is None and info.size is not None:
-        threading.Thread(target=_hash, args=(info, folder), name="finetune-hash", daemon=True).start()
+        threading.Thread(target=contextvars.copy_context().run, args=(_hash, info, folder), name="finetune-hash", daemon=True).start()
     return info
 
 
@@ -46,7 +47,7 @@ def stored(folder: RunFolder) -> CheckpointInfo | None:
         return CheckpointInfo.from_json(folder.checkpoint_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{folder.checkpoint_file} does not tell any more which checkpoint this run began on ({error}). Start a new run."
         raise InputError([Problem("checkpoint", message)]) from error
 

@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.errors import PictureInterruptedError
+from lib_finetune.errors import PictureInterruptedError, SaveError
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.pictures import HostPictures, PictureRequest
@@ -19,6 +20,7 @@ from lib_finetune.ports.pictures import HostPictures, PictureRequest
 if TYPE_CHECKING:
     from PIL import Image
 
+_log = logging.getLogger(__name__)
 _BATCH = 4
 _STEPS = 25
 _ABOUT = "about.json"
@@ -70,12 +72,14 @@ class ClassPictures:
         say: Callable[[str], None],
         stop_asked: Callable[[], bool],
         interrupt_asked: Callable[[], bool] = lambda: False,
+        write: Callable[[Path, bytes], None] = write_atomically,
     ) -> bool:
         """Make what is missing; False if a stop was asked for. What is made stays in either case.
 
         Args:
             stop_asked: looked at between batches, and when one was interrupted; it may wait, as in a pause.
             interrupt_asked: looked at between sampling steps; a batch that was left unfinished is made again unless a stop was asked for.
+            write: (file, its bytes); writes an image.
 
         Raises:
             FinetuneError: as `HostPictures.make_batch`.
@@ -95,12 +99,19 @@ class ClassPictures:
                 for number, image in zip(run, images, strict=True):
                     content = io.BytesIO()
                     image.save(content, format="PNG")
-                    write_atomically(self._file(number), content.getvalue())
+                    write(self._file(number), content.getvalue())
             each = (time.monotonic() - began) / (first + len(numbers))
             if first == 0 and not known:
                 say(f"A class image takes {each:.1f} s: {_duration(each * (len(missing) - len(numbers)))} to go.")
-            write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": each}, indent=2).encode("utf-8"))
+            self._remember_speed(each)
         return True
+
+    def _remember_speed(self, seconds: float) -> None:
+        """For the announcement of the next run only."""
+        try:
+            write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": seconds}, indent=2).encode("utf-8"))
+        except SaveError as error:
+            _log.warning("%s", error)
 
     def _painted(self, numbers: list[int], stop_asked: Callable[[], bool], interrupt_asked: Callable[[], bool]) -> list[Image.Image] | None:
         """Images of neighbouring numbers, begun again when the person interrupted them in the WebUI; None at a stop."""

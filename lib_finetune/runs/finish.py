@@ -32,7 +32,7 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
     far = loss_log.doubtful and not (validation and validation.best)
     best = _last_good_step(session) if far else _best_step(session)
     try:
-        files = session.artifacts.write_result(best, session.assembly.best(), replaces=not far)
+        files = session.room.insist(lambda: session.artifacts.write_result(best, session.assembly.best(), replaces=not far))
     except BaseException as error:  # a full disk, say: what was trained must not go with it
         saved_states.rescue(session, error)
         raise
@@ -53,6 +53,20 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
     if session.saving.clip_skip > 1:
         sink.say(session.saving.card.notes)
     return outcome, files, best
+
+
+def warning_of(session: Session) -> str:
+    """What is to be said in the headline of a run whose loss ended far above its beginning, with what to try; "" for any other."""
+    loss_log = session.assembly.trainer.loss_log
+    if not loss_log.doubtful:
+        return ""
+    begun, ended = loss_log.course
+    point = session.snapshots.last_good
+    proposal = f" {main_file(point.files).name} (step {point.step}) was still good: try it first." if point else ""
+    further = ""
+    if session.folder.resumes():
+        further = " The run can go on from its last good state with a lower learning rate; a third is a good next try."
+    return f"Check the result: the loss rose from {begun:.2f} to {ended:.2f}, so it has probably gone wrong.{proposal}{further}"
 
 
 def _best_step(session: Session) -> int:
@@ -95,7 +109,7 @@ def write_last_good(session: Session, bad_step: int) -> tuple[int, dict[str, Pat
     if not step:
         session.sink.say(saved_states.good_on_disk(session.folder))
         return None
-    files = session.artifacts.write_result(step, trainer.ema.applied(), replaces=False)
+    files = session.room.insist(lambda: session.artifacts.write_result(step, trainer.ema.applied(), replaces=False))
     session.sink.say(f"{main_file(files).name} holds step {step}, the last good one.")
     return step, files
 

@@ -87,6 +87,11 @@ class RunFolder:
         return self.path / "job.json"
 
     @property
+    def writes(self) -> Path:
+        """The journal of what the run writes."""
+        return self.path / "writes.jsonl"
+
+    @property
     def log(self) -> Path:
         """Lines of the log with their times."""
         return self.path / "log.csv"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import dataset
 from lib_finetune.errors import device_errors_in_words
+from lib_finetune.files import write_atomically
+from lib_finetune.runs import repair, saved_states, snapshots
 from lib_finetune.runs.class_images import ClassPictures
 
 if TYPE_CHECKING:
@@ -16,19 +18,22 @@ if TYPE_CHECKING:
     from lib_finetune.ports.checkpoint import CheckpointInfo
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
+    from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.room import Room
     from lib_finetune.runs.session import Session
     from lib_finetune.runs.waiting import Waiting
+    from lib_finetune.runs.write_journal import WriteJournal
 
 
 def with_class_images(
-    plan: ClassImagesPlan | None, images: Dataset, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting
+    plan: ClassImagesPlan | None, images: Dataset, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting, room: Room
 ) -> Dataset | None:
     """The images with those of the class, made now where they are missing; None when the person stopped it."""
     if plan is None or images.classes:
         return images
     reports = {}
     for word, prompt in plan.prompts.items():
-        report = _class_images(plan, prompt, info, host, sink, waiting)
+        report = _class_images(plan, prompt, info, host, sink, waiting, room)
         if report is None:
             return None
         reports[word] = report
@@ -39,7 +44,7 @@ def with_class_images(
 
 
 def _class_images(
-    plan: ClassImagesPlan, prompt: str, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting
+    plan: ClassImagesPlan, prompt: str, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting, room: Room
 ) -> Report | None:
     """Those of one class; None when the person stopped it."""
     clip_skip = plan.clip_skip or host.text_tools().clip_skip
@@ -52,6 +57,7 @@ def _class_images(
             sink.say,
             waiting.stop_asked,
             waiting.is_called,
+            lambda file, content: room.insist(lambda: write_atomically(file, content)),
         )
     if not complete:
         return None
@@ -78,3 +84,14 @@ def encode_latents(session: Session) -> None:
         with trainer.turns.step():
             source.encode_variant(variant)
     trainer.turns.use(assembly.needs, assembly.swap)
+
+
+def clear_rests(folder: RunFolder, journal: WriteJournal, sink: ProgressSink) -> None:
+    """Remove what the same run left when it was killed; whoever calls holds the folder's lock."""
+    for path in journal.clear(forget=not folder.resumes()):
+        sink.say(f"Half a file of before was removed: {path.name}.")
+    snapshots.withdraw(folder, journal, lent=False)
+    saved_states.drop(folder.preview_checkpoint)
+    if folder.resumes():
+        for line in repair.mend(folder):
+            sink.say(line)

@@ -19,6 +19,7 @@ class Result:
         steps: steps that are in it.
         restoration: the host before and after.
         files: kind → each file of the result.
+        warning: why the result is to be looked at first, in sentences, or "".
     """
 
     outcome: str
@@ -26,3 +27,4 @@ class Result:
     steps: int
     restoration: Restoration
     files: Mapping[str, Path] = field(default_factory=dict)
+    warning: str = ""

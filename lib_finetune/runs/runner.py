@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from lib_finetune.data.fingerprint import fingerprint
 from lib_finetune.errors import DivergedError, device_errors_in_words
 from lib_finetune.estimates import speed_history
 from lib_finetune.estimates.run_settings import run_settings
+from lib_finetune.files import logged_to
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import ProgressSink
 from lib_finetune.ports.host import Host, Restoration
@@ -25,34 +25,40 @@ from lib_finetune.runs import admission, reports, saved_states, session_previews
 from lib_finetune.runs.artifacts import Artifacts, main_file
 from lib_finetune.runs.control import Control
 from lib_finetune.runs.endings import at_the_end, beside_an_error
-from lib_finetune.runs.finish import finish, load_result, tidy, write_last_good
+from lib_finetune.runs.finish import finish, load_result, tidy, warning_of, write_last_good
 from lib_finetune.runs.folder import RunFolder
 from lib_finetune.runs.painting import Painter, Patience
-from lib_finetune.runs.preparation import encode_latents, with_class_images
+from lib_finetune.runs.preparation import clear_rests, encode_latents, with_class_images
 from lib_finetune.runs.previews import Previews
 from lib_finetune.runs.result import Result
-from lib_finetune.runs.schedule import schedule_of, validate
+from lib_finetune.runs.room import NO_WAIT, Room, RoomWait
+from lib_finetune.runs.schedule import catch_up, keep_last_state, schedule_of
 from lib_finetune.runs.session import Session
 from lib_finetune.runs.snapshots import Snapshots
 from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn, heed
-
-_log = logging.getLogger(__name__)
+from lib_finetune.runs.write_journal import WriteJournal
 
 
 class Runner:
     """Executes one run on a host, in the thread that calls it."""
 
-    def __init__(self, settings: Settings, host: Host, folder: Path, sink: ProgressSink, control: Control) -> None:
+    def __init__(
+        self, settings: Settings, host: Host, folder: Path, sink: ProgressSink, control: Control, room: RoomWait = NO_WAIT
+    ) -> None:
         """
         Args:
             folder: of this run: settings, state, log. A run resumes from a state that lies there.
+            room: waits where a file cannot be written.
         """
         self._folder = RunFolder(folder)
         self._settings = initial_weights.without_missing_start_file(settings) if self._folder.resumes() else settings
         self._host = host
         self._sink = sink
         self._control = control
+        self._room = Room(sink, room)
+        self._journal = WriteJournal(self._folder, host.paths.all)
         self.restoration = Restoration()
+        self._warning = ""
         self.rescued: tuple[int, dict[str, Path]] | None = None
         """The step and the files that were written when the run failed, if any."""
 
@@ -63,7 +69,8 @@ class Runner:
             InputError: the settings, the images or the checkpoint will not do; nothing was started.
             FinetuneError: the run failed; the state of the last good step is kept in the run's folder.
         """
-        with device_errors_in_words():
+        clear_rests(self._folder, self._journal, self._sink)
+        with logged_to(self._journal), device_errors_in_words():
             return self._execute()
 
     def _execute(self) -> Result:
@@ -77,9 +84,7 @@ class Runner:
         definite = run_settings(self._settings, images, info, self._host, self._folder.path, stored, state_file)
         settings, rates = definite.settings, definite.rates
         self._folder.write_settings(definite.chosen)
-        for line in definite.lines:
-            self._sink.say(line)
-        for line in self._host.remember() or ():
+        for line in (*definite.lines, *(self._host.remember() or ())):
             self._sink.say(line)
         with at_the_end("Giving the model back", self._give_back, self._sink):
             outcome, files, steps = self._work(settings, images, info, rates)
@@ -88,7 +93,7 @@ class Runner:
         file = main_file(files) if files else None
         if file and saving_plan(settings).load_result:
             load_result(self._host, file, info, self._sink)
-        return Result(outcome, file, steps, self.restoration, files)
+        return Result(outcome, file, steps, self.restoration, files, self._warning)
 
     def _looked_at(self, done: int, total: int) -> None:
         heed(self._control, self._sink, "pictures", done, total)
@@ -99,7 +104,7 @@ class Runner:
         try:
             complete = waiting.retry_until_checkpoint_loaded(
                 lambda: with_class_images(
-                    class_images_plan(settings, subjects_of(settings, images)), images, info, self._host, self._sink, waiting
+                    class_images_plan(settings, subjects_of(settings, images)), images, info, self._host, self._sink, waiting, self._room
                 )
             )
             if complete is None:
@@ -129,7 +134,7 @@ class Runner:
     ) -> Session:
         subjects = subjects_of(settings, images)
         saving, preview = saving_plan(settings, subjects), preview_plan(settings, subjects)
-        artifacts = Artifacts(saving, assembly, info, self._host, self._sink)
+        artifacts = Artifacts(saving, assembly, info, self._host, self._sink, self._journal)
         patience = Patience(self._control.stop_asked)
         painter = Painter(self._host.pictures, self._control, waiting.while_paused, patience)
         return Session(
@@ -150,6 +155,7 @@ class Runner:
             painter=painter,
             patience=patience,
             held=images.held,
+            room=self._room,
         )
 
     def _trained(self, session: Session, clock: speed_history.Clock) -> tuple[str, dict[str, Path], int]:
@@ -161,12 +167,15 @@ class Runner:
                 saved_states.resume(session)
                 encode_latents(session)
                 session_previews.show_base(session)
+                catch_up(session)
                 self._train(session)
                 reports.remember_speed(session, clock.seconds)
-            return finish(session)
+            ended = finish(session)
+            self._warning = warning_of(session) if ended[1] else ""
+            return ended
 
     def _train(self, session: Session) -> None:
-        trainer, validation = session.assembly.trainer, session.assembly.validation
+        trainer = session.assembly.trainer
         self._sink.stage("train", trainer.step, session.total)
         trainer.loss_log.turned = partial(reports.say_distance, self._sink)
         schedule = schedule_of(session)
@@ -183,13 +192,7 @@ class Runner:
         except BaseException as error:
             saved_states.rescue(session, error)
             raise
-        if trainer.step < session.total:
-            if validation and trainer.step > validation.step and not self._control.discard_asked():
-                session.patience.begin()
-                validate(session)
-            saved_states.save(session)
-        elif session.saving.states != "none" and not trainer.loss_log.doubtful:
-            saved_states.save(session, session.folder.final_state)
+        keep_last_state(session)
 
     def _give_back(self) -> None:
         self._sink.stage("give back")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Container
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lib_finetune.assembly import provenance
-from lib_finetune.errors import DivergedError, InputError, Problem, SaveError, WeightsChangedError, device_loss
+from lib_finetune.errors import DivergedError, InputError, Problem, WeightsChangedError, device_loss
+from lib_finetune.runs import repair
 from lib_finetune.runs.endings import beside_an_error
 from lib_finetune.training import state
 from lib_finetune.training.optim.per_parameter import PerParameter
@@ -51,28 +53,39 @@ def remove_states_without_snapshot(folder: RunFolder, steps: Container[int]) -> 
                 _log.warning("%s was not removed: %s", path, error)
 
 
-def save(session: Session, path: Path | None = None) -> None:
+def save(session: Session, path: Path | None = None, *, patient: bool = False) -> float:
     """Write the state to ``path``, or where a run resumes from: in the place of the last good one only when it is known to be good.
 
-    What cannot be written is said, and does not end the training.
+    What cannot be written is said, and does not end the training. Returns the seconds that the writing took.
+
+    Args:
+        patient: whether to wait where the disk is full, as `Room.try_state` does.
     """
     assembly, loss_log = session.assembly, session.assembly.trainer.loss_log
     target = path or _place(session.folder, loss_log.present)
     if target is None:
-        return
-    run = {"pictures": session.fingerprint, "settings": provenance.public_settings(session.settings)}
+        return 0.0
+    run: dict[str, Any] = {"pictures": session.fingerprint, "settings": provenance.public_settings(session.settings)}
+    run[repair.COPIES] = repair.copies(session.folder)
     if session.rates.stretch.first:
         run["stretch"] = session.rates.stretch.to_json()
     validation = {"validation": assembly.validation.state()} if assembly.validation else {}
-    try:
+
+    seconds = 0.0
+
+    def write() -> None:
+        nonlocal seconds
+        began = time.monotonic()
         state.save(target, {"run": run, "trainer": assembly.trainer.state(), **validation})
-    except SaveError as error:
-        session.sink.say(f"The state of step {session.step} was not saved. {error}")
-        return
+        seconds = time.monotonic() - began
+
+    if not session.room.try_state(session.step, write, patient=patient):
+        return seconds
     if path is None and loss_log.present:
         drop(session.folder.next_state)
     elif path is None and loss_log.present is None:
         loss_log.when_judged(partial(_settle, session.folder))
+    return seconds
 
 
 def _place(folder: RunFolder, good: bool | None) -> Path | None:

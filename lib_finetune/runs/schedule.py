@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lib_finetune.errors import FinetuneError, SaveError
 from lib_finetune.runs import saved_states, session_previews
 from lib_finetune.runs.snapshots import ASKED, KEPT
+from lib_finetune.runs.state_clock import StateClock
 
 if TYPE_CHECKING:
     from lib_finetune.runs.session import Session
@@ -40,12 +41,7 @@ class Schedule:
 def schedule_of(session: Session) -> Schedule:
     """What a run does on its way; the last step is followed by the result, which needs no snapshot or preview beside it."""
     control, saving, total = session.control, session.saving, session.total
-    trainer, validation = session.assembly.trainer, session.assembly.validation
-    epoch = saving.every_epochs * session.assembly.plan.epoch_steps / trainer.plan.accumulation
-
-    def snapshot_due(step: int) -> bool:
-        ends_epoch = bool(epoch) and int(step / epoch) > int((step - 1) / epoch)
-        return step < total and (ends_epoch or _falls_on(step, saving.every_steps))
+    validation, clock = session.assembly.validation, StateClock(saving.state_every)
 
     def preview_due(step: int) -> bool:
         pressed = control.preview_asked()
@@ -54,8 +50,8 @@ def schedule_of(session: Session) -> Schedule:
     return Schedule(
         [
             (lambda step: validation is not None and validation.due(step, total), lambda _: validate(session)),
-            (lambda step: step < total and _falls_on(step, saving.state_every), lambda _: saved_states.save(session)),
-            (snapshot_due, lambda step: _keep(session, step, KEPT)),
+            (lambda step: step < total and clock.due(step), lambda _: _save_state(session, clock)),
+            (lambda step: _snapshot_due(session, step), lambda step: _keep(session, step, KEPT)),
             (lambda step: control.save_asked() and step < total, lambda step: _keep(session, step, ASKED)),
             (preview_due, lambda step: _show(session, step)),
             (lambda step: step < total and control.pause_asked(), lambda _: _pause(session)),
@@ -63,8 +59,34 @@ def schedule_of(session: Session) -> Schedule:
     )
 
 
+def _snapshot_due(session: Session, step: int) -> bool:
+    saving = session.saving
+    epoch = saving.every_epochs * session.assembly.plan.epoch_steps / session.assembly.trainer.plan.accumulation
+    ends_epoch = bool(epoch) and int(step / epoch) > int((step - 1) / epoch)
+    return step < session.total and (ends_epoch or _falls_on(step, saving.every_steps))
+
+
+def catch_up(session: Session) -> None:
+    """The snapshot of the step at which a run goes on: it was killed between the state and the file."""
+    step = session.step
+    if step and _snapshot_due(session, step) and not session.snapshots.at(step):
+        _keep(session, step, KEPT)
+
+
 class StoppedWhileMeasuringError(FinetuneError):
     """The person asked for a stop while the loss was measured, or it would take too long after one."""
+
+
+def keep_last_state(session: Session) -> None:
+    """The state that the steps have led to: of a stopped run to be resumed, of a finished one to be trained on, where that is wished."""
+    trainer, validation = session.assembly.trainer, session.assembly.validation
+    if trainer.step < session.total:
+        if validation and trainer.step > validation.step and not session.control.discard_asked():
+            session.patience.begin()
+            validate(session)
+        saved_states.save(session)
+    elif session.saving.states != "none" and not trainer.loss_log.doubtful:
+        saved_states.save(session, session.folder.final_state)
 
 
 def validate(session: Session) -> None:
@@ -120,6 +142,12 @@ def _pause(session: Session) -> None:
 
     session.waiting.while_paused(buttons)
     session.sink.stage("train", step, session.total)
+
+
+def _save_state(session: Session, clock: StateClock) -> None:
+    if message := clock.wrote(saved_states.save(session, patient=True)):
+        session.sink.say(message)
+    session.sink.stage("train", session.step, session.total)
 
 
 def _show(session: Session, step: int) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lib_finetune.runs.folder import RunFolder
     from lib_finetune.runs.painting import Painter, Patience
     from lib_finetune.runs.previews import Previews
+    from lib_finetune.runs.room import Room
     from lib_finetune.runs.snapshots import Snapshots
     from lib_finetune.runs.waiting import Waiting
 
@@ -33,6 +34,7 @@ class Session:
         rates: learning rates by step.
         fingerprint: of the images, so that a state is resumed on the same ones only.
         held: images that are not trained on.
+        room: has files written where the disk may be full.
         patience: for what is not the result, once a stop is asked for.
     """
 
@@ -53,6 +55,7 @@ class Session:
     painter: Painter
     patience: Patience
     held: Sequence[Picture]
+    room: Room
 
     @property
     def step(self) -> int:

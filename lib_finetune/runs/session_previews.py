@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.errors import FinetuneError
+from lib_finetune.errors import FinetuneError, SaveError
 from lib_finetune.runs.painting import StoppedWhilePaintingError
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def _failure_is_said(session: Session, what: str) -> Iterator[None]:
         yield
     except StoppedWhilePaintingError:
         session.sink.say(f"{what} was left unfinished, since a stop was asked for.")
+    except SaveError as error:  # a full disk is no fault of ours: the sentence is all there is to know
+        session.sink.say(f"{what} could not be kept: {error}")
     except (FinetuneError, RuntimeError, OSError) as error:
         _log.warning("%s failed", what, exc_info=True)
         session.sink.say(f"{what} could not be made: {error}")

@@ -19,6 +19,7 @@ from lib_finetune.ports.files import HostFiles
 if TYPE_CHECKING:
     from lib_finetune.runs.artifacts import Artifacts
     from lib_finetune.runs.folder import RunFolder
+    from lib_finetune.runs.write_journal import WriteJournal
 
 _log = logging.getLogger(__name__)
 KEPT, ASKED, LENT = "kept", "asked", "lent"
@@ -62,6 +63,7 @@ class Snapshots:
         self._artifacts = artifacts
         self._keep = keep
         self._snapshots: list[Snapshot] = [point for point in _read(self._index) if self._is_own(point)]
+        self._judged_good: set[int] = set()  # of those that were found again it is not known
         self._good = {snapshot.step for snapshot in self._snapshots}
         self.return_lent()
 
@@ -73,6 +75,11 @@ class Snapshots:
     def steps(self) -> set[int]:
         """Of all points that stay for the person."""
         return {point.step for point in self._snapshots if point.why != LENT}
+
+    @property
+    def last_good(self) -> Snapshot | None:
+        """The newest point that is there and whose loss was good."""
+        return next((point for point in reversed(self._snapshots) if point.why != LENT and point.step in self._judged_good), None)
 
     def add(self, step: int, why: str) -> Snapshot:
         """The point of a step, written unless it exists; the stronger reason stays.
@@ -109,6 +116,7 @@ class Snapshots:
         """It is known whether the state of a snapshot was good."""
         if good:
             self._good.add(step)
+            self._judged_good.add(step)
 
     def forsake(self, step: int) -> None:
         """The loss after this step was no number: its files go, but for those that the person asked for."""
@@ -169,6 +177,26 @@ class Snapshots:
 
 
 _STRENGTH = (LENT, KEPT, ASKED)
+
+
+def withdraw(folder: RunFolder, journal: WriteJournal, *, lent: bool) -> None:
+    """Remove what a killed run was just writing, of which its index knows nothing or that is not whole. Call under its lock.
+
+    Args:
+        lent: whether what was lent to a preview goes as well; a run that goes on takes that back itself.
+    """
+    points = _read(folder.snapshots_index)
+    whole = [point for point in points if all(path.exists() for path in point.files.values())]
+    staying = {path for point in whole if not (lent and point.why == LENT) for path in point.files.values()}
+    written = [path for files in (*journal.points(), *(point.files for point in points)) for path in files.values()]
+    for path in written:
+        if path in staying or not journal.is_own(path):
+            continue
+        try:
+            for rest in (path, path.with_suffix(".json"), path.with_suffix(".yaml")):
+                rest.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("%s was not removed: %s", path, error)
 
 
 def _read(index: Path) -> list[Snapshot]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lib_finetune.errors import InputError, Problem
 from lib_finetune.text.learned import LearnedVectors, ids_of
 
 START, END = 49406, 49407
@@ -67,7 +68,14 @@ class TextEncoder:
             max_tokens: tokens of a caption that are read; None reads all.
             texts_kept: how many captions' outputs are kept; 0 for a text encoder that is trained.
             learned: embeddings that captions may name, in the transformer already.
+
+        Raises:
+            InputError: the text encoder has fewer layers than are skipped.
         """
+        layers = int(transformer.config.num_hidden_layers)
+        if clip_skip > layers:
+            message = f"is {clip_skip}, but the text encoder has {layers} layers. Set it to {layers} or less."
+            raise InputError([Problem("training.clip_skip", message)])
         self._learned = learned
         self._transformer = transformer
         self._tokenizer = tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -12,6 +13,8 @@ from lib_finetune.errors import DependencyError, Problem
 from lib_finetune.files import write_atomically
 
 _MERGES = 49152 - 256 - 2
+_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
+_DIGESTS = "digests.json"
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
@@ -26,8 +29,12 @@ def load(folder: Path) -> Any:
     """
     from transformers import CLIPTokenizer
 
-    if not (folder / "tokenizer_config.json").is_file():
-        write_files(folder)
+    if not _is_whole(folder):
+        try:
+            write_files(folder)
+        except DependencyError:
+            if not all((folder / name).is_file() for name in _FILES):  # else those of an earlier version, which kept no digests
+                raise
     return CLIPTokenizer.from_pretrained(str(folder))
 
 
@@ -55,6 +62,20 @@ def write_files(folder: Path) -> None:
         "model_max_length": 77,
     }
     write_atomically(folder / "tokenizer_config.json", json.dumps(config, indent=1).encode())
+    write_atomically(folder / _DIGESTS, json.dumps({name: _digest(folder / name) for name in _FILES}, indent=1).encode())
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the files are there as they were written."""
+    try:
+        digests = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
+        return all(digests[name] == _digest(folder / name) for name in _FILES)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _merges() -> list[str]:

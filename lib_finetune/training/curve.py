@@ -39,6 +39,11 @@ class Curve:
         mean, weight = self._with(loss)
         return self._near(mean / weight)
 
+    @property
+    def course(self) -> tuple[float, float]:
+        """The mean loss of the beginning, and the smoothed one now; zeros before the first."""
+        return self._sum / max(1, self._count), self._mean / self._weight if self._weight else 0.0
+
     def _with(self, loss: float) -> tuple[float, float]:
         # Divided by the weights so far, so that the curve does not begin at zero.
         return SMOOTH * self._mean + (1 - SMOOTH) * loss, SMOOTH * self._weight + (1 - SMOOTH)

@@ -79,6 +79,11 @@ class LossLog:
         """Whether what trains is far above its beginning as it is now, as far as is known."""
         return self._far if self.present is None else not self.present
 
+    @property
+    def course(self) -> tuple[float, float]:
+        """See `Curve.course`."""
+        return self._curve.course
+
     def begin(self, step: int) -> None:
         """Start counting at a step (0, or where a run continues)."""
         self._step = step

@@ -5,6 +5,7 @@ safetensors holds the tensors; everything else is JSON in its header. Nothing is
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,8 @@ def save(path: Path, value: dict[str, Any]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     plain = _encode(value, tensors)
     entries = {name: tensor_file.entry(tensor) for name, tensor in tensors.items()}
-    tensor_file.write(path, entries, {"form": _FORM, "value": json.dumps(plain)})
+    text = json.dumps(plain)
+    tensor_file.write(path, entries, {"form": _FORM, "value": text, "digest": _digest(text)})
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -56,11 +58,26 @@ def _read(path: Path, *, whole: bool) -> dict[str, Any]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) if whole else None for name in file.keys()}  # noqa: SIM118  not a dict
     except (OSError, SafetensorError) as error:
-        raise InputError([Problem("", f"The saved state {path} cannot be read ({error}); start the run anew.")]) from error
+        raise _damaged(path, error) from error
     if header.get("form") != _FORM:
         raise InputError([Problem("", f"{path} is no state of this version of Finetune; start the run anew.")])
-    decoded: dict[str, Any] = _decode(json.loads(header["value"]), tensors)
+    if header.get("digest", _digest(header.get("value", ""))) != _digest(header.get("value", "")):  # older states have none
+        raise _damaged(path, "its header is not what was written")
+    try:
+        decoded: dict[str, Any] = _decode(json.loads(header["value"]), tensors)
+    except (KeyError, ValueError, TypeError, StopIteration, RecursionError) as error:
+        raise _damaged(path, f"its header: {error!r}") from error
+    if not isinstance(decoded, dict):
+        raise _damaged(path, "its header holds no run")
     return decoded
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _damaged(path: Path, reason: object) -> InputError:
+    return InputError([Problem("", f"The saved state {path} cannot be read ({reason}); start the run anew.")])
 
 
 def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from lib_finetune.errors import DivergedError
+from lib_finetune.errors import DivergedError, InputError
 from lib_finetune.jobs.run_folders import unfinished
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.folder import FINAL, NEXT, STATE, RunFolder
@@ -274,3 +274,34 @@ def test_a_state_of_before_the_curve_was_kept_goes_on(bench):
     for file in results(host):
         file.unlink()
     assert bench.run(changes, host=host)[0].outcome == "done"
+
+
+@pytest.mark.parametrize("method", ["lora", "word", "pivot", "whole"])
+def test_what_ends_far_is_said_in_the_headline_with_the_best_snapshot(bench, wrong, method):
+    from lib_finetune.jobs.queue import Jobs
+    from tests.fakes.runs import settings
+
+    changes = {**FLAT, **METHODS[method], "name": "zxqcat", "training.steps": "13", "saving.state_every": "4", "saving.every_steps": "4"}
+    wrong["on10"] = 1000.0
+    job = Jobs(bench.host()).submit(settings(bench.images, changes))
+    while not job.ended:
+        pass
+    assert job.state == "done" and "Check the result: the loss rose from" in job.message, job.message
+    assert "zxqcat-000008" in job.message and "(step 8) was still good: try it first" in job.message
+    assert "lower learning rate" in job.message
+
+
+def test_a_good_run_has_no_warning(bench, wrong):
+    assert bench.run({**FLAT, "training.steps": "13"})[0].warning == ""
+
+
+def test_a_run_that_went_wrong_goes_on_with_a_lower_rate_but_not_with_a_higher_one(bench, wrong):
+    changes = {**FLAT, "training.steps": "13", "saving.state_every": "4", "optimizer.unet_rate": "0.003"}
+    wrong["on10"] = 1000.0
+    host = bench.host()
+    assert bench.run(changes, host=host)[0].warning
+    wrong.clear()
+    with pytest.raises(InputError, match=r"optimizer\.unet_rate"):
+        bench.run({**changes, "optimizer.unet_rate": "0.004"}, host=host)
+    result, recorder, _ = bench.run({**changes, "optimizer.unet_rate": "0.001"}, host=host)
+    assert result.outcome == "done" and not result.warning and any("Resuming at step" in line for line in recorder.lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,9 @@ class HeadlessFiles:
 
     def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
         """Write the card, and compare the file with the model."""
-        cards.write_card(path, card)
-        return {"lora": self._lora, "checkpoint": self._checkpoint, "embedding": self._embedding}[kind](path)
+        lost = cards.card_or_reason(path, card)
+        verification = {"lora": self._lora, "checkpoint": self._checkpoint, "embedding": self._embedding}[kind](path)
+        return replace(verification, message=verification.message + lost)
 
     def artifact_removed(self, kind: str, path: Path) -> None:
         """Files are read when they are asked for: nothing is remembered."""

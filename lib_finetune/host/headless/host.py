@@ -78,12 +78,12 @@ class HeadlessHost:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         target_dtype = dtype or (torch.float16 if place.type == "cuda" else torch.float32)
         tensors = checkpoint_reader.read(checkpoint, target_dtype, place)
-        heads = checkpoint_reader.metadata(checkpoint).get("text_encoder_heads")
+        heads = layout.text_heads_of(checkpoint_reader.metadata(checkpoint), tensors, checkpoint.name)
         digits = checkpoint_reader.sha256(checkpoint)
         info = CheckpointInfo(
             checkpoint.stem, checkpoint.resolve(), digits, digits[:10], None, prediction.of_checkpoint(checkpoint, predicts)
         )
-        host = cls(tensors, info, root, int(heads) if heads else None)
+        host = cls(tensors, info, root, heads)
         host.held.refuse_strangers(checkpoint, tensors)
         return host
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,12 @@ class WebuiFiles:
 
         Raises:
             HostError: no checkpoint is loaded, so the loader cannot judge.
-            SaveError: the card cannot be written.
         """
-        cards.write_card(path, card)
+        lost = cards.card_or_reason(path, card)
         await_model()
         with self._turn.held(), randomness.preserved():  # the loader makes layers, which draw their first values
-            return announce(kind, path, loaded_model())
+            verification = announce(kind, path, loaded_model())
+        return replace(verification, message=verification.message + lost)
 
     def artifact_removed(self, kind: str, path: Path) -> None:
         """See `HostFiles.artifact_removed`.

@@ -1,0 +1,87 @@
+"""Damaged files of a run: each is called by its name, and those that a saved state has a copy of are written anew."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_finetune.errors import InputError, SaveError
+from lib_finetune.files import write_atomically
+from lib_finetune.runs import checkpoint_record
+from lib_finetune.training import state
+
+if TYPE_CHECKING:
+    from lib_finetune.runs.folder import RunFolder
+
+_log = logging.getLogger(__name__)
+COPIES = "files"
+"""Where a state keeps the texts of `copies`."""
+
+
+def copies(folder: RunFolder) -> dict[str, str]:
+    """Name → text of the small files without which a run does not go on, to be kept in each state."""
+    texts = {}
+    for path in (folder.settings_file, folder.checkpoint_file):
+        try:
+            texts[path.name] = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            _log.warning("%s has no copy: %s", path, error)
+    return texts
+
+
+def mend(folder: RunFolder) -> list[str]:
+    """Put right what can be, before a run goes on; what was done, in sentences. Call under the run's lock.
+
+    What cannot be mended stays as it is: whoever reads it names it.
+    """
+    said, headers = _set_damaged_states_aside(folder)
+    whole = {folder.settings_file: folder.settings() is not None, folder.checkpoint_file: _tells_checkpoint(folder)}
+    for path in [path for path, good in whole.items() if not good]:
+        damage = "is damaged" if path.exists() else "is missing"
+        text = next((texts[path.name] for texts in headers if path.name in texts), None)
+        if text is not None:
+            try:
+                write_atomically(path, text.encode("utf-8"))
+            except SaveError as error:
+                _log.warning("%s", error)
+                continue
+            said.append(f"{path.name} of this run {damage}; it was written anew from the saved state.")
+    return said
+
+
+def _tells_checkpoint(folder: RunFolder) -> bool:
+    try:
+        return checkpoint_record.stored(folder) is not None
+    except InputError:
+        return False
+
+
+def _set_damaged_states_aside(folder: RunFolder) -> tuple[list[str], list[dict[str, str]]]:
+    """(sentences, the copies in each state that is whole); a damaged one is passed over where another one is whole."""
+    whole: list[dict[str, str]] = []
+    damaged: list[tuple[Path, InputError]] = []
+    for path in (folder.next_state, folder.state, *(path for _, path in sorted(folder.states_of_steps().items(), reverse=True))):
+        if not path.is_file():
+            continue
+        try:
+            whole.append(_copies_in(state.outline(path)))
+        except InputError as damage:
+            damaged.append((path, damage))
+    said = []
+    for path, error in damaged:
+        aside = path.with_name(f"{path.name}.damaged")
+        if path == folder.next_state and folder.state.is_file() and folder.state not in [each for each, _ in damaged]:
+            try:
+                path.replace(aside)
+            except OSError as failure:
+                _log.warning("%s keeps its name: %s", path, failure)
+                continue
+            said.append(f"{error} It is called {aside.name} now, and the run goes on from {folder.state.name}.")
+    return said, whole
+
+
+def _copies_in(outline: dict[str, Any]) -> dict[str, str]:
+    run = outline.get("run")
+    texts = run.get(COPIES, {}) if isinstance(run, dict) else {}
+    return {str(name): str(text) for name, text in texts.items()} if isinstance(texts, dict) else {}
