@@ -10,6 +10,8 @@ from contextlib import contextmanager
 class JobControl:
     """Implements `runs.control.Control`; every method may be called from any thread.
 
+    It has more than fifteen methods because each button has a press and a question of its own.
+
     Attributes:
         suspended: whether it was stopped because the program ends.
     """

@@ -33,6 +33,8 @@ _TAKEN = "another program trains with it: a second WebUI or a page of Finetune. 
 class Jobs:
     """The jobs of one host: taken in order, kept, and found again after a restart of the program. Any thread.
 
+    It has more than fifteen methods because it is the one door for all that a person asks of the queue, under one lock.
+
     Attributes:
         known: all jobs.
         tasks: short pieces of work between two jobs.

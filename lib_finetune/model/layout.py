@@ -148,14 +148,14 @@ def text_heads_of(metadata: Mapping[str, str], tensors: Mapping[str, torch.Tenso
     Raises:
         CheckpointError: what it tells cannot be.
     """
-    told = metadata.get("text_encoder_heads")
-    if not told:
+    text = metadata.get("text_encoder_heads")
+    if not text:
         return None
     width = next((int(value.shape[-1]) for key, value in tensors.items() if key.startswith(TEXT) and value.ndim == 2), 0)
-    heads = int(told) if told.isascii() and told.isdecimal() and len(told) < 6 else 0
+    heads = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
     if heads < 1 or (width and width % heads):
         message = (
-            f"{name} says text_encoder_heads {told[:40]!r} in its metadata, into which {width} channels cannot be split. Name another file."
+            f"{name} says text_encoder_heads {text[:40]!r} in its metadata, into which {width} channels cannot be split. Name another file."
         )
         raise CheckpointError([Problem("checkpoint", message)])
     return heads

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from lib_finetune.ports.events import ProgressSink
     from lib_finetune.ports.host import Host
     from lib_finetune.runs.folder import RunFolder
-    from lib_finetune.runs.room import Room
+    from lib_finetune.runs.room import DiskRoom
     from lib_finetune.runs.session import Session
     from lib_finetune.runs.waiting import Waiting
     from lib_finetune.runs.write_journal import WriteJournal
 
 
 def with_class_images(
-    plan: ClassImagesPlan | None, images: Dataset, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting, room: Room
+    plan: ClassImagesPlan | None, images: Dataset, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting, room: DiskRoom
 ) -> Dataset | None:
     """The images with those of the class, made now where they are missing; None when the person stopped it."""
     if plan is None or images.classes:
@@ -44,7 +44,7 @@ def with_class_images(
 
 
 def _class_images(
-    plan: ClassImagesPlan, prompt: str, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting, room: Room
+    plan: ClassImagesPlan, prompt: str, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting, room: DiskRoom
 ) -> Report | None:
     """Those of one class; None when the person stopped it."""
     clip_skip = plan.clip_skip or host.text_tools().clip_skip

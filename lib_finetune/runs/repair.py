@@ -35,7 +35,7 @@ def mend(folder: RunFolder) -> list[str]:
 
     What cannot be mended stays as it is: whoever reads it names it.
     """
-    said, headers = _set_damaged_states_aside(folder)
+    lines, headers = _set_damaged_states_aside(folder)
     whole = {folder.settings_file: folder.settings() is not None, folder.checkpoint_file: _tells_checkpoint(folder)}
     for path in [path for path, good in whole.items() if not good]:
         damage = "is damaged" if path.exists() else "is missing"
@@ -46,8 +46,8 @@ def mend(folder: RunFolder) -> list[str]:
             except SaveError as error:
                 _log.warning("%s", error)
                 continue
-            said.append(f"{path.name} of this run {damage}; it was written anew from the saved state.")
-    return said
+            lines.append(f"{path.name} of this run {damage}; it was written anew from the saved state.")
+    return lines
 
 
 def _tells_checkpoint(folder: RunFolder) -> bool:
@@ -68,7 +68,7 @@ def _set_damaged_states_aside(folder: RunFolder) -> tuple[list[str], list[dict[s
             whole.append(_copies_in(state.outline(path)))
         except InputError as damage:
             damaged.append((path, damage))
-    said = []
+    lines = []
     for path, error in damaged:
         aside = path.with_name(f"{path.name}.damaged")
         if path == folder.next_state and folder.state.is_file() and folder.state not in [each for each, _ in damaged]:
@@ -77,8 +77,8 @@ def _set_damaged_states_aside(folder: RunFolder) -> tuple[list[str], list[dict[s
             except OSError as failure:
                 _log.warning("%s keeps its name: %s", path, failure)
                 continue
-            said.append(f"{error} It is called {aside.name} now, and the run goes on from {folder.state.name}.")
-    return said, whole
+            lines.append(f"{error} It is called {aside.name} now, and the run goes on from {folder.state.name}.")
+    return lines, whole
 
 
 def _copies_in(outline: dict[str, Any]) -> dict[str, str]:

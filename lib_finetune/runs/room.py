@@ -80,7 +80,7 @@ class WaitMinutes:
         return not self._stop_asked()
 
 
-class Room:
+class DiskRoom:
     """Has the files of one run written. A state is worth one wait, the result is worth all that its `RoomWait` gives."""
 
     def __init__(self, sink: ProgressSink, wait: RoomWait) -> None:

@@ -31,7 +31,7 @@ from lib_finetune.runs.painting import Painter, Patience
 from lib_finetune.runs.preparation import clear_rests, encode_latents, with_class_images
 from lib_finetune.runs.previews import Previews
 from lib_finetune.runs.result import Result
-from lib_finetune.runs.room import NO_WAIT, Room, RoomWait
+from lib_finetune.runs.room import NO_WAIT, DiskRoom, RoomWait
 from lib_finetune.runs.schedule import catch_up, keep_last_state, schedule_of
 from lib_finetune.runs.session import Session
 from lib_finetune.runs.snapshots import Snapshots
@@ -55,7 +55,7 @@ class Runner:
         self._host = host
         self._sink = sink
         self._control = control
-        self._room = Room(sink, room)
+        self._room = DiskRoom(sink, room)
         self._journal = WriteJournal(self._folder, host.paths.all)
         self.restoration = Restoration()
         self._warning = ""

@@ -59,7 +59,7 @@ def save(session: Session, path: Path | None = None, *, patient: bool = False) -
     What cannot be written is said, and does not end the training. Returns the seconds that the writing took.
 
     Args:
-        patient: whether to wait where the disk is full, as `Room.try_state` does.
+        patient: whether to wait where the disk is full, as `DiskRoom.try_state` does.
     """
     assembly, loss_log = session.assembly, session.assembly.trainer.loss_log
     target = path or _place(session.folder, loss_log.present)
@@ -150,7 +150,7 @@ def resume(session: Session) -> None:
 
 def _check_same_run(session: Session, stored: dict[str, str], step: int) -> None:
     changed = provenance.changed_meaning(stored["settings"], session.settings)
-    wrong = "pictures" if stored["pictures"] != session.fingerprint else f"settings {', '.join(changed)}" if changed else ""
+    wrong = "images" if stored["pictures"] != session.fingerprint else f"settings {', '.join(changed)}" if changed else ""
     if wrong:
         raise InputError([Problem("", f"This run cannot be resumed: its {wrong} have changed since step {step}. Start a new run.")])
     if step > session.total:

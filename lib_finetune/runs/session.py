@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lib_finetune.runs.folder import RunFolder
     from lib_finetune.runs.painting import Painter, Patience
     from lib_finetune.runs.previews import Previews
-    from lib_finetune.runs.room import Room
+    from lib_finetune.runs.room import DiskRoom
     from lib_finetune.runs.snapshots import Snapshots
     from lib_finetune.runs.waiting import Waiting
 
@@ -55,7 +55,7 @@ class Session:
     painter: Painter
     patience: Patience
     held: Sequence[Picture]
-    room: Room
+    room: DiskRoom
 
     @property
     def step(self) -> int:

@@ -36,7 +36,7 @@ class WriteJournal:
     """Implements `files.WriteLog` for one run's folder. Any thread.
 
     Lines are appended and not flushed to the disk one by one: what is journaled costs no time, and after a loss of power the worst is a
-    file that has to be removed by hand.
+    file that has to be removed by hand. It has more than fifteen methods because writer and reader of a line belong together.
     """
 
     def __init__(self, folder: RunFolder, places: Sequence[Path]) -> None:
