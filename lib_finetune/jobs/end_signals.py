@@ -22,7 +22,10 @@ def as_interrupt() -> Iterator[None]:
         if len(raised) == 1:
             raise KeyboardInterrupt
 
-    with _heard(_NAMES, interrupt):
+    def pass_on(_number: int, _frame: object) -> None:
+        signal.raise_signal(signal.SIGTERM)  # which a server has its own way to end by, for as long as it runs
+
+    with _heard(("SIGTERM",), interrupt), _heard(_NAMES[1:], pass_on):
         yield
 
 
