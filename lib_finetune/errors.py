@@ -7,6 +7,7 @@ children of `FinetuneError` are failures of a run (exit code 1).
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,23 @@ class DivergedError(FinetuneError):
         )
 
 
+class StepsSkippedError(FinetuneError):
+    """The loss scaler of fp16 skips every step, so that nothing is learned any more."""
+
+    def __init__(self, count: int, step: int) -> None:
+        """
+        Args:
+            count: steps that were skipped, one after the other.
+            step: the last of them.
+        """
+        self.step = step
+        super().__init__(
+            f"The last {count} steps up to step {step} were skipped, because their gradients were not finite in fp16 at any loss scale: "
+            "nothing was learned in them, so training stopped. Set training.precision to bf16 or fp32 (start the WebUI with --no-half for "
+            "that), or lower the learning rate."
+        )
+
+
 class OutOfMemoryError(FinetuneError):
     """The device has no room left for the next step."""
 
@@ -196,6 +214,18 @@ def _words_of_driver(error: BaseException) -> str:
     if (match is None and not named) or _UNFIT in str(error):
         return ""
     return (match.group() if match else str(error).split("\n")[0]).rstrip(". ")
+
+
+def let_go(error: BaseException) -> None:
+    """Clear the finished frames of an error and of those that it came from: their local variables are tensors, which take room on the device."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            traceback.clear_frames(each.__traceback__)
+            left += [each.__cause__, each.__context__]
 
 
 @contextmanager

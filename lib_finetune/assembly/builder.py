@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ from lib_finetune.assembly.provenance import recipe
 from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.assembly.subjects import Subject, class_caption_of, subjects_of
 from lib_finetune.config.settings import Network, Settings
-from lib_finetune.data.batches import Batches
+from lib_finetune.data.batches import Batch, Batches
 from lib_finetune.data.cache import LatentCache
 from lib_finetune.data.captioning import Captioning
 from lib_finetune.data.cropping import Cropping
 from lib_finetune.data.plan import Plan as DataPlan
 from lib_finetune.data.scan import Picture
-from lib_finetune.errors import CheckpointError, InputError, Problem
+from lib_finetune.errors import CheckpointError, InputError, Problem, let_go
 from lib_finetune.evaluation.validation import DRAWS, Validation
 from lib_finetune.export import embedding_file
 from lib_finetune.export.metadata import Recipe
@@ -95,6 +94,16 @@ class Assembly:
     held: Batches | None = None
     """The validation images; a micro step each."""
 
+    @property
+    def can_checkpoint(self) -> bool:
+        """Whether gradient checkpointing could still be switched on, and nothing has moved in a step that failed."""
+        torn = isinstance(self.trainer.optimizer, PerParameter) and self.trainer.optimizer.torn
+        return not self.model.unet.is_gradient_checkpointing and not torn
+
+    def checkpoint_gradients(self) -> None:
+        """Switch gradient checkpointing on; every step after it gives what it would have given."""
+        checkpoint_gradients(self.model)
+
     def close(self) -> None:
         """Let go of what was trained beside the host's model; its files are written."""
         self.trainer.close()
@@ -150,7 +159,7 @@ def bind(
                 assembly.swap = ModelSwap(assembly.trainer.held)
                 assembly.swap.leave()
         except BaseException as error:
-            traceback.clear_frames(error.__traceback__)  # tensors that they hold, too: the host's weights need the room
+            let_go(error)  # the host's weights need the room
             model.disown()
             raise
     return assembly
@@ -181,12 +190,12 @@ def assemble(
     _prepare_modes(settings, model)
     plan = data_plan(settings, images, tools)
     cache = _cache(settings, model, lease, cache_folder)
-    batches = _batches(settings, plan, model, cache)
+    batches = _batches(settings, plan, model, cache, turns)
     trainer = _trainer(settings, method, batches, compute, turns, report, rates)
     provenance = recipe(settings, images, plan, adapter, info, rates)
     assembly = Assembly(model, trainer, plan, batches, text, provenance, needed_parts(settings))
     if images.held:
-        held = _batches(settings, plan_of_held(plan, images.held), model, cache)
+        held = _batches(settings, plan_of_held(plan, images.held), model, cache, turns)
         assembly = dataclasses.replace(assembly, held=held, validation=_validation(settings, trainer, held, len(images.held)))
     return assembly
 
@@ -200,18 +209,23 @@ def plan_of_held(plan: DataPlan, held: Sequence[Picture]) -> DataPlan:
 
 def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int) -> Validation:
     method, seed = trainer.method, settings.training.seed
+    batches: dict[int, Batch] = {}
+
+    def prepare(picture: int) -> None:
+        batches.clear()
+        batches[picture] = held.batch(picture)
 
     def loss(picture: int, draw: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(step_seed(seed, picture * DRAWS + draw, _VALIDATION))
         method.train(False)
         try:
             with trainer.precision.context():
-                return method.loss(held.batch(picture), generator)[0]
+                return method.loss(batches[picture], generator)[0]
         finally:
             method.train(True)
 
     named = {name: parameter for group in method.parameters().values() for name, parameter in group.items()}
-    return Validation(count, loss, named, settings.training.validate_every)
+    return Validation(count, loss, named, settings.training.validate_every, prepare)
 
 
 _Made = tuple[Method, TextEncoder, "Adapter | None"]
@@ -327,8 +341,13 @@ def patch_targets(network: Network, model: BorrowedModel) -> list[Target]:
 
 def _prepare_modes(settings: Settings, model: BorrowedModel) -> None:
     if settings.training.gradient_checkpointing:
-        model.unet.enable_gradient_checkpointing()
-        model.unet.train()  # diffusers checkpoints in training mode only; SD1.5's UNet has no dropout of its own
+        checkpoint_gradients(model)
+
+
+def checkpoint_gradients(model: BorrowedModel) -> None:
+    """Have the UNet compute again in the backward pass what it would have to keep for it."""
+    model.unet.enable_gradient_checkpointing()
+    model.unet.train()  # diffusers checkpoints in training mode only; SD1.5's UNet has no dropout of its own
 
 
 def objective(settings: Settings) -> DenoisingObjective:
@@ -393,8 +412,12 @@ def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path)
     return LatentCache(folder if settings.data.disk_cache else None, vae_key=vae_key)
 
 
-def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, cache: LatentCache) -> Batches:
-    return Batches(plan, cache, lambda pixels: encode(model, pixels), settings.objective.prior_weight)
+def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, cache: LatentCache, turns: Turns) -> Batches:
+    def encoded(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with turns.apart("vae"):  # between turns of training the autoencoder may lie in main memory
+            return encode(model, pixels)
+
+    return Batches(plan, cache, encoded, settings.objective.prior_weight)
 
 
 def _trainer(

@@ -96,8 +96,7 @@ class Batches:
         mean, std = (value.detach().to("cpu", torch.float32) for value in self._encode(to_tensor(image, variant.flip).unsqueeze(0)))
         if not (mean.isfinite().all() and std.isfinite().all()):
             raise FinetuneError(
-                f"The VAE gave numbers that are not finite for {picture.path}. It overflows in half precision: "
-                "let it compute in fp32 (--no-half-vae in the WebUI), or use another VAE."
+                f"The VAE gave numbers that are not finite for {picture.path}, in fp32 too: its file is damaged. Use another VAE."
             )
         self._cache.put(self._key(variant), mean, std)
         return mean, std

@@ -38,6 +38,16 @@ def passing(pixels: int, sixteen_bit: bool, checkpointing: bool = False) -> int:
     return int((_ACTIVATIONS[checkpointing] + _WORK) * GIB * pixels / _PIXELS * (1 if sixteen_bit else 2))
 
 
+def with_reserve(size: int) -> int:
+    """Bytes that must be free for so many: a tenth more for gaps between tensors, and what libraries and kernels keep for themselves."""
+    return int(size * 1.1 + 0.3 * GIB)
+
+
+def kept_of_unet(checkpointing: bool) -> float:
+    """The share of what a step makes of each of the UNet's weights that is alive at once: with checkpointing, that of a block."""
+    return 1 / 8 if checkpointing else 1.0
+
+
 def beside(weights: int, optimizer: str, average: bool = False) -> int:
     """Bytes of float32 weights that are trained beside the model: themselves, gradients, optimizer, EMA, and the `LossLog`'s copy of both.
 

@@ -10,13 +10,14 @@ import torch
 
 from lib_finetune.assembly.automatic_settings import needed_parts, prior_of
 from lib_finetune.assembly.method_traits import keeps_states
+from lib_finetune.assembly.run_plans import preview_plan
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.optimizer_demands import demands_of
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.plan import Epoch
 from lib_finetune.estimates import memory_model
 from lib_finetune.model import layout
-from lib_finetune.ports.pictures import PICTURE_BYTES
+from lib_finetune.ports.pictures import picture_bytes
 from lib_finetune.text.learned import ids_of
 from lib_finetune.training import precision
 
@@ -31,11 +32,13 @@ class Weights:
     Attributes:
         counts: weights of "unet" and "text".
         here, elsewhere: bytes of each part that lie on the device, and that do not.
+        float32: the parts that are held in float32.
     """
 
     counts: Mapping[str, int]
     here: Mapping[str, int]
     elsewhere: Mapping[str, int]
+    float32: frozenset[str] = frozenset()
 
 
 def weights_of(lease: Lease) -> Weights:
@@ -45,7 +48,14 @@ def weights_of(lease: Lease) -> Weights:
         for tensor in (tensor for name, tensor in lease.tensors.items() if name.startswith(prefix)):
             counts[part] += tensor.numel()
             (here if tensor.device.type == lease.device.type else elsewhere)[part] += tensor.numel() * tensor.element_size()
-    return Weights({part: counts[part] for part in ("unet", "text")}, here, elsewhere)
+    prefixes = layout.PREFIXES
+    float32 = {
+        part
+        for part in prefixes
+        for name, tensor in lease.tensors.items()
+        if name.startswith(prefixes[part]) and tensor.element_size() == 4
+    }
+    return Weights({part: counts[part] for part in ("unet", "text")}, here, elsewhere, frozenset(float32))
 
 
 LEVERS = (
@@ -59,14 +69,48 @@ LEVERS = (
 """What `choose_checkpointing` and `choose_memory_plan` choose."""
 
 
-def choose_checkpointing(settings: Settings, device: torch.device, free: int) -> tuple[Settings, list[str]]:
+@dataclass(frozen=True)
+class Patches:
+    """What is trained beside a model that stays as it is.
+
+    Attributes:
+        trained: bytes of weights that are trained, with their gradients and the optimizer's state.
+        deltas: weights of the layers whose whole change ΔW is made at every step, as LoHa and LoKr make it.
+    """
+
+    trained: int
+    deltas: int = 0
+
+
+def has_plenty(settings: Settings, device: torch.device, free: int) -> bool:
+    """Whether so much is free that nothing need be looked at more closely."""
+    return not free or free >= memory_model.with_reserve(passing(settings, device) + _PATCHES_AT_MOST[device.type == "cuda"])
+
+
+_PATCHES_AT_MOST = {False: 6 * memory_model.GIB, True: 14 * memory_model.GIB}
+"""Bytes that no patches of SD1.5 take beside the model, whole changes ΔW counted, on the CPU and on a card; there, guests and casts come to them."""
+
+
+def need_of_patches(settings: Settings, weights: Weights, patches: Patches, device: torch.device) -> int:
+    """Bytes that must be free beside the host's model for a step of patches or of an embedding, with a reserve."""
+    parts = [part for part in needed_parts(settings) if part in weights.counts]
+    guests = sum(weights.elsewhere[part] for part in needed_parts(settings)) if device.type == "cuda" else 0
+    sixteen_bit, share = _sixteen_bit(settings, device), memory_model.kept_of_unet(settings.training.gradient_checkpointing)
+    casts = sum(weights.counts[part] * 2 * (share if part == "unet" else 1.0) for part in parts if sixteen_bit and part in weights.float32)
+    deltas = patches.deltas * (6 if sixteen_bit else 4) * share  # made in float32, and computed with in 16 bits
+    return memory_model.with_reserve(passing(settings, device) + patches.trained + guests + int(casts + deltas))
+
+
+def choose_checkpointing(
+    settings: Settings, weights: Weights, patches: Patches, device: torch.device, free: int
+) -> tuple[Settings, list[str]]:
     """The settings with gradient checkpointing switched on where the memory is too short without it, and what is to be said about it.
 
     Args:
         free: bytes beside the host's model; 0 where the system does not tell.
     """
     training = settings.training
-    need = passing(replaced(settings, "training.gradient_checkpointing", False), device)
+    need = need_of_patches(replaced(settings, "training.gradient_checkpointing", False), weights, patches, device)
     if training.gradient_checkpointing or not free or free >= need:
         return settings, []
     note = f"Gradient checkpointing is on: a step needs about {need / memory_model.GIB:.1f} GiB without it, and {free / memory_model.GIB:.1f} are free."
@@ -166,8 +210,16 @@ def _room(settings: Settings, weights: Weights, device: torch.device, free: int,
     needed = needed_parts(settings)
     guests = sum(weights.elsewhere[part] for part in needed)
     away = sum(size for part, size in weights.here.items() if part not in needed)
-    picture = PICTURE_BYTES + weights.elsewhere["unet"] if device.type == "cuda" else 0
+    picture = _picture(settings, weights) + weights.elsewhere["unet"] if device.type == "cuda" else 0
     return memory_model.Room(free, ram, guests, away, picture)
+
+
+def _picture(settings: Settings, weights: Weights) -> int:
+    """Bytes of the largest batch of images that the host is asked for between turns, and of one of 512 px in any case."""
+    vae, unet = "vae" in weights.float32, "unet" in weights.float32
+    preview = preview_plan(settings)
+    count = max((each.count for each in preview.prompts), default=1) if preview.enabled else 1
+    return max(picture_bytes(preview.side_px, count, vae, unet), picture_bytes(float32_vae=vae, float32_unet=unet))
 
 
 def _gib(size: int) -> str:

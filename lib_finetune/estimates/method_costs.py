@@ -264,8 +264,8 @@ def fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
     """Whether a run would fit in memory, in the form that it would choose."""
     if settings.method == "dreambooth":
         return _whole_fit(settings, facts, machine)
-    chosen, notes = memory_plan.choose_checkpointing(settings, machine.device, machine.free)
-    need = memory_plan.passing(chosen, machine.device) + _trained_bytes(chosen, facts)
+    chosen, notes = memory_plan.choose_checkpointing(settings, facts.weights, patches_of(settings, facts), machine.device, machine.free)
+    need = memory_plan.need_of_patches(chosen, facts.weights, patches_of(chosen, facts), machine.device)
     return Fit(not machine.free or need <= machine.free, need, chosen, " ".join(notes))
 
 
@@ -279,6 +279,16 @@ def _whole_fit(settings: Settings, facts: ModelFacts, machine: Machine) -> Fit:
         least = memory_plan.least(settings, machine.device, facts.counts)
         return Fit(False, memory_plan.beside_host(least, facts.weights, machine.device), least, wrong=wrong)
     return Fit(True, memory_plan.beside_host(chosen, facts.weights, machine.device), chosen, note)
+
+
+def patches_of(settings: Settings, facts: ModelFacts) -> memory_plan.Patches:
+    """What patches and word take beside the model."""
+    view, deltas = facts.view, 0
+    if patches(settings) and settings.network.adapter != "lora":
+        roots = {"unet": view.unet, "text": view.text}
+        targets = builder.patch_targets(settings.network, view)
+        deltas = sum(roots[target.part].get_submodule(target.module).weight.numel() for target in targets)
+    return memory_plan.Patches(_trained_bytes(settings, facts), deltas)
 
 
 def _trained_bytes(settings: Settings, facts: ModelFacts) -> int:

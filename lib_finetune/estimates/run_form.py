@@ -40,13 +40,21 @@ def in_chosen_form(settings: Settings, stored: Settings | None, info: Checkpoint
     if stored is not None:
         settings = in_form_of(stored, settings, but=(_PLACE,))
     if settings.method != "dreambooth":
-        return (settings, []) if stored is not None else memory_plan.choose_checkpointing(settings, host.device, host.memory().free)
+        return (settings, []) if stored is not None else _with_checkpointing(settings, host)
     with host.lease(info, ()) as lease:
         weights, memory = memory_plan.weights_of(lease), host.memory()
     if stored is not None:
         return memory_plan.placed(settings, weights, host.device, memory.free, memory.ram), []
     settings, note = memory_plan.choose_memory_plan(settings, weights, host.device, memory.free, memory.ram)
     return settings, [note]
+
+
+def _with_checkpointing(settings: Settings, host: HostWeights) -> tuple[Settings, list[str]]:
+    free = host.memory().free
+    if settings.training.gradient_checkpointing or memory_plan.has_plenty(settings, host.device, free):
+        return settings, []
+    facts = method_costs.model_facts(host)
+    return memory_plan.choose_checkpointing(settings, facts.weights, method_costs.patches_of(settings, facts), host.device, free)
 
 
 def in_form_of(stored: Settings, settings: Settings, but: tuple[str, ...] = ()) -> Settings:

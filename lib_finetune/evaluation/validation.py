@@ -32,18 +32,27 @@ class Best:
 class Validation:
     """Measures, and remembers the best state."""
 
-    def __init__(self, pictures: int, loss: Callable[[int, int], torch.Tensor], parameters: Mapping[str, nn.Parameter], every: int) -> None:
+    def __init__(
+        self,
+        pictures: int,
+        loss: Callable[[int, int], torch.Tensor],
+        parameters: Mapping[str, nn.Parameter],
+        every: int,
+        prepare: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """
         Args:
             images: how many are held out.
             loss: (image, draw) → its loss, on the device; called inside a turn, without gradients.
             parameters: what trains, by name.
             every: steps between measurements.
+            prepare: called with each image before its losses, outside of their turns.
         """
         self.pictures = pictures
         self._loss = loss
         self._parameters = dict(parameters)
         self._every = every
+        self._prepare = prepare
         self.best: Best | None = None
         self.curve: list[tuple[int, float]] = []
         """Each measurement: after which step, and the loss."""
@@ -71,6 +80,7 @@ class Validation:
         """
         losses = []
         for picture in range(self.pictures):
+            self._prepare(picture)
             for draw in range(DRAWS):
                 with turn():
                     losses.append(self._loss(picture, draw).float())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 from lib_finetune.runs.control import PAUSED
 from lib_finetune.training.curve import SMOOTH
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from lib_finetune.jobs.job import Job
     from lib_finetune.jobs.progress import JobProgress
     from lib_finetune.ports.events import PreviewRow
@@ -32,14 +35,14 @@ def status_of(job: Job) -> dict[str, Any]:
             "file": str(job.file) if job.file else None,
             "steps_per_s": progress.steps_per_s,
             "seconds_left": (progress.total - progress.done) / progress.steps_per_s if trains else None,
-            "rates": dict(progress.rates),
-            "losses": _thinned(progress.losses),
-            "smooth": _thinned(_smoothed(progress.losses)),
+            "rates": _finite(progress.rates),
+            "losses": _thinned(_finite_points(progress.losses)),
+            "smooth": _thinned(_smoothed(_finite_points(progress.losses))),
             "log": list(progress.lines),
             "stopping": control.stop_asked(),
             "pausing": control.pause_asked(),
             "paused": progress.state == PAUSED,
-            "scalars": dict(progress.scalars),
+            "scalars": _finite(progress.scalars),
             "validation": _curve(progress, "validation"),
             "watch": {name: _curve(progress, name) for name in progress.figures if name != "validation"},
             "previews": [_plain(row) for _, row in sorted(progress.rows.items())],
@@ -55,14 +58,24 @@ def since(job: Job, line: int, step: int) -> dict[str, Any]:
         return {
             "state": progress.state,
             "log": list(progress.lines)[max(0, line - first) :],
-            "losses": [point for point in progress.losses if point[0] > step],
+            "losses": [point for point in _finite_points(progress.losses) if point[0] > step],
             "line": progress.line_count,
             "step": progress.losses[-1][0] if progress.losses else 0,
         }
 
 
 def _curve(progress: JobProgress, name: str) -> list[tuple[int, float]]:
-    return sorted(progress.figures.get(name, {}).items())
+    return _finite_points(sorted(progress.figures.get(name, {}).items()))
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """JSON knows neither NaN nor infinity: an answer with one of them would be an error of the server."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _finite_points(points: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    """As `_finite`, of a curve."""
+    return [(step, value) for step, value in points if math.isfinite(value)]
 
 
 def _plain(row: PreviewRow) -> dict[str, Any]:

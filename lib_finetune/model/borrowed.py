@@ -13,6 +13,7 @@ from torch import nn
 from lib_finetune.errors import CheckpointError, Problem
 from lib_finetune.model import names
 from lib_finetune.model.layout import PREFIXES, Layout
+from lib_finetune.model.normal_tensor import normal
 from lib_finetune.model.shapes import reshaped
 
 
@@ -84,6 +85,11 @@ class BorrowedModel:
         self._lent = tensors
         self._bind_positions(next(iter(self.text.parameters())).device)
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it holds the host's tensors now."""
+        return bool(self._lent)
+
     def unbind(self) -> None:
         """Let go of every tensor of the host; weights of the view's own keep their slots."""
         self._lent = {}
@@ -134,6 +140,21 @@ class BorrowedModel:
                 slot.module._parameters[slot.leaf] = self._own[slot.source]
 
     @contextmanager
+    def in_float32(self, *modules: nn.Module) -> Iterator[None]:
+        """Inside, these modules hold float32 copies of their weights; the host's are not touched. While bound only."""
+        inside = {id(module) for root in modules for module in root.modules()}
+        slots = [slot for slot in self.slots if id(slot.module) in inside]
+        lent = [slot.module._parameters[slot.leaf] for slot in slots]
+        try:
+            for slot, weight in zip(slots, lent, strict=True):
+                assert weight is not None
+                slot.module._parameters[slot.leaf] = nn.Parameter(weight.detach().float(), requires_grad=False)
+            yield
+        finally:
+            for slot, weight in zip(slots, lent, strict=True):
+                slot.module._parameters[slot.leaf] = weight
+
+    @contextmanager
     def bound(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[BorrowedModel]:
         """`bind`, and `unbind` whatever happens."""
         self.bind(tensors)
@@ -151,7 +172,8 @@ class BorrowedModel:
 def _placed(slot: ParameterSlot, tensor: torch.Tensor | None) -> nn.Parameter:
     if tensor is None:
         raise CheckpointError([Problem("checkpoint", f"{slot.source} is missing in the loaded model. Use another file of this model.")])
-    return nn.Parameter(reshaped(slot.source, tensor.detach(), slot.shape, "the loaded model"), requires_grad=False)
+    with torch.inference_mode(False):  # a Parameter made inside is an inference tensor, too
+        return nn.Parameter(reshaped(slot.source, normal(tensor), slot.shape, "the loaded model"), requires_grad=False)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from lib_finetune.model.normal_tensor import normal
+
 _ROW = 1 << 15  # words; on the CPU a row stays in the cache, and torch does not spread it over threads that wait for one another
 _ROWS_AT_ONCE = {"cpu": 1}
 _MANY_ROWS = 64
@@ -35,7 +37,7 @@ def _on_one_device(tensors: Mapping[str, torch.Tensor], factors: torch.Tensor) -
     names: dict[bool, list[str]] = {True: [], False: []}
     sums: dict[bool, list[torch.Tensor]] = {True: [], False: []}
     for name, tensor in tensors.items():
-        parts = _words(tensor.detach().contiguous().flatten())
+        parts = _words(normal(tensor).contiguous().flatten())
         short = len(parts) == 1 and parts[0].shape[0] < _ROW
         names[short].append(name)
         sums[short].append((parts[0] * row[: parts[0].shape[0]]).sum() if short else _reduce(parts, factors))

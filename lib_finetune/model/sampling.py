@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.text.prompts import TextEncoder
@@ -68,15 +69,20 @@ def _scheduler(prediction: str, steps: int) -> Any:
 
 def decode(model: BorrowedModel, latents: torch.Tensor, scale_factor: float) -> Image.Image:
     """Latents [1, 4, h/8, w/8] float32 → RGB image."""
-    dtype = model.vae.post_quant_conv.weight.dtype
-    pixels = model.vae.decode((latents / scale_factor).to(dtype)).sample.float()
+    vae = model.vae
+
+    def pixels_of() -> torch.Tensor:
+        pixels: torch.Tensor = vae.decode((latents / scale_factor).to(vae.post_quant_conv.weight.dtype)).sample.float().cpu()
+        return pixels
+
+    (pixels,) = _finite(model, (vae.decoder, vae.post_quant_conv), lambda: (pixels_of(),))
     shades = ((pixels[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(shades.cpu().numpy())
+    return Image.fromarray(shades.numpy())
 
 
 @torch.no_grad()
 def encode(model: BorrowedModel, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the autoencoder's posterior, not scaled.
+    """Mean and standard deviation of the autoencoder's posterior, not scaled; in its own precision, whatever autocast says.
 
     Args:
         pixels: [1, 3, h, w] float32 in −1 … 1 on the CPU.
@@ -84,6 +90,24 @@ def encode(model: BorrowedModel, pixels: torch.Tensor) -> tuple[torch.Tensor, to
     Returns:
         mean, std: each [1, 4, h/8, w/8] float32 on the CPU.
     """
-    weight = model.vae.quant_conv.weight
-    posterior = model.vae.encode(pixels.to(weight.device, weight.dtype)).latent_dist
-    return posterior.mean.float().cpu(), posterior.std.float().cpu()
+    vae = model.vae
+
+    def moments() -> tuple[torch.Tensor, ...]:
+        weight = vae.quant_conv.weight
+        with torch.autocast(weight.device.type, enabled=False):
+            posterior = vae.encode(pixels.to(weight.device, weight.dtype)).latent_dist
+        return posterior.mean.float().cpu(), posterior.std.float().cpu()
+
+    mean, std = _finite(model, (vae.encoder, vae.quant_conv), moments)
+    return mean, std
+
+
+def _finite(
+    model: BorrowedModel, modules: Sequence[nn.Module], compute: Callable[[], tuple[torch.Tensor, ...]]
+) -> tuple[torch.Tensor, ...]:
+    """What the autoencoder computes, with these modules in float32 where it overflows in 16 bits, as the WebUI does it, too."""
+    values = compute()
+    if all(bool(value.isfinite().all()) for value in values) or model.vae.quant_conv.weight.dtype == torch.float32:
+        return values
+    with model.in_float32(*modules):
+        return compute()

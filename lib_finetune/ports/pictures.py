@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 PICTURE_BYTES = int(1.2 * 2**30)
 """Bytes beside the model that a txt2img of 512 px takes on a card, the autoencoder's last layers at most."""
+_SAMPLED_BYTES = int(0.3 * 2**30)
+"""Of an image of 512 px while it is sampled, with and without its prompt; those of a batch lie side by side, and are decoded one by one."""
+
+
+def picture_bytes(side_px: int = 512, count: int = 1, float32_vae: bool = False, float32_unet: bool = False) -> int:
+    """Bytes beside the model that a batch of images takes on a card. Computed from `PICTURE_BYTES`, not measured."""
+    decoded = PICTURE_BYTES * (2 if float32_vae else 1)
+    sampled = _SAMPLED_BYTES * count * (2 if float32_unet else 1)
+    return int(max(decoded, sampled) * side_px**2 / 512**2)
 
 
 SAMPLER, SCHEDULER = "DPM++ 2M", "Karras"

@@ -104,11 +104,12 @@ def optimizer_problems(settings: Settings, device: torch.device | None) -> list[
     demands = demands_of(name)
     problems = _rate_problems(settings) if demands.one_rate else []
     if device is not None and demands.devices and device.type not in demands.devices:
-        place = " or ".join(demands.devices)
-        problems.append(Problem("optimizer.name", f"{name} runs on {place} only, and this is {device.type}. Set it to adamw."))
+        kinds = " or ".join(demands.devices)
+        problems.append(Problem("optimizer.name", f"{name} runs on {kinds} only, and this is {device.type}. Set it to adamw."))
     if demands.library:
+        place = device if device is not None and device.type in demands.devices else torch.device("cpu")
         try:
-            OPTIMIZERS[name].build({"unet": [nn.Parameter(torch.zeros(1))]}, settings.optimizer.weight_decay)
+            OPTIMIZERS[name].build({"unet": [nn.Parameter(torch.zeros(1, device=place))]}, settings.optimizer.weight_decay)
         except DependencyError as error:
             problems += error.problems
     return problems

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.errors import PictureInterruptedError, SaveError
+from lib_finetune.errors import FinetuneError, PictureInterruptedError, SaveError, is_out_of_memory
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.pictures import HostPictures, PictureRequest
@@ -87,15 +87,28 @@ class ClassPictures:
         """
         missing, known = self.missing(count), self._seconds()
         began = time.monotonic()
-        for first in range(0, len(missing), _BATCH):
+        at_once, first = _BATCH, 0
+        while first < len(missing):
             if stop_asked():
                 return False
             progress(count - len(missing) + first, count)
-            numbers = missing[first : first + _BATCH]
-            for run in _runs(numbers):
-                images = self._painted(run, stop_asked, interrupt_asked)
+            numbers = missing[first : first + at_once]
+            runs = _runs(numbers)
+            while runs:
+                run = runs.pop(0)
+                try:
+                    images = self._painted(run, stop_asked, interrupt_asked)
+                except (FinetuneError, RuntimeError, MemoryError) as error:
+                    if len(run) == 1 or not is_out_of_memory(error):
+                        raise
+                    images = []
                 if images is None:
                     return False
+                if not images:  # outside of the handler, whose error holds the frames that hold the memory
+                    say(f"There is no room on the device for {len(run)} class images at once; they are made one at a time.")
+                    runs = [[number] for number in (*run, *(number for later in runs for number in later))]
+                    at_once = 1
+                    continue
                 for number, image in zip(run, images, strict=True):
                     content = io.BytesIO()
                     image.save(content, format="PNG")
@@ -103,6 +116,7 @@ class ClassPictures:
             each = (time.monotonic() - began) / (first + len(numbers))
             if first == 0 and not known:
                 say(f"A class image takes {each:.1f} s: {_duration(each * (len(missing) - len(numbers)))} to go.")
+            first += len(numbers)
             self._remember_speed(each)
         return True
 

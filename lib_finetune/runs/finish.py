@@ -24,8 +24,9 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
         FinetuneError: the files cannot be written, or the host's loader does not take them; the state is kept.
     """
     step, total, sink = session.step, session.total, session.sink
-    if step < total and (session.control.discard_asked() or step == 0):
-        sink.say("Stopped; nothing was written." if step else "Stopped before the first step; there is nothing to write.")
+    learned = step > 0 and session.assembly.trainer.loss_log.learned
+    if step < total and (session.control.discard_asked() or not learned):
+        sink.say("Stopped; nothing was written." if learned else "Stopped before the first step; there is nothing to write.")
         return "discarded", {}, step
     sink.stage("save")
     validation, loss_log = session.assembly.validation, session.assembly.trainer.loss_log

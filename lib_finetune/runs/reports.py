@@ -15,16 +15,31 @@ from lib_finetune.estimates import speed_history
 if TYPE_CHECKING:
     from lib_finetune.ports.events import ProgressSink, StepReport
     from lib_finetune.ports.host import HostWeights
+    from lib_finetune.runs.pace import Pace
     from lib_finetune.runs.session import Session
     from lib_finetune.training.model_swap import ModelSwap
 
 _log = logging.getLogger(__name__)
 
 
-def with_memory(report: StepReport, host: HostWeights) -> StepReport:
-    """A report of steps with the memory that they take."""
-    use = host.memory()
-    return dataclasses.replace(report, scalars={**report.scalars, "memory": use.now, "memory peak": use.peak})
+class Steps:
+    """Tells of steps, with the memory that they take.
+
+    Attributes:
+        pace: against what was expected; None where nothing was.
+    """
+
+    def __init__(self, host: HostWeights, sink: ProgressSink) -> None:
+        self._host = host
+        self._sink = sink
+        self.pace: Pace | None = None
+
+    def hear(self, report: StepReport) -> None:
+        """Of finished steps."""
+        if self.pace:
+            self.pace.steps(report)
+        use = self._host.memory()
+        self._sink.steps(dataclasses.replace(report, scalars={**report.scalars, "memory": use.now, "memory peak": use.peak}))
 
 
 def of_plan(session: Session) -> Iterator[str]:

@@ -27,12 +27,14 @@ from lib_finetune.runs.control import Control
 from lib_finetune.runs.endings import at_the_end, beside_an_error
 from lib_finetune.runs.finish import finish, load_result, tidy, warning_of, write_last_good
 from lib_finetune.runs.folder import RunFolder
+from lib_finetune.runs.pace import pace_of
 from lib_finetune.runs.painting import Painter, Patience
 from lib_finetune.runs.preparation import clear_rests, encode_latents, with_class_images
 from lib_finetune.runs.previews import Previews
 from lib_finetune.runs.result import Result
 from lib_finetune.runs.room import NO_WAIT, DiskRoom, RoomWait
 from lib_finetune.runs.schedule import catch_up, keep_last_state, schedule_of
+from lib_finetune.runs.second_try import with_second_try
 from lib_finetune.runs.session import Session
 from lib_finetune.runs.snapshots import Snapshots
 from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn, heed
@@ -57,6 +59,7 @@ class Runner:
         self._control = control
         self._room = DiskRoom(sink, room)
         self._journal = WriteJournal(self._folder, host.paths.all)
+        self._steps = reports.Steps(host, sink)
         self.restoration = Restoration()
         self._warning = ""
         self.rescued: tuple[int, dict[str, Path]] | None = None
@@ -75,7 +78,9 @@ class Runner:
 
     def _execute(self) -> Result:
         try:
-            images = checked_dataset(self._settings, self._host, self._folder.resumes(), self._looked_at)
+            images = checked_dataset(
+                self._settings, self._host, self._folder.resumes(), partial(heed, self._control, self._sink, "pictures")
+            )
         except StoppedWhileWaiting:
             self._sink.say("Stopped before the first step; there is nothing to write.")
             return Result("discarded", None, 0, self.restoration)
@@ -95,12 +100,9 @@ class Runner:
             load_result(self._host, file, info, self._sink)
         return Result(outcome, file, steps, self.restoration, files, self._warning)
 
-    def _looked_at(self, done: int, total: int) -> None:
-        heed(self._control, self._sink, "pictures", done, total)
-
     def _work(self, settings: Settings, images: Dataset, info: CheckpointInfo, rates: RatePlan) -> tuple[str, dict[str, Path], int]:
         waiting = Waiting(info, self._folder, self._host, self._sink, self._control)
-        clock = speed_history.clock_for(settings, lambda report: self._sink.steps(reports.with_memory(report, self._host)))
+        clock = speed_history.clock_for(settings, self._steps.hear)
         try:
             complete = waiting.retry_until_checkpoint_loaded(
                 lambda: with_class_images(
@@ -177,6 +179,7 @@ class Runner:
     def _train(self, session: Session) -> None:
         trainer = session.assembly.trainer
         self._sink.stage("train", trainer.step, session.total)
+        self._steps.pace = pace_of(session)
         trainer.loss_log.turned = partial(reports.say_distance, self._sink)
         schedule = schedule_of(session)
 
@@ -184,7 +187,7 @@ class Runner:
             return trainer.step == session.total or not self._control.discard_asked()
 
         try:
-            trainer.train(self._control.stop_asked, schedule.due, schedule.act, judged=judged)
+            with_second_try(session, lambda: trainer.train(self._control.stop_asked, schedule.due, schedule.act, judged=judged))
         except DivergedError as error:
             with beside_an_error("Writing the last good step", self._sink):
                 self.rescued = write_last_good(session, error.step - 1)

@@ -176,6 +176,6 @@ def _keep_if_whole(session: Session, error: BaseException) -> None:
         drop(session.folder.next_state)
         return
     finite = all(parameter.numel() > 0 and bool(torch.isfinite(parameter).all()) for parameter in trainer.parameters())
-    if trainer.step and finite:
+    if trainer.step and finite and trainer.loss_log.learned:
         _log.info("Keeping step %d after %r", trainer.step, error)
         save(session)

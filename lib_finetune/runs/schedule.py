@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lib_finetune.errors import FinetuneError, SaveError
+from lib_finetune.errors import FinetuneError, SaveError, StepsSkippedError
 from lib_finetune.runs import saved_states, session_previews
 from lib_finetune.runs.snapshots import ASKED, KEPT
 from lib_finetune.runs.state_clock import StateClock
@@ -78,13 +78,19 @@ class StoppedWhileMeasuringError(FinetuneError):
 
 
 def keep_last_state(session: Session) -> None:
-    """The state that the steps have led to: of a stopped run to be resumed, of a finished one to be trained on, where that is wished."""
+    """The state that the steps have led to: of a stopped run to be resumed, of a finished one to be trained on, where that is wished.
+
+    Raises:
+        StepsSkippedError: no step of a finished run has moved a weight.
+    """
     trainer, validation = session.assembly.trainer, session.assembly.validation
     if trainer.step < session.total:
         if validation and trainer.step > validation.step and not session.control.discard_asked():
             session.patience.begin()
             validate(session)
         saved_states.save(session)
+    elif not trainer.loss_log.learned:
+        raise StepsSkippedError(trainer.step, trainer.step)
     elif session.saving.states != "none" and not trainer.loss_log.doubtful:
         saved_states.save(session, session.folder.final_state)
 

@@ -93,14 +93,21 @@ class TextEncoder:
         ids = ids_of(self._tokenizer, caption)
         return self._learned.place(ids) if self._learned else list(ids)
 
-    def encode(self, captions: Sequence[str]) -> torch.Tensor:
-        """Conditioning [b, 77·k, width] for captions, k the chunks of the longest; shorter ones are filled with empty chunks."""
-        rows = [chunks_of(self._pieces(caption), self._comma, self._max_tokens) for caption in captions]
-        longest = max(map(len, rows))
+    def encode(self, captions: Sequence[str], among: Sequence[str] = ()) -> torch.Tensor:
+        """Conditioning [b, 77·k, width] for captions, k the chunks of the longest; shorter ones are filled with empty chunks.
+
+        Args:
+            among: other captions whose length counts, too: what is compared with a larger batch must be filled as it is.
+        """
+        rows = [self._rows(caption) for caption in captions]
+        longest = max(map(len, [*rows, *map(self._rows, among)]))
         rows = [own + chunks_of([], self._comma) * (longest - len(own)) for own in rows]
         if not self._texts_kept:
             return self._run([row for own in rows for row in own]).unflatten(0, (len(captions), longest)).flatten(1, 2)
         return torch.stack([self._remembered(f"{longest}:{caption}", own) for caption, own in zip(captions, rows, strict=True)])
+
+    def _rows(self, caption: str) -> list[list[int]]:
+        return chunks_of(self._pieces(caption), self._comma, self._max_tokens)
 
     def forget(self) -> None:
         """Drop the kept outputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -77,20 +77,23 @@ class Trainer:
             DivergedError: see `LossLog.fetch`; what trains is in its last good state, where one is kept.
         """
         begun = self.step
+        batches: list[Any] = []
         self.loss_log.begin(begun)
         while self.step < self.plan.steps and not stop_asked():
             rates = self.plan.rates(self.step)
+            with self.turns.between_steps():  # whose latents are not there any more is encoded in a turn of its own
+                batches = [self.batches(micro_step) for micro_step in self._micro_steps()]
             with self.turns.step():
                 try:
                     with randomness.preserved() if self.plan.draws else nullcontext():
-                        loss, norm = self._one_step(rates)
+                        loss, norm = self._one_step(rates, batches)
                 except BaseException:
                     self.optimizer.zero_grad(set_to_none=True)  # of a step that will not be
                     raise
                 self.step += 1
                 self.loss_log.note(loss, norm, rates)
                 if self.step == self.plan.steps and judged():  # in the turn of the last step: another one may cost an exchange
-                    self.loss_log.look_ahead(self._next_loss())
+                    self.loss_log.look_ahead(self._next_loss(batches[-1]))
             if due(self.step):
                 self.turns.close()
                 self.loss_log.pause()
@@ -98,43 +101,55 @@ class Trainer:
                 self.loss_log.resume()
         if begun < self.step < self.plan.steps and judged():
             with self.turns.step():
-                self.loss_log.look_ahead(self._next_loss())
+                self.loss_log.look_ahead(self._next_loss(batches[-1]))
         self.turns.close()
         self.loss_log.fetch()
 
-    def _one_step(self, rates: Mapping[str, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _micro_steps(self) -> range:
+        """Of the coming step."""
+        first = self.step * self.plan.accumulation
+        return range(first, first + self.plan.accumulation)
+
+    def _one_step(self, rates: Mapping[str, float], batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Accumulate, clip, step. Returns (loss, gradient norm), both on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
             for parameter in group["params"]:  # what stands still needs no gradient
                 parameter.requires_grad_(group["lr"] > 0 or not any(rates.values()))
         total = torch.zeros(())
-        for part in range(self.plan.accumulation):
-            micro_step = self.step * self.plan.accumulation + part
+        for micro_step, batch in zip(self._micro_steps(), batches, strict=True):
             generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, micro_step)
             with self.precision.context():
-                loss, _report = self.method.loss(self.batches(micro_step), generator)
+                loss, _report = self.method.loss(batch, generator)
             self.precision.backward(loss * self.plan.weight(micro_step) / self.plan.accumulation)
             total = total.to(loss.device) + loss.detach() / self.plan.accumulation
         norm = self.precision.step(self.optimizer, self.parameters(), self.plan.clip_norm)
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step()
         self.ema.update(self.step + 1)
+        self.method.constrain(self.ema.average)
         return total, norm
 
     @torch.no_grad()
-    def _next_loss(self) -> torch.Tensor:
-        """A loss of the weights as they are: of the last batch, which is encoded already, at the next step's noise and timesteps."""
+    def _next_loss(self, batch: Any) -> torch.Tensor:
+        """A loss of the weights as they are: of the last batch, at the next step's noise and timesteps."""
         following = self.step * self.plan.accumulation
         with randomness.preserved() if self.plan.draws else nullcontext():
             generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, following)
             with self.precision.context():
-                loss, _report = self.method.loss(self.batches(following - 1), generator)
+                loss, _report = self.method.loss(batch, generator)
         return loss
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All that trains."""
         return [parameter for group in self.method.parameters().values() for parameter in group.values()]
+
+    def forget_step(self) -> None:
+        """Be as before a step that failed half-way, so that it can be tried once more."""
+        optimizers = self.optimizer.optimizers if isinstance(self.optimizer, PerParameter) else [self.optimizer]
+        for optimizer in optimizers if self.step == 0 else []:
+            optimizer.state.clear()  # of which a part may be missing
+        self.precision.forget_step()
 
     def close(self) -> None:
         """Let go of what the optimizer and the average hold; training is over."""

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib_finetune.errors import DivergedError
+from lib_finetune.errors import DivergedError, StepsSkippedError
 from lib_finetune.ports.events import StepReport
 from lib_finetune.training.curve import Curve
 
 EVERY = 10
+MOST_SKIPPED = 50
+"""Steps in a row that fp16's loss scaler may skip: its search for a scale takes about sixteen at the most."""
 _Copies = tuple[int, list[torch.Tensor]]
 
 
@@ -30,6 +32,7 @@ class LossLog:
     Attributes:
         good_step: of the copy that is kept; 0 without one.
         present: whether what trains is good as it is now; None until the loss after it is known.
+        learned: whether any step has moved what trains: with fp16's loss scaler, steps are skipped while it looks for a scale.
         turned: hears when the loss comes to be far above its beginning (True) and when it comes down again (False).
     """
 
@@ -72,6 +75,8 @@ class LossLog:
         self._far = False
         self.good_step = 0
         self.present: bool | None = None
+        self.learned = False
+        self._skipped = 0
         self.turned: Callable[[bool], None] = lambda _: None
 
     @property
@@ -128,6 +133,7 @@ class LossLog:
 
         Raises:
             DivergedError: a loss (or gradient) was not finite; what trains is in its last good state again, where one is kept.
+            StepsSkippedError: the loss scaler skips one step after the other.
         """
         losses, norms, ahead = self._read()
         first = self._step - len(losses)
@@ -137,10 +143,13 @@ class LossLog:
             self._judge(self._curve.add(loss))
             if self._norm_counts and not math.isfinite(norm):
                 self._diverge(first + place + 1)
+            self._count_skipped(math.isfinite(norm))
         if losses:
             self._fresh = self._step, self._copies()
             elapsed, self._since = self._now() - self._since, self._now()
-            self._report(StepReport(self._step, self._total, tuple(losses), self._rates, elapsed, {"gradient norm": norms[-1]}))
+            self._report(StepReport(self._step, self._total, tuple(losses), self._rates, elapsed, _last_finite(norms)))
+            if self._skipped >= MOST_SKIPPED:
+                raise StepsSkippedError(self._skipped, self._step)
         if ahead is not None:
             if not math.isfinite(ahead):
                 self._diverge(self._step + 1, ahead=True)
@@ -155,7 +164,7 @@ class LossLog:
 
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to judge on exactly."""
-        return self._curve.state()
+        return {**self._curve.state(), "skipped": self._skipped, "learned": self.learned}
 
     def load_state(self, state: Mapping[str, Any], proven: bool) -> None:
         """Continue from a state that `state` gave, before `begin`.
@@ -164,6 +173,7 @@ class LossLog:
             proven: whether what was loaded is known to be good.
         """
         self._curve.load_state(state)
+        self._skipped, self.learned = int(state.get("skipped", 0)), bool(state.get("learned", True))
         self._proven = proven
 
     def _read(self) -> tuple[list[float], list[float], float | None]:
@@ -175,6 +185,11 @@ class LossLog:
         values = torch.stack([value.to(device).float() for value in (*self._losses, *self._norms, *ahead)]).tolist()
         self._losses, self._norms, self._ahead = [], [], None
         return values[:count], values[count : 2 * count], values[-1] if ahead else None
+
+    def _count_skipped(self, moved: bool) -> None:
+        """A step of the scaler whose gradient is not finite leaves everything as it was."""
+        self._skipped = 0 if moved else self._skipped + 1
+        self.learned = self.learned or moved
 
     def _judge(self, good: bool) -> bool:
         """A loss was finite, and near its beginning or not: so was the state before it."""
@@ -200,6 +215,12 @@ class LossLog:
 
     def _copies(self) -> list[torch.Tensor]:
         return [value.detach().clone() for value in self._held]
+
+
+def _last_finite(norms: list[float]) -> dict[str, float]:
+    """The norm of the last gradient that moved anything; those of skipped steps are infinite."""
+    finite = [norm for norm in norms if math.isfinite(norm)]
+    return {"gradient norm": finite[-1]} if finite else {}
 
 
 def _in_main_memory(copies: list[torch.Tensor]) -> list[torch.Tensor]:

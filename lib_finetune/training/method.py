@@ -29,5 +29,8 @@ class Method(Protocol):
     def after_step(self) -> None:
         """Restore the method's invariant after the optimizer moved the parameters."""
 
+    def constrain(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Restore the invariant in tensors that stand for the parameters of these names, as their average does; without gradients."""
+
     def artifact(self) -> dict[str, torch.Tensor]:
         """What is saved, by name in the file."""

@@ -63,6 +63,12 @@ class Precision:
             optimizer.step()
         return norm.detach()
 
+    def forget_step(self) -> None:
+        """Be as before a step that failed half-way: torch's scaler would not unscale the gradients of the next attempt."""
+        if self._scaler:
+            state, self._scaler = self._scaler.state_dict(), _scaler()
+            self.load_state(state)
+
     def state(self) -> dict[str, Any]:
         """State of the loss scaler."""
         return dict(self._scaler.state_dict()) if self._scaler else {}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from lib_finetune.errors import CheckpointChangedError
+from lib_finetune.errors import CheckpointChangedError, let_go
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.host import HostWeights
@@ -73,9 +72,7 @@ class Turns:
         try:
             yield
         except BaseException as error:
-            if self._swap:  # whose way back needs the room that tensors of the frames below hold
-                traceback.clear_frames(error.__traceback__)
-            self._leave()
+            self._fail(error)
             raise
         if time.monotonic() < self._ends:
             return
@@ -84,6 +81,34 @@ class Turns:
             self._ends = time.monotonic() + self._turn_s
         else:
             self.close()
+
+    @contextmanager
+    def between_steps(self) -> Iterator[None]:
+        """Around what needs no turn but for `apart`. An exception ends the turn that may be open."""
+        try:
+            yield
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    @contextmanager
+    def apart(self, part: str) -> Iterator[None]:
+        """Inside, a part of the model is bound on its device: in the turn that is open where it has the part, else in one for this part alone."""
+        if part in self.parts if self._stack is not None else self._model.is_bound:  # by whoever made the objects of the run
+            yield
+            return
+        parts, swap = self.parts, self._swap
+        self.use((part,))
+        try:
+            with self.step():
+                yield
+        finally:
+            self.use(parts, swap)
+
+    def _fail(self, error: BaseException) -> None:
+        """End the turn after an error. The frames below hold tensors, and whoever has the next turn needs the room."""
+        let_go(error)
+        self._leave()
 
     def close(self) -> None:
         """End the turn, if one is open, and let those that wait have theirs."""

@@ -20,12 +20,13 @@ from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.model import checkpoint_reader, layout, prediction
 from lib_finetune.model.digest import digest
 from lib_finetune.model.noise_schedule import scaled_linear
+from lib_finetune.model.normal_tensor import normal
 from lib_finetune.model.parking import Parking
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.files import HostFiles, Paths
 from lib_finetune.ports.host import MemoryUse, Restoration
 from lib_finetune.ports.lease import Lease, TextTools
-from lib_finetune.ports.pictures import HostPictures
+from lib_finetune.ports.pictures import PICTURE_BYTES, HostPictures
 from lib_finetune.text import tokenizer
 
 
@@ -123,10 +124,11 @@ class HeadlessHost:
         try:
             if alone:
                 parking.send(tensor for name, tensor in self.held.tensors.items() if not name.startswith(needed))
-            tensors = {name: tensor.detach() for name, tensor in self.held.tensors.items()}
+            tensors = {name: normal(tensor) for name, tensor in self.held.tensors.items()}
             yield Lease(tensors, self._alphas, SCALE_FACTOR, self.device, time.monotonic() - start)
         finally:
             parking.bring()
+            memory.hand_over(self.device, PICTURE_BYTES)
 
     def waiting(self) -> bool:
         """Nobody but us uses the model."""
@@ -151,6 +153,7 @@ class HeadlessHost:
 
     def restoration(self) -> Restoration:
         """See `HostWeights.restoration`."""
+        memory.let_go_of_all(self.device)
         start = time.monotonic()
         after = digest(self.held.tensors)
         changed = [f"the weight {name} changed" for name, value in self._before.items() if after[name] != value]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lib_finetune.errors import FinetuneError, OutOfMemoryError
+from lib_finetune.errors import FinetuneError, OutOfMemoryError, is_out_of_memory
 from lib_finetune.host import memory
 from lib_finetune.host.webui import loading, scripts_at_rest, weights
 from lib_finetune.host.webui.borrowing import Around, Borrowing
@@ -30,6 +30,7 @@ from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.files import Paths
 from lib_finetune.ports.host import MemoryUse, Restoration
 from lib_finetune.ports.lease import Lease, TextTools
+from lib_finetune.ports.pictures import PICTURE_BYTES
 
 
 class WebuiHost:
@@ -105,6 +106,7 @@ class WebuiHost:
                 yield taken
             finally:
                 borrowing.give_back()
+                memory.hand_over(self.device, PICTURE_BYTES)
             self._guard.refuse_broken()  # before what was learned in this turn is saved
 
     def waiting(self) -> bool:
@@ -143,6 +145,7 @@ class WebuiHost:
 
         When the person has another checkpoint loaded by now, the weights that we used are gone: then the turns alone speak.
         """
+        memory.let_go_of_all(self.device)
         start = time.monotonic()
         watch, self._guard.watch = self._guard.watch, None
         if watch is None:
@@ -162,10 +165,12 @@ def _take(borrowing: Borrowing, parts: Iterable[str], device: torch.device, alon
     """An error is returned and not raised: its frames would hold the model, and a job keeps its errors to show them."""
     try:
         return borrowing.take(loaded_model(), parts, device, alone)
-    except torch.cuda.OutOfMemoryError as error:
-        return OutOfMemoryError(f"The device has no room for {', '.join(parts)} beside what it holds: {str(error).split('. ')[0]}.")
     except FinetuneError as error:
         return error.with_traceback(None)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return OutOfMemoryError(f"The device has no room for {', '.join(parts)} beside what it holds: {str(error).split('. ')[0]}.")
 
 
 def _compare(watch: Watch) -> int:

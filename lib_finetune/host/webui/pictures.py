@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from lib_finetune import randomness
-from lib_finetune.errors import FinetuneError, HostError, OutOfMemoryError, PictureInterruptedError
+from lib_finetune.errors import FinetuneError, HostError, OutOfMemoryError, PictureInterruptedError, is_out_of_memory
 from lib_finetune.host.webui import files, scripts_at_rest, weights
 from lib_finetune.host.webui.borrowing import Around
 from lib_finetune.host.webui.interruption import interruptible, was_interrupted
@@ -20,7 +20,7 @@ from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.host.webui.run_guard import RunGuard, refuse_other_than
 from lib_finetune.host.webui.same_file import same_file
 from lib_finetune.host.webui.watch import Watch
-from lib_finetune.ports.pictures import SAMPLER, SCHEDULER, PictureRequest
+from lib_finetune.ports.pictures import SAMPLER, SCHEDULER, PictureRequest, picture_bytes
 
 _log = logging.getLogger(__name__)
 _JOB = (
@@ -99,17 +99,19 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
         for part in (_job_kept(), _history_kept(), _clip_skip(request.clip_skip), _networks_kept(model), randomness.preserved()):
             stack.enter_context(part)
         if request.checkpoint:
-            stack.enter_context(weights.temporarily_loaded(model, request.checkpoint))
+            vae, unet = (next(weights.module_of(model, part).parameters()).dtype == torch.float32 for part in ("vae", "unet"))
+            room = picture_bytes(max(request.width_px, request.height_px), count, vae, unet)
+            stack.enter_context(weights.temporarily_loaded(model, request.checkpoint, room))
         p = stack.enter_context(closing(_processing(request, prompt, count, model)))
         try:
             with theirs, interruptible(request):
                 scripts_at_rest.put_to_rest(p)
                 processed = webui("processing").process_images(p)
-        except torch.cuda.OutOfMemoryError as error:
-            raise OutOfMemoryError("No room on the device for a preview image: choose a smaller one or switch previews off.") from error
         except HostError:
             raise
         except Exception as error:  # the WebUI and its extensions raise whatever they like
+            if is_out_of_memory(error):
+                raise OutOfMemoryError("No room on the device for a preview image: choose a smaller one or switch previews off.") from error
             raise _failed(error) from error
         if was_interrupted():
             raise PictureInterruptedError("The image was left unfinished: the WebUI was interrupted.")

@@ -13,6 +13,7 @@ from torch import nn
 
 from lib_finetune.host.webui import weights
 from lib_finetune.host.webui.modules import lora_extension, webui
+from lib_finetune.model.normal_tensor import version
 
 _ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-fA-F]+")
 _NETWORKS, _PLACE = "the list of active networks", "the place of the "
@@ -33,12 +34,12 @@ class Mark(NamedTuple):
 
     Attributes:
         pointer: address of its first element.
-        version: torch's count of the writes to it.
+        version: torch's count of the writes to it; None for an inference tensor, whose writes the digest alone sees.
         patchable: the Lora extension holds a backup of it, so writes between turns are its own and were taken back.
     """
 
     pointer: int
-    version: int
+    version: int | None
     requires_grad: bool
     dtype: torch.dtype
     patchable: bool
@@ -62,7 +63,7 @@ def marks(model: nn.Module) -> dict[str, Mark]:
         for table in (module._parameters, module._buffers):
             for name, tensor in table.items():
                 if tensor is not None:
-                    marked[prefix + name] = Mark(tensor.data_ptr(), tensor._version, tensor.requires_grad, tensor.dtype, patchable)
+                    marked[prefix + name] = Mark(tensor.data_ptr(), version(tensor), tensor.requires_grad, tensor.dtype, patchable)
     return marked
 
 

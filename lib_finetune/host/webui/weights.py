@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib_finetune.errors import HostError
+from lib_finetune.errors import HostError, is_out_of_memory
 from lib_finetune.export.checkpoint_writer import opened
 from lib_finetune.host import memory
 from lib_finetune.host.webui.modules import lora_extension, webui
 from lib_finetune.model import checkpoint_reader
 from lib_finetune.model.digest import digest
+from lib_finetune.model.normal_tensor import normal, version
 from lib_finetune.model.parking import Parking
 from lib_finetune.model.shapes import reshaped
 from lib_finetune.ports.pictures import PICTURE_BYTES
@@ -48,15 +49,18 @@ def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str
             for table in (module._parameters, module._buffers):
                 for name, tensor in table.items():
                     if tensor is not None:
-                        tensors[prefix + name] = tensor.detach()
+                        tensors[prefix + name] = normal(tensor)
     return tensors
 
 
 @contextmanager
-def temporarily_loaded(model: nn.Module, path: Path) -> Iterator[None]:
+def temporarily_loaded(model: nn.Module, path: Path, picture: int = PICTURE_BYTES) -> Iterator[None]:
     """Inside, the UNet and the text encoder hold a file's weights; outside they point to their own storage again, which nothing wrote to.
 
     Where a card cannot hold both, their own lie in main memory meanwhile, and come back the same bit for bit. Call under the turn, with clean weights.
+
+    Args:
+        image: bytes that are to be free beside them.
 
     Raises:
         CheckpointError: the file cannot be read, or is of another family.
@@ -69,7 +73,7 @@ def temporarily_loaded(model: nn.Module, path: Path) -> Iterator[None]:
     places = {name: parameter for name, (_, _, parameter) in slots.items()}
     parking, own_data, devices = Parking(), {}, {name: parameter.device for name, parameter in places.items()}
     try:
-        if _short_of_room(places):
+        if _short_of_room(places, picture):
             parking.send(places.values())
         own_data.update({name: parameter.data for name, parameter in places.items()})
         with _backups_aside(model):
@@ -107,11 +111,11 @@ def _backups_aside(model: nn.Module) -> Iterator[None]:
                 module.__dict__.update(notes)
 
 
-def _short_of_room(places: Mapping[str, nn.Parameter]) -> bool:
+def _short_of_room(places: Mapping[str, nn.Parameter], picture: int) -> bool:
     """Whether the card cannot hold these weights twice and make an image beside them."""
     device = next(iter(places.values())).device
     size = sum(parameter.numel() * parameter.element_size() for parameter in places.values())
-    return device.type == "cuda" and memory.use(device).free < size + PICTURE_BYTES
+    return device.type == "cuda" and memory.use(device).free < size + picture
 
 
 def clean(model: nn.Module) -> None:
@@ -128,11 +132,19 @@ def clean(model: nn.Module) -> None:
     active = list(networks.loaded_networks)
     networks.loaded_networks.clear()
     try:
-        with torch.no_grad():
-            for module in patched:
+        for module in patched:
+            with _writable(module):
                 networks.network_apply_weights(module)
     finally:
         networks.loaded_networks[:] = active
+
+
+@contextmanager
+def _writable(module: nn.Module) -> Iterator[None]:
+    """Inside, an extension may write to a module's weights as they are: to inference tensors only inference mode may."""
+    mode = torch.inference_mode if any(own is not None and version(own) is None for own in module._parameters.values()) else torch.no_grad
+    with mode():
+        yield
 
 
 def put_back(model: nn.Module, path: Path, digests: Mapping[str, int]) -> None:
@@ -221,7 +233,9 @@ def _bring_back(parking: Parking) -> None:
     """
     try:
         parking.bring()
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         full = True
     else:
         full = False
@@ -231,7 +245,9 @@ def _bring_back(parking: Parking) -> None:
     webui("devices").torch_gc()
     try:
         parking.bring()
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise HostError(
             f"The GPU has no room for the WebUI's own model any more; part of it lies in main memory ({str(error).split('. ')[0]}). "
             "Close other programs that use the GPU, then choose another checkpoint at the top left, and this one again."

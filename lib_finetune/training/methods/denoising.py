@@ -84,7 +84,7 @@ def batch_loss(
         return weighted(denoiser.losses(batch.mean, batch.std, text.encode(batch.captions), generator), batch)
     count = len(batch.captions)
     captions = [prior.caption(caption) for caption in batch.captions]
-    teacher = Teacher(count, prior.base, lambda: text.encode(captions))
+    teacher = Teacher(count, prior.base, lambda: text.encode(captions, among=batch.captions))
     mean, std = torch.cat([batch.mean] * 2), torch.cat([batch.std] * 2)
     values = denoiser.losses(mean, std, text.encode([*batch.captions, *captions]), generator, teacher)
     own, class_values = values.split(count)

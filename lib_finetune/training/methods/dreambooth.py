@@ -48,6 +48,9 @@ class DreamBoothMethod:
     def after_step(self) -> None:
         """DreamBooth has no invariant."""
 
+    def constrain(self, values: Mapping[str, torch.Tensor]) -> None:
+        """DreamBooth has no invariant."""
+
     def artifact(self) -> dict[str, torch.Tensor]:
         """What was trained, by LDM name."""
         return {name: value.detach() for part in self._weights.values() for name, value in part.items()}

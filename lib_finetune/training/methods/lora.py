@@ -40,6 +40,9 @@ class LoraMethod:
     def after_step(self) -> None:
         """LoRA has no invariant."""
 
+    def constrain(self, values: Mapping[str, torch.Tensor]) -> None:
+        """LoRA has no invariant."""
+
     def artifact(self) -> dict[str, torch.Tensor]:
         """See `Method.artifact`; names and parts of kohya's LoRA files."""
         return self._adapter.state()

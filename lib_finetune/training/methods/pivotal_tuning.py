@@ -44,6 +44,11 @@ class PivotalTuningMethod:
         self._patches.after_step()
         self._word.after_step()
 
+    def constrain(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Both invariants."""
+        self._patches.constrain(values)
+        self._word.constrain(values)
+
     def artifact(self) -> dict[str, torch.Tensor]:
         """Both artifacts; their names are disjoint."""
         return {**self._patches.artifact(), **self._word.artifact()}

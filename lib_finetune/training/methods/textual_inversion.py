@@ -109,8 +109,14 @@ class TextualInversionMethod:
         """
         self._check.after_step()
         if self._norm is not None and self._vectors.requires_grad:
-            with torch.no_grad():
-                self._vectors.mul_(self._norm / self._vectors.norm(dim=1, keepdim=True).clamp(min=1e-12))
+            self.constrain({KEY: self._vectors})
+
+    @torch.no_grad()
+    def constrain(self, values: Mapping[str, torch.Tensor]) -> None:
+        """The vectors' lengths; an average of vectors is shorter than they are."""
+        if self._norm is not None and KEY in values:
+            vectors = values[KEY]
+            vectors.mul_(self._norm / vectors.norm(dim=1, keepdim=True).clamp(min=1e-12))
 
     def artifact(self) -> dict[str, torch.Tensor]:
         """See `Method.artifact`."""

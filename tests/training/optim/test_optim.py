@@ -8,7 +8,7 @@ import torch
 from lib_finetune.config import settings
 from lib_finetune.errors import DependencyError
 from lib_finetune.estimates import memory_model
-from lib_finetune.training.optim import OPTIMIZERS, automatic_rates, rate_warnings
+from lib_finetune.training.optim import OPTIMIZERS, adamw8bit, automatic_rates, rate_warnings
 
 PACKAGES = {"adamw8bit": "bitsandbytes", "lion": "lion_pytorch", "prodigy": "prodigyopt"}
 HERE = [name for name in OPTIMIZERS if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name])]
@@ -77,9 +77,38 @@ def test_it_goes_on_from_its_state_exactly(name, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_a_missing_library_is_named_with_its_command():
-    with pytest.raises(DependencyError, match="pip install --no-deps bitsandbytes"):
+@pytest.mark.parametrize(("cuda", "version"), [("11.8", "0.45.5"), ("12.1", "0.45.5"), ("12.8", "0.45.5"), ("13.0", "0.48.2")])
+def test_a_missing_library_is_named_with_its_command(monkeypatch, cuda, version):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    with pytest.raises(DependencyError, match=f"pip install --no-deps bitsandbytes=={version}"):
         make("adamw8bit")
+
+
+def test_the_8_bit_optimizer_is_refused_where_torch_is_not_made_for_cuda(monkeypatch):
+    """On ROCm the device is called "cuda", too."""
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(DependencyError, match="made for CUDA"):
+        make("adamw8bit")
+
+
+class Broken(torch.optim.SGD):
+    """A build without kernels for this card."""
+
+    def step(self, closure=None):
+        raise NameError("name 'str2optimizer8bit_blockwise' is not defined")
+
+
+class Idle(torch.optim.SGD):
+    """Moves nothing."""
+
+    def step(self, closure=None):
+        return None
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(torch.optim.SGD, None), (Broken, "not defined"), (Idle, "does not move")])
+def test_one_tensor_is_tried_before_the_run(kind, reason):
+    found = adamw8bit._failure(kind, torch.device("cpu"))
+    assert found is None if reason is None else reason in str(found)
 
 
 def test_the_automatic_rate_follows_alpha_and_optimizer():
