@@ -87,16 +87,15 @@ class Runner:
         info = admission.checkpoint_of_run(self._settings.method == "dreambooth", self._host, self._folder, self._sink)
         stored, state_file = (self._folder.settings() if self._folder.resumes() else None), self._folder.latest_state()
         definite = run_settings(self._settings, images, info, self._host, self._folder.path, stored, state_file)
-        settings, rates = definite.settings, definite.rates
         self._folder.write_settings(definite.chosen)
         for line in (*definite.lines, *(self._host.remember() or ())):
             self._sink.say(line)
         with at_the_end("Giving the model back", self._give_back, self._sink):
-            outcome, files, steps = self._work(settings, images, info, rates)
+            outcome, files, steps = self._work(definite.settings, images, info, definite.rates)
             if files:
                 self.rescued = (steps, files)
         file = main_file(files) if files else None
-        if file and saving_plan(settings).load_result:
+        if file and saving_plan(definite.settings).load_result:
             load_result(self._host, file, info, self._sink)
         return Result(outcome, file, steps, self.restoration, files, self._warning)
 
@@ -124,7 +123,6 @@ class Runner:
     def _bind(
         self, settings: Settings, images: Dataset, info: CheckpointInfo, waiting: Waiting, clock: speed_history.Clock, rates: RatePlan
     ) -> builder.Assembly:
-        """The objects of the run on the borrowed model."""
         cache = self._host.paths.data / "cache" / "latents"
         assembly = builder.bind(settings, images, self._host, info, cache, waiting.for_checkpoint, clock.steps, rates)
         if assembly.swap:
@@ -161,11 +159,10 @@ class Runner:
         )
 
     def _trained(self, session: Session, clock: speed_history.Clock) -> tuple[str, dict[str, Path], int]:
-        assembly = session.assembly
         for line in reports.of_plan(session):
             self._sink.say(line)
         with at_the_end("Tidying up", lambda: tidy(session), self._sink):
-            with contextlib.suppress(StoppedWhileWaiting), closing_turn(assembly.trainer.turns):
+            with contextlib.suppress(StoppedWhileWaiting), closing_turn(session.assembly.trainer.turns):
                 saved_states.resume(session)
                 encode_latents(session)
                 session_previews.show_base(session)

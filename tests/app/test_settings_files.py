@@ -85,7 +85,7 @@ def test_the_settings_of_a_result_are_read_from_it(tmp_path, method):
     assert (found.settings.optimizer.weight_decay, found.settings.training.steps) == (0.02, 2)
     shutil.rmtree(host.paths.data / "runs")
     found = settings_files.of_result(result.file, host.paths.data)
-    assert found.settings.data.images == "" and "'images' was not found" in found.missing[0]
+    assert found.settings.data.images == "" and "'pictures' was not found" in found.missing[0]
 
 
 def written(path, values):

@@ -195,7 +195,7 @@ def left(bench, chosen):
 def measured(bench, chosen):
     """When the loss on the validation images was measured."""
     _, recorder = _run(bench, chosen)
-    return [line.partition(":")[0] for line in recorder.lines if "held out, step" in line]
+    return [line.partition(":")[0] for line in recorder.lines if "validation images, step" in line]
 
 
 def previewed(bench, chosen):

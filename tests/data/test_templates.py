@@ -39,7 +39,7 @@ def test_the_webuis_own_templates_keep_the_place_of_the_caption(tmp_path, name):
 
 def test_a_line_without_a_place_for_word_or_caption_is_refused(tmp_path):
     (tmp_path / "none.txt").write_text("picture\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"'image' has no \{trigger\}.*\[filewords\]"):
+    with pytest.raises(InputError, match=r"'picture' has no \{trigger\}.*\[filewords\]"):
         load(str(tmp_path / "none.txt"), "embedding.template")
 
 

@@ -25,7 +25,7 @@ def bench(tmp_path):
 
 
 def said(recorder):
-    return [line for line in recorder.lines if "held out, step" in line]
+    return [line for line in recorder.lines if "validation images, step" in line]
 
 
 def test_the_best_state_is_remembered_and_lent():

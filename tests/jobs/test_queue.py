@@ -127,7 +127,7 @@ def test_a_job_that_the_restart_ended_says_so_and_can_go_on(bench):
     kept.save(job.folder)  # as it stood when the program was killed
     again = Jobs(bench.host())
     (found,) = again.known.all()
-    assert found.state == "interrupted" and "can go on" in found.message
+    assert found.state == "interrupted" and "can be resumed" in found.message
     assert not again.held  # it does not begin by itself, and nothing waits
     went_on = again.submit(found.settings, found.folder)
     assert again.known.all() == [went_on]

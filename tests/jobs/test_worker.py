@@ -157,7 +157,7 @@ def test_a_failing_give_back_does_not_hide_the_first_error(bench, monkeypatch, p
     if place == "restoration":
         host.faults["restoration"] = (0, HostError("no restoration"))
     else:
-        owner = {"close": "lib_finetune.assembly.builder.Assembly.close", "tidy": "lib_finetune.runs.runner.Runner._tidy"}[place]
+        owner = {"close": "lib_finetune.assembly.builder.Assembly.close", "tidy": "lib_finetune.runs.runner.tidy"}[place]
         monkeypatch.setattr(owner, refusing(HostError("no restoration")))
     run, job = failing_run(bench, host)
     with pytest.raises(RuntimeError, match="boom"):
@@ -260,7 +260,7 @@ def lost(bench, monkeypatch, changes=None):
 
 def test_a_lost_card_holds_the_queue_and_says_why(bench, monkeypatch):
     jobs, first, second = lost(bench, monkeypatch)
-    assert "restarted" in first.message and "go on from its last saved state" in first.message
+    assert "restarted" in first.message and "be resumed from its last saved state" in first.message
     time.sleep(0.3)
     assert second.state == "queued" and "restarted" in jobs.lost
     third = jobs.submit(settings(bench.images, {"name": "third"}))

@@ -164,7 +164,7 @@ def test_what_is_far_and_finite_goes_on_and_the_last_good_state_stays(bench, wro
     assert (result.steps, kept_step(host), kept_step(host, FINAL)) == (9, 9, None)
     assert same(tensors(result.file), tensors(reference.file)) and metadata(result.file)["ss_steps"] == "9"
     assert result.file != before and (before.read_bytes() == content or stop == 8)  # a good result may replace another
-    told = [line for line in [*first.lines, *recorder.lines] if "far above its beginning: the training goes on" in line]
+    told = [line for line in [*first.lines, *recorder.lines] if "far above its beginning: the training continues" in line]
     assert len(told) == (2 if stop == 12 else 1) and any("The result holds step 9, the last good one" in line for line in recorder.lines)
 
 

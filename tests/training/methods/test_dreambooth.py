@@ -478,7 +478,7 @@ def test_the_last_preview_comes_from_the_saved_file(bench):
         host.held.info, bench.root / "own", text_heads=2,
     )  # fmt: skip
     own.text_tools = host.text_tools
-    assert np.array_equal(np.asarray(shown), np.asarray(own.picture(request)))
+    assert np.array_equal(np.asarray(shown), np.asarray(own.pictures.make(request)))
     assert not np.array_equal(np.asarray(shown), np.asarray(HeadlessPictures.make_batch(host.pictures, request, 1)[0]))
 
 
