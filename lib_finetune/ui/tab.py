@@ -90,8 +90,8 @@ class Tab:
             """The images first, for they are there at once; then the methods' cards, which ask the host."""
             self.methods.show_after(self.gallery.show_after(event, hooks).then, hooks, wish)
 
-        self.images.wire(show_after)
         self.methods.wire(show_after)
+        self.images.wire(show_after)
         show_after(hooks.look.click)
         self.start.wire(hooks)
         self.comparison.wire(message)
