@@ -128,7 +128,7 @@ class Report:
     def lines(self) -> list[str]:
         """The report in plain words: one line on what was found, then one for each thing to look at."""
         with_text = sum(picture.caption is not None for picture in self.pictures)
-        lines = [f"{_count(len(self.pictures), 'picture')} in {self.folder}, {with_text} of them with a caption file."]
+        lines = [f"{_count(len(self.pictures), 'image')} in {self.folder}, {with_text} of them with a caption file."]
         if empty := sum(picture.caption == "" for picture in self.pictures):
             lines.append(f"Empty caption files: {empty}.")
         lines += self.notes
@@ -147,7 +147,7 @@ class Report:
         if all(picture.repeats == 1 for picture in self.pictures):
             return []
         views = sum(picture.repeats for picture in self.pictures)
-        return [f"Repeats from folder names such as 10_name: an epoch shows {_count(views, 'picture')}."]
+        return [f"Repeats from folder names such as 10_name: an epoch shows {_count(views, 'image')}."]
 
     def _each(self, what: str, entries: Iterable[tuple[Path, str]]) -> list[str]:
         lines = [f"{what}: {_relative(path, self.folder)} ({reason})." for path, reason in entries]
@@ -380,9 +380,9 @@ def _nothing_usable(report: Report) -> str:
         message += f" Broken: {named}{f'; and {more} more' if more > 0 else ''}."
     if report.other_kinds:
         others = ", ".join(sorted({path.suffix.lower() for path in report.other_kinds}))
-        message += f" It holds {_count(len(report.other_kinds), 'picture')} of other kinds ({others})."
+        message += f" It holds {_count(len(report.other_kinds), 'image')} of other kinds ({others})."
     if report.never:
-        message += f" {_count(len(report.never), 'picture')} in folders whose name asks for 0 repeats."
+        message += f" {_count(len(report.never), 'image')} in folders whose name asks for 0 repeats."
     groups = [group for group in report.groups if group.kind is not FileKind.OTHER_PICTURE]
     message += "".join(f" {group.line(report.folder)}" for group in groups)
     if any(group.kind in _NAMED_APART for group in groups):

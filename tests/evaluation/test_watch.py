@@ -41,7 +41,7 @@ def test_the_base_against_itself_has_no_side_effects(base):
 def test_each_side_effect_shows_in_its_figure_and_is_said_with_what_to_do(base, kind, changed, figure, word):
     found = watch.figures(base, {**base, kind: changed}, subject(6, 0))
     said = watch.warnings({figure: [(10, found[figure])]})
-    assert found[figure] > watch.LIMITS[figure].value and len(said) == 1 and word in said[0] and "earlier point" in said[0]
+    assert found[figure] > watch.LIMITS[figure].value and len(said) == 1 and word in said[0] and "earlier snapshot" in said[0]
 
 
 def test_what_cannot_be_measured_is_left_out(base):

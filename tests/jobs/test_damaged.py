@@ -161,7 +161,7 @@ def test_a_file_that_may_not_be_read_is_shown_and_forgotten(bench, monkeypatch, 
 
         return read
 
-    for reader in ("read_text", "read_bytes"):
+    for reader in ("read_text", "read_bytes", "open"):
         monkeypatch.setattr(Path, reader, refusing(getattr(Path, reader)))
     check(bench, bad)
 

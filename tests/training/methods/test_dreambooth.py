@@ -432,7 +432,7 @@ def test_class_pictures_of_an_earlier_version_are_made_again(bench):
         Image.new("RGB", (64, 64)).save(old / f"{number:05d}.png")
     _, recorder, _ = bench.run(WHOLE | RARE | {"data.class_count": "6", "training.steps": "1"}, host=host)
     assert any("have 0, need 6" in line for line in recorder.lines)
-    new = ClassPictures(host.pictures, host.paths.data, host.checkpoint(), "a photo of cat", 64).folder
+    new = ClassPictures(host.pictures, host.paths.data, host.checkpoint(), "a photo of cat", 64, 1).folder
     assert new != old and json.loads((new / "about.json").read_text())["version"] == 2
 
 

@@ -326,12 +326,13 @@ def test_diffusers_gives_the_conditioning_that_we_give(bench, form):
     assert torch.allclose(mine, theirs, atol=1e-5)
 
 
-def test_a_word_that_learns_nothing_stops_the_training_and_says_why(bench):
-    """The name stands behind what is read of the caption: no vector is ever looked up."""
+def test_a_word_that_learns_nothing_stops_the_training_and_says_why(bench, monkeypatch):
+    """The name stands behind what is read of the caption, as if nobody had put it in front: no vector is ever looked up."""
     from lib_finetune.errors import NothingLearnedError
 
-    for picture in bench.images.glob("*.png"):
-        picture.with_suffix(".txt").write_text("a photo of a thing " * 20 + "zxqcat", encoding="utf-8")
+    monkeypatch.setattr("lib_finetune.data.captioning.Captioning._with_trigger_read", lambda _self, caption, _trigger: caption)
+    for image in bench.images.glob("*.png"):
+        image.with_suffix(".txt").write_text("a photo of a thing " * 20 + "zxqcat", encoding="utf-8")
     changes = {"method": "textual_inversion", "name": "zxqcat", "training.steps": "30", "data.max_tokens": "75"}
     recorder = Recorder()
     with pytest.raises(NothingLearnedError, match=r"None of the 4 vectors .* in 10 steps"):
