@@ -60,6 +60,13 @@ def memory(arguments: Sequence[str]) -> int:
     return memory.main(arguments)
 
 
+def gpus(arguments: Sequence[str]) -> int:
+    """Which GPU can do which method."""
+    from bench import gpu_table
+
+    return gpu_table.main(arguments)
+
+
 def mutants(arguments: Sequence[str]) -> int:
     """Put small faults into the package."""
     from bench import mutants
@@ -73,6 +80,7 @@ TOOLS: dict[str, tuple[Tool, str]] = {
     "nano": (nano, "the drawn world: install, subject, style, class, measure, train"),
     "speed": (speed, "time and memory of a training beside a bare loop"),
     "memory": (memory, "memory of a training step, by counting bytes"),
+    "gpus": (gpus, "which GPU can do which method, computed by the memory model"),
     "mutants": (mutants, "small faults put into the package, to see whether the tests notice"),
 }
 

@@ -51,7 +51,7 @@ def _cell(method: str, size_gb: int, form: str, *, medvram: bool) -> str:
         machine = method_costs.Machine(torch.device("cuda"), "GPU", size_gb * GIB, max(1, free), RAM, paths)
         fitting = method_costs.fit(settings, facts, machine)
     if not fitting.fits:
-        return f"no: {(fitting.need - max(0, free)) / GIB:.1f} GiB are missing"
+        return "no"
     return ", ".join(["yes", *_chosen(fitting.settings)])
 
 
