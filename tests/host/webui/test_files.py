@@ -196,7 +196,7 @@ def test_a_checkpoint_file_stands_in_for_one_picture(
     host: WebuiHost, webui: StubWebui, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool, short: bool
 ) -> None:
     """Where a card is short of room, the host's own weights make way for it."""
-    monkeypatch.setattr("lib_finetune.host.webui.weights._short_of_room", lambda _: short)
+    monkeypatch.setattr("lib_finetune.host.webui.weights._short_of_room", lambda *_: short)
     model = webui.model
     name = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
     weight = model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn1.to_q.weight
