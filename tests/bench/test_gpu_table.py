@@ -1,5 +1,6 @@
 """The table of GPUs in the documents is the one that the memory model gives."""
 
+import itertools
 from pathlib import Path
 
 from bench import gpu_table
@@ -14,5 +15,5 @@ def test_more_memory_never_takes_a_method_away():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in gpu_table.table()[2:]]
     for form in {tuple(row[1:3]) for row in rows}:
         own = [row[3:] for row in rows if tuple(row[1:3]) == form]
-        for smaller, larger in zip(own, own[1:], strict=False):
+        for smaller, larger in itertools.pairwise(own):
             assert all(after.startswith("yes") or before == "no" for before, after in zip(smaller, larger, strict=True))

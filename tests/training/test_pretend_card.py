@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ _OLD = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
+    pytest.mark.skipif(importlib.util.find_spec("gradio") is not None, reason="runs on the set newest alone: it takes minutes"),
     pytest.mark.skipif(_OLD, reason="a device can be registered from Python since torch 2.9"),
 ]
 
