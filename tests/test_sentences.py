@@ -30,6 +30,8 @@ def test_heads_that_cannot_be_are_named(tmp_path, capsys, heads):
         tmp_path / "pictures",
         "--name",
         "cat",
+        "--trigger",
+        "zxq",
         "--output-root",
         tmp_path,
     ]
@@ -55,7 +57,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_said_to_be_missing(tmp_path, m
         return real(self, *args, **named)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(CheckpointError, match=r"may not be read: Permission denied\. Change its permissions"):
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Permission denied\)"):
         checkpoint_reader.read(path, torch.float32, torch.device("cpu"))
 
 

@@ -63,11 +63,13 @@ class Storage:
         keep = {job.folder for job in busy}
         if part == "runs":  # of the command line, or just being made: no job tells of them
             keep |= {folder for folder in _folders(self._data / part) if folder not in keep and in_use(folder)}
-        outside = leftovers.size_outside(self._jobs.host.paths) if part == "runs" else 0
+        journals = 0  # what clearing takes from the runs' folders and from beside the results
         if part == "runs":
-            leftovers.clear_all(self._jobs.host.paths)
-            outside -= leftovers.size_outside(self._jobs.host.paths)
-        freed = outside + empty(self._data, part, keep)
+            paths = self._jobs.host.paths
+            before = leftovers.size_outside(paths) + _size(self._data / part)
+            leftovers.clear_all(paths)
+            journals = before - leftovers.size_outside(paths) - _size(self._data / part)
+        freed = journals + empty(self._data, part, keep)
         if part == "runs":
             for job in jobs:
                 if job.folder not in keep:

@@ -192,10 +192,10 @@ def test_a_job_that_failed_can_have_one_of_its_files_as_the_result(served, monke
 
     real = Trainer._one_step
 
-    def fail(self, rates):
+    def fail(self, rates, *batches):
         if self.step == 3:
             raise RuntimeError("no")
-        return real(self, rates)
+        return real(self, rates, *batches)
 
     monkeypatch.setattr(Trainer, "_one_step", fail)
     found = served.settle(served.job(saving__every_steps="2"))

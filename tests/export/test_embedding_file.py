@@ -119,7 +119,7 @@ def test_a_concept_of_diffusers_is_read_by_its_content(tmp_path, ending):
         ({"string_to_param": {"a": torch.ones(1, 4), "b": torch.ones(1, 4)}}, "does not hold exactly one tensor but 2"),
         ({"clip_g": torch.ones(2, 1280), "clip_l": torch.ones(2, 768)}, "an embedding of SDXL"),
         ({"emb_params": torch.ones(2, 3, 4)}, r"its tensor has the sides \[2, 3, 4\]"),
-        ({"emb_params": torch.full((1, 4), float("nan"))}, "not finite"),
+        ({"emb_params": torch.full((1, 4), float("nan"))}, "NaN or infinity"),
         ({"lora_unet_a.lora_up.weight": torch.ones(2, 2), "lora_unet_a.lora_down.weight": torch.ones(2, 2)}, "it is a LoRA"),
         (
             {"model.diffusion_model.a": torch.ones(1), "first_stage_model.a": torch.ones(1), "cond_stage_model.a": torch.ones(1)},

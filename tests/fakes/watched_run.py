@@ -14,14 +14,13 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
 from lib_finetune.assembly import builder
-from lib_finetune.data.batches import Batches
 from lib_finetune.training.loop import Trainer
 
 
@@ -113,33 +112,21 @@ class Counted:
 @contextmanager
 def watching() -> Iterator[Counted]:
     """Inside, the run that is done is counted."""
-    counted, moving = Counted(), list[bool]()
-    one_step, batch, adapter_of, assemble = Trainer._one_step, Batches.batch, builder.adapter_of, builder.assemble
+    counted = Counted()
+    one_step, adapter_of, assemble = Trainer._one_step, builder.adapter_of, builder.assemble
 
-    def watched_step(trainer: Trainer, rates: Mapping[str, float]) -> Any:
+    def watched_step(trainer: Trainer, rates: Mapping[str, float], batches: Sequence[Any]) -> Any:
         if not counted.rates:
             counted.first, counted.accumulation = trainer.step, trainer.plan.accumulation
             counted.resumed = trainer.step != getattr(trainer.plan.rates, "__self__").stretch.first  # noqa: B009  mypy
-        before = len(counted.shown)
-        moving.append(True)
-        try:
-            outcome = one_step(trainer, rates)
-        finally:
-            moving.pop()
+        outcome = one_step(trainer, rates, batches)
         counted.rates.append({group["name"]: float(group["lr"]) for group in trainer.optimizer.param_groups})
         micro = trainer.step * trainer.plan.accumulation
-        for part, shown in enumerate(counted.shown[before:]):
-            own = sum(not entry.prior for entry in shown)
+        for part, batch in enumerate(batches):
+            own = sum(not prior for prior in batch.prior)
             weight = trainer.plan.weight(micro + part) / trainer.plan.accumulation / max(1, own)
-            counted.shown[before + part] = [Shown(entry.name, entry.caption, entry.prior, weight) for entry in shown]
+            counted.shown.append([Shown(*each, weight) for each in zip(batch.names, batch.captions, batch.prior, strict=True)])
         return outcome
-
-    def watched_batch(batches: Batches, micro_step: int) -> Any:
-        made = batch(batches, micro_step)
-        held = [Shown(name, caption, prior, 0.0) for name, caption, prior in zip(made.names, made.captions, made.prior)]
-        if moving:  # not what is measured, or looked at once more
-            counted.shown.append(held)
-        return made
 
     def watched_adapter(*args: Any, **kwargs: Any) -> Any:
         adapter = adapter_of(*args, **kwargs)
@@ -159,7 +146,6 @@ def watching() -> Iterator[Counted]:
 
     with (
         patch.object(Trainer, "_one_step", watched_step),
-        patch.object(Batches, "batch", watched_batch),
         patch.object(builder, "adapter_of", watched_adapter),
         patch.object(builder, "assemble", watched_assembly),
     ):

@@ -128,11 +128,11 @@ def test_a_run_refuses_to_continue_as_a_model_of_another_prediction(tmp_path, fi
     assert bench.run(host=host)[0].outcome == "done"
 
 
-def test_a_run_whose_record_is_gone_says_that_it_cannot_be_told(tmp_path, file):
+def test_a_record_that_is_gone_is_written_anew_from_the_state(tmp_path, file):
     bench = Bench(tmp_path)
     host = bench.host()
     host.held.info = CheckpointInfo("base", file, None, None, None)
     bench.run(host=host, recorder=Recorder(stop_at=2))
     RunFolder(host.paths.data / "runs" / "run").checkpoint_file.unlink()
     result, recorder, _ = bench.run(host=host)
-    assert result.outcome == "done" and any("is missing" in line and "cannot be told" in line for line in recorder.lines)
+    assert result.outcome == "done" and any("is missing" in line and "written anew from the saved state" in line for line in recorder.lines)

@@ -41,11 +41,11 @@ def test_previews_watch_and_class_images_are_painted_at_the_clip_skip_of_the_tra
 def test_an_automatic_clip_skip_stays_that_of_the_training_when_the_host_is_set_anew(bench):
     host = bench.host()
     tools = host.text_tools()
-    host.text_tools = lambda: type(tools)(tools.tokenizer, tools.heads, 3)
+    host.text_tools = lambda: type(tools)(tools.tokenizer, tools.heads, 2)
     result, _, _ = bench.run({**EVERY_PICTURE, **CLASSES}, host=host)
-    assert {request.clip_skip for request in host.asked} == {3}
+    assert {request.clip_skip for request in host.asked} == {2}
     columns = columns_of(settings(bench.images), "cat", {"lora": result.file}, (0.5, 1.0))
-    assert [column.clip_skip for column in columns] == [3, 3]
+    assert [column.clip_skip for column in columns] == [2, 2]
 
 
 def test_a_grid_and_a_trial_of_the_word_are_painted_so_too(bench, tmp_path):
