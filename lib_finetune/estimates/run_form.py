@@ -57,6 +57,11 @@ def _with_checkpointing(settings: Settings, host: HostWeights) -> tuple[Settings
     return memory_plan.choose_checkpointing(settings, facts.weights, method_costs.patches_of(settings, facts), host.device, free)
 
 
+def with_checkpointing(settings: Settings) -> Settings:
+    """The settings with gradient checkpointing on."""
+    return replaced(settings, "training.gradient_checkpointing", True)
+
+
 def in_form_of(stored: Settings, settings: Settings, but: tuple[str, ...] = ()) -> Settings:
     """The settings with what an earlier run chose by the memory that was free, where they leave it open.
 

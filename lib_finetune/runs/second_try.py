@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lib_finetune.config.fields import replaced
 from lib_finetune.errors import OutOfMemoryError, is_out_of_memory, let_go
+from lib_finetune.estimates.run_form import with_checkpointing
 
 if TYPE_CHECKING:
     from lib_finetune.runs.session import Session
@@ -31,5 +31,5 @@ def with_second_try(session: Session, train: Callable[[], None]) -> None:
     assembly.checkpoint_gradients()
     assembly.trainer.forget_step()
     if stored := session.folder.settings():  # so that a run that goes on need not run out of memory first
-        session.folder.write_settings(replaced(stored, "training.gradient_checkpointing", True))
+        session.folder.write_settings(with_checkpointing(stored))
     train()

@@ -138,7 +138,7 @@ def test_the_size_of_a_file_is_told_before_it_is_made(tmp_path, method, changes)
     file = bench.run(pairs, host=host)[0].file
     size = file.stat().st_size - len(json.dumps({"__metadata__": metadata(file)}).encode())
     # A checkpoint's header of some 100 bytes a tensor is not counted; the other files' header is, but for padding.
-    assert abs(size - told) <= (130 * 1200 if method == "dreambooth" else 200)
+    assert abs(size - told) <= (130 * 1200 if method == "dreambooth" else 400)
     assert told > 4 * 3 * 32
 
 

@@ -98,7 +98,7 @@ def test_a_job_whose_settings_are_damaged_lives_when_a_state_has_them(tmp_path):
     job.control.suspend()
     while not job.ended:
         pass
-    assert job.state == "interrupted" and "can go on" in job.message
+    assert job.state == "interrupted" and "can be resumed" in job.message
     (job.folder / SETTINGS).write_bytes(b"{")
     del jobs
     from lib_finetune.jobs.restored import restored
