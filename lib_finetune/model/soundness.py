@@ -10,7 +10,7 @@ import torch
 def not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
     """The name of the first tensor that holds NaN or infinity; None where all are numbers."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta and not bool(torch.isfinite(_comparable(tensor)).all()):
+        if tensor.is_floating_point() and tensor.numel() and not bool(torch.isfinite(_comparable(tensor)).all()):
             return name
     return None
 
