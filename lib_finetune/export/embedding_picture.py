@@ -75,8 +75,8 @@ def _in_pixels(pixels: np.ndarray) -> bytes:
 
 
 def _without_black_edge(pixels: np.ndarray) -> np.ndarray:
-    lit = (pixels > 0).all(axis=2)
-    columns, rows = np.flatnonzero(lit.any(axis=0)), np.flatnonzero(lit.any(axis=1))
+    lit = np.all(pixels > 0, axis=2)
+    columns, rows = np.flatnonzero(np.any(lit, axis=0)), np.flatnonzero(np.any(lit, axis=1))
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else pixels[:0]
 
 

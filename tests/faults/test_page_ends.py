@@ -1,4 +1,4 @@
-"""The page without the WebUI is asked to end while it trains: the state is saved first, and the job can go on."""
+"""The page without the WebUI is asked to end while it trains: the state is saved first, and the job can be resumed."""
 
 import json
 import signal
@@ -66,5 +66,5 @@ def test_the_page_saves_the_state_of_what_it_trains(tmp_path, name):
         process.kill()
     folder = next((out / ".finetune" / "runs").iterdir())
     record = json.loads((folder / "job.json").read_text())
-    assert RunFolder(folder).resumes() and record["state"] == "interrupted" and "can go on" in record["message"], printed
+    assert RunFolder(folder).resumes() and record["state"] == "interrupted" and "can be resumed" in record["message"], printed
     assert "its state saved" in printed and "Traceback" not in printed, printed
