@@ -80,7 +80,9 @@ class Datasets:
         plain = dataclasses.asdict(report)
         for picture, shown in zip(report.pictures, plain["pictures"], strict=True):
             # The crop and the file's time are in it, so that a browser asks anew for a thumbnail that has changed.
-            shown["token"] = hashlib.sha256(repr((picture.path, picture.crop, _changed(picture.path))).encode()).hexdigest()[:24]
+            shown["token"] = hashlib.sha256(
+                repr((picture.path, picture.crop, _changed(picture.path), picture.mask and _changed(picture.mask))).encode()
+            ).hexdigest()[:24]
             self._seen[shown["token"]] = (picture, Path(report.folder))
         while len(self._seen) > _SEEN_KEPT:
             self._seen.pop(next(iter(self._seen)))

@@ -417,7 +417,7 @@ def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, cache: La
         with turns.apart("vae"):  # between turns of training the autoencoder may lie in main memory
             return encode(model, pixels)
 
-    return Batches(plan, cache, encoded, settings.objective.prior_weight)
+    return Batches(plan, cache, encoded, settings.objective.prior_weight, settings.objective.unmasked_weight)
 
 
 def _trainer(

@@ -14,6 +14,7 @@ from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.assembly.subjects import own_labels
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.folder_files import is_same, lies_in
+from lib_finetune.data.masks import with_masks
 from lib_finetune.data.scan import Examined, Picture, Report, examined, named, scan
 from lib_finetune.data.templates import load as load_templates
 from lib_finetune.errors import InputError, Problem
@@ -85,8 +86,8 @@ def find(
     problems += _laid_out_otherwise(reports.get("class_images"))
     if problems:
         raise InputError(problems)
-    subject = reports["images"]
-    class_images = _with_note_on_same(reports["class_images"], subject) if "class_images" in reports else None
+    subject = _with_masks(reports["images"], settings.data.masks)
+    class_images = _with_note_on_same(_with_masks(reports["class_images"], "off"), subject) if "class_images" in reports else None
     labels = own_labels(settings, subject.pictures)
     return Dataset(subject, class_images, _held_out(settings, subject.pictures), labels)
 
@@ -121,6 +122,11 @@ def _laid_out_otherwise(classes: Report | None) -> list[Problem]:
     return [Problem("data.class_images", message)]
 
 
+def _with_masks(report: Report, source: str) -> Report:
+    pictures, unusable = with_masks(report.pictures, source)
+    return dataclasses.replace(report, pictures=pictures, unusable_masks=unusable)
+
+
 def _with_note_on_same(classes: Report, subject: Report) -> Report:
     taught = {picture.content for picture in subject.pictures}
     same = [picture.name for picture in classes.pictures if picture.content in taught]
@@ -144,7 +150,7 @@ def _held_out(settings: Settings, pictures: Sequence[Picture]) -> tuple[Picture,
 def class_report(folder: Path, count: int, on_picture: Callable[[int, int], None] | None = None) -> Report:
     """The first ``count`` of the class images that were made; ``on_picture`` as in `scan`."""
     report = scan(folder, field="data.class_count", on_picture=on_picture)
-    return dataclasses.replace(report, pictures=report.pictures[:count])
+    return _with_masks(dataclasses.replace(report, pictures=report.pictures[:count]), "off")
 
 
 def templates(settings: Settings) -> tuple[str, ...]:

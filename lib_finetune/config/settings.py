@@ -79,6 +79,13 @@ class Data:
         choices=("centre", "random", "focal", "face"),
     )
     flip: bool = setting(False, "Mirror", "Also train on mirrored images. Leave off for faces and anything with text.")
+    masks: str = setting(
+        "files",
+        "Masks",
+        "Where a mask (cat_mask.png, or mask/cat.png; white is the subject) lies beside an image, the rest of it counts less. alpha: an "
+        "image's transparency is its mask, too.",
+        choices=("files", "alpha", "off"),
+    )
     max_tokens: int = setting(
         225,
         "Caption length",
@@ -361,6 +368,16 @@ class Objective:
     )
     noise_offset: float = setting(
         0.0, "Noise offset", "Lets the result be darker or brighter overall; 0.03 to 0.05 if at all.", low=0.0, high=1.0
+    )
+    unmasked_weight: float = setting(
+        0.1,
+        "Weight outside masks",
+        "How much of an image counts that its mask leaves out, against what it shows.",
+        unit="share",
+        low=0.0,
+        high=1.0,
+        when=lambda s: s.data.masks != "off",
+        source="OneTrainer: 0.1",
     )
     timestep_min: int = setting(0, "Lowest timestep", "First noise level that is trained.", low=0, high=999)
     timestep_max: int = setting(999, "Highest timestep", "Last noise level that is trained.", low=0, high=999)

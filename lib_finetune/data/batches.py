@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from lib_finetune.data.cache import Encoded, LatentCache
 from lib_finetune.data.images import fit, load_rgb, to_tensor
-from lib_finetune.data.plan import Plan, Variant
+from lib_finetune.data.masks import MaskWeights
+from lib_finetune.data.plan import Item, Plan, Variant
 from lib_finetune.data.scan import Picture
 from lib_finetune.errors import FinetuneError
 
@@ -26,6 +27,7 @@ class Batch:
         weight: ``[b] float32``, 1, or the prior weight for class images.
         prior: which are class images.
         names: file names relative to their folder.
+        mask: ``[b, 1, h/8, w/8] float32``, weights of the loss at each place; None where no image has a mask.
     """
 
     mean: torch.Tensor
@@ -34,6 +36,7 @@ class Batch:
     weight: torch.Tensor
     prior: tuple[bool, ...]
     names: tuple[str, ...]
+    mask: torch.Tensor | None = None
 
 
 class Batches:
@@ -43,13 +46,15 @@ class Batches:
         encode: ``[1, 3, h, w] float32`` pixels in -1..1 on the CPU → (mean, std), each ``[1, 4, h/8, w/8]``. Called with one
             image at a time, so that a result does not depend on what else is in its batch.
         prior_weight: weight of class images in the loss.
+        unmasked_weight: weight in the loss of what an image's mask leaves out.
     """
 
-    def __init__(self, plan: Plan, cache: LatentCache, encode: Encode, prior_weight: float = 1.0) -> None:
+    def __init__(self, plan: Plan, cache: LatentCache, encode: Encode, prior_weight: float = 1.0, unmasked_weight: float = 1.0) -> None:
         self._plan = plan
         self._cache = cache
         self._encode = encode
         self._prior_weight = prior_weight
+        self._masks = MaskWeights(unmasked_weight)
 
     def missing(self, first: int, last: int) -> list[Variant]:
         """What the micro steps ``first`` to ``last`` - 1 need and the cache does not have, in the order of need."""
@@ -84,6 +89,7 @@ class Batches:
             weight=torch.tensor([self._prior_weight if item.prior else 1.0 for item in items], dtype=torch.float32),
             prior=tuple(item.prior for item in items),
             names=tuple(self._picture(item.variant).name for item in items),
+            mask=self._mask(items),
         )
 
     def weight(self, micro_step: int) -> float:
@@ -100,6 +106,16 @@ class Batches:
             )
         self._cache.put(self._key(variant), mean, std)
         return mean, std
+
+    def _mask(self, items: Sequence[Item]) -> torch.Tensor | None:
+        masks = [self._picture(item.variant).mask for item in items]
+        if not any(masks):
+            return None
+        whole = torch.ones(1, 1, items[0].size[1] // 8, items[0].size[0] // 8)
+        weights = [
+            self._masks.of(mask, item.size, item.position, item.flip) if mask else whole for mask, item in zip(masks, items, strict=True)
+        ]
+        return torch.cat(weights)
 
     def _picture(self, variant: Variant) -> Picture:
         return (self._plan.class_pictures if variant.prior else self._plan.pictures)[variant.picture]

@@ -23,7 +23,7 @@ class FileKind(enum.Enum):
 
     PICTURE = "Pictures"
     CAPTION = "Captions"
-    MASK = "Masks, left out, for there is no masked training yet"
+    MASK = "Masks"
     CONTROL = "Control images, left out"
     CLASS_IMAGE = "Class images, left out of the training images"
     COPY = "Copies of the images, left out"
@@ -158,7 +158,7 @@ def kinds_of(paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, FileKind]:
 def companion_of(path: PurePosixPath, pictures: Iterable[PurePosixPath]) -> PurePosixPath | None:
     """The image that a file belongs to by its name, beside it: as its caption, mask or control image; None where there is none."""
     beside = [picture for picture in pictures if picture.parent == path.parent and picture != path]
-    for bases in ((name_key(path.stem),), tuple(_bases(name_key(path.stem)))):
+    for bases in ((name_key(path.stem),), tuple(companion_names(name_key(path.stem)))):
         for picture in beside:
             if name_key(picture.name) in bases:
                 return picture
@@ -188,7 +188,7 @@ class _Listing:
         self._kohya = kohya_root(self.paths) is not None
         self._weights = {path.parts[:depth] for path in self.paths if _ending(path) in _WEIGHTS for depth in range(1, len(path.parts))}
         self._plain_pictures = [path for path in self.paths if self._looks_like_picture(path) and not self._left_by_folder(path)]
-        outside = [path for path in self._plain_pictures if not _companion_folder(path)]
+        outside = [path for path in self._plain_pictures if not companion_folder(path)]
         self._names = {key for path in outside for key in (name_key(path.stem), name_key(path.name))}
         self._beside: dict[PurePosixPath, set[str]] = defaultdict(set)
         for path in self.paths:
@@ -229,7 +229,7 @@ class _Listing:
         stem = name_key(path.stem)
         beside = self._beside[path.parent]
         for kind in (FileKind.MASK, FileKind.CONTROL):
-            if _LABELS[kind].fullmatch(stem) or any(base in beside for base in _bases(stem, kind)):
+            if _LABELS[kind].fullmatch(stem) or any(base in beside for base in companion_names(stem, kind)):
                 return kind
         return FileKind.RESULT if _MADE.fullmatch(stem) else FileKind.PICTURE
 
@@ -247,7 +247,7 @@ class _Listing:
         """Folders named for masks, control images or copies whose files have the names of images elsewhere."""
         inside: dict[tuple[PurePosixPath, FileKind], list[PurePosixPath]] = defaultdict(list)
         for path in self._plain_pictures:
-            if companions := _companion_folder(path):
+            if companions := companion_folder(path):
                 inside[companions].append(path)
         mirrors = {}
         for (folder, kind), files in inside.items():
@@ -258,7 +258,7 @@ class _Listing:
 
     def _mirrors_a_picture(self, path: PurePosixPath, kind: FileKind) -> bool:
         stem = name_key(path.stem)
-        return stem in self._names or name_key(path.name) in self._names or any(base in self._names for base in _bases(stem, kind))
+        return stem in self._names or name_key(path.name) in self._names or any(base in self._names for base in companion_names(stem, kind))
 
 
 _WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth"})
@@ -266,11 +266,11 @@ _WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth"})
 
 def unclear_folders(paths: Mapping[PurePosixPath, FileKind]) -> list[PurePosixPath]:
     """Folders named as those of masks and the like whose images are training images, for no other image has their names."""
-    folders = (_companion_folder(path) for path, kind in paths.items() if kind is FileKind.PICTURE)
+    folders = (companion_folder(path) for path, kind in paths.items() if kind is FileKind.PICTURE)
     return sorted({companions[0] for companions in folders if companions and companions[1] in (FileKind.MASK, FileKind.CONTROL)})
 
 
-def _companion_folder(path: PurePosixPath) -> tuple[PurePosixPath, FileKind] | None:
+def companion_folder(path: PurePosixPath) -> tuple[PurePosixPath, FileKind] | None:
     """The first of a file's folders that is named as those of masks, control images or copies are, and which."""
     for depth, part in enumerate(path.parts[:-1], start=1):
         plain = _plain(part)
@@ -284,7 +284,7 @@ def _companion_folder(path: PurePosixPath) -> tuple[PurePosixPath, FileKind] | N
     return None
 
 
-def _bases(stem: str, kind: FileKind | None = None) -> Iterator[str]:
+def companion_names(stem: str, kind: FileKind | None = None) -> Iterator[str]:
     """Names of the images that a file of this stem may be the mask or control image of."""
     for each in (FileKind.MASK, FileKind.CONTROL):
         if kind in (None, each):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from lib_finetune import regular_files
 from lib_finetune.data.colours import coded_otherwise, declared, has_gain_map, to_srgb
@@ -229,6 +229,34 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """16-bit grey, which Pillow's own conversion would clip to white, scaled to 8 bits."""
     values = np.asarray(image).astype(np.int64).clip(0, 65535)
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def luminance(data: bytes) -> Image.Image:
+    """Decode a mask's bytes to 8-bit grey, upright; what is see-through in it is black.
+
+    Raises:
+        UnreadablePictureError: they are no whole image.
+    """
+    with _opened(data) as image:
+        image.load()
+        if image.mode == "F":
+            raise UnreadablePictureError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+        plain = _eight_bit(image) if image.mode.startswith("I") else image
+        grey = plain.convert("RGB").convert("L")
+        if _has_holes(image):
+            grey = ImageChops.multiply(grey, image.convert("RGBA").getchannel("A"))
+        return _upright(grey, image)
+
+
+def opacity(data: bytes) -> Image.Image:
+    """Decode the alpha channel of an image's bytes to 8-bit grey, upright; white where there is none.
+
+    Raises:
+        UnreadablePictureError: they are no whole image.
+    """
+    with _opened(data) as image:
+        image.load()
+        return _upright(image.convert("RGBA").getchannel("A") if _has_holes(image) else Image.new("L", image.size, 255), image)
 
 
 def fit(image: Image.Image, target_w: int, target_h: int, position: tuple[float, float]) -> Image.Image:

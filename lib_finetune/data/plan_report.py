@@ -83,6 +83,14 @@ def templated(plan: Plan) -> list[str]:
     return []
 
 
+def masked(plan: Plan) -> list[str]:
+    """How many images have a mask, and what that does."""
+    count = sum(picture.mask is not None for picture in plan.pictures)
+    if not count:
+        return []
+    return [f"Masks: {count} of {len(plan.pictures)} images have one; what it leaves out counts less (objective.unmasked_weight)."]
+
+
 def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
     """A sentence for each thing.
 
@@ -90,7 +98,7 @@ def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
         micro_steps: of the run; None where it is not known how long it is.
     """
     sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in bucket_counts(plan).items())
-    sentences = [f"Sizes in training: {sizes} px.", *templated(plan)]
+    sentences = [f"Sizes in training: {sizes} px.", *templated(plan), *masked(plan)]
     if short := {size: views for size, views in views_of_sizes(plan).items() if views < plan.batch}:
         held = ", ".join(f"{views} at {width}×{height}" for (width, height), views in short.items())
         sentences.append(

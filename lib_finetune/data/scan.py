@@ -17,6 +17,7 @@ from lib_finetune.data.caption_tables import CaptionTables
 from lib_finetune.data.file_kinds import CAPTION_ENDINGS, FileKind, kinds_of, kohya_root, name_key, readable_endings, unclear_folders
 from lib_finetune.data.folder_files import files_of
 from lib_finetune.data.images import UnreadablePictureError, decode, examine, focal_position, read
+from lib_finetune.data.mask_files import Mask, mask_files
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.text_files import NotTextError
 from lib_finetune.text_files import read as read_text
@@ -46,6 +47,7 @@ class Picture:
         focus: the point that a focal crop keeps, as shares 0..1 of width and height.
         name: path relative to the scanned folder, with "/".
         caption_file: the file that the caption came from, or None.
+        mask: where it shows what is taught; None where all of it counts alike. Of a scan, only its path is known.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class Picture:
     focus: tuple[float, float] = (0.5, 0.5)
     name: str = ""
     caption_file: Path | None = None
+    mask: Mask | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -105,7 +108,9 @@ class Report:
         groups: all other files, by kind.
         shared_captions: caption files of several images.
         kohya: where it is laid out for kohya's trainers, the folder of training images and that of class images, if there is one.
-        notes: sentences on how the folder is laid out, on names of folders that give no repeats, and on files with the captions of many images.
+        notes: sentences on how the folder is laid out, on names of folders that give no repeats, on files with the captions of many images,
+            and on masks of no image.
+        unusable_masks: masks of images that cannot be used, with the reason; their images count as having none.
     """
 
     folder: Path
@@ -119,6 +124,7 @@ class Report:
     shared_captions: tuple[SharedCaption, ...] = ()
     kohya: tuple[Path, Path | None] | None = None
     notes: tuple[str, ...] = ()
+    unusable_masks: tuple[tuple[Path, str], ...] = ()
 
     @property
     def other_kinds(self) -> tuple[Path, ...]:
@@ -212,6 +218,7 @@ def scan(
     candidates = sorted_out.pop(FileKind.PICTURE, [])
     texts = CaptionFiles(sorted_out.pop(FileKind.CAPTION, []), candidates)
     tables = CaptionTables(sorted_out.get(FileKind.OTHER_CAPTION, []), candidates)
+    masks = mask_files(_readable(sorted_out.get(FileKind.MASK, [])), candidates, folder)
     used = [path for path in candidates if _kohya(path, folder)[0] > 0]
     pictures, broken = [], list(listing.unreadable)
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="finetune-scan") as pool:
@@ -225,7 +232,8 @@ def scan(
                 text, file = texts.read(path)
                 if text is None:
                     text, file = tables.read(path)
-                pictures.append(Picture(path, *seen.size, text, repeats, seen.content, words, seen.focus, name, file))
+                mask = Mask(masks[path][0], "") if path in masks else None
+                pictures.append(Picture(path, *seen.size, text, repeats, seen.content, words, seen.focus, name, file, mask))
             if on_picture is not None:
                 on_picture(done, len(used))
     report = Report(
@@ -240,7 +248,7 @@ def scan(
         _shared(pictures),
         _kohya_root(folder, kinds),
     )
-    notes = (*_layout(report, kinds, apart), *folder_names.remarks(candidates, folder), *tables.notes())
+    notes = (*_layout(report, kinds, apart), *folder_names.remarks(candidates, folder), *tables.notes(), *_masks(report, masks))
     report = dataclasses.replace(report, notes=notes)
     if not pictures:
         raise InputError([Problem(field, _nothing_usable(report))])
@@ -289,6 +297,24 @@ def _layout(report: Report, kinds: Mapping[PurePosixPath, FileKind], apart: Path
         f"{place} is named as a folder of masks or control images, but no image has the names in it: they are trained on as images."
         for place in unclear_folders(kinds)
     ]
+    return notes
+
+
+def _readable(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in readable_endings()]
+
+
+def _masks(report: Report, masks: Mapping[Path, Sequence[Path]]) -> list[str]:
+    """Which masks are none of an image, or give way to another."""
+    group = next((group.paths for group in report.groups if group.kind is FileKind.MASK), ())
+    first = {files[0] for files in masks.values()}
+    later = {file for files in masks.values() for file in files} - first
+    notes = []
+    if lost := [_relative(path, report.folder) for path in group if path not in first | later]:
+        notes.append(f"Masks that are not used, for no image has their names: {named(lost)}.")
+    if later:
+        doubles = sorted(_relative(path, report.folder) for path in later)
+        notes.append(f"Masks that are not used, for another of the same image goes first: {named(doubles)}.")
     return notes
 
 

@@ -17,12 +17,14 @@ from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
 from lib_finetune.data import caption_syntax
-from lib_finetune.data.images import kept_box, load_rgb, lost_share
+from lib_finetune.data.images import UnreadablePictureError, kept_box, load_rgb, lost_share
 from lib_finetune.data.look import ImageLook, Remembered, alike, look_at
-from lib_finetune.data.plan_report import bucket_counts, crop_advice, first_positions, is_much_cut, much_cut, templated
+from lib_finetune.data.masks import decoded, shows_nothing
+from lib_finetune.data.plan_report import bucket_counts, crop_advice, first_positions, is_much_cut, masked, much_cut, templated
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.preflight import teaching
+from lib_finetune.preflight.problems import mask_problem
 from lib_finetune.text.learned import count_tokens
 from lib_finetune.text.prompts import CHUNK
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 THUMBNAIL_PX = 256
 _FRAME = (255, 140, 0)
 _SHADE = 0.4
+_LEFT_OUT = (200, 0, 80)
+_TINT = 0.55
+"""Colour that lies on what a mask leaves out, and how thick."""
 _ENLARGED = 1.05
 _LISTED = 100
 _CONCERNS = ("method", "data.", "training.", "embedding.")
@@ -47,7 +52,7 @@ class Flag:
 
     Attributes:
         kind: "duplicate", "near_duplicate", "blurred", "small", "cropped", "rotated", "transparent", "animated", "profile_unread", "gain_map",
-            "coding", "shared_caption", "cut_off" or "long_caption".
+            "coding", "shared_caption", "mask_cut_off", "cut_off" or "long_caption".
         message: it in a sentence.
         others: names of the images that it is about, too.
     """
@@ -79,6 +84,7 @@ class PictureView:
         caption_file: where its own text comes from, or None.
         caption_text: that text, or None.
         flags: what to look at.
+        mask: the file whose white parts are what is taught, the image itself where its transparency is the mask, or None.
     """
 
     path: str
@@ -99,6 +105,7 @@ class PictureView:
     caption_file: str | None
     caption_text: str | None
     flags: tuple[Flag, ...]
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +206,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     images, settings = _usable(_sound(settings), looks, problems)
     chosen = automatic_settings.resolved(settings, builder.data_plan(settings, images).epoch, tools.clip_skip)[0]
     plan = builder.data_plan(chosen, images, tools)
+    problems += [mask_problem(path, reason) for path, reason in images.subject.unusable_masks]
     held = builder.plan_of_held(plan, images.held) if images.held else None
     seen = [looks.look(picture.path) for picture in images.subject.pictures]
     flags = _flags(images.subject, seen)
@@ -207,7 +215,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan), *_colours(seen), *_cut(plan))
+    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan), *_colours(seen), *_cut(plan), *masked(plan))
     whole = _whole(images.subject, views, plan, automatic_settings.arithmetic(chosen, plan), notes, problems)
     return dataclasses.replace(whole, subjects=tuple(subject.words for subject in subjects_of(chosen, images)))
 
@@ -299,7 +307,14 @@ def _view(
         cut_off=tokens > limit,
         caption_file=str(picture.caption_file) if picture.caption_file else None,
         caption_text=picture.caption,
-        flags=(*_small(picture, bucket), *_cropped(picture, bucket, settings), *flags, *_long(tokens, limit)),
+        flags=(
+            *_small(picture, bucket),
+            *_cropped(picture, bucket, settings),
+            *_masked(picture, bucket, position),
+            *flags,
+            *_long(tokens, limit),
+        ),
+        mask=str(picture.mask.path) if picture.mask else None,
     )
 
 
@@ -316,6 +331,13 @@ def _cropped(picture: Picture, bucket: tuple[int, int], settings: Settings) -> l
     share = lost_share(picture.width_px, picture.height_px, bucket)
     advice = crop_advice(settings.data.crop, buckets=settings.data.buckets)
     return [Flag("cropped", f"{share:.0%} of it is cut off. {advice}")]
+
+
+def _masked(picture: Picture, bucket: tuple[int, int], position: tuple[float, float]) -> list[Flag]:
+    trained = kept_box(picture.width_px, picture.height_px, bucket, position)
+    if picture.mask is None or not shows_nothing(picture.mask, trained, (picture.width_px, picture.height_px)):
+        return []
+    return [Flag("mask_cut_off", "What its mask shows lies in the part that is cut off. Set data.crop to focal, or crop it yourself.")]
 
 
 def _cut(plan: Plan) -> list[str]:
@@ -422,9 +444,21 @@ def thumbnail(picture: PictureView, side_px: int = THUMBNAIL_PX) -> Image.Image:
     image = load_rgb(Path(picture.path))
     scale = min(1.0, side_px / max(image.size))
     small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BILINEAR)
+    if picture.mask:
+        small = _tinted(small, picture)
     left, top, right, bottom = (round(edge * scale) for edge in picture.crop)
     box = (left, top, max(left + 1, min(right, small.width)), max(top + 1, min(bottom, small.height)))
     framed = small.point(lambda level: int(level * _SHADE))
     framed.paste(small.crop(box), box[:2])
     ImageDraw.Draw(framed).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=_FRAME, width=2)
     return framed
+
+
+def _tinted(small: Image.Image, picture: PictureView) -> Image.Image:
+    """The image with what its mask leaves out in a tint; as it is where the mask cannot be read now."""
+    assert picture.mask is not None
+    try:
+        mask = decoded(Path(picture.mask), alpha=picture.mask == picture.path)[0].resize(small.size, Image.Resampling.BILINEAR)
+    except (OSError, UnreadablePictureError):
+        return small
+    return Image.composite(small, Image.blend(small, Image.new("RGB", small.size, _LEFT_OUT), _TINT), mask)

@@ -77,6 +77,8 @@ def _examine(
         collect(lambda: _check_targets(settings, host, resuming))
         if teaches_word(settings):
             obstacles += conflicts.word_problems(settings, images, host.text_tools().tokenizer, host.paths)
+    if images is not None:
+        obstacles += [mask_problem(path, reason) for path, reason in images.subject.unusable_masks]
     if images is not None and not resuming:
         obstacles += teaching.problems(settings, images)
     obstacles += conflicts.method_problems(settings)
@@ -88,6 +90,11 @@ def _examine(
         obstacles += conflicts.precision_problems(settings, host.device)
         obstacles += [Problem("", reason) for reason in host.refusals()]
     return images, obstacles
+
+
+def mask_problem(path: Path, reason: str) -> Problem:
+    """What is wrong with a mask, and what can be done."""
+    return Problem("data.masks", f'The mask "{path}" {reason}. Mend it or take it out of the folder, or set masks to off.')
 
 
 def _idle_parts(settings: Settings, images: Dataset) -> list[Problem]:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from PIL import Image
 
 from bench.random_weights import small_layout
 from lib_finetune.assembly import automatic_settings, builder, dataset
@@ -28,6 +29,10 @@ def bench(tmp_path_factory):
     draw(bench.images, 2, size=(128, 64))
     draw(bench.images / "more", 2, size=(64, 64), seed=3)
     (bench.images / "0.txt").write_text(CAPTION, encoding="utf-8")
+    draw(bench.root / "masked", 1, size=(64, 64))
+    half = Image.new("L", (64, 64))
+    half.paste(255, (0, 0, 32, 64))
+    half.save(bench.root / "masked" / "0_mask.png")
     draw(bench.root / "classes", 2, seed=9)
     patches = {name: value + 0.5 * (not name.endswith("alpha")) for name, value in _adapter(of(bench)).state().items()}
     lora_file.write(bench.root / "before.safetensors", patches, {}, "fp16")
@@ -256,6 +261,7 @@ WALK = {
     "data.buckets": (items, "false", ("data.resolution", "128")),
     "data.crop": (items, "random", ("data.buckets", "false")),
     "data.flip": (items, "true"),
+    "data.masks": (trained, "off", ("data.images", "masked"), *FAST),
     "data.max_tokens": (conditioning, "75"),
     "data.class_images": (items, "classes"),
     "data.class_count": (written, "2", *FAST),
@@ -301,6 +307,7 @@ WALK = {
     "objective.huber_c": (losses, "1", ("objective.loss", "huber")),
     "objective.min_snr_gamma": (losses, "0"),
     "objective.noise_offset": (losses, "0.5"),
+    "objective.unmasked_weight": (trained, "1", ("data.images", "masked"), *FAST),
     "objective.timestep_min": (losses, "900"),
     "objective.timestep_max": (losses, "100"),
     "objective.prior": (trained, "prediction", *FAST),
@@ -339,7 +346,7 @@ def test_every_setting_has_its_proof():
 @pytest.mark.parametrize("path", [path for path, entry in WALK.items() if entry])
 def test_a_setting_changes_what_it_says(bench, before, path):
     probe, value, *context = WALK[path]
-    folders = {name: str(bench.root / name) for name in ("classes", "before.safetensors")} | {None: str(bench.images / "more")}
+    folders = {name: str(bench.root / name) for name in ("classes", "before.safetensors", "masked")} | {None: str(bench.images / "more")}
     context = [(name, folders.get(given, given)) for name, given in context]
     chosen = of(bench, *context)
     if (probe, chosen) not in before:

@@ -310,7 +310,7 @@ def test_each_kind_of_file_is_named_with_its_count_and_what_was_done(paint, tmp_
     assert [picture.name for picture in report.pictures] == ["a.png", "b.png"]
     lines = "\n".join(report.lines())
     for words in (
-        "Masks, left out, for there is no masked training yet: 3 (a-masklabel.png, b_mask.png, masks/a.png).",
+        "Masks: 3 (a-masklabel.png, b_mask.png, masks/a.png).",
         "Class images, left out of the training images: 1 (reg/1_cat/x.png).",
         "Samples and results of trainings, left out: 1 (sample/0.png).",
         "Images of kinds that are not read, left out: 1 (b.gif).",

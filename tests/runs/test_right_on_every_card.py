@@ -40,8 +40,8 @@ def test_an_untrained_model_has_no_prior_loss_where_a_caption_takes_two_chunks(b
     seen: list[torch.Tensor] = []
     compare = builder.Denoiser._compare
 
-    def recorded(self: Any, prediction: torch.Tensor, target: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        values = compare(self, prediction, target, timesteps)
+    def recorded(self: Any, prediction: torch.Tensor, target: torch.Tensor, *rest: Any) -> torch.Tensor:
+        values = compare(self, prediction, target, *rest)
         seen.append(values.detach())
         return values
 

@@ -81,12 +81,13 @@ def batch_loss(
 ) -> torch.Tensor:
     """`weighted` loss of a batch, with its prior term where one is asked for."""
     if prior is None:
-        return weighted(denoiser.losses(batch.mean, batch.std, text.encode(batch.captions), generator), batch)
+        return weighted(denoiser.losses(batch.mean, batch.std, text.encode(batch.captions), generator, mask=batch.mask), batch)
     count = len(batch.captions)
     captions = [prior.caption(caption) for caption in batch.captions]
     teacher = Teacher(count, prior.base, lambda: text.encode(captions, among=batch.captions))
     mean, std = torch.cat([batch.mean] * 2), torch.cat([batch.std] * 2)
-    values = denoiser.losses(mean, std, text.encode([*batch.captions, *captions]), generator, teacher)
+    mask = None if batch.mask is None else torch.cat([batch.mask, torch.ones_like(batch.mask)])  # the class is kept everywhere
+    values = denoiser.losses(mean, std, text.encode([*batch.captions, *captions]), generator, teacher, mask)
     own, class_values = values.split(count)
     return own.mean() + prior.weight * class_values.mean()
 
@@ -121,6 +122,7 @@ class Denoiser:
         cond: torch.Tensor,
         generator: torch.Generator,
         teacher: Teacher | None = None,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Loss per sample, [b] float32.
 
@@ -129,6 +131,7 @@ class Denoiser:
             cond: [b, tokens, width] on the UNet's device.
             generator: on the CPU, so that a seed means the same on every device.
             teacher: gives the last samples' targets.
+            mask: weights of the loss at each place, [b, 1, h, w] float32 on the CPU; None counts all alike.
         """
         aim = self._objective
         latents = (mean + std * noise.gaussian(tuple(mean.shape), 0.0, generator)) * self._scale_factor
@@ -141,7 +144,8 @@ class Denoiser:
             last = slice(-teacher.count, None)
             with torch.no_grad(), teacher.at_work():
                 target = torch.cat([target[: -teacher.count], self._predict(noisy[last], timesteps[last], teacher.cond())])
-        return self._compare(self._predict(noisy, timesteps, cond), target, timesteps)
+        places = None if mask is None else mask.to(self.device, non_blocking=True)
+        return self._compare(self._predict(noisy, timesteps, cond), target, timesteps, places)
 
     def _predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
         dtype = self._unet.conv_in.weight.dtype
@@ -153,9 +157,9 @@ class Denoiser:
             return noise_schedule.velocity(latents, drawn, timesteps, self._alphas_cumprod)
         return drawn
 
-    def _compare(self, prediction: torch.Tensor, target: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def _compare(self, prediction: torch.Tensor, target: torch.Tensor, timesteps: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         aim = self._objective
-        values = losses.mse(prediction, target) if aim.loss == "mse" else losses.huber(prediction, target, aim.huber_c)
+        values = losses.mse(prediction, target, mask) if aim.loss == "mse" else losses.huber(prediction, target, aim.huber_c, mask)
         if aim.min_snr_gamma:
             values = values * weighting.min_snr(noise_schedule.snr(self._alphas_cumprod, timesteps), aim.min_snr_gamma, self._prediction)
         return values

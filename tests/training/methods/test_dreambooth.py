@@ -371,9 +371,9 @@ def test_prior_prediction_holds_the_base_at_the_class_caption(bench, monkeypatch
     targets = []
     real = denoising.Denoiser._compare
 
-    def compare(self, prediction, target, timesteps):
+    def compare(self, prediction, target, *rest):
         targets.append((prediction.detach(), target))
-        return real(self, prediction, target, timesteps)
+        return real(self, prediction, target, *rest)
 
     monkeypatch.setattr(denoising.Denoiser, "_compare", compare)
     bench.run(WHOLE | RARE | {"objective.prior": "prediction", "training.steps": "2"})
@@ -387,7 +387,9 @@ def test_prior_prediction_holds_the_base_at_the_class_caption(bench, monkeypatch
 def test_the_base_predicts_for_lora_too(bench, monkeypatch):
     targets = []
     real = denoising.Denoiser._compare
-    monkeypatch.setattr(denoising.Denoiser, "_compare", lambda self, p, t, s: (targets.append((p.detach(), t)), real(self, p, t, s))[1])
+    monkeypatch.setattr(
+        denoising.Denoiser, "_compare", lambda self, p, t, *rest: (targets.append((p.detach(), t)), real(self, p, t, *rest))[1]
+    )
     for adapter in ("lora", "loha"):
         targets.clear()
         bench.run({"objective.prior": "prediction", "optimizer.unet_rate": "0.05", "network.adapter": adapter, "name": adapter})
