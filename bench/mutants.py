@@ -1,14 +1,15 @@
 """Mutants: small faults put into `lib_finetune` one at a time, to see whether the tests notice.
 
-    python -m bench mutants map [TESTS ...]     # once: which functions each test file runs
     python -m bench mutants try --count 80 --seed 1
+    python -m bench mutants map [TESTS ...]     # takes an hour, and may be left out: which functions each test file runs
     python -m bench mutants show
 
 ``try`` draws a random sample of all places where one of the five changes of `KINDS` is possible, each place as likely as any other. It puts
-each change into a scratch copy of the project and runs the tests that cover the place: the file that mirrors the module (``tests/data/test_cache.py`` for
-``lib_finetune/data/cache.py``), then the files that ``map`` saw run the function, those that run the fewest functions first, until one fails.
-A test file that fails without any change is left out and named. Results lie in ``--out``; a run that was stopped carries on from there,
-and what was not caught is tried again when the map names other tests.
+each change into a scratch copy of the project and runs the tests that cover the place, until one fails: the file that mirrors the module
+(``tests/data/test_cache.py`` for ``lib_finetune/data/cache.py``), then the files that ``map`` saw run the function, those that run the fewest functions
+first. Where there is no map, the ``--files`` files that are closest to the module by their imports are run instead.
+A test that fails without any change is left out and named. Results lie in ``--out``; a run that was stopped carries on from there,
+and what was not caught is tried again when other tests cover it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -184,7 +186,7 @@ def mirror_of(file: str) -> str:
 
 
 def covering_tests(mutant: Mutant, coverage: Mapping[str, Sequence[str]], root: Path) -> list[str]:
-    """The test files that cover a place, the likeliest first.
+    """The test files that a map says cover a place, the likeliest first.
 
     Args:
         coverage: test file → the functions that it runs.
@@ -197,6 +199,63 @@ def covering_tests(mutant: Mutant, coverage: Mapping[str, Sequence[str]], root: 
     mirror = mirror_of(mutant.file)
     ordered = [mirror, *sorted((test for test in named if test != mirror), key=lambda test: (len(coverage[test]), test))]
     return [test for test in ordered if (root / test).is_file()]
+
+
+def close_tests(mutant: Mutant, distances: Mapping[str, Mapping[str, int]], root: Path, count: int) -> list[str]:
+    """So many test files that are close to a place: the mirror, then those with the fewest imports between them and the module.
+
+    A file outside the module's room counts one import more. Among equals, the files that name the function come first, then the short ones.
+
+    Args:
+        distances: of `import_distances`.
+    """
+    source = (root / mutant.file).read_text(encoding="utf-8").splitlines()
+    function = re.search(r"\bdef (\w+)", " ".join(source[mutant.function - 1 :])) if mutant.function else None
+    room = mirror_of(mutant.file).rsplit("/", 1)[0]
+
+    def key(test: str) -> tuple[int, bool, int]:
+        text = (root / test).read_text(encoding="utf-8")
+        names_it = function is not None and re.search(rf"\b{function[1]}\b", text) is not None
+        return distances[test][mutant.file] + (not test.startswith(f"{room}/")), not names_it, len(text)
+
+    mirror = mirror_of(mutant.file)
+    others = sorted((test for test, steps in distances.items() if test != mirror and mutant.file in steps), key=key)
+    return [*([mirror] if mirror in distances else []), *others][:count]
+
+
+def import_distances(root: Path) -> dict[str, dict[str, int]]:
+    """Test file → module of the package → the number of imports from the one to the other, 1 for a direct import."""
+    files = [path for folder in (PACKAGE, "tests") for path in sorted((root / folder).rglob("*.py"))]
+    modules = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    imports = {path: _imports(path, modules) for path in files}
+    return {
+        test.relative_to(root).as_posix(): {path.relative_to(root).as_posix(): count for path, count in _steps_from(test, imports).items()}
+        for test in files
+        if test.name.startswith("test_")
+    }
+
+
+def _imports(path: Path, modules: Mapping[str, Path]) -> set[Path]:
+    """The files of the project that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inner & modules.keys() or {node.module}
+    return {modules[name] for name in names & modules.keys()} - {path}
+
+
+def _steps_from(start: Path, imports: Mapping[Path, set[Path]]) -> dict[Path, int]:
+    """File → the number of imports to it; the start itself is left out."""
+    steps = {start: 0}
+    row = [start]
+    while row:
+        row = [file for near in row for file in imports[near] if steps.setdefault(file, steps[near] + 1) > steps[near]]
+        row = list(dict.fromkeys(row))
+    del steps[start]
+    return steps
 
 
 # -- trying ------------------------------------------------------------------------------------------------------------
@@ -217,15 +276,17 @@ class Outcome:
 class Sampler:
     """Tries mutants in a scratch copy and keeps what came of them in a file."""
 
-    def __init__(self, root: Path, out: Path, python: str, limit_s: float) -> None:
+    def __init__(self, root: Path, out: Path, python: str, limit_s: float, files: int = 8) -> None:
         """
         Args:
             out: folder of ``coverage.json`` and ``results.json``.
             limit_s: for the tests of one mutant together.
+            files: how many test files are tried for a mutant where there is no map.
         """
-        self._root, self._out, self._python, self._limit_s = root, out, python, limit_s
+        self._root, self._out, self._python, self._limit_s, self._files = root, out, python, limit_s, files
         self.coverage: dict[str, list[str]] = _read(out / "coverage.json")
         self.results: dict[str, Any] = _read(out / "results.json")
+        self._distances: dict[str, dict[str, int]] = {}
         self._green: dict[str, bool] = {}
 
     def map(self, tests: Sequence[str]) -> None:
@@ -243,7 +304,7 @@ class Sampler:
             shutil.copytree(self._root, copy, ignore=_LEFT_OUT, symlinks=True)
             for number, mutant in enumerate(mutants, start=1):
                 digest = hashlib.sha256((self._root / mutant.file).read_bytes()).hexdigest()[:16]
-                covering = covering_tests(mutant, self.coverage, copy)
+                covering = self._covering(mutant, copy)
                 stored = self.results.get(mutant.name)
                 if stored is None or not _still_holds(stored, digest, covering):
                     stored = {**asdict(mutant), "source": digest, "covering": covering, **asdict(self._tried(mutant, covering, copy))}
@@ -251,30 +312,43 @@ class Sampler:
                     _write(self._out / "results.json", self.results)
                 print(f"{number}/{len(mutants)} {line_of(stored)}", flush=True)
 
+    def _covering(self, mutant: Mutant, copy: Path) -> list[str]:
+        if self.coverage:
+            return covering_tests(mutant, self.coverage, copy)
+        if not self._distances:
+            self._distances = import_distances(copy)
+        return close_tests(mutant, self._distances, copy, self._files)
+
     def _tried(self, mutant: Mutant, covering: Sequence[str], copy: Path) -> Outcome:
-        tests = [test for test in covering if self._is_green(test, copy)]
-        if not tests:
-            return Outcome(NO_TESTS, [], 0.0)
         path = copy / mutant.file
         source = path.read_text(encoding="utf-8")
         start = time.monotonic()
-        try:
-            path.write_text(mutant.applied(source), encoding="utf-8")
-            code, output = self._pytest(tests, copy, self._limit_s)
-        finally:
-            path.write_text(source, encoding="utf-8")
-        result = OUT_OF_TIME if code is None else SURVIVED if code == 0 else CAUGHT
-        failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return Outcome(result, tests, round(time.monotonic() - start, 1), failed[0][:200] if failed and result == CAUGHT else "")
+        while True:
+            tests = [test for test in covering if self._green.get(test, True)]
+            if not tests:
+                return Outcome(NO_TESTS, [], 0.0)
+            try:
+                path.write_text(mutant.applied(source), encoding="utf-8")
+                code, output = self._pytest(tests, copy, self._limit_s)
+            finally:
+                path.write_text(source, encoding="utf-8")
+            failed = next((line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+            if not failed or self._is_green(failed, copy):
+                break
+        result = _RESULTS.get(code, CAUGHT)
+        return Outcome(result, tests, round(time.monotonic() - start, 1), failed[:200] if result == CAUGHT else "")
 
-    def _is_green(self, test: str, copy: Path) -> bool:
-        """Whether a test file passes without any change; looked at once."""
+    def _is_green(self, failed: str, copy: Path) -> bool:
+        """Whether what failed passes without the change; looked at once.
+
+        Args:
+            failed: pytest's line, "FAILED tests/x.py::test_a[1] - AssertionError", or of a whole file that was not read.
+        """
+        test = re.split(r"[ \[]", failed)[1]
         if test not in self._green:
             code, _ = self._pytest([test], copy, max(self._limit_s, _CLEAN_LIMIT_S))
             self._green[test] = code == 0
-            if code == _NOTHING_COLLECTED:
-                print(f"{test} has no test that runs here, and is left out.", flush=True)
-            elif code != 0:
+            if code != 0:
                 print(f"{test} does not pass without a change, and is left out.", flush=True)
         return self._green[test]
 
@@ -282,6 +356,7 @@ class Sampler:
         """(exit code, output) of these files up to the first failure; None when the time is over."""
         # No bytecode: a file that changes twice within a second would be taken for the same.
         command = [self._python, "-B", "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", _RUN_BY_DEFAULT, *tests]
+        command += [f"--deselect={test}" for test, green in self._green.items() if not green]
         with subprocess.Popen(
             command, cwd=copy, env=_environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         ) as child:
@@ -293,7 +368,8 @@ class Sampler:
         return child.returncode, output
 
 
-_NOTHING_COLLECTED = 5
+#: pytest's exit code, None when the time is over → what came of the mutant; all other codes are a failure.
+_RESULTS = {0: SURVIVED, 5: NO_TESTS, None: OUT_OF_TIME}
 _CLEAN_LIMIT_S = 900.0
 
 
@@ -355,10 +431,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[], metavar="PATH", help="try: places in these files or folders of the package")
     parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for the tests of one mutant")
+    parser.add_argument("--files", type=int, default=8, metavar="COUNT", help="try without a map: test files for one mutant")
     parser.add_argument("--python", default=sys.executable, help="that runs the tests")
     parser.add_argument("--out", type=Path, default=ROOT / "mutants-output", metavar="DIR", help="coverage.json and results.json")
     options = parser.parse_intermixed_args(arguments)
-    sampler = Sampler(ROOT, options.out, options.python, options.limit)
+    sampler = Sampler(ROOT, options.out, options.python, options.limit, options.files)
     if options.action == "map":
         sampler.map(_test_files(options.tests or ["tests"]))
         return 0
@@ -366,7 +443,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = sample(places, options.count, options.seed)
     if options.action == "try":
         if not sampler.coverage:
-            print("There is no map yet: only the tests that mirror a module are run. `map` makes it.", flush=True)
+            print("There is no map: the test files that are closest to a module by their imports are run.", flush=True)
         sampler.run(chosen)
     results = [sampler.results[mutant.name] for mutant in chosen if mutant.name in sampler.results]
     if options.action == "show":

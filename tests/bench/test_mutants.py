@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from bench import mutants
-from bench.mutants import Sampler, covering_tests, mutants_of, sample
+from bench.mutants import Sampler, close_tests, covering_tests, import_distances, mutants_of, sample
 
 SOURCE = textwrap.dedent(
     '''
@@ -111,6 +111,54 @@ def test_the_mirror_comes_first_and_the_map_names_the_rest(project):
     assert covering_tests(less, coverage, project) == ["tests/data/test_sums.py"]
 
 
+def test_imports_say_how_close_a_test_file_is(project):
+    (project / "lib_finetune/data/__init__.py").write_text("")
+    (project / "lib_finetune/data/totals.py").write_text("def total(values):\n    from lib_finetune.data import sums\n\n    return sums.more(0)\n")
+    (project / "tests/app/test_totals.py").write_text("import lib_finetune.data.totals\n")
+    (project / "tests/app/test_other.py").write_text("import json\n")
+    distances = import_distances(project)
+    assert distances["tests/app/test_totals.py"] == {"lib_finetune/data/totals.py": 1, "lib_finetune/data/sums.py": 2}
+    assert distances["tests/app/test_other.py"] == {}
+    assert distances["tests/data/test_sums.py"] == {"lib_finetune/data/sums.py": 1}
+
+
+def test_without_a_map_the_closest_files_come_first(project):
+    less = next(place for place in places(project) if place.line == 6)
+    (project / "lib_finetune/data/totals.py").write_text("from lib_finetune.data.sums import more\n")
+    for test, text in {
+        "tests/data/test_totals.py": "import lib_finetune.data.totals\n",
+        "tests/app/test_totals.py": "import lib_finetune.data.totals\n",
+        "tests/app/test_none.py": "from lib_finetune.data.sums import more\n",
+        "tests/app/test_other.py": "import json\n",
+    }.items():
+        (project / test).write_text(text)
+    order = [
+        "tests/data/test_sums.py",  # the mirror
+        "tests/app/test_red.py",  # a direct import, and names the function
+        "tests/app/test_all.py",  # the same, and longer
+        "tests/data/test_totals.py",  # two imports away, in the module's room
+        "tests/app/test_none.py",  # a direct import from another room, and does not name the function
+        "tests/app/test_totals.py",
+    ]
+    assert close_tests(less, import_distances(project), project, 9) == order
+    assert close_tests(less, import_distances(project), project, 2) == order[:2]
+
+
+@pytest.mark.slow  # starts pytest some ten times
+def test_without_a_map_close_files_catch_what_the_mirror_lets_pass(project, tmp_path, capsys):
+    sampler = Sampler(project, tmp_path / "out", sys.executable, 60)
+    sampler.run(places(project))
+    results = {(result["line"], result["kind"]): (result["result"], result["failure"]) for result in sampler.results.values()}
+    assert results[2, "number changed"][0] == "caught" and "tests/data/test_sums.py::test_more" in results[2, "number changed"][1]
+    assert results[6, "return emptied"][0] == "caught" and "tests/app/test_all.py::test_both" in results[6, "return emptied"][1]
+    assert results[6, "number changed"] == ("survived", "")  # a test that is red without the change catches nothing
+    assert capsys.readouterr().out.count("test_red does not pass without a change") == 1
+
+    alone = Sampler(project, tmp_path / "fewer", sys.executable, 60, files=1)
+    alone.run(places(project)[-1:])
+    assert [(result["tests"], result["result"]) for result in alone.results.values()] == [(["tests/data/test_sums.py"], "survived")]
+
+
 @pytest.mark.slow  # starts pytest some ten times
 def test_caught_survived_and_carried_on(project, tmp_path, capsys, monkeypatch):
     sampler = Sampler(project, tmp_path / "out", sys.executable, 60)
@@ -125,7 +173,7 @@ def test_caught_survived_and_carried_on(project, tmp_path, capsys, monkeypatch):
         (6, "number changed"): "survived",
     }
     printed = capsys.readouterr().out
-    assert "tests/app/test_red.py does not pass without a change" in printed
+    assert "tests/app/test_red.py::test_red does not pass without a change" in printed
     assert "survived    lib_finetune/data/sums.py:6  number changed: 1 -> 2" in printed
     assert mutants.summary(list(sampler.results.values())).endswith("75 % of 4 caught")
     assert json.loads((tmp_path / "out/results.json").read_text()) == sampler.results
