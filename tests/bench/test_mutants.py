@@ -113,7 +113,9 @@ def test_the_mirror_comes_first_and_the_map_names_the_rest(project):
 
 def test_imports_say_how_close_a_test_file_is(project):
     (project / "lib_finetune/data/__init__.py").write_text("")
-    (project / "lib_finetune/data/totals.py").write_text("def total(values):\n    from lib_finetune.data import sums\n\n    return sums.more(0)\n")
+    (project / "lib_finetune/data/totals.py").write_text(
+        "def total(values):\n    from lib_finetune.data import sums\n\n    return sums.more(0)\n"
+    )
     (project / "tests/app/test_totals.py").write_text("import lib_finetune.data.totals\n")
     (project / "tests/app/test_other.py").write_text("import json\n")
     distances = import_distances(project)
