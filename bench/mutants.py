@@ -1,13 +1,14 @@
 """Mutants: small faults put into `lib_finetune` one at a time, to see whether the tests notice.
 
     python -m bench mutants try --count 80 --seed 1
-    python -m bench mutants map [TESTS ...]     # takes an hour, and may be left out: which functions each test file runs
+    python -m bench mutants map --count 80 --seed 1     # may be left out: which tests run the functions of these places
     python -m bench mutants show
 
 ``try`` draws a random sample of all places where one of the five changes of `KINDS` is possible, each place as likely as any other. It puts
-each change into a scratch copy of the project and runs the tests that cover the place, until one fails: the file that mirrors the module
-(``tests/data/test_cache.py`` for ``lib_finetune/data/cache.py``), then the files that ``map`` saw run the function, those that run the fewest functions
-first. Where there is no map, the ``--files`` files that are closest to the module by their imports are run instead.
+each change into a scratch copy of the project and runs the tests that cover the place, until one fails. Without a map, these are the
+``--files`` test files that are closest to the module by their imports: first the file that mirrors it (``tests/data/test_cache.py`` for
+``lib_finetune/data/cache.py``). ``map`` runs the whole suite once, as slowly as it always is, with a mark in each function of the sample; then
+a mutant costs seconds, because ``try`` runs the ``--tests`` tests that came to the mark, those that came to the fewest marks first.
 A test that fails without any change is left out and named. Results lie in ``--out``; a run that was stopped carries on from there,
 and what was not caught is tried again when other tests cover it.
 """
@@ -27,7 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,7 @@ def sample(mutants: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
 
 def _walk(node: ast.AST, lines: Sequence[bytes], file: str, function: int) -> Iterator[Mutant]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        function = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        function = _first_line(node)
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
         return
     if isinstance(node, ast.JoinedStr):  # before Python 3.12 the places inside are not those of the file
@@ -145,38 +147,48 @@ def _change(node: ast.AST) -> tuple[str, ast.expr | ast.stmt, str] | None:
 
 # -- which tests cover a place -----------------------------------------------------------------------------------------
 
-#: Run inside pytest: notes each function of the package that a test file's tests call, in any thread.
-_RECORDER = """
-import json, sys, threading
-import pytest
-package, out, arguments = sys.argv[1], sys.argv[2], sys.argv[3:]
-seen = set()
-def note(frame, event, _argument):
-    if event == "call" and package in frame.f_code.co_filename:
-        seen.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
-class Recorder:
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self):
-        threading.setprofile(note); sys.setprofile(note)
-        try:
-            return (yield)
-        finally:
-            sys.setprofile(None); threading.setprofile(None)
-code = pytest.main(arguments, plugins=[Recorder()])
-json.dump(sorted(seen), open(out, "w", encoding="utf-8"))
-sys.exit(code)
+#: A module of the scratch copy: notes for each mark which test came to it, in any thread and any program that the test starts.
+_MARKS = """
+import os
+_seen = set()
+def reached(place):
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rsplit(" (", 1)[0]
+    if test and (place, test) not in _seen:
+        _seen.add((place, test))
+        with open({out!r}, "a", encoding="utf-8") as file:
+            file.write(place + "\\t" + test + "\\n")
 """
+_MARK = '__import__("lib_finetune.marks_of_mutants", fromlist=["reached"]).reached({place!r})'
+#: A name of a test that can be given back to pytest as it is; of another, all parameters are run.
+_PLAIN_TEST = re.compile(r"[\w./:\-]+(\[[\w./:=,+ -]+\])?")
 
 
-def functions_run_by(test: str, root: Path, python: str) -> list[str]:
-    """``file:line`` of each function of the package that the tests of a file run."""
-    package = str(root / PACKAGE) + os.sep
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "seen.json"
-        command = [python, "-c", _RECORDER, package, str(out), "-q", "-n", "0", "-p", "no:cacheprovider", "-m", _RUN_BY_DEFAULT, test]
-        subprocess.run(command, cwd=root, env=_environ(), stdout=subprocess.DEVNULL, check=False)
-        seen = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else []
-    return [f"{Path(file).relative_to(root).as_posix()}:{line}" for file, line in seen]
+def marked(source: str, file: str, functions: Collection[int]) -> str:
+    """The module's text with a mark at the beginning of these functions.
+
+    Args:
+        functions: first lines, as `Mutant.function`.
+    """
+    lines = source.splitlines(keepends=True)
+    marks: dict[int, str] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (first := _first_line(node)) in functions:
+            body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+            if _first_line(body[0]) > node.lineno:
+                marks[_first_line(body[0])] = f"{' ' * body[0].col_offset}{_MARK.format(place=f'{file}:{first}')}\n"
+    return "".join(marks.get(number, "") + line for number, line in enumerate(lines, start=1))
+
+
+def _first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+
+
+def places_by_test(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Test → the places that it came to, from the lines that the marks wrote."""
+    coverage: dict[str, set[str]] = {}
+    for place, test in (line.split("\t", 1) for line in lines):
+        coverage.setdefault(test if _PLAIN_TEST.fullmatch(test) else test.split("[")[0], set()).add(place)
+    return {test: sorted(places) for test, places in coverage.items()}
 
 
 def mirror_of(file: str) -> str:
@@ -185,20 +197,15 @@ def mirror_of(file: str) -> str:
     return (Path("tests") / path.parent / f"test_{path.name}").as_posix()
 
 
-def covering_tests(mutant: Mutant, coverage: Mapping[str, Sequence[str]], root: Path) -> list[str]:
-    """The test files that a map says cover a place, the likeliest first.
+def covering_tests(mutant: Mutant, coverage: Mapping[str, Sequence[str]], count: int) -> list[str]:
+    """So many of the tests that came to a place, those that came to the fewest others first; of those, the mirror's before the rest.
 
     Args:
-        coverage: test file → the functions that it runs.
+        coverage: test → the places that it came to, of `places_by_test`.
     """
-    place = f"{mutant.file}:{mutant.function}"
-    if mutant.function:
-        named = [test for test, functions in coverage.items() if place in functions]
-    else:  # what is done at import shows in whatever uses the module
-        named = [test for test, functions in coverage.items() if any(name.startswith(f"{mutant.file}:") for name in functions)]
     mirror = mirror_of(mutant.file)
-    ordered = [mirror, *sorted((test for test in named if test != mirror), key=lambda test: (len(coverage[test]), test))]
-    return [test for test in ordered if (root / test).is_file()]
+    tests = [test for test, places in coverage.items() if f"{mutant.file}:{mutant.function}" in places]
+    return sorted(tests, key=lambda test: (not test.startswith(f"{mirror}::"), len(coverage[test]), test))[:count]
 
 
 def close_tests(mutant: Mutant, distances: Mapping[str, Mapping[str, int]], root: Path, count: int) -> list[str]:
@@ -276,32 +283,46 @@ class Outcome:
 class Sampler:
     """Tries mutants in a scratch copy and keeps what came of them in a file."""
 
-    def __init__(self, root: Path, out: Path, python: str, limit_s: float, files: int = 8) -> None:
+    def __init__(self, root: Path, out: Path, python: str, limit_s: float, files: int = 8, tests: int = 30) -> None:
         """
         Args:
             out: folder of ``coverage.json`` and ``results.json``.
             limit_s: for the tests of one mutant together.
-            files: how many test files are tried for a mutant where there is no map.
+            files: how many test files are tried for a mutant that no test of the map came to.
+            tests: how many tests of the map are tried for a mutant.
         """
-        self._root, self._out, self._python, self._limit_s, self._files = root, out, python, limit_s, files
+        self._root, self._out, self._python, self._limit_s, self._files, self._tests = root, out, python, limit_s, files, tests
         self.coverage: dict[str, list[str]] = _read(out / "coverage.json")
         self.results: dict[str, Any] = _read(out / "results.json")
         self._distances: dict[str, dict[str, int]] = {}
         self._green: dict[str, bool] = {}
 
-    def map(self, tests: Sequence[str]) -> None:
-        """Note which functions these test files run."""
-        for number, test in enumerate(tests, start=1):
-            start = time.monotonic()
-            self.coverage[test] = functions_run_by(test, self._root, self._python)
-            _write(self._out / "coverage.json", self.coverage)
-            print(f"{number}/{len(tests)} {test}: {len(self.coverage[test])} functions, {time.monotonic() - start:.0f} s", flush=True)
+    def map(self, mutants: Sequence[Mutant], tests: Sequence[str]) -> None:
+        """Note which of these test files' or folders' tests run the functions of the mutants; the notes are added to the map."""
+        with self._scratch() as copy:
+            out = copy / "reached.txt"
+            (copy / PACKAGE / "marks_of_mutants.py").write_text(_MARKS.format(out=str(out)), encoding="utf-8")
+            for file in {mutant.file for mutant in mutants}:
+                path = copy / file
+                functions = {mutant.function for mutant in mutants if mutant.file == file}
+                path.write_text(marked(path.read_text(encoding="utf-8"), file, functions), encoding="utf-8")
+            command = [self._python, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", _RUN_BY_DEFAULT, *tests]
+            subprocess.run(command, cwd=copy, env=_environ(), check=False)
+            if out.is_file():
+                for test, places in places_by_test(out.read_text(encoding="utf-8").splitlines()).items():
+                    self.coverage[test] = sorted({*places, *self.coverage.get(test, ())})
+        _write(self._out / "coverage.json", self.coverage)
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="finetune-mutants-") as folder:
+            copy = Path(folder) / "project"
+            shutil.copytree(self._root, copy, ignore=_LEFT_OUT, symlinks=True)
+            yield copy
 
     def run(self, mutants: Sequence[Mutant]) -> None:
         """Try those that have no result yet, and print a line for each."""
-        with tempfile.TemporaryDirectory(prefix="finetune-mutants-") as scratch:
-            copy = Path(scratch) / "project"
-            shutil.copytree(self._root, copy, ignore=_LEFT_OUT, symlinks=True)
+        with self._scratch() as copy:
             for number, mutant in enumerate(mutants, start=1):
                 digest = hashlib.sha256((self._root / mutant.file).read_bytes()).hexdigest()[:16]
                 covering = self._covering(mutant, copy)
@@ -313,8 +334,8 @@ class Sampler:
                 print(f"{number}/{len(mutants)} {line_of(stored)}", flush=True)
 
     def _covering(self, mutant: Mutant, copy: Path) -> list[str]:
-        if self.coverage:
-            return covering_tests(mutant, self.coverage, copy)
+        if covering := covering_tests(mutant, self.coverage, self._tests):
+            return covering
         if not self._distances:
             self._distances = import_distances(copy)
         return close_tests(mutant, self._distances, copy, self._files)
@@ -335,6 +356,8 @@ class Sampler:
             failed = next((line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
             if not failed or self._is_green(failed, copy):
                 break
+        if code == _NO_SUCH_TEST:
+            raise RuntimeError(f"pytest does not know all of these: {tests}\n{output}")
         result = _RESULTS.get(code, CAUGHT)
         return Outcome(result, tests, round(time.monotonic() - start, 1), failed[:200] if result == CAUGHT else "")
 
@@ -370,6 +393,7 @@ class Sampler:
 
 #: pytest's exit code, None when the time is over → what came of the mutant; all other codes are a failure.
 _RESULTS = {0: SURVIVED, 5: NO_TESTS, None: OUT_OF_TIME}
+_NO_SUCH_TEST = 4
 _CLEAN_LIMIT_S = 900.0
 
 
@@ -425,22 +449,23 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench mutants", description="Put small faults into the package and see whether tests notice."
     )
-    parser.add_argument("action", choices=("map", "try", "show"))
-    parser.add_argument("tests", nargs="*", help="map: test files or folders (all of tests/)")
+    parser.add_argument("action", choices=("try", "map", "show"))
+    parser.add_argument("tests", nargs="*", default=["tests"], help="map: test files or folders (all of tests/)")
     parser.add_argument("--count", type=int, default=80)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=[], metavar="PATH", help="try: places in these files or folders of the package")
+    parser.add_argument("--only", nargs="*", default=[], metavar="PATH", help="places in these files or folders of the package")
     parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for the tests of one mutant")
-    parser.add_argument("--files", type=int, default=8, metavar="COUNT", help="try without a map: test files for one mutant")
+    parser.add_argument("--files", type=int, default=8, metavar="COUNT", help="test files for a mutant without a map")
+    parser.add_argument("--tests", dest="most", type=int, default=30, metavar="COUNT", help="tests for a mutant with a map")
     parser.add_argument("--python", default=sys.executable, help="that runs the tests")
     parser.add_argument("--out", type=Path, default=ROOT / "mutants-output", metavar="DIR", help="coverage.json and results.json")
     options = parser.parse_intermixed_args(arguments)
-    sampler = Sampler(ROOT, options.out, options.python, options.limit, options.files)
-    if options.action == "map":
-        sampler.map(_test_files(options.tests or ["tests"]))
-        return 0
+    sampler = Sampler(ROOT, options.out, options.python, options.limit, options.files, options.most)
     places = [mutant for mutant in all_mutants() if not options.only or mutant.file.startswith(tuple(options.only))]
     chosen = sample(places, options.count, options.seed)
+    if options.action == "map":
+        sampler.map(chosen, options.tests)
+        return 0
     if options.action == "try":
         if not sampler.coverage:
             print("There is no map: the test files that are closest to a module by their imports are run.", flush=True)
@@ -450,14 +475,6 @@ def main(arguments: Sequence[str]) -> int:
         print("\n".join(line_of(result) for result in results))
     print(summary(results))
     return 0
-
-
-def _test_files(places: Sequence[str]) -> list[str]:
-    found: list[Path] = []
-    for place in places:
-        path = ROOT / place
-        found += sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
-    return [path.relative_to(ROOT).as_posix() for path in found]
 
 
 if __name__ == "__main__":

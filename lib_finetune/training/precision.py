@@ -87,8 +87,8 @@ def _scaler() -> Any:
 def choose(setting: str, base: torch.dtype, device: torch.device) -> Precision:
     """The precision for a setting.
 
-    Automatic: the base's own dtype if it has 16 bits; otherwise bf16 where the device has it, fp16 on other GPUs, and fp32 on
-    GPUs whose fp16 fails.
+    Automatic: the base's own dtype if it has 16 bits; otherwise bf16 where the GPU has it, fp16 on other GPUs, and fp32 on the
+    CPU and on GPUs whose fp16 fails.
 
     Raises:
         InputError: the base or the device does not allow this precision; the message says what to do.
