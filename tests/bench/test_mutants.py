@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from bench import mutants
-from bench.mutants import Sampler, close_tests, covering_tests, import_distances, marked, mutants_of, sample, places_by_test
+from bench.mutants import Sampler, close_tests, covering_tests, import_distances, marked, mutants_of, places_by_test, sample
 
 SOURCE = textwrap.dedent(
     '''
