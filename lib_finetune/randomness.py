@@ -29,7 +29,7 @@ def preserved() -> Iterator[None]:
 def for_step(seed: int, micro_step: int) -> torch.Generator:
     """Seed torch's global states, from which dropout and stochastic rounding draw, and return the generator of the step's noise.
 
-    Because both depend on nothing but seed and step, a run that is interrupted at any step goes on exactly. Call inside `kept`.
+    Because both depend on nothing but seed and step, a run that is interrupted at any step resumes exactly. Call inside `kept`.
     """
     torch.manual_seed(step_seed(seed, micro_step, _DROPOUT))
     return noise_of(seed, micro_step)

@@ -39,11 +39,11 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     def comparison_grid_of_group(group: str, prompts: list[str] = Body([], embed=True)) -> dict[str, Any]:
         return services().comparison_grids.of_group(group, prompts).status()
 
-    @router.get("/errands/{name}", summary="A sheet or probe that is being made", dependencies=may)
+    @router.get("/errands/{name}", summary="A background task: a comparison grid, a trial or captions", dependencies=may)
     def task(name: str) -> dict[str, Any]:
         return services().jobs.tasks.find(name).status()
 
-    @router.post("/errands/{name}/stop", summary="Give it up", dependencies=may)
+    @router.post("/errands/{name}/stop", summary="Stop a background task", dependencies=may)
     def stop_task(name: str) -> dict[str, Any]:
         services().jobs.tasks.find(name).stop()
         return services().jobs.tasks.find(name).status()

@@ -20,7 +20,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     """Add the routes of this resource."""
     may = [may_use(guard)]
 
-    @router.get("/jobs", summary="All jobs, the queue, errands", dependencies=may)
+    @router.get("/jobs", summary="All jobs, the queue, background tasks", dependencies=may)
     def jobs() -> dict[str, Any]:
         return services().trainings.overview()
 

@@ -23,10 +23,10 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         chosen({"hold": services().jobs.hold, "go": services().jobs.go}, action)()
         return {"held": services().jobs.held}
 
-    @router.get("/unfinished", summary="Runs that can go on", dependencies=may)
+    @router.get("/unfinished", summary="Runs that can be resumed", dependencies=may)
     def unfinished() -> list[str]:
         return services().trainings.unfinished()
 
-    @router.post("/unfinished/{name}", summary="Let an unfinished run go on", dependencies=may)
+    @router.post("/unfinished/{name}", summary="Resume an unfinished run", dependencies=may)
     def go_on(name: str) -> dict[str, Any]:
         return services().trainings.view(services().trainings.resume(name))

@@ -58,7 +58,7 @@ class Trainings:
         return list(saved_states.kept_states(RunFolder(self._jobs.known.find(name).folder)))
 
     def overview(self) -> dict[str, Any]:
-        """All jobs, those that wait in their order, errands, and whether the queue is held, and why nothing can begin, if so."""
+        """All jobs, the waiting ones in their order, the background tasks, whether the queue is held, and why nothing can begin, if so."""
         return {
             "jobs": [self.view(job) for job in self._jobs.known.all()],
             "queue": [job.folder.name for job in self._jobs.known.waiting()],
@@ -149,12 +149,12 @@ class Trainings:
         return [self._jobs.submit(settings, group=group) for settings in variants]
 
     def unfinished(self) -> list[str]:
-        """Names of runs that can go on and that nobody works on."""
+        """Names of runs that can be resumed and that nobody works on."""
         busy = {job.folder for job in self._jobs.known.all() if not job.ended}
         return [folder.name for folder in unfinished(self._jobs.host) if folder not in busy]
 
     def resume(self, name: str) -> Job:
-        """Let an unfinished run go on.
+        """Resume an unfinished run.
 
         Raises:
             InputError: there is none of this name.

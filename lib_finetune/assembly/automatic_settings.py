@@ -161,7 +161,7 @@ def arithmetic(settings: Settings, plan: DataPlan, done: int = 0) -> str:
     """How often each image is seen, in one sentence, counted on the plan.
 
     Args:
-        done: steps that a run which goes on has behind it.
+        done: steps that a resumed run has finished before.
     """
     accumulation, steps = settings.training.accumulation, settings.training.steps or 0
     views = plan.views(done * accumulation, steps * accumulation)

@@ -1,4 +1,4 @@
-"""What a file tells of its training, and which settings a run may change when it goes on."""
+"""The provenance of a file: what it records of its training, and which settings a run may change when it resumes."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def changed_meaning(stored: str, settings: Settings) -> list[str]:
 
     Args:
         stored: `public_settings` of the run that wrote the state.
-        settings: resolved, of the run that is to go on from it.
+        settings: resolved, of the run that resumes from it.
     """
     now, then = _flat(json.loads(public_settings(settings))), _flat(json.loads(stored))
     if then.get(_TEMPLATE):  # earlier versions wrote it with its path
@@ -141,7 +141,7 @@ def stored_settings(stored: str) -> dict[str, Any]:
 
 
 def free_settings(settings: Settings) -> tuple[str, ...]:
-    """What may be another when a run goes on from a saved state."""
+    """The settings that may differ when a run resumes from a saved state."""
     paths = ["name", "training.steps", "optimizer.further", "saving.", "preview.", "tuning.host_weights"]
     if teaches_word(settings):
         paths.append("data.trigger")  # it follows the name

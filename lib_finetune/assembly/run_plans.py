@@ -1,4 +1,4 @@
-"""What a run reads of its settings while it goes on: how it saves, how it shows, and the class images that it makes."""
+"""The plans that a run reads instead of its settings: saving, previews, and class images."""
 
 from __future__ import annotations
 

@@ -37,14 +37,14 @@ MEANINGS = {
     "comments": ('Captions with lines that begin with "# "', 'Lines that begin with "# " are left out.'),
     "notes": ("Captions that are the WebUI's notes on a generated image", "Of such notes the prompt is read, and nothing else."),
 }
-"""Kind of sign → the captions that have it, and what is done with it."""
+"""Kind of sign → which captions have it, and what happens to it."""
 _KEPT = 20_000
 _MOST_VARIANTS = 64
 _SIGNS = re.compile(r"[\\()\[\]{}<>\n]|^#|__|\|\|\||;;;|\b(?:BREAK|AND)\b|^Steps: ")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _CLOSING = frozenset(_PAIRS.values())
 _DEEPEST = 30
-"""Brackets that lie deeper in one another were not written by a person for a purpose, and are read by the letter."""
+"""Nobody nests brackets deeper than this on purpose: deeper ones are read as plain letters."""
 _PLAIN = 0xF0000
 """Private code points for letters behind a backslash, while signs are looked for."""
 _WILDCARD = re.compile(r"(?<!\w)__(?=[^\W_]|\*)[\w/*.-]*?__(?!\w)")
@@ -60,11 +60,11 @@ _PLACES = ("trigger", "class", "name", "caption")
 
 @dataclass(frozen=True)
 class Alternatives:
-    """Alternatives, one of them each time.
+    """Alternatives, of which each time one is taken.
 
     Attributes:
-        options: what each of them is made of.
-        shares: how likely each is, against the others.
+        options: the parts of each.
+        shares: how likely each is, relative to the others.
     """
 
     options: tuple[Parts, ...]
@@ -80,26 +80,26 @@ class Reading:
 
     Attributes:
         kinds: of signs in it, keys of `MEANINGS`.
-        varies: it says another thing each time.
+        varies: whether its words change from one time to the next.
     """
 
     kinds: frozenset[str]
     varies: bool
     _lines: tuple[tuple[Parts, bool], ...]
-    """Each line, and whether signs were found in it; a line without them is read by the letter."""
+    """Each line, and whether it has signs; a line without signs is read as plain letters."""
 
     @property
     def first(self) -> str:
-        """The first of all that it may say."""
+        """The first of its possible texts."""
         return self.every()[0]
 
     def pick(self, rng: random.Random) -> str:
-        """One of all that it may say."""
+        """One of its possible texts, drawn."""
         parts, signs = rng.choice(self._lines) if len(self._lines) > 1 else self._lines[0]
         return _finished(_picked(parts, rng), signs)
 
     def every(self) -> list[str]:
-        """All that it may say, of a very long list the beginning of each line's."""
+        """All its possible texts; where a line has very many, only the first of them."""
         return list(dict.fromkeys(_finished(text, signs) for parts, signs in self._lines for text in _variants(parts)))
 
 
@@ -131,14 +131,14 @@ def read(text: str) -> Reading:
 
 
 def sentences(texts: Iterable[str | None]) -> list[str]:
-    """What is done with the signs in captions, a line for each kind, with the number of captions that have it."""
+    """What happens to the signs in captions: a sentence for each kind, with the number of captions that have it."""
     kinds_of_texts = [read(text).kinds for text in texts if text]
     counts = {kind: sum(kind in kinds for kinds in kinds_of_texts) for kind in MEANINGS}
     return [f"{having}: {counts[kind]}. {done}" for kind, (having, done) in MEANINGS.items() if counts[kind]]
 
 
 def meanings(text: str | None) -> list[str]:
-    """What is done with each kind of sign in one caption."""
+    """What happens to each kind of sign in one caption."""
     kinds = read(text).kinds if text else frozenset()
     return [done for kind, (_, done) in MEANINGS.items() if kind in kinds]
 
@@ -158,7 +158,7 @@ def _lines(text: str, kinds: set[str]) -> list[str]:
 
 
 def _marked(line: str, kinds: set[str]) -> str:
-    """The line with escaped letters put aside, names of absent things gone, and keywords as commas."""
+    """The line with escaped letters put aside, names of absent things removed, and commas in place of keywords."""
 
     def gone(kind: str, put: str) -> str:
         kinds.add(kind)
@@ -180,7 +180,7 @@ def _put_aside(letter: str) -> str:
 
 
 def _at_keywords(line: str) -> list[str]:
-    """The line parted at BREAK and AND, where they do not stand among other words in capitals, as on a sign."""
+    """The line split at BREAK and AND, except where they stand among other words in capitals, as on a sign."""
     pieces, begun = [], 0
     for match in _KEYWORD.finditer(line):
         before = re.search(r"([^\W\d_]{2,})(?:\s+[AI])?['\"]?\s+$", line[: match.start()])
@@ -193,7 +193,7 @@ def _at_keywords(line: str) -> list[str]:
 
 
 def _parts(text: str, kinds: set[str]) -> Parts:
-    """What a line, or a part of one, is made of."""
+    """The parts of a line, or of a piece of one."""
     parts: list[str | Alternatives] = []
     place = 0
     while place < len(text):
@@ -212,13 +212,13 @@ def _parts(text: str, kinds: set[str]) -> Parts:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets lie in one another, at most."""
+    """The greatest depth of nested brackets."""
     steps = ((letter in _PAIRS) - (letter in _CLOSING) for letter in text)
     return max(itertools.accumulate(steps, lambda depth, step: max(0, depth + step)), default=0)
 
 
 def _partner(text: str, place: int) -> int | None:
-    """Where the bracket at a place is closed; None where it is not, or where no bracket is."""
+    """The position at which the bracket of a position is closed; None if it stays open, or if no bracket stands there."""
     opened, depth = text[place], 0
     closes = _PAIRS.get(opened)
     for at in range(place, len(text)) if closes else ():
@@ -259,7 +259,7 @@ def _curly(inner: str, before: str, after: str, kinds: set[str]) -> Parts:
 
 
 def _unweighted(inner: str, before: str, after: str, kinds: set[str]) -> Parts:
-    """The words, apart from those beside them, since the WebUI reads each weight's words by themselves."""
+    """The words with spaces around them, because the WebUI reads the words of each weight separately from their neighbours."""
     kinds.add("weights")
     return (" " * before[-1:].isalnum(), *_parts(inner, kinds), " " * (after[:1].isalnum() or after[:1] in tuple(_PAIRS)))
 
@@ -279,7 +279,7 @@ def _choice(options: Sequence[str], kinds: set[str]) -> Parts:
 
 
 def _split(text: str, at: str) -> list[str]:
-    """The text parted where ``at`` stands outside of brackets."""
+    """The text split where ``at`` stands outside brackets."""
     pieces, begun, place = [], 0, 0
     while place < len(text):
         end = _partner(text, place)
@@ -295,7 +295,7 @@ def _is_number(text: str) -> bool:
 
 
 def _joined(parts: Sequence[str | Alternatives]) -> Parts:
-    """The same with neighbouring texts as one."""
+    """The same parts, with neighbouring texts joined."""
     joined: list[str | Alternatives] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
@@ -310,7 +310,7 @@ def _picked(parts: Parts, rng: random.Random) -> str:
 
 
 def _variants(parts: Parts) -> list[str]:
-    """The texts that parts can become, of very many the beginning; the last choice changes first."""
+    """The texts that the parts can give, the last choice changing first; if there are very many, only the first of them."""
     texts = [""]
     for part in parts:
         options = [part] if isinstance(part, str) else [text for option in part.options for text in _variants(option)]

@@ -15,11 +15,11 @@ from lib_finetune.data.file_kinds import name_key
 from lib_finetune.text_files import NotTextError, read
 
 _MOST_BYTES = 100_000_000
-"""Of captions for as many images as anybody has."""
+"""Enough for the captions of any real dataset."""
 _LINES = "metadata.jsonl"
 _KOHYA = re.compile(r"meta([-_.].*|data)?\.json", re.IGNORECASE)
 _LAST_WRITTEN = ("meta_lat.json", "meta_clean.json")
-"""Of kohya's files, which are made of one another, the last ones."""
+"""The last files in kohya's chain, in which each file is made from the one before."""
 _COLUMNS = ("text", "caption", "prompt")
 _PICTURE_COLUMN = "file_name"
 _OF_A_SYSTEM = re.compile(r"/|[a-z]:", re.IGNORECASE)
@@ -27,15 +27,15 @@ _OF_A_SYSTEM = re.compile(r"/|[a-z]:", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _Row:
-    """A caption and the name of its image, its parts from the last to the first."""
+    """A caption and the path of its image, as parts from the last to the first."""
 
     parts: tuple[str, ...]
     caption: str
     of_a_system: bool
-    """The name begins at the top of a file system, which need not be this one."""
+    """Whether the path is absolute; the file system may be another computer's."""
 
     def fits(self, common: int) -> bool:
-        """Whether the name means an image with which it has so many parts in common."""
+        """Whether the path means the image with which it has ``common`` last parts in common."""
         return common == len(self.parts) or (self.of_a_system and common > 1)
 
 
@@ -48,7 +48,7 @@ class _Table:
             rows: (the image's name, caption).
         """
         self.path = path
-        self._exact = path.name.lower() == _LINES  # its names are paths from where it lies
+        self._exact = path.name.lower() == _LINES  # its names are relative to its own folder
         self._rows: dict[str, list[_Row]] = defaultdict(list)
         for name, caption in rows:
             plain = name_key(name.replace("\\", "/"))
@@ -57,10 +57,10 @@ class _Table:
                 self._rows[parts[0]].append(_Row(parts, tidied(caption), _OF_A_SYSTEM.match(plain) is not None))
 
     def caption(self, picture: Path, *, alone: bool) -> str | None:
-        """An image's.
+        """The caption of an image, or None.
 
         Args:
-            alone: no other image has its file's name, so that a name in another folder can mean no other.
+            alone: whether no other image has this file name, so that the name in another folder can only mean this image.
         """
         beneath = tuple(reversed([name_key(part) for part in picture.relative_to(self.path.parent).parts]))
         above = tuple(reversed([name_key(part) for part in self.path.parent.parts]))
@@ -78,12 +78,12 @@ class _Table:
 
 
 class CaptionTables:
-    """The tables of a folder; one that lies nearer to an image goes first, and ``metadata.jsonl`` before kohya's."""
+    """The tables of a folder. The table nearest to an image goes first, and ``metadata.jsonl`` goes before kohya's."""
 
     def __init__(self, files: Iterable[Path], pictures: Iterable[Path]) -> None:
         """
         Args:
-            files: of the folder; those that are none are passed over.
+            files: of the folder; files that are no tables are passed over.
             images: of the folder.
         """
         self._names = Counter(name_key(picture.name) for picture in pictures)
@@ -94,7 +94,7 @@ class CaptionTables:
 
     @property
     def files(self) -> frozenset[Path]:
-        """The files that are tables, those that could not be read included."""
+        """The files that are tables, including those that cannot be read."""
         return frozenset([*(table.path for table in self._tables), *(path for path, _ in self.unread)])
 
     def read(self, picture: Path) -> tuple[str | None, Path | None]:
@@ -108,7 +108,7 @@ class CaptionTables:
         return None, None
 
     def notes(self) -> list[str]:
-        """How many images have their captions from which file, and which files no image has its from."""
+        """How many images take their caption from each table, and which tables no image uses."""
         notes = []
         for table in self._tables:
             if count := self._readers[table.path]:
@@ -131,7 +131,7 @@ class CaptionTables:
 
 
 class _NoTableError(ValueError):
-    """A file that is named as a table and holds none; says why."""
+    """A file is named like a table but holds none; the text says why."""
 
 
 def _is_table(path: Path) -> bool:
@@ -192,7 +192,7 @@ def _json(text: str, line: int) -> Any:
 
 
 def _common(own: tuple[str, ...], parts: tuple[str, ...]) -> int:
-    """How many parts are equal, from the last one on."""
+    """How many parts are equal, counted from the last."""
     count = 0
     for mine, other in zip(own, parts, strict=False):
         if mine != other:

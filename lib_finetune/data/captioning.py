@@ -17,11 +17,11 @@ class Captioning:
     Attributes:
         trigger, class_word, template: see `captions.final_caption`.
         own_labels: see `captions.subject_of`.
-        class_template: the same of class images; None takes ``template``.
-        templates: where there are some, an image without a text file gets one of them, another each time; see `templates`.
-        templates_win: the text files give way to them.
+        class_template: the template of class images; None takes ``template``.
+        templates: if there are any, an image without a text file gets one of them, drawn anew each time; see `templates`.
+        templates_win: whether templates go before the text files.
         shuffle_tags, keep_tags, tag_dropout, caption_dropout: see `captions.compose`.
-        is_read: whether a text that begins a caption is read whole; what is behind its limit is cut off. None: there is no limit.
+        is_read: whether the text encoder reads a text, as the beginning of a caption, to its end; the rest is cut off. None: no limit.
     """
 
     trigger: str = ""
@@ -39,7 +39,7 @@ class Captioning:
     is_read: Callable[[str], bool] | None = None
 
     def uses_templates(self, picture: Captioned) -> bool:
-        """Whether its caption is one of the templates, another each time."""
+        """Whether an image's caption is one of the templates, drawn anew each time."""
         return (
             bool(self.templates)
             and (self.templates_win or picture.caption is None)
@@ -47,11 +47,11 @@ class Captioning:
         )
 
     def subject(self, picture: Captioned) -> tuple[str, str]:
-        """Trigger and class word of what it shows."""
+        """Trigger and class word of what an image shows."""
         return captions.subject_of(picture, self.trigger, self.class_word, self.own_labels)
 
     def has_alternatives(self, picture: Captioned) -> bool:
-        """Whether one of several captions comes each time: a template, a line of its file, a part of a choice in it."""
+        """Whether an image has several captions, of which each time one is used: templates, lines of its file, choices in a line."""
         return self.uses_templates(picture) or (picture.caption is not None and caption_syntax.read(picture.caption).varies)
 
     def plain(self, picture: Captioned, key: str | None = None) -> str:
@@ -70,7 +70,7 @@ class Captioning:
         return self._called(self.plain(picture, key), picture)
 
     def every(self, picture: Captioned) -> list[str]:
-        """All that `final` may give for an image; of very many alternatives the beginning."""
+        """All texts that `final` may give for an image; if there are very many, only the first of them."""
         own = [None] if picture.caption is None else caption_syntax.read(picture.caption).every()
         if self.uses_templates(picture):
             texts = [self._filled(template, words) for template in self.templates for words in own]
@@ -100,12 +100,12 @@ class Captioning:
         return self._with_trigger_read(composed, trigger)
 
     def _called(self, caption: str, picture: Captioned) -> str:
-        """A caption that holds the trigger of what the image shows, in the part that is read."""
+        """The caption with the trigger of what the image shows, in the part that the text encoder reads."""
         trigger = self.subject(picture)[0]
         return self._with_trigger_read(captions.with_trigger(caption, trigger), trigger)
 
     def _with_trigger_read(self, caption: str, trigger: str) -> str:
-        """A trigger in the part that is cut off would never be learned: it is put in front."""
+        """The caption with the trigger in front if it stood in the part that is cut off, where it would never be learned."""
         beginning = captions.up_to_word(caption, trigger)
         if self.is_read is None or beginning is None or self.is_read(beginning):
             return caption
@@ -113,11 +113,11 @@ class Captioning:
 
     @property
     def template_captions(self) -> tuple[str, ...]:
-        """Captions that the templates make, one of them each time; without what the images' own captions add."""
+        """The captions that the templates give, without what the images' own captions add."""
         return tuple(self._with_trigger_read(self._filled(template, None), self.trigger) for template in self.templates)
 
     def steady(self) -> Captioning:
-        """The same with captions whole and in their own order."""
+        """The same captioning without dropout and without shuffling."""
         return replace(self, shuffle_tags=False, tag_dropout=0.0, caption_dropout=0.0)
 
     def _filled(self, template: str, own: str | None) -> str:

@@ -18,7 +18,7 @@ _PLACES = {
     "{caption}": "caption",
     "[filewords]": "caption",
 }
-"""Places for words in a template, ours and those of the WebUI's own templates, and what they hold."""
+"""Place for a word in a template, ours or the WebUI's own → which word it takes."""
 _PLACE = re.compile("|".join(map(re.escape, _PLACES)))
 
 
@@ -97,7 +97,7 @@ def template_caption(template: str, trigger: str, class_word: str, own: str = ""
 
 
 def has_places(template: str) -> bool:
-    """Whether any word is filled into a template."""
+    """Whether a template has a place for any word."""
     return _PLACE.search(template) is not None
 
 
@@ -107,7 +107,7 @@ def holds_caption(template: str) -> bool:
 
 
 def own_caption(picture: Captioned, rng: random.Random | None = None) -> str | None:
-    """What the file beside an image says; None without one.
+    """The caption in the file beside an image; None without one.
 
     Args:
         rng: draws one of its alternatives; without it the first is taken.
@@ -119,7 +119,7 @@ def own_caption(picture: Captioned, rng: random.Random | None = None) -> str | N
 
 
 def filled(caption: str, trigger: str, class_word: str) -> str:
-    """A caption from a file with the words where it leaves a place for them; without such a place it stays as it is."""
+    """A caption from a file with trigger and class word in the places it has for them; without such a place it stays as it is."""
     return template_caption(caption, trigger, class_word) if _PLACE.search(caption) else caption
 
 
@@ -159,7 +159,7 @@ def subject_of(picture: Captioned, trigger: str, class_word: str, own_labels: Co
     """(trigger, class word) of what an image shows: those of the settings, or of a kohya folder with words of its own ("5_abc dog").
 
     A folder is the settings' own when its words hold the trigger, are the class word, or are among ``own_labels``. One word alone
-    ("10_face") is a label of captions that are made; it calls no subject where a text file says what is seen.
+    ("10_face") is a label for captions that are filled in; it names no subject if a text file describes the image.
     """
     words = picture.folder_words
     if not words or not (trigger or class_word) or words in own_labels:
@@ -188,10 +188,10 @@ def with_trigger(caption: str, trigger: str) -> str:
 
 
 def class_version(caption: str, trigger: str, class_word: str, otherwise: str) -> str:
-    """What a caption says of the class: without its trigger, which gives its place to the class word where that is missing.
+    """The caption as it describes the class: without the trigger, which the class word replaces if the caption lacks it.
 
     Args:
-        otherwise: for a caption without the trigger.
+        otherwise: the text to return for a caption without the trigger.
     """
     if not trigger or not contains_word(caption, trigger):
         return otherwise

@@ -1,4 +1,4 @@
-"""What an image's numbers mean as colours, by what its file declares, and how they are brought to sRGB."""
+"""The colours of an image as its file declares them, and their conversion to sRGB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lib_finetune.data.colour_profile import ADOBE_RGB, SRGB_CURVE, SRGB_PRIMARI
 _BLACK_POINT_COMPENSATION = 0x2000
 """lcms2's flag; Pillow has had two names for it."""
 _SAME_LEVELS = 2
-"""Of 255: a profile that moves no colour further is sRGB under another name; its images stay as they are, bit by bit."""
+"""In levels of 255: a profile that moves every colour by less than this is sRGB under another name, and its images stay bit for bit."""
 _SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 _GREY_MODES = ("1", "L", "LA", "I", "F")
 _COMMON_GAMMA, _NEAR = 1 / 2.2, 0.02
@@ -28,13 +28,13 @@ _BROKEN_EXIF = (LookupError, ValueError, TypeError, AttributeError, OSError, Syn
 
 @dataclass(frozen=True)
 class Colours:
-    """What a file declares of its colours.
+    """What a file declares about its colours.
 
     Attributes:
         profile: an ICC profile that brings them to sRGB; None where they are sRGB, or nothing that can be read is declared.
         mode: Pillow's mode of the numbers that the profile takes.
         name: of the profile, as its maker wrote it; "" without one.
-        unread: why what is declared cannot be followed, or "".
+        unread: why the declaration cannot be followed, or "".
     """
 
     profile: bytes | None = None
@@ -74,7 +74,7 @@ def has_gain_map(data: bytes) -> bool:
 
 
 def coded_otherwise(data: bytes) -> str:
-    """How a file's numbers are coded where that is declared by code points (ITU-T H.273) that are not followed; or ""."""
+    """The coding that a file declares by code points (ITU-T H.273), if it is one that we do not follow; else ""."""
     head = data[:_HEAD_BYTES]
     if data.startswith(b"\x89PNG"):
         primaries, transfer = _code_points(head, b"cICP", "BB")
@@ -111,7 +111,7 @@ def _of_png(gamma: float | None, chromaticity: tuple[float, ...] | None, mode: s
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
-    """Whether a camera says so by its EXIF data alone, as cameras do that embed no profile (DCF 2.0, option file)."""
+    """Whether the EXIF data alone declare Adobe RGB, as cameras write that embed no profile (DCF 2.0, option file)."""
     try:
         exif = image.getexif()
         return str(exif.get_ifd(0xA005).get(1, "")).startswith("R03")
@@ -121,7 +121,7 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _usable(profile: bytes, mode: str, name: str = "") -> Colours:
-    """The profile, if it can be used on pixels of this mode; nothing where it changes none."""
+    """The profile, if it fits pixels of this mode; nothing if it changes no pixel."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = opened.profile.xcolor_space.strip()
@@ -162,7 +162,7 @@ def _transformed(image: Image.Image, profile: bytes) -> Image.Image:
         outputMode="RGB",
         flags=_BLACK_POINT_COMPENSATION,
     )
-    assert result is not None  # only in place there is none
+    assert result is not None  # only an edit in place returns None
     return result
 
 

@@ -1,4 +1,4 @@
-"""Which part of an image a step sees, and whether mirrored; a function of the settings and a key alone."""
+"""Which part of an image a step sees, and whether it is mirrored: a function of the settings and a key alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Cropping:
         position, flip = (0.5, 0.5), False
         if self.crop == "random" or self.flip:
             rng = random.Random(f"{key}/crop")
-            # Both are drawn in any case, so that mirroring does not change which crops come.
+            # Both are always drawn, so that mirroring does not change the crops.
             place, flip = rng.choice(_RANDOM_POSITIONS), self.flip and rng.random() < 0.5
             if self.crop == "random":
                 x, y = leftover_px(picture.width_px, picture.height_px, size)
@@ -47,11 +47,11 @@ class Cropping:
         return (round(position[0], 4), round(position[1], 4)), flip
 
     def steady(self) -> Cropping:
-        """The same without chance: the middle instead of a random part, nothing mirrored."""
+        """The part that is kept without chance: the middle instead of a random part, nothing mirrored."""
         return Cropping("centre" if self.crop == "random" else self.crop)
 
     def varies(self, picture: Picture, size: Size) -> bool:
-        """Whether another part of the image may be kept each time."""
+        """Whether the part that is kept may change from one time to the next."""
         return self.crop == "random" and max(leftover_px(picture.width_px, picture.height_px, size)) >= 1.0
 
     def ways(self, picture: Picture, size: Size) -> int:

@@ -15,7 +15,7 @@ from PIL import Image
 CAPTION_ENDINGS = (".txt", ".caption")
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".webp", ".bmp"})
 _WITH_PLUGIN = frozenset({".avif", ".heic", ".heif", ".hif"})
-"""Read where this Pillow, or a library that another extension brought, reads them."""
+"""Read only if this Pillow, or a library that another extension brings, can open them."""
 
 
 class FileKind(enum.Enum):
@@ -54,9 +54,9 @@ _BY_ENDING = {
 }
 _KIND_OF_ENDING = {ending: kind for kind, endings in _BY_ENDING.items() for ending in endings.split()}
 _NO_PICTURES = frozenset({".h5", ".hdf", ".mpg", ".mpeg", ".pdf"})
-"""Endings that Pillow knows of, and that hold something else."""
+"""Endings that Pillow knows although such files are no images."""
 _SIDECARS = frozenset({".json", ".xmp", ".yaml", ".yml", ".xml", ".html", ".log"})
-"""Beside an image of the same name these tell of it."""
+"""Endings of files that describe the image of the same name beside them."""
 _CAPTION_TABLES = re.compile(r"meta|meta[-_. ].*|metadata.*|captions?|tags|prompts?")
 _LEFT_BEHIND = re.compile(
     r"thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|picasa\.ini|zbthumbnail\.info|folder\.jpg\.lnk|icon\r"
@@ -74,7 +74,7 @@ _RESULT_FOLDERS = frozenset(
     | {"tensorboard", "wandb", "finetune_output", "quickstart_output"}
 )
 _MODEL_FOLDERS = frozenset({"model", "models", "lora", "loras"})
-"""Those of results where weights lie in them or beside them lies a folder of kohya's trainers."""
+"""Folders of results, if weights lie in them or if they lie beside a folder of kohya's trainers."""
 _SUBJECT_FOLDERS = frozenset({"img", "imgs", "image", "images"})
 _CLASS_FOLDERS = frozenset(
     {
@@ -116,7 +116,7 @@ _COMPANIONS = {
 }
 _JOINED_MASK = re.compile(r"(?P<of>.+?)(?:masklabel|mask)", re.DOTALL)
 _LABELS = {FileKind.MASK: re.compile(r".+[-_. ]masklabel", re.DOTALL), FileKind.CONTROL: re.compile(r".+[-_. ]condlabel", re.DOTALL)}
-"""Names that mean nothing else, with or without the image."""
+"""Names that always mean a mask or a control image, even where the image is missing."""
 _MADE = re.compile(r"(xyz_)?grid-\d{4,}(-.*)?|.+\.preview", re.DOTALL)
 """Grids of the WebUI, and the preview beside a model."""
 
@@ -127,7 +127,7 @@ def readable_endings() -> frozenset[str]:
 
 
 def known_to_pillow() -> frozenset[str]:
-    """Endings that Pillow opens here, those of its plugins included."""
+    """Endings that Pillow opens here, including those of its plugins."""
     Image.init()
     if ".avif" not in Image.registered_extensions():
         with contextlib.suppress(ImportError):
@@ -136,7 +136,7 @@ def known_to_pillow() -> frozenset[str]:
 
 
 def name_key(name: str) -> str:
-    """A name as two systems would compare it: without letter case, accents composed."""
+    """A name in the form in which systems compare it: without letter case, accents composed."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -209,7 +209,7 @@ class _Listing:
         return self._kind_of_other(path)
 
     def _left_by_folder(self, path: PurePosixPath) -> FileKind | None:
-        """What a file is for its folders, or for a name that no image has."""
+        """The kind that follows from a file's folders, or from a name that no image has."""
         if any(is_system_folder(part) for part in path.parts) or _LEFT_BEHIND.fullmatch(path.name.casefold()):
             return FileKind.LEFTOVER
         for depth, part in enumerate(path.parts[:-1], start=1):
@@ -244,7 +244,7 @@ class _Listing:
         return known or (FileKind.OTHER_PICTURE if ending in self._pillow else FileKind.UNKNOWN)
 
     def _mirroring(self) -> dict[PurePosixPath, FileKind]:
-        """Folders named for masks, control images or copies whose files have the names of images elsewhere."""
+        """Folders that are named like masks, control images or copies, and whose files have the names of images elsewhere."""
         inside: dict[tuple[PurePosixPath, FileKind], list[PurePosixPath]] = defaultdict(list)
         for path in self._plain_pictures:
             if companions := companion_folder(path):
@@ -265,13 +265,13 @@ _WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth"})
 
 
 def unclear_folders(paths: Mapping[PurePosixPath, FileKind]) -> list[PurePosixPath]:
-    """Folders named as those of masks and the like whose images are training images, for no other image has their names."""
+    """Folders that are named like masks or control images, but whose images are training images, because no other image has their names."""
     folders = (companion_folder(path) for path, kind in paths.items() if kind is FileKind.PICTURE)
     return sorted({companions[0] for companions in folders if companions and companions[1] in (FileKind.MASK, FileKind.CONTROL)})
 
 
 def companion_folder(path: PurePosixPath) -> tuple[PurePosixPath, FileKind] | None:
-    """The first of a file's folders that is named as those of masks, control images or copies are, and which."""
+    """The first of a file's folders that is named like masks, control images or copies, and the kind."""
     for depth, part in enumerate(path.parts[:-1], start=1):
         plain = _plain(part)
         folder = PurePosixPath(*path.parts[:depth])
@@ -285,7 +285,7 @@ def companion_folder(path: PurePosixPath) -> tuple[PurePosixPath, FileKind] | No
 
 
 def companion_names(stem: str, kind: FileKind | None = None) -> Iterator[str]:
-    """Names of the images that a file of this stem may be the mask or control image of."""
+    """Names of the images to which a file of this stem may belong as mask or control image."""
     for each in (FileKind.MASK, FileKind.CONTROL):
         if kind in (None, each):
             yield from (match["of"] for pattern in _COMPANIONS[each] if (match := pattern.fullmatch(stem)))
@@ -298,5 +298,5 @@ def _ending(path: PurePosixPath) -> str:
 
 
 def _plain(folder: str) -> str:
-    """A folder's name without letter case, and "_" for what parts its words."""
+    """A folder's name without letter case, with "_" between its words."""
     return re.sub(r"[-_. ]+", "_", folder.casefold()).strip("_")

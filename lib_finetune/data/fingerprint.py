@@ -1,4 +1,4 @@
-"""The identity of a set of images, by which continuing a run on changed images is refused."""
+"""The identity of a set of images: a run does not resume on images that have changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lib_finetune.data.scan import Picture
 def fingerprint(pictures: Sequence[Picture], class_pictures: Sequence[Picture] = ()) -> str:
     """sha256, hex, over all that a run takes from its images: names, bytes, captions, repeats, masks, and their order.
 
-    The folder's own place does not matter; it may have moved.
+    The folder itself may have moved.
     """
     rows = [
         [[picture.name, picture.content, picture.caption, picture.repeats, picture.folder_words, *_mask(picture)] for picture in group]

@@ -31,7 +31,7 @@ def files_of(folder: Path, setting: str, others: Path | None = None) -> FolderFi
 
     Args:
         setting: name of the setting that the folder came from, for error messages.
-        others: a folder whose files are told apart, however they are reached.
+        others: a folder whose files are listed in ``apart``, whatever path leads to them.
 
     Raises:
         InputError: there is no such folder, or it cannot be read.
@@ -63,7 +63,7 @@ def files_of(folder: Path, setting: str, others: Path | None = None) -> FolderFi
 
 
 def lies_in(path: Path, folder: Path) -> bool:
-    """Whether a file or folder is that folder or lies in it, by whatever name or link."""
+    """Whether a file or folder is that folder or lies in it, whatever name or link leads to it."""
     real = Path(os.path.realpath(path))
     return any(is_same(place, folder) for place in (real, *real.parents))
 

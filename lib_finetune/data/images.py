@@ -49,15 +49,15 @@ _DECODER_ERRORS = (
 
 FILE_BYTES = 64 * 10**6
 PIXELS = 64 * 10**6
-"""The most that an image may have: a small file can hold so many pixels that decoding them takes all memory."""
+"""The most pixels that an image may have: a small file can hold so many that decoding them takes all memory."""
 
 
 class UnreadablePictureError(Exception):
-    """Bytes that are no whole image; the text is the reason in plain words, without the file's name."""
+    """The bytes are no whole image; the text is the reason in plain words, without the file's name."""
 
 
 def read(path: Path) -> bytes:
-    """What an image file holds.
+    """The bytes of an image file.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
@@ -105,16 +105,16 @@ def decode(data: bytes) -> Image.Image:
 
 @dataclass(frozen=True)
 class Marks:
-    """What a file has that its pixels in training no longer show.
+    """What a file has and its pixels in training no longer show.
 
     Attributes:
-        rotated: stored lying or mirrored, and turned upright by its EXIF data.
-        transparent: has see-through parts, which white shines through.
-        animated: has further frames, which are left out.
-        profile: name of the colour profile that it was brought to sRGB from, or "".
-        profile_unread: why what it declares of its colours cannot be followed, or "".
-        gain_map: tells how it shines on an HDR screen, which is left out.
-        coding: how its numbers are coded where that is not followed, or "".
+        rotated: whether it is stored turned or mirrored, and its EXIF data turn it upright.
+        transparent: whether it has transparent parts, which become white.
+        animated: whether it has further frames, which are left out.
+        profile: name of the colour profile from which it is converted to sRGB, or "".
+        profile_unread: why its declaration of colours cannot be followed, or "".
+        gain_map: whether it has data for HDR screens, which are left out.
+        coding: the name of a coding that is not followed, or "".
     """
 
     rotated: bool
@@ -186,7 +186,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
 
 
 def _ends_whole(data: bytes, kind: str | None) -> bool:
-    """Whether the end is there. Asked where another extension has told Pillow, for the whole process, to accept cut-off files."""
+    """Whether the file is complete. Pillow does not say so once another extension has told it to accept cut-off files."""
     if kind == "PNG":
         return b"IEND" in data
     if kind in ("JPEG", "MPO"):

@@ -1,4 +1,4 @@
-"""A look at an image: what a person should know of it before training, and which others it repeats."""
+"""A look at an image: what a person should know about it before training, and which other images it repeats."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ImageLook:
-    """What was seen.
+    """What a look at one image finds.
 
     Attributes:
-        marks: of the file.
+        marks: see `images.Marks`.
         sharpness: see `BLURRED`.
         hash: difference hash, 128 bit: whether each of 8 × 8 cells is brighter than its neighbour, to the right and below.
         colours: mean colours of 4 × 4 cells, 0..255.
@@ -49,11 +49,11 @@ class ImageLook:
 
     @property
     def blurred(self) -> bool:
-        """Whether nothing in it is sharp."""
+        """Whether no part of the image is sharp."""
         return self.sharpness < BLURRED
 
     def resembles(self, other: ImageLook) -> bool:
-        """Whether the two are nearly the same image; mirrored and cut ones are not found."""
+        """Whether the two are nearly the same image; mirrored or cut copies are not found."""
         if (self.hash ^ other.hash).bit_count() > NEAR_BITS:
             return False
         return bool(np.abs(np.subtract(self.colours, other.colours)).mean() <= NEAR_COLOURS)
@@ -72,7 +72,7 @@ def look_at(path: Path) -> ImageLook | None:
 def sharpness(image: Image.Image) -> float:
     """Variance of the Laplacian in the sharpest tile of the image, brought down to about 512 × 512 px (Pech-Pacheco et al., 2000).
 
-    A smaller one is looked at as it is: that it is small is said by itself, and enlarging it would make it look blurred.
+    A smaller image is not enlarged, because that would blur it; another sentence says that it is small.
     """
     scale = min(1.0, _NORMAL_PX / (image.width * image.height) ** 0.5)
     size = (max(3 * _TILES, round(image.width * scale)), max(3 * _TILES, round(image.height * scale)))

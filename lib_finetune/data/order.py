@@ -13,7 +13,7 @@ class Order:
     """Batches of an endless row of epochs, each of one group, each entry once an epoch.
 
     Args:
-        groups: entries that may share a batch; an entry that is to come twice an epoch stands in its group twice.
+        groups: entries that may share a batch; an entry that comes twice an epoch stands in its group twice.
         batch: entries in a batch; the last of a group may be smaller.
         seed: the same seed gives the same order.
 
@@ -47,7 +47,7 @@ class Order:
         return self._epoch(epoch)[0][place]
 
     def counts(self, micro_steps: int) -> Counter[int]:
-        """How often each entry comes in the first so many batches."""
+        """How often each entry comes in the first ``micro_steps`` batches."""
         epochs, rest = divmod(micro_steps, self.epoch_steps)
         counts = Counter({entry: times * epochs for entry, times in Counter(entry for group in self._groups for entry in group).items()})
         for batch in self._epoch(epochs)[0][:rest]:

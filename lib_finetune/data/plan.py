@@ -45,7 +45,7 @@ class Item:
 
     @property
     def variant(self) -> Variant:
-        """What is encoded of it."""
+        """The part of it that is encoded."""
         return Variant(self.picture, self.prior, self.size, self.position, self.flip)
 
 
@@ -55,8 +55,8 @@ class Epoch:
 
     Attributes:
         images: that are trained on.
-        views: images that come, repeats counted.
-        batches: micro steps that they come in; where sizes or numbers do not fill a batch, more than views / batch.
+        views: images shown, repeats counted.
+        batches: micro steps that show them; more than views / batch if sizes or numbers do not fill every batch.
     """
 
     pictures: int
@@ -65,7 +65,7 @@ class Epoch:
 
     @classmethod
     def of(cls, pictures: int, batch: int) -> Epoch:
-        """Of so many images of one size, each once."""
+        """The epoch of ``pictures`` images of one size, each shown once."""
         return cls(pictures, pictures, -(-pictures // batch))
 
 
@@ -78,14 +78,14 @@ class Plan:
     (prior preservation, Ruiz et al., DreamBooth, arXiv 2208.12242). The tags of their captions are never varied.
 
     Attributes:
-        images: what is taught; at least one.
+        images: of the subject; at least one.
         class_pictures: of the class in general; may be empty.
         resolution: px; see `buckets.bucket_sizes`.
         buckets: False cuts all to the square.
         batch: images in a batch, class images not counted.
         seed: the same seed gives the same items.
-        cropping: which part is kept of an image that does not fit its size, and what is mirrored.
-        captioning: what is said of each image.
+        cropping: which part of an image is kept if it does not fit its size, and which images are mirrored.
+        captioning: the caption of each image.
 
     Raises:
         ValueError: no image, or a batch or resolution that is too small.
@@ -104,7 +104,7 @@ class Plan:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pictures", tuple(self.pictures))
         object.__setattr__(self, "class_pictures", tuple(self.class_pictures))
-        _ = self.order  # refuses what cannot be put in order now and not at the first step
+        _ = self.order  # here, so that wrong input fails before the first step
 
     @property
     def epoch_steps(self) -> int:
@@ -122,7 +122,7 @@ class Plan:
         return [after[index] - before[index] for index in range(len(self.pictures))]
 
     def weight(self, micro_step: int) -> float:
-        """Weight of a batch's mean loss in the gradient: its images against those of the mean batch, so that each image pulls alike."""
+        """Weight of a batch's mean loss in the gradient: its number of images relative to the mean batch, so that all images count alike."""
         return len(self.order.batch(micro_step)) * self.order.epoch_steps / self.order.epoch_items
 
     @cached_property
@@ -154,7 +154,7 @@ class Plan:
     def variants(self, first: int, last: int) -> Iterator[Variant]:
         """Each different variant that the micro steps ``first`` to ``last`` - 1 need, in the order of need.
 
-        Ends as soon as every variant that can ever come has come, however many steps are left.
+        The row ends as soon as it holds every possible variant, however many steps are left.
         """
         seen: set[Variant] = set()
         possible = _possible(self)
@@ -176,7 +176,7 @@ class Plan:
 
     @cached_property
     def walk(self) -> Walk:
-        """The order in which the class images come beside them."""
+        """The order of the class images beside them."""
         return Walk(_repeated(self.class_pictures), self.seed)
 
     def _variants(self, micro_step: int) -> list[Variant]:
@@ -203,14 +203,14 @@ class Plan:
 
 
 def _possible(plan: Plan) -> int:
-    """How many variants there are in all."""
+    """The number of all possible variants."""
     ways = plan.cropping.ways
     subject = sum(ways(picture, size) for picture, size in zip(plan.pictures, plan.sizes, strict=True))
     return subject + sum(ways(picture, size) for size in set(plan.sizes) for picture in plan.class_pictures)
 
 
 def _key(seed: int, micro_step: int, place: int) -> str:
-    """What all chance at one place of a batch follows from."""
+    """The key from which all chance at one place of a batch follows."""
     return f"{seed}/{micro_step}/{place}"
 
 

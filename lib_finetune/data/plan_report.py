@@ -1,4 +1,4 @@
-"""What a person should know of a plan: sizes, enlarged images, captions that got the trigger, first crops."""
+"""What a person should know about a plan: sizes, enlarged images, captions that get the trigger in front, first crops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lib_finetune.data.plan import Plan
 from lib_finetune.data.scan import Picture
 
 _MUCH = round(1 / 3, 9)
-"""Share of an image's area."""
+"""Share of an image's area that is worth a sentence when it is cut off."""
 
 
 def bucket_counts(plan: Plan) -> dict[Size, int]:
@@ -29,7 +29,7 @@ def views_of_sizes(plan: Plan) -> dict[Size, int]:
 
 
 def class_pictures_in(plan: Plan, micro_steps: int) -> int:
-    """How many different class images the first micro steps hold."""
+    """The number of different class images in the first micro steps."""
     if not plan.class_pictures:
         return 0
     a_round = sum(picture.repeats for picture in plan.class_pictures)
@@ -37,23 +37,23 @@ def class_pictures_in(plan: Plan, micro_steps: int) -> int:
 
 
 def used_templates(plan: Plan) -> tuple[str, ...]:
-    """Captions of templates, where any image has them."""
+    """The captions of templates, if any image uses them."""
     return plan.captioning.template_captions if any(map(plan.captioning.uses_templates, plan.pictures)) else ()
 
 
 def replaces(captioning: Captioning, picture: Picture) -> bool:
-    """Whether templates come in place of what is written for an image, some of the times at least."""
+    """Whether templates replace an image's own caption, at least some of the time."""
     written = bool(picture.caption) and captioning.uses_templates(picture)
     return written and not all(map(holds_caption, captioning.templates))
 
 
 def triggered(plan: Plan) -> int:
-    """How many captions got the trigger put in front, since it was not in them."""
+    """The number of captions that get the trigger in front, because they lack it."""
     return sum(plan.captioning.plain(picture) != caption for picture, caption in zip(plan.pictures, plan.captions, strict=True))
 
 
 def first_positions(plan: Plan) -> list[tuple[float, float]]:
-    """Which part of each image is kept when it first comes, as `images.fit` takes it."""
+    """The part of each image that is kept the first time, as `images.fit` takes it."""
     positions: dict[int, tuple[float, float]] = {}
     for variant in plan.variants(0, plan.epoch_steps):
         if not variant.prior:
@@ -62,12 +62,12 @@ def first_positions(plan: Plan) -> list[tuple[float, float]]:
 
 
 def all_captions(plan: Plan) -> list[str]:
-    """All that is said of the images before tags are varied, each once."""
+    """All captions of the images before tags are varied, each once."""
     return list(dict.fromkeys(caption for picture in plan.pictures for caption in plan.captioning.every(picture)))
 
 
 def templated(plan: Plan) -> list[str]:
-    """What becomes of captions where there are templates beside them."""
+    """Sentences on what happens to captions beside templates."""
     captioning = plan.captioning
     replaced = sum(replaces(captioning, picture) for picture in plan.pictures)
     written = sum(bool(picture.caption) for picture in plan.pictures)
@@ -92,10 +92,10 @@ def masked(plan: Plan) -> list[str]:
 
 
 def lines(plan: Plan, micro_steps: int | None = None) -> list[str]:
-    """A sentence for each thing.
+    """The report, one sentence for each point.
 
     Args:
-        micro_steps: of the run; None where it is not known how long it is.
+        micro_steps: of the run; None if its length is not known.
     """
     sizes = ", ".join(f"{count} at {width}×{height}" for (width, height), count in bucket_counts(plan).items())
     sentences = [f"Sizes in training: {sizes} px.", *templated(plan), *masked(plan)]
@@ -130,7 +130,7 @@ def _too_many(used: int, count: int) -> str:
 
 
 def much_cut(plan: Plan) -> list[Picture]:
-    """The images of which so much does not fit their size that a person should know."""
+    """A sentence on the images that lose a large part of their area."""
     return [picture for picture, size in zip(plan.pictures, plan.sizes, strict=True) if is_much_cut(picture, size)]
 
 
@@ -140,7 +140,7 @@ def is_much_cut(picture: Picture, size: Size) -> bool:
 
 
 def crop_advice(crop: str, *, buckets: bool) -> str:
-    """What can be done to keep what matters of images that are cut."""
+    """Advice on how to keep the important part of images that are cut."""
     ways = ["crop it yourself"]
     if crop in ("centre", "random"):
         ways.append("set data.crop to focal")

@@ -30,7 +30,7 @@ _LISTED = 100
 _NAMED = 5
 _NAMED_APART = (FileKind.CLASS_IMAGE, FileKind.RESULT, FileKind.MASK, FileKind.CONTROL, FileKind.CACHE)
 GOES_FIRST = "another caption file of this image goes first: cat.png.txt before cat.txt, and .txt before .caption"
-"""Of several caption files of one image, which is read."""
+"""Which of several caption files of one image is read."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,25 @@ class Picture:
 
 @dataclass(frozen=True)
 class Group:
-    """Files of one kind that are no training images, sorted by name."""
+    """Files of one kind that is not trained on, sorted by name."""
 
     kind: FileKind
     paths: tuple[Path, ...]
 
     def line(self, folder: Path) -> str:
-        """It in plain words, by count and the first names."""
+        """The group in a sentence: count and first names."""
         return f"{self.kind.value}: {len(self.paths)} ({named([_relative(path, folder) for path in self.paths])})."
 
 
 @dataclass(frozen=True)
 class SharedCaption:
-    """A caption file that is read for several images: those of one stem, with nothing of their own."""
+    """A caption file that several images of one stem share, because they have no file of their own."""
 
     file: Path
     pictures: tuple[str, ...]
 
     def line(self) -> str:
-        """It in plain words."""
+        """The shared file in a sentence."""
         return (
             f"{self.file.name} is the caption of {named(self.pictures)}. "
             f"An image's own caption file has its whole name, such as {Path(self.pictures[0]).name}.txt."
@@ -163,7 +163,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Examined:
-    """What decoding an image tells of it: (width, height) in px, sha256 of the bytes, and where a focal crop looks."""
+    """What decoding an image yields: (width, height) in px, sha256 of the bytes, and the point that a focal crop keeps."""
 
     size: tuple[int, int]
     content: str
@@ -171,10 +171,10 @@ class Examined:
 
 
 def examined(path: Path, face: Callable[[Image.Image], tuple[float, float] | None] | None = None) -> Examined | str:
-    """What decoding the image tells of it, or the reason why it is broken.
+    """What decoding the image yields, or the reason why it is broken.
 
     Args:
-        face: finds a face to look at instead of what stands out.
+        face: finds a face, whose place goes before the point that stands out.
 
     Raises:
         InputError: as ``face``.
@@ -206,7 +206,7 @@ def scan(
         field: name of the setting that the folder came from, for error messages.
         on_picture: told (done, total) after each image.
         look: decodes an image; one that remembers what it saw makes a second scan fast.
-        apart: the folder of class images; what lies in it is none of this folder's.
+        apart: the folder of class images; files in it do not count as part of this folder.
 
     Raises:
         InputError: no folder, not readable, or no usable image in it (naming those that are broken).
@@ -267,7 +267,7 @@ def _by_kind(
 
 
 def _groups(sorted_out: Mapping[FileKind, Sequence[Path]], tables: Collection[Path]) -> tuple[Group, ...]:
-    """Files by kind, without those that hold the captions of many images, of which more is told."""
+    """Files by kind, without the caption tables, which have sentences of their own."""
     groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in tables)) for kind in FileKind)
     return tuple(group for group in groups if group.paths)
 
@@ -286,7 +286,7 @@ def _kohya_root(folder: Path, kinds: Mapping[PurePosixPath, FileKind]) -> tuple[
 
 
 def _layout(report: Report, kinds: Mapping[PurePosixPath, FileKind], apart: Path | None) -> list[str]:
-    """How the folder is laid out, where that matters."""
+    """Sentences on the layout of the folder, if it matters."""
     notes = []
     if report.kohya:
         subject, classes = report.kohya
@@ -375,7 +375,7 @@ class CaptionFiles:
         return tuple(path for path in self._paths if path not in owned)
 
     def doubles(self, pictures: Sequence[Path]) -> tuple[Path, ...]:
-        """The files that are passed over for another of the same image, and are no other image's."""
+        """The files that are not read because another of the same image goes first, and that no other image uses."""
         used = {file for picture in pictures for file in self.of(picture)[:1]}
         return tuple(dict.fromkeys(path for picture in pictures for path in self.of(picture)[1:] if path not in used))
 

@@ -76,7 +76,7 @@ def in_form_of(stored: Settings, settings: Settings, but: tuple[str, ...] = ()) 
 
 def check_disk(settings: Settings, epoch: Epoch, info: CheckpointInfo, host: HostWeights, run_folder: Path) -> None:
     """See that the files of a run find room: the result, saved states, a preview's checkpoint and class images, together where they
-    go to one disk. What a run that goes on has written before counts as there.
+    go to one disk. Files that a resumed run has written before count as existing.
 
     Args:
         settings: in their form.

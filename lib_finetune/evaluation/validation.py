@@ -102,7 +102,7 @@ class Validation:
             self._assign(own)
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs to go on exactly."""
+        """What `load_state` needs to resume exactly."""
         best = self.best
         return {"curve": self.curve, "best": {"step": best.step, "loss": best.loss, "values": dict(best.values)} if best else None}
 

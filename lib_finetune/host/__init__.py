@@ -1,1 +1,1 @@
-"""The hosts: the only files that know the WebUI."""
+"""The hosts. Only files of this room know the WebUI."""

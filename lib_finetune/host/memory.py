@@ -36,7 +36,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def hand_over(device: torch.device, need: int) -> None:
-    """Give back to the driver what torch keeps for later, where the driver has less than ``need`` bytes left for whoever comes next.
+    """Give the memory that torch keeps for later back to the driver if the driver has less than ``need`` bytes left for the next user.
 
     Other programs, and kernels that ask the driver themselves, cannot use what torch keeps; Windows' driver takes main memory instead
     of failing, which makes every step many times slower.
@@ -46,13 +46,13 @@ def hand_over(device: torch.device, need: int) -> None:
 
 
 def let_go_of_all(device: torch.device) -> None:
-    """Give back to the driver all that torch keeps for later."""
+    """Give all memory that torch keeps for later back to the driver."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def _number(device: torch.device) -> int:
-    """The card's: the WebUI's device is "cuda" without one, which `torch.cuda.mem_get_info` refuses below torch 2.5."""
+    """The device with its index: the WebUI's "cuda" has none, and `torch.cuda.mem_get_info` refuses that below torch 2.5."""
     return int(torch.cuda.current_device()) if device.index is None else device.index
 
 
@@ -70,12 +70,12 @@ def _answer_of_psutil(ask: Callable[[Any], int]) -> int:
 
 
 def _peak() -> int:
-    """The most that the process has held, by the way that this system has: Windows, Linux, the others."""
+    """The peak memory of the process, as this system tells it: Windows, Linux, others."""
     return _answer_of_psutil(lambda psutil: getattr(psutil.Process().memory_info(), "peak_wset", 0)) or _high_water_mark() or _most_used()
 
 
 def _high_water_mark() -> int:
-    """Of Linux' /proc/self/status."""
+    """The peak from Linux' /proc/self/status."""
     if sys.platform != "linux":
         return 0
     try:
@@ -86,7 +86,7 @@ def _high_water_mark() -> int:
 
 
 def _most_used() -> int:
-    """As POSIX counts resources; macOS in bytes, the others in KiB."""
+    """The peak as POSIX counts resources: macOS in bytes, others in KiB."""
     try:
         import resource
     except ImportError:

@@ -22,7 +22,7 @@ class BackgroundTask:
     Attributes:
         kind: what it does: "sheet", "forecast", "select", "captions".
         about: id of the job or group that it belongs to, or "".
-        work: does it, given this task; its answer (plain values) becomes ``result``.
+        work: takes this task and does the work; its answer (plain values) becomes ``result``.
         lost_reason: what the driver said when the work lost the GPU, or "".
     """
 
@@ -39,19 +39,19 @@ class BackgroundTask:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
-        """Give it up, soon."""
+        """Ask the work to end soon."""
         self._stop.set()
 
     def stop_asked(self) -> bool:
-        """Whether it is to be given up."""
+        """Whether the work should end."""
         return self._stop.is_set()
 
     def progress(self, done: int, total: int) -> None:
-        """So much is done."""
+        """Note how much is done."""
         self.done, self.total = done, total
 
     def run(self) -> None:
-        """Do the work; what goes wrong, of whatever kind, becomes the message."""
+        """Do the work; any error becomes the message."""
         self.state = WORKS
         try:
             self.result = self.work(self)
@@ -64,7 +64,7 @@ class BackgroundTask:
                 self.state = FAILED
 
     def refuse(self, why: str) -> None:
-        """End it without a result."""
+        """End the task without a result."""
         self.message, self.state = why, FAILED
 
     def _words_of(self, error: BaseException) -> str:
@@ -79,10 +79,10 @@ class BackgroundTask:
 
     @property
     def ended(self) -> bool:
-        """Whether it will not go on."""
+        """Whether the task has ended."""
         return self.state in (READY, FAILED, STOPPED)
 
     def status(self) -> dict[str, Any]:
-        """Plain values."""
+        """The task as plain values."""
         shown = ("id", "kind", "about", "state", "done", "total", "message")
         return {**{name: getattr(self, name) for name in shown}, "result": dict(self.result)}

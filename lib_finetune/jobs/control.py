@@ -1,4 +1,4 @@
-"""What the person wants of a job: pressed in the tab or asked by the API, read by the run."""
+"""The person's wishes for a job: pressed in the tab or sent to the API, and read by the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class JobControl:
         self.stop(keep=False)
 
     def pause(self) -> None:
-        """Rest after the step that runs, until `resume`; what was trained so far is saved and the WebUI is free."""
+        """Pause after the step that runs, until `resume`; the state is saved and the WebUI is free."""
         self._pauses = True
 
     def resume(self) -> None:
@@ -42,7 +42,7 @@ class JobControl:
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """A pause of the run's own: inside, only what the person presses from now on counts; a stop of before holds again afterwards."""
+        """A pause by the run itself: inside, only new presses count; an earlier stop holds again afterwards."""
         with self._lock:
             stopped, self._stops, self._pauses = self._stops, False, True
         try:
@@ -92,7 +92,7 @@ class JobControl:
             self._presses.add(button)
 
     def _take(self, button: str) -> bool:
-        """Whether the button was pressed since it was asked last."""
+        """Whether the button was pressed since the last question."""
         with self._lock:
             pressed = button in self._presses
             self._presses.discard(button)

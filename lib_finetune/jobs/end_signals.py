@@ -14,7 +14,7 @@ _NAMES = ("SIGTERM", "SIGHUP", "SIGBREAK")  # as far as the system has them
 
 @contextmanager
 def as_interrupt() -> Iterator[None]:
-    """Inside, the first of them is met as Ctrl-C is; those that follow are passed over, so that they do not disturb what it has begun."""
+    """Inside, the first signal acts like Ctrl-C; later ones are ignored, so that they do not disturb the ending."""
     raised: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
@@ -23,7 +23,7 @@ def as_interrupt() -> Iterator[None]:
             raise KeyboardInterrupt
 
     def pass_on(_number: int, _frame: object) -> None:
-        signal.raise_signal(signal.SIGTERM)  # which a server has its own way to end by, for as long as it runs
+        signal.raise_signal(signal.SIGTERM)  # while a server runs, it ends in its own way on this one
 
     with _heard(("SIGTERM",), interrupt), _heard(_NAMES[1:], pass_on):
         yield
@@ -47,12 +47,12 @@ class EndingControl(NullControl):
         return self.ending
 
     def discard_asked(self) -> bool:
-        """See `Control`: the state is what it goes on from."""
+        """See `Control`: the run resumes from the state."""
         return self.ending
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside, signals are heard."""
+        """Inside, the signals are handled."""
         with _heard(("SIGINT", *_NAMES), self._heard):
             yield
 
@@ -66,7 +66,7 @@ class EndingControl(NullControl):
 
 @contextmanager
 def _heard(names: tuple[str, ...], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Signals that whoever started the program has switched off (nohup) stay off; only the main thread may change them."""
+    """Inside, ``handler`` takes the signals. Those that are switched off from outside (nohup) stay off; only the main thread may change any."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The lock of a folder: one program works in it, so that no two do the same work. The same program may take it again and again."""
+"""The lock of a folder: only one program works in it. The same program may take it several times."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 FILE = ".lock"
-_GUARD = threading.RLock()  # a garbage collection may release one while another is taken in the same thread
+_GUARD = threading.RLock()  # a garbage collection may release a lock while the same thread takes another one
 
 
 class FolderLock:
-    """Holds a folder from its making until `release`, or until nobody has this object any more."""
+    """Holds a folder from its creation until `release`, or until nothing refers to this object any more."""
 
     def __init__(self, folder: Path, taken: str) -> None:
         """
@@ -34,7 +34,7 @@ class FolderLock:
         self._end = weakref.finalize(self, _give_up, _take(folder, taken))
 
     def release(self) -> None:
-        """Give the folder up; a second time is none."""
+        """Give the folder up; a second call does nothing."""
         self._end()
 
     def __enter__(self) -> Self:
@@ -45,7 +45,7 @@ class FolderLock:
 
 
 class _Held:
-    """A folder's lock in this program, and how many hold it."""
+    """A folder's lock in this program, and the number of its holders."""
 
     def __init__(self, lock: Any) -> None:
         self.lock = lock
@@ -73,15 +73,15 @@ def _take(folder: Path, taken: str) -> _Held:
         except Timeout as error:
             held.holders -= 1
             raise InUseError(folder, f"{taken} (If there is none, delete {path}.)") from error
-        except (OSError, NotImplementedError) as error:  # a folder that cannot be written is told where it is written to
+        except (OSError, NotImplementedError) as error:  # a folder that is not writable is reported by the code that writes to it
             _log.warning("%s cannot be locked, so nothing keeps another program from working there: %s", folder, error)
         return held
 
 
 def _lock_of(kind: Any, path: Path) -> Any:
     try:
-        return kind(str(path), thread_local=False)  # whoever releases it may be another thread
-    except TypeError:  # filelock before 3.11, whose locks are of no thread
+        return kind(str(path), thread_local=False)  # another thread may release it
+    except TypeError:  # filelock before 3.11, whose locks belong to no thread
         return kind(str(path))
 
 

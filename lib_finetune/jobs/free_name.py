@@ -1,4 +1,4 @@
-"""A name for a result that nothing has yet."""
+"""A free name for a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lib_finetune.ports.files import Paths
 
 
 def free_name(name: str, method: str, jobs: Iterable[Job], paths: Paths) -> str:
-    """``name``, or with a number behind it where one of the jobs that have not ended, or a file of the method, has it."""
+    """``name``, with a number behind it if an unended job or a file of the method has the name."""
     taken = [job.settings.name for job in jobs if not job.ended]
     free, number = name, 2
     while any(same_name(other, free, paths.data) for other in taken) or any(map(standing, _targets(free, method, paths))):

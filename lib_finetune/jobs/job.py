@@ -1,4 +1,4 @@
-"""A job: a run that was asked for, and what is left of it after a restart."""
+"""A job: a run that a person asked for, also after a restart of the program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Job:
         folder: of the run; its name is the job's id.
         record: what the disk keeps of it.
         control: what the person wants of it.
-        progress: how it goes.
+        progress: what the run reports.
         message: how it ended, in words.
         file: the result, or None.
         old: whether it is of an earlier session.
@@ -52,33 +52,33 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether it will not continue by itself."""
+        """Whether it has ended and does not continue by itself."""
         return self.state in ENDED
 
     @property
     def snapshots(self) -> dict[int, dict[str, Path]]:
-        """Step → kind → file saved on the way."""
+        """Step → kind → file of each snapshot."""
         kinds = [kind.kind for kind in artifact_kinds_of(self.settings)]
         return {step: dict(zip(kinds, files, strict=True)) for step, files in self.progress.snapshots.items()}
 
     def keep_result(self, files: Mapping[str, Path], steps: int) -> None:
-        """Take over kind → file of the result, and the steps that are in it."""
+        """Take over kind → file of the result, and the steps in it."""
         self.file = next(iter(files.values()), None)
         self.record.files, self.record.steps = {kind: str(path) for kind, path in files.items()}, steps
 
     def keep_snapshots(self, snapshots: dict[int, dict[str, Path]]) -> None:
-        """Take over which files are there now."""
+        """Take over which snapshot files exist now."""
         self.progress.snapshots = {step: list(files.values()) for step, files in snapshots.items()}
 
     def _record_snapshots(self) -> None:
-        """So that they are known when this program is killed."""
+        """Write the snapshots to the record, so that they are known after a kill."""
         self.record.keep_points(self.snapshots)
         if RunFolder(self.folder).record.is_file():
             self.record.save(self.folder)
 
 
 def revived(settings: Settings, folder: Path, record: Record) -> Job:
-    """A job of an earlier session, as its folder tells.
+    """A job of an earlier session, read from its folder.
 
     Raises:
         InputError: the record does not go with the settings.
@@ -99,7 +99,7 @@ def revived(settings: Settings, folder: Path, record: Record) -> Job:
 
 
 def damaged(folder: Path, message: str) -> Job:
-    """A job whose record or settings cannot be read: shown with its folder, and nothing can be done with it but to delete it."""
+    """A job whose record or settings cannot be read: the tab shows it with its folder, and a person can only delete it."""
     job = Job(replace(Settings(), name=folder.name), folder, Record(DAMAGED), old=True)
     job.state, job.message = DAMAGED, message
     return job

@@ -27,15 +27,15 @@ class JobList:
             return sorted(self._jobs, key=lambda job: job.record.place)
 
     def waiting(self) -> list[Job]:
-        """Those that wait, next first."""
+        """The waiting jobs, the next one first."""
         return [job for job in self.all() if job.state == QUEUED]
 
     def unended(self) -> list[Job]:
-        """Those that run or wait."""
+        """The jobs that run or wait."""
         return [job for job in self.all() if not job.ended]
 
     def ahead_of(self, job: Job) -> int:
-        """How many jobs run or wait before this one."""
+        """The number of jobs that run or wait before this one."""
         return sum(other is not job and other.record.place < job.record.place for other in self.unended())
 
     def current(self) -> Job | None:
@@ -79,16 +79,16 @@ class JobList:
         return job
 
     def next_place(self) -> float:
-        """A place behind all others."""
+        """A place in the queue behind all others."""
         with self._lock:
             return 1 + max((job.record.place for job in self._jobs), default=0.0)
 
     def add(self, job: Job) -> None:
-        """Know one more; it takes the place of an earlier one on the same folder."""
+        """Add a job; it replaces an earlier one on the same folder."""
         with self._lock:
             self._jobs = [*(other for other in self._jobs if other.folder != job.folder), job]
 
     def remove(self, job: Job) -> None:
-        """Know it no more."""
+        """Remove a job from the list."""
         with self._lock:
             self._jobs = [other for other in self._jobs if other is not job]

@@ -1,4 +1,4 @@
-"""What runs that were killed have left among the results: half-written files, and previews that were lent."""
+"""Leftovers of killed runs among the results: half-written files, and files lent to previews."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def clear_all(paths: Paths) -> None:
-    """Clear every run's that nobody works on."""
+    """Clear the leftovers of every run that nobody works on."""
     for folder in _journaled(paths.data):
         try:
             with run_lock(folder.path):
@@ -30,7 +30,7 @@ def clear_all(paths: Paths) -> None:
 
 
 def clear(folder: RunFolder, paths: Paths) -> None:
-    """Clear what one run has left. Call under its lock."""
+    """Clear the leftovers of one run. Call under its lock."""
     journal = WriteJournal(folder, paths.all)
     for path in journal.clear():
         _log.info("Half a file of %s was removed: %s", folder.path.name, path)
@@ -42,7 +42,7 @@ def clear(folder: RunFolder, paths: Paths) -> None:
 
 
 def size_outside(paths: Paths) -> int:
-    """Bytes of half-written files outside Finetune's own folder."""
+    """The size, in bytes, of half-written files outside Finetune's own folder."""
     total = 0
     for folder in _journaled(paths.data):
         for path in WriteJournal(folder, paths.all).leftovers():

@@ -1,4 +1,4 @@
-"""The log and the losses of a job on disk, so that they are there after a restart."""
+"""The log and the losses of a job on disk, where a restart finds them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _log = logging.getLogger(__name__)
 
 
 class LogFiles:
-    """Appends to the files of a run's folder; a disk that is full is logged and does not end a training that needs none."""
+    """Appends to the files of a run's folder; a full disk is logged and does not end the training, which does not need them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = RunFolder(folder)
 
     def add_line(self, time_of_day: str, message: str) -> None:
-        """A line of the log."""
+        """Append a line to the log."""
         _append(self._folder.log, [[time_of_day, message]])
 
     def add_losses(self, first_step: int, losses: Sequence[float]) -> None:
-        """Losses of steps that follow one another."""
+        """Append the losses of consecutive steps."""
         _append(self._folder.losses, [[first_step + place, f"{loss:.6g}"] for place, loss in enumerate(losses)])
 
     def lines(self) -> list[str]:
@@ -47,7 +47,7 @@ def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def _pairs(path: Path) -> list[list[str]]:
-    """Rows of two cells; what was torn when the program was killed is passed over."""
+    """Rows of two cells, without one that a kill has cut off."""
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             return [row for row in csv.reader(file) if len(row) == 2]

@@ -1,4 +1,4 @@
-"""How a job's run goes, as the run tells it."""
+"""The progress of a job, as its run reports it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class JobProgress:
         stage_name: of the run.
         done, total: of the stage; steps while it trains.
         lines: of the log, with their times.
-        line_count: of all lines, also those that are not kept in memory.
+        line_count: number of all lines, including those that are no longer in memory.
         losses: (step, loss).
         rates: learning rate by group.
         scalars: further figures of the last step.
-        snapshots: step → files that were saved on the way, the main one first.
+        snapshots: step → files of the snapshot, the main one first.
         rows: step → row of previews.
-        figures: name → step → value of what was measured.
-        lock: held while several of these are read together.
+        figures: name → step → measured value.
+        lock: held while several attributes are read together.
     """
 
     def __init__(self, log_files: LogFiles, snapshots_changed: Callable[[], None] = lambda: None) -> None:
@@ -104,7 +104,7 @@ class JobProgress:
         self._snapshots_changed()
 
     def recall(self, folder: Path) -> None:
-        """Take over what an earlier session left in the run's folder."""
+        """Take over the progress that an earlier session left in the run's folder."""
         self.losses = self._log_files.losses()
         self.lines.extend(self._log_files.lines())
         self.line_count = len(self.lines)

@@ -1,4 +1,4 @@
-"""Jobs: runs in a thread of their own, one after another, whose status can be asked from anywhere; they outlive the page."""
+"""The queue: jobs run in a thread of their own, one after another. Any thread may ask for their status, and they outlive the page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TAKEN = "another program trains with it: a second WebUI or a page of Finetune. 
 class Jobs:
     """The jobs of one host: taken in order, kept, and found again after a restart of the program. Any thread.
 
-    It has more than fifteen methods because it is the one door for all that a person asks of the queue, under one lock.
+    It has more than fifteen methods because everything that a person asks of the queue comes through it, under one lock.
 
     Attributes:
         known: all jobs.
@@ -54,7 +54,7 @@ class Jobs:
         self.known = JobList(self._wake, restored(host.paths.data))
         self.tasks = TaskList(self._wake, self._wake_worker)
         self._worker = Worker(host, self._next_work)
-        # Jobs that waited when the program ended do not begin by themselves: who starts the WebUI may want to make images.
+        # Jobs from before a restart do not begin by themselves, because the person may have started the WebUI to make images.
         self.held = bool(self.known.waiting())
 
     def submit(self, settings: Settings, folder: Path | None = None, group: str = "") -> Job:
@@ -62,10 +62,10 @@ class Jobs:
 
         Args:
             folder: of a run to continue; None starts a new one.
-            group: of jobs that will be compared.
+            group: common to jobs that will be compared.
 
         Raises:
-            InputError: everything that is wrong with the input; nothing was queued.
+            InputError: lists everything that is wrong with the input; nothing was queued.
             SaveError: the folder of the job cannot be written.
             InUseError: another program works on the run that is to be continued.
         """
@@ -75,9 +75,9 @@ class Jobs:
         self.check(settings)
         place = make_folder(self.host.paths.data, settings.name)
         try:
-            with run_lock(place):  # until it is listed, so that nobody tidies it away
+            with run_lock(place):  # until the job is listed, so that nobody removes its folder as a leftover
                 return self._submit(settings, place, group)
-        except BaseException:  # what was refused leaves no folder
+        except BaseException:  # a refused job leaves no folder
             shutil.rmtree(place, ignore_errors=True)
             raise
 
@@ -99,7 +99,7 @@ class Jobs:
         return job
 
     def check(self, settings: Settings, resuming: bool = False) -> list[str]:
-        """Look for everything that can be wrong, without starting; returns what a person should know of besides.
+        """Check everything that can be wrong, without starting; returns further sentences for the person.
 
         Raises:
             InputError: with all problems.
@@ -112,7 +112,7 @@ class Jobs:
 
     @property
     def lost(self) -> str:
-        """Why nothing can begin until the program is started again, in words; "" while the device answers."""
+        """A sentence on why nothing can begin before the program is started again; "" while the device answers."""
         return str(DeviceLostError(self._worker.lost_reason)) if self._worker.lost_reason else ""
 
     def _wake_worker(self) -> None:
@@ -120,7 +120,7 @@ class Jobs:
         self._wake.notify()
 
     def go(self) -> None:
-        """Let jobs begin that were found waiting after a restart, or that `hold` keeps back.
+        """Let jobs begin that wait since a restart or because of `hold`.
 
         Raises:
             DeviceLostError: nothing can begin before the program is started again.
@@ -154,10 +154,10 @@ class Jobs:
                 _keep(moved)
 
     def edit(self, name: str, settings: Settings) -> None:
-        """Other settings for a waiting job.
+        """Give a waiting job other settings.
 
         Raises:
-            InputError: it does not wait, or the settings will not do; then it keeps its own.
+            InputError: it does not wait, or the settings are not usable; then it keeps its own.
         """
         job = self.known.find_waiting(name)
         self.check(settings, RunFolder(job.folder).resumes())
@@ -195,11 +195,11 @@ class Jobs:
                 time.sleep(_POLL_S)
 
     def forget(self, name: str) -> None:
-        """Delete what is left of a job that has ended: log, saved state, previews; its results stay where they are.
+        """Delete the log, saved states and previews of a job that has ended; its results stay where they are.
 
         Raises:
             InputError: it has not ended.
-            InUseError: another program goes on with it.
+            InUseError: another program resumes it.
         """
         job = self.known.find(name)
         if not job.ended:
@@ -225,7 +225,7 @@ class Jobs:
 
 
 def _keep(job: Job, *, settings_too: bool = False) -> None:
-    """Write the record; the settings where no run has written them yet."""
+    """Write the record, and the settings if no run has written them yet."""
     job.record.state = job.state
     job.record.save(job.folder)
     if settings_too:

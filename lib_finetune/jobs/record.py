@@ -1,4 +1,4 @@
-"""The record of a job: what is left of it on the disk, so that queue and results outlive the program."""
+"""The record of a job on the disk, so that queue and results outlive the program."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _log = logging.getLogger(__name__)
 class Record:
     """
     Attributes:
-        state: as `jobs` names it.
+        state: see `jobs.states`.
         group: jobs that are compared with one another have the same; "" for none.
         place: in the queue; the lowest is next.
-        created, started, ended: seconds since 1970; 0 where it has not come to that.
+        created, started, ended: seconds since 1970; 0 if that has not happened yet.
         message: how it ended, in words.
         files: kind → path of the result.
-        points: step → kind → path of the files saved on the way that are still there.
-        steps: that are in the result.
-        peak: bytes of memory at most, 0 where nobody looked.
-        picked: the point that the person chose as the result, or None.
+        points: step → kind → path of each snapshot file that still exists.
+        steps: steps in the result.
+        peak: the most memory in bytes; 0 if it was not measured.
+        picked: step of the snapshot that the person chose as the result, or None.
     """
 
     state: str
@@ -50,11 +50,11 @@ class Record:
     picked: int | None = None
 
     def keep_points(self, snapshots: Mapping[int, Mapping[str, Path]]) -> None:
-        """Take over step → kind → file of what was saved on the way."""
+        """Take over step → kind → file of the snapshots."""
         self.points = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in snapshots.items()}
 
     def save(self, folder: Path) -> None:
-        """Write it into the job's folder; a disk that is full is logged and does not end anything."""
+        """Write the record into the job's folder; a full disk is logged and ends nothing."""
         try:
             with logged_to(WriteJournal(RunFolder(folder), ())):
                 write_atomically(RunFolder(folder).record, json.dumps(dataclasses.asdict(self), indent=1).encode("utf-8"))
@@ -66,7 +66,7 @@ def read(folder: Path) -> Record | None:
     """The record of a job's folder, or None where there is none.
 
     Raises:
-        InputError: it is there and cannot be read.
+        InputError: it exists and cannot be read.
     """
     path = RunFolder(folder).record
     try:
@@ -81,7 +81,7 @@ def read(folder: Path) -> Record | None:
 
 
 def _checked(values: Any) -> Record:
-    """A record of which every value is of its type.
+    """A record whose values all have the right type.
 
     Raises:
         ValueError, TypeError, AttributeError: one is not.

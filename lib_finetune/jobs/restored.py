@@ -17,14 +17,14 @@ _log = logging.getLogger(__name__)
 
 
 def restored(data: Path) -> list[Job]:
-    """Jobs that the last program left below a host's data: results, those that waited, those that it was ended in the middle of, and damaged ones."""
+    """The jobs below a host's data: ended, waiting, interrupted by the end of the program, and damaged ones."""
     runs = data / "runs"
     folders = sorted(runs.iterdir()) if runs.is_dir() else []
     return [job for job in (_restored_job(folder) for folder in folders) if job is not None]
 
 
 def _restored_job(folder: Path) -> Job | None:
-    """None for a folder without a record: a run of the command line, or nothing of ours."""
+    """The job of a folder; None without a record: a run of the command line, or nothing of ours."""
     try:
         record = records.read(folder)
         if record is None:

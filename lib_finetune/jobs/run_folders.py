@@ -15,14 +15,14 @@ from lib_finetune.runs import repair
 from lib_finetune.runs.folder import RunFolder
 
 _MOST_NAME_BYTES = 120
-"""Of a folder's name, beside its time: file systems take 255."""
+"""The most characters of a folder's name beside its time: file systems take 255."""
 
 
 def make_folder(data: Path, name: str) -> Path:
     """Make a folder for a new run, named by time; no two runs share one.
 
     Raises:
-        SaveError: it cannot be made.
+        SaveError: the folder cannot be made.
     """
     composed = unicodedata.normalize("NFC", name)
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in composed)[:60] or "run"
@@ -42,7 +42,7 @@ def make_folder(data: Path, name: str) -> Path:
 
 
 def unfinished(host: Host, name: str | None = None) -> list[Path]:
-    """Folders of runs that can be resumed, newest first; of one result's name if given."""
+    """Folders of runs that can be resumed, newest first; with ``name``, only those of that result."""
     runs = host.paths.data / "runs"
     folders = sorted(runs.iterdir(), reverse=True) if runs.is_dir() else []
     resumable = [(folder, _settings(RunFolder(folder))) for folder in folders if RunFolder(folder).resumes()]
@@ -50,7 +50,7 @@ def unfinished(host: Host, name: str | None = None) -> list[Path]:
 
 
 def _settings(folder: RunFolder) -> Settings | None:
-    """Those of a run that can be resumed; written anew from its state where they are damaged."""
+    """The settings of a run that can be resumed; if they are damaged, they are written anew from its state."""
     settings = folder.settings()
     if settings is not None:
         return settings

@@ -20,7 +20,7 @@ _POINTS_SHOWN = 400
 
 
 def status_of(job: Job) -> dict[str, Any]:
-    """A copy of everything that the tab shows."""
+    """A copy of everything that the tab shows of a job."""
     progress, control = job.progress, job.control
     with progress.lock:
         trains = progress.steps_per_s and progress.stage_name == "train"
@@ -51,7 +51,7 @@ def status_of(job: Job) -> dict[str, Any]:
 
 
 def since(job: Job, line: int, step: int) -> dict[str, Any]:
-    """What was said after the first ``line`` lines and measured after ``step``, with the numbers to ask with next time."""
+    """Log lines after the first ``line`` and losses after ``step``, with the two numbers for the next question."""
     progress = job.progress
     with progress.lock:
         first = progress.line_count - len(progress.lines)
@@ -69,7 +69,7 @@ def _curve(progress: JobProgress, name: str) -> list[tuple[int, float]]:
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    """JSON knows neither NaN nor infinity: an answer with one of them would be an error of the server."""
+    """The values without NaN and infinity, which JSON does not have: with one of them the server's answer would fail."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 

@@ -13,13 +13,13 @@ _MOST = 50
 
 
 class TaskList:
-    """The last of them, oldest first. Any thread."""
+    """The latest background tasks, oldest first. Any thread."""
 
     def __init__(self, lock: threading.Condition, wake_worker: Callable[[], None]) -> None:
         """
         Args:
             lock: of the queue.
-            wake_worker: is called under the lock when there is a task to do.
+            wake_worker: called under the lock when a task is added.
         """
         self._lock = lock
         self._wake_worker = wake_worker
@@ -34,7 +34,7 @@ class TaskList:
         return task
 
     def all(self) -> list[BackgroundTask]:
-        """Of this session, oldest first."""
+        """The tasks of this session, oldest first."""
         with self._lock:
             return list(self._tasks)
 
@@ -50,5 +50,5 @@ class TaskList:
         raise InputError([Problem("id", f"There is no background task {name!r}.")])
 
     def next(self) -> BackgroundTask | None:
-        """The first that waits; None without any."""
+        """The first waiting task; None without any."""
         return next((task for task in self.all() if task.state == WAITS), None)

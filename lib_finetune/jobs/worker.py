@@ -1,4 +1,4 @@
-"""The worker of a queue: one thread that does background tasks and jobs in turn, and outlives whatever they raise."""
+"""The worker of a queue: one thread that does background tasks and jobs in turn, and survives all their errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Worker:
     """Works for one queue.
 
     Attributes:
-        lost_reason: what the driver said when the GPU was lost; "" while it answers. Then nothing more begins.
+        lost_reason: the driver's message when the GPU is lost, after which nothing more begins; "" while the GPU answers.
     """
 
     def __init__(self, host: Host, next_work: Callable[[], Job | BackgroundTask]) -> None:
@@ -48,17 +48,17 @@ class Worker:
         self.lost_reason = ""
 
     def start(self) -> None:
-        """Have the thread run. Call under the lock of the queue, so that there is one."""
+        """Start the thread unless it runs. Call under the lock of the queue, so that there is only one."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name="finetune", daemon=True)
             self._thread.start()
 
     def when_ended(self, listener: Callable[[Job], None]) -> None:
-        """Have a listener told of each job that ends, in the worker's thread; one that fails is logged."""
+        """Call a listener for each job that ends, in the worker's thread; a failing listener is logged."""
         self._listeners.append(listener)
 
     def end(self, job: Job, state: str, message: str) -> None:
-        """A job has ended: each part by itself, whatever fails at its end."""
+        """Do everything at the end of a job; each part runs even if another one fails."""
         job.record.ended, job.record.message, job.message = time.time(), message, message
         with _logged("The list of files"):
             job.record.keep_points(job.snapshots)
@@ -67,7 +67,7 @@ class Worker:
         job.record.state = state
         with _logged("The record"):
             job.record.save(job.folder)
-        job.state = state  # last: who sees that it has ended finds its record
+        job.state = state  # last, so that the record exists once the job shows as ended
         for listener in self._listeners:
             with _logged(f"What was to follow the job {job.folder.name}"):
                 listener(job)
@@ -78,7 +78,7 @@ class Worker:
                 self._do(self._next_work())
             except BaseException:  # noqa: BLE001  an edge: logged
                 _log.exception("The worker stumbled")
-                time.sleep(_REST_S)  # whatever it was may come again at once
+                time.sleep(_REST_S)  # the same error may come again at once
 
     def _do(self, work: Job | BackgroundTask) -> None:
         from lib_finetune.jobs.background_task import BackgroundTask
@@ -134,11 +134,11 @@ class Worker:
         return f"Something went wrong that should not: {error!r}. The details are in {RunFolder(job.folder).traceback}."
 
     def _lose(self, reason: str) -> None:
-        """Let nothing more begin where the GPU is lost; ``reason`` is "" where it is not."""
+        """If the GPU is lost, let nothing more begin; ``reason`` is "" if it is not."""
         self.lost_reason = self.lost_reason or reason
 
     def _peak(self) -> int:
-        """Bytes of the device; 0 where it does not tell. A GPU that was lost without a word is noticed here."""
+        """The device's memory in bytes; 0 if it does not tell. A GPU that was lost without an error is noticed here."""
         try:
             return self._host.memory().peak
         except RuntimeError as error:
@@ -148,7 +148,7 @@ class Worker:
 
 
 def interrupted_message(folder: Path, what: str) -> str:
-    """What is left of a run that the end of the program interrupted."""
+    """``what`` and a sentence on whether the interrupted run can be resumed."""
     return f"{what} " + ("It can be resumed from its last saved state." if RunFolder(folder).resumes() else "It had saved no state yet.")
 
 
@@ -162,7 +162,7 @@ def _write_traceback(job: Job, error: BaseException) -> None:
 
 @contextmanager
 def _logged(what: str) -> Iterator[None]:
-    """An edge: what fails inside is logged, and the rest goes on."""
+    """An edge: an error inside is logged, and the caller continues."""
     try:
         yield
     except BaseException:  # noqa: BLE001  an edge: logged

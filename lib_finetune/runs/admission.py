@@ -1,4 +1,4 @@
-"""The checkpoint that a run may begin on, or resume on."""
+"""Admission: the checkpoint on which a run may begin or resume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def checkpoint_of_run(whole_model: bool, host: HostWeights, folder: RunFolder, s
         whole_model: whether the run writes a checkpoint, for which the hash of its base is made where the host has none.
 
     Raises:
-        InputError: its file was replaced since, or is taken to predict something else now.
+        InputError: its file was replaced since, or the host now takes it for a model of another prediction.
         HostError: it is gone, or the host cannot load it.
     """
     loaded = host.checkpoint()

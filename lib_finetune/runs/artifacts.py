@@ -1,4 +1,4 @@
-"""The files of a run: written under a free name, told to the host and judged by its loader."""
+"""The files of a run: written under a free name, listed by the host and checked by its loader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def main_file(files: Mapping[str, Path]) -> Path:
-    """The file that a result is called by."""
+    """The file that stands for the result."""
     return next(iter(files.values()))
 
 
@@ -61,7 +61,7 @@ class Artifacts:
         return self.write(self._plan.name, step, state, replaces=replaces)
 
     def write_snapshot(self, step: int) -> dict[str, Path]:
-        """As `write`, under the name of a step, of what would be saved now."""
+        """As `write`, under the name of a step, with the present weights."""
         return self.write(self._snapshot_name(step), step, self._assembly.trainer.ema.applied(), point=True)
 
     def is_snapshot(self, step: int, kind: str, path: Path) -> bool:
@@ -75,12 +75,12 @@ class Artifacts:
     def write(
         self, name: str, step: int, state: AbstractContextManager[None], *, replaces: bool = True, point: bool = False
     ) -> dict[str, Path]:
-        """Write the files of a result under a free name, or under that which this run gave the same step before; kind → file.
+        """Write the files of a result under a free name, or under the name that this run used for the same step before; kind → file.
 
         Args:
             step: steps that they hold.
-            state: inside it the parameters are those to be saved.
-            replaces: whether older files may be replaced where the settings say so; False for what is rescued.
+            state: context in which the parameters have the values to save.
+            replaces: whether older files may be replaced where the settings say so; False for a rescued result.
 
             point: whether it is a snapshot, of which `points.json` tells.
 
@@ -94,7 +94,7 @@ class Artifacts:
         return files
 
     def _config(self) -> Path | None:
-        """The file beside the base that tells the WebUI how to load it, and has to lie beside a checkpoint made of it."""
+        """The file beside the base that tells the WebUI how to load it; a checkpoint made from the base needs a copy."""
         config = self._info.path.with_suffix(".yaml") if self._info.path else None
         return config if config is not None and config.is_file() else None
 
@@ -114,7 +114,7 @@ class Artifacts:
         return files
 
     def fill(self, files: Mapping[str, Path], name: str, step: int, state: AbstractContextManager[None]) -> None:
-        """Write what the parameters hold inside ``state`` to files of every kind; ``name`` and ``step`` are told in them.
+        """Write the parameters, as they are inside ``state``, to files of every kind; their metadata have ``name`` and ``step``.
 
         Raises:
             SaveError: as the writers of the files.
@@ -126,10 +126,10 @@ class Artifacts:
                 writer.write(files[writer.kind], artifact, recipe, self._base)
 
     def verify(self, files: Mapping[str, Path]) -> None:
-        """Tell the host of the files and have its loader judge them.
+        """Have the host list the files, and its loader check them.
 
         Raises:
-            HostError: it does not take them whole.
+            HostError: the loader does not take them whole.
         """
         self._sink.stage("verify")
         for kind, path in files.items():
@@ -139,10 +139,12 @@ class Artifacts:
                 raise HostError(f"{path.name} was written, but {verification.message[0].lower()}{verification.message[1:]}")
 
     def write_extracted_lora(self, path: Path, stop_asked: Callable[[], bool]) -> None:
-        """The difference of a checkpoint to its base as a LoRA, where one is asked for; a failure is said, the checkpoint is good without it.
+        """Write the difference between a checkpoint and its base as a LoRA, if the settings ask for one.
+
+        A failure is only reported, because the checkpoint is good without the LoRA.
 
         Args:
-            stop_asked: looked at before each weight; then the LoRA is left out.
+            stop_asked: asked before each weight; at a stop the LoRA is left out.
         """
         plan, rank = self._plan, self._plan.extract_rank
         if plan.extract is None:
@@ -171,7 +173,7 @@ class Artifacts:
             self._sink.say(f"The difference could not be saved as a LoRA: {error}")
 
     def _extracted_file(self, name: str) -> Path:
-        """Where the LoRA goes; the one of before, where the run was killed behind it."""
+        """The path of the LoRA; the same as before if the run was killed after writing it."""
         folder = self._host.paths.lora
         if own := self._journal.planned(f"extracted {name}", 0):
             return own["lora"]
@@ -190,7 +192,7 @@ class Artifacts:
 
     @contextmanager
     def _base(self) -> Iterator[Mapping[str, Entry]]:
-        """The tensors of the base checkpoint: from its file while that is what the run began on, else from the host's memory."""
+        """The tensors of the base checkpoint: from its file if the file is still the one on which the run began, else from the host's memory."""
         info = self._info
         with ExitStack() as stack:
             entries: Mapping[str, Entry] | None = None

@@ -1,4 +1,4 @@
-"""Which file a run began on, so that a run never continues on a checkpoint that was replaced."""
+"""The record of the file on which a run began, so that a run never resumes on a checkpoint that was replaced."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 def begin(info: CheckpointInfo, folder: RunFolder) -> CheckpointInfo:
-    """Record the checkpoint of a run that begins; returns it with its file's size and time.
+    """Record the checkpoint of a new run; returns it with its file's size and time.
 
-    The file is hashed beside the first steps where the host has not done it: that takes seconds for gigabytes.
+    If the host has no hash of the file, a thread computes it during the first steps: gigabytes take seconds.
 
     Raises:
         SaveError: the folder cannot be written.
@@ -53,10 +53,10 @@ def stored(folder: RunFolder) -> CheckpointInfo | None:
 
 
 def check_unchanged(began: CheckpointInfo, folder: RunFolder, say: Callable[[str], None] = lambda _: None) -> None:
-    """See that the file is still the one that the run began on: by size and time, and by content where these differ.
+    """Check that the file is still the one on which the run began: by size and time, and by content if these differ.
 
     Args:
-        say: hears where it cannot be told.
+        say: takes a sentence if the check is not possible.
 
     Raises:
         InputError: another file lies there now.
@@ -92,7 +92,7 @@ def _replaced(began: CheckpointInfo, now: CheckpointInfo, digits: str | None) ->
 
 
 def _with_mark(info: CheckpointInfo) -> CheckpointInfo:
-    """With size and time of the file as it is now."""
+    """The checkpoint with the present size and time of its file."""
     try:
         status = info.path.stat() if info.path else None
     except OSError:

@@ -1,4 +1,4 @@
-"""Images of the class in general, made with the loaded model before training and kept for the next run (prior preservation)."""
+"""Class images: images of the class in general, made with the loaded model before training and kept for the next run (prior preservation)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _BATCH = 4
 _STEPS = 25
 _ABOUT = "about.json"
 _VERSION = 2
-"""Of how images are made; those of another one are left alone and made again. 1: with what other extensions had left behind."""
+"""Version of the way in which images are made; images of another version are kept, and new ones are made. Version 1 had traces of other extensions."""
 
 
 class ClassPictures:
-    """A folder of class images for one checkpoint and all that an image depends on; an image's number is its seed."""
+    """A folder of class images for one checkpoint and everything else that an image depends on; an image's number is its seed."""
 
     def __init__(
         self, pictures: HostPictures, data: Path, info: CheckpointInfo, prompt: str, side_px: int, clip_skip: int | None = None
@@ -53,7 +53,7 @@ class ClassPictures:
         return [number for number in range(1, count + 1) if not self._file(number).is_file()]
 
     def announce(self, count: int) -> str:
-        """How many there are, how many are needed, and how long it takes, as far as that is known."""
+        """A sentence: how many images exist, how many are needed, and how long that takes, if it is known."""
         missing = len(self.missing(count))
         if not missing:
             return f"Class images: {count} of {self._request.prompt!r} are there from an earlier run."
@@ -74,11 +74,11 @@ class ClassPictures:
         interrupt_asked: Callable[[], bool] = lambda: False,
         write: Callable[[Path, bytes], None] = write_atomically,
     ) -> bool:
-        """Make what is missing; False if a stop was asked for. What is made stays in either case.
+        """Make the missing images; False if a stop was asked for. Finished images stay in either case.
 
         Args:
-            stop_asked: looked at between batches, and when one was interrupted; it may wait, as in a pause.
-            interrupt_asked: looked at between sampling steps; a batch that was left unfinished is made again unless a stop was asked for.
+            stop_asked: asked between batches, and after an interrupted one; it may wait, as in a pause.
+            interrupt_asked: asked between sampling steps; an unfinished batch is made again unless a stop was asked for.
             write: (file, its bytes); writes an image.
 
         Raises:
@@ -104,7 +104,7 @@ class ClassPictures:
                     images = []
                 if images is None:
                     return False
-                if not images:  # outside of the handler, whose error holds the frames that hold the memory
+                if not images:  # outside the handler, because its error keeps the frames and their memory
                     say(f"There is no room on the device for {len(run)} class images at once; they are made one at a time.")
                     runs = [[number] for number in (*run, *(number for later in runs for number in later))]
                     at_once = 1
@@ -121,14 +121,14 @@ class ClassPictures:
         return True
 
     def _remember_speed(self, seconds: float) -> None:
-        """For the announcement of the next run only."""
+        """Store the speed, which only the sentence at the start of the next run needs."""
         try:
             write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": seconds}, indent=2).encode("utf-8"))
         except SaveError as error:
             _log.warning("%s", error)
 
     def _painted(self, numbers: list[int], stop_asked: Callable[[], bool], interrupt_asked: Callable[[], bool]) -> list[Image.Image] | None:
-        """Images of neighbouring numbers, begun again when the person interrupted them in the WebUI; None at a stop."""
+        """Images of neighbouring numbers, made again if the person interrupted them in the WebUI; None at a stop."""
         request = dataclasses.replace(self._request, seed=numbers[0], interrupt_asked=interrupt_asked)
         while True:
             try:
@@ -141,7 +141,7 @@ class ClassPictures:
         return self.folder / f"{number:05d}.png"
 
     def _seconds(self) -> float:
-        """Seconds an image took last time, or 0."""
+        """Seconds for one image last time, or 0."""
         try:
             return float(json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -149,7 +149,7 @@ class ClassPictures:
 
 
 def _runs(numbers: list[int]) -> list[list[int]]:
-    """Neighbouring numbers together: a batch has seeds that follow one another."""
+    """The numbers in groups of neighbours, because a batch has consecutive seeds."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][-1] == number - 1:

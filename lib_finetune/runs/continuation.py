@@ -31,15 +31,15 @@ _FROM_FILE = {
 def further(
     host: Host, settings: Settings, run_folder: Path, step: int | None, more_steps: int, name: str, folder: Path
 ) -> tuple[Settings, Path]:
-    """Prepare a run of more steps; a `Runner` on the folder with the settings that come back goes on from the state.
+    """Prepare a run of more steps; a `Runner` on the folder, with the returned settings, resumes from the state.
 
-    The further steps have a schedule of their own (`optimizer.further`), so that the steps that are done mean what they meant; with a
-    constant one the result is that of one long run.
+    The further steps have a schedule of their own (`optimizer.further`), so that it does not change what the finished steps did; with a
+    constant schedule the result equals that of one long run.
 
     Args:
-        settings: of the run before; steps, name, and what stands under saving and preview may be others.
+        settings: of the run before; steps, name, saving and preview may differ.
         run_folder: of the run before; it stays as it is.
-        step: whose state is gone on from; None: the last one.
+        step: the step whose state the new run starts from; None: the last one.
         name: of the new result.
         folder: for the new run, which does not exist yet.
 
@@ -68,12 +68,12 @@ def further(
     write_atomically(RunFolder(folder).checkpoint_file, begun.read_bytes())
     RunFolder(folder).write_settings(chosen)
     new, proven = RunFolder(folder), source.name in (STATE, FINAL)
-    _link(source, new.state if proven else new.next_state)  # of the others it is not known that they are good
+    _link(source, new.state if proven else new.next_state)  # other states are not known to be good
     return chosen, folder
 
 
 def _state(settings: Settings, run_folder: Path, step: int | None) -> tuple[Path, int]:
-    """(the state to go on from, its step)."""
+    """(the state from which the new run starts, its step)."""
     states = saved_states.kept_states(RunFolder(run_folder))
     if not states:
         raise InputError([Problem("step", f"{run_folder.name} has kept no state (saving.states); {_without_state(settings)}")])
@@ -89,7 +89,7 @@ def _without_state(settings: Settings) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name, where the disk allows it; states are replaced and never written into."""
+    """Link the file under another name if the disk allows it, because states are replaced and never written into; else copy it."""
     try:
         os.link(source, target)
     except FileNotFoundError as error:

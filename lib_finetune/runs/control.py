@@ -9,7 +9,7 @@ PAUSED = "paused"
 
 
 class Control(Protocol):
-    """Questions that a run asks, from the job's thread; a host that paints asks for stop, pause and save from a thread of its own too."""
+    """Questions that a run asks in the job's thread. A host that makes an image also asks for stop, pause and save, in a thread of its own."""
 
     def stop_asked(self) -> bool:
         """End after this step."""

@@ -1,4 +1,4 @@
-"""What is done at the end of a stage whatever happened: the first error is the one that is told."""
+"""Actions at the end of a stage, whatever happened in it; the first error is the one that is raised."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def at_the_end(what: str, action: Callable[[], None], sink: ProgressSink) -> Iterator[None]:
-    """Do ``action`` when the block is left; after an error in the block, its own error is only said."""
+    """Do ``action`` when the block ends; after an error in the block, an error of the action is only reported."""
     try:
         yield
     except BaseException:
@@ -27,9 +27,9 @@ def at_the_end(what: str, action: Callable[[], None], sink: ProgressSink) -> Ite
 
 @contextmanager
 def beside_an_error(what: str, sink: ProgressSink) -> Iterator[None]:
-    """Around what is done because of an error: what fails here is said and does not hide the first error."""
+    """Around an action that follows an error: a failure of the action is reported and does not hide the first error."""
     try:
         yield
-    except BaseException as error:  # noqa: BLE001  whatever it is, it came second
+    except BaseException as error:  # noqa: BLE001  any error here is the second one
         _log.warning("%s failed", what, exc_info=True)
         sink.say(f"{what} failed, too: {error}")

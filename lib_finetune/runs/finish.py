@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def finish(session: Session) -> tuple[str, dict[str, Path], int]:
-    """Outcome ("done", "stopped" or "discarded"), kind → file of the result, and the steps that are in it.
+    """The outcome ("done", "stopped" or "discarded"), kind → file of the result, and the steps in it.
 
     Raises:
         FinetuneError: the files cannot be written, or the host's loader does not take them; the state is kept.
@@ -57,7 +57,7 @@ def finish(session: Session) -> tuple[str, dict[str, Path], int]:
 
 
 def warning_of(session: Session) -> str:
-    """What is to be said in the headline of a run whose loss ended far above its beginning, with what to try; "" for any other."""
+    """A sentence for the headline of a run whose loss ended far above its beginning, with advice; "" for any other run."""
     loss_log = session.assembly.trainer.loss_log
     if not loss_log.doubtful:
         return ""
@@ -71,7 +71,7 @@ def warning_of(session: Session) -> str:
 
 
 def _best_step(session: Session) -> int:
-    """The step whose state the result holds: the best by the validation images, else the last."""
+    """The step whose state is the result: the best by the validation images, else the last."""
     validation = session.assembly.validation
     best = validation.best if validation else None
     if best and best.step != session.step:
@@ -80,7 +80,7 @@ def _best_step(session: Session) -> int:
 
 
 def _last_good_step(session: Session) -> int:
-    """The step in the result of a run whose loss ended far above its beginning: the last good one, where it is in memory."""
+    """The step in the result of a run whose loss ended far above its beginning: the last good one, if it is in memory."""
     loss_log = session.assembly.trainer.loss_log
     if loss_log.good_step:
         loss_log.go_back()
@@ -92,13 +92,13 @@ def _last_good_step(session: Session) -> int:
 
 
 def write_last_good(session: Session, bad_step: int) -> tuple[int, dict[str, Path]] | None:
-    """Save what was good in memory under a name that is free, and say what is left on the disk; what came after it goes.
+    """Save the last good state in memory under a free name, and report the files on the disk; later files are removed.
 
     Args:
-        bad_step: the step after which the loss was no number.
+        bad_step: the step after which the loss was not finite.
 
     Returns:
-        (step, kind → file), or None where nothing was in memory.
+        (step, kind → file), or None if no good state is in memory.
 
     Raises:
         SaveError: the files cannot be written.
@@ -116,7 +116,7 @@ def write_last_good(session: Session, bad_step: int) -> tuple[int, dict[str, Pat
 
 
 def tidy(session: Session) -> None:
-    """Whatever the end: lent files come back, and states that no snapshot belongs to go."""
+    """At every end of a run: lent files are taken back, and states without a snapshot are removed."""
     session.snapshots.return_lent()
     if session.saving.states == "all":
         saved_states.remove_states_without_snapshot(session.folder, session.snapshots.steps)
@@ -124,7 +124,7 @@ def tidy(session: Session) -> None:
 
 
 def load_result(host: HostWeights, file: Path, info: CheckpointInfo, sink: ProgressSink) -> None:
-    """Have the host load the finished checkpoint; where it cannot, the run is good all the same."""
+    """Have the host load the finished checkpoint; a failure to load does not spoil the run."""
     try:
         host.load(CheckpointInfo(file.stem, file, None, None, info.vae, info.prediction))
     except FinetuneError as error:

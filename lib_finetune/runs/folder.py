@@ -49,7 +49,7 @@ class RunFolder:
 
     @property
     def next_state(self) -> Path:
-        """A newer state, until the loss after it is known; then it takes the place of the last good one, or goes."""
+        """A newer state, until the loss after it is known; then it replaces the last good one, or is removed."""
         return self.path / NEXT
 
     def latest_state(self) -> Path | None:

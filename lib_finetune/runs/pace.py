@@ -1,4 +1,4 @@
-"""The pace of a run against what its steps were expected to take."""
+"""The pace of a run, compared with the expected seconds of a step."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from lib_finetune.runs.session import Session
 
 FAR = 3.0
-"""Times the expected seconds."""
+"""In multiples of the expected seconds."""
 _REPORTS = 3
-"""Reports in a row, so that an image that somebody makes meanwhile is not taken for it."""
+"""Reports in a row, so that an image that somebody makes meanwhile does not count as a slow training."""
 
 
 class Pace:
-    """Says once when steps take far longer than expected: Windows' driver takes main memory when the GPU is full, and does not fail."""
+    """Reports once that steps take far longer than expected: when the GPU is full, Windows' driver uses main memory instead of failing."""
 
     def __init__(self, step_s: float, say: Callable[[str], None]) -> None:
         """
@@ -45,7 +45,7 @@ class Pace:
 
 
 def pace_of(session: Session) -> Pace | None:
-    """Against what was measured of such work on this device; None where nothing was."""
+    """The pace against earlier measurements of such work on this device; None without any."""
     host, accumulation = session.host, session.assembly.trainer.plan.accumulation
     work = speed_history.work_of(session.settings, speed_history.device_name(host.device), session.assembly.model.count("unet"))
     speed = speed_history.estimate(host.paths.data, work)

@@ -1,4 +1,4 @@
-"""Images of a run, asked of the host so that what the person presses is answered between two sampling steps."""
+"""Images of a run: the host makes them, and answers the person's buttons between two sampling steps."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from lib_finetune.runs.control import Control
 
 AFTER_STOP_S = 1.5
-"""What a run still does for its own sake once a stop is asked for (the loss of the last step, the card's image) may take so long."""
+"""Seconds that a run may still take, once a stop is asked for, for work that is not its result (the loss of the last step, the card's image)."""
 
 
 class StoppedWhilePaintingError(FinetuneError):
-    """The person asked for a stop while an image was painted, or it would take too long after one."""
+    """The person asked for a stop while the host made an image, or the image would take too long after a stop."""
 
 
 class Patience:
-    """How long a run that is to stop may go on with what is not its result; one for the whole run."""
+    """The time that a stopping run may spend on work that is not its result; one object for the whole run."""
 
     def __init__(self, stop_asked: Callable[[], bool]) -> None:
         self._stop_asked = stop_asked
         self._ends: float | None = None
 
     def begin(self) -> None:
-        """What belongs to the end of a run begins; after a stop of before, a little time is left for it."""
+        """The work at the end of a run begins; an earlier stop leaves a little time for it."""
         if self._ends is None and self._stop_asked():
             self._ends = time.monotonic() + AFTER_STOP_S
 
     def is_over(self) -> bool:
-        """Whether to give it up now: at once when the stop is asked for meanwhile."""
+        """Whether to give the work up now: at once if the stop comes during the work."""
         if not self._stop_asked():
             return False
         if self._ends is None:
@@ -46,12 +46,12 @@ class Patience:
 
 
 class Painter:
-    """Has the host paint; a stop ends the image, a pause rests and begins it again, and so does a press of Save."""
+    """Has the host make images. A stop ends the image; a pause, or a press of Save, interrupts it and begins it again afterwards."""
 
     def __init__(self, pictures: HostPictures, control: Control, rest: Callable[[Callable[[], None]], None], patience: Patience) -> None:
         """
         Args:
-            rest: returns when no pause is asked for any more; calls what it is given meanwhile.
+            rest: returns when no pause is asked for any more; meanwhile it calls its argument.
         """
         self._pictures = pictures
         self._control = control
@@ -62,7 +62,7 @@ class Painter:
 
     @contextmanager
     def saving(self, save: Callable[[], None]) -> Iterator[None]:
-        """Inside, a press of Save is answered by ``save`` while an image rests."""
+        """Inside, ``save`` answers a press of Save while an image is interrupted."""
         self._save = save
         try:
             yield
@@ -89,7 +89,7 @@ class Painter:
             self._answer()
 
     def _is_called(self) -> bool:
-        """Asked by the host, perhaps from a thread of its own."""
+        """Whether to interrupt the image; the host asks, perhaps from a thread of its own."""
         if self._save is not None and self._control.save_asked():
             self._save_pressed = True
         return self._save_pressed or self._control.pause_asked() or self._patience.is_over()

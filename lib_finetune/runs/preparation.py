@@ -1,4 +1,4 @@
-"""What is made before the first step: class images and encoded latents."""
+"""Preparation: class images and encoded latents, made before the first step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def with_class_images(
     plan: ClassImagesPlan | None, images: Dataset, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting, room: DiskRoom
 ) -> Dataset | None:
-    """The images with those of the class, made now where they are missing; None when the person stopped it."""
+    """The dataset with its class images, which are made now if they are missing; None if the person stopped it."""
     if plan is None or images.classes:
         return images
     reports = {}
@@ -38,7 +38,7 @@ def with_class_images(
             return None
         reports[word] = report
     own, *others = reports
-    # The words of a folder are what an image without a text file is called by.
+    # The words of a folder name an image without a text file.
     pictures = [dataclasses.replace(picture, folder_words=word) for word in others for picture in reports[word].pictures]
     return dataclasses.replace(images, classes=dataclasses.replace(reports[own], pictures=(*reports[own].pictures, *pictures)))
 
@@ -46,7 +46,7 @@ def with_class_images(
 def _class_images(
     plan: ClassImagesPlan, prompt: str, info: CheckpointInfo, host: Host, sink: ProgressSink, waiting: Waiting, room: DiskRoom
 ) -> Report | None:
-    """Those of one class; None when the person stopped it."""
+    """The images of one class; None if the person stopped it."""
     clip_skip = plan.clip_skip or host.text_tools().clip_skip
     classes = ClassPictures(host.pictures, host.paths.data, info, prompt, plan.side_px, clip_skip)
     sink.say(classes.announce(plan.count))
@@ -68,7 +68,7 @@ def _class_images(
 
 
 def encode_latents(session: Session) -> None:
-    """Encode what the coming steps will need. Encoding takes turns too."""
+    """Encode the images of the coming steps. Encoding takes turns too."""
     assembly, trainer = session.assembly, session.assembly.trainer
     per_step = trainer.plan.accumulation
     missing = [(assembly.batches, variant) for variant in assembly.batches.missing(trainer.step * per_step, session.total * per_step)]
@@ -87,7 +87,7 @@ def encode_latents(session: Session) -> None:
 
 
 def clear_rests(folder: RunFolder, journal: WriteJournal, sink: ProgressSink) -> None:
-    """Remove what the same run left when it was killed; whoever calls holds the folder's lock."""
+    """Remove the leftovers of the same run after a kill; the caller holds the folder's lock."""
     for path in journal.clear(forget=not folder.resumes()):
         sink.say(f"Half a file of before was removed: {path.name}.")
     snapshots.withdraw(folder, journal, lent=False)

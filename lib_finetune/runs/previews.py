@@ -38,7 +38,7 @@ class Previews:
         """
         Args:
             painter: asks the host for the images.
-            folder: of the run; rows that lie there are told to ``sink`` again.
+            folder: of the run; ``sink`` gets the rows that lie there again.
             images: the training images, for the likeness to them.
         """
         self._plan = plan
@@ -59,11 +59,11 @@ class Previews:
                 sink.figure(name, step, value)
 
     def has(self, step: int) -> bool:
-        """Whether the row of a step is there, painted as it would be now, all its images with it."""
+        """Whether the row of a step exists with all its images, made as it would be made now."""
         return self._looks.get(step) == self._look and all((self._folder.path / name).is_file() for name in self._rows[step].files)
 
     def add_base(self) -> None:
-        """Make the base's row, without any file, unless it is there.
+        """Make the base's row, without any file, unless it exists.
 
         Raises:
             FinetuneError: as `Painter.paint`.
@@ -136,7 +136,7 @@ class Previews:
         )
 
     def _digest_of_look(self) -> str:
-        """Of all that a row depends on beside the files of its step: a run that goes on may have other prompts, or another size."""
+        """Digest of everything that a row depends on beside the files of its step: a resumed run may have other prompts, or another size."""
         plan = self._plan
         painted = [[each.kind, each.count, self._request(each.prompt, {}).look()] for each in plan.prompts]
         content = json.dumps([painted, plan.seed, plan.weight], sort_keys=True, ensure_ascii=False)
@@ -155,7 +155,7 @@ class Previews:
         return [load_rgb(self._folder.path / name) for name, own in zip(row.files, row.kinds, strict=True) if own == kind]
 
     def _person(self) -> list[list[Image.Image]]:
-        """Images trained on, and those held out; small, for that is all their likeness is read from."""
+        """The training images and the validation images, as thumbnails, which are enough to compare likeness."""
         if not self._own:
             self._own = [[_small(load_rgb(each.path)) for each in group] for group in (self._images.pictures, self._images.held)]
         return self._own
@@ -178,7 +178,7 @@ def _write_png(path: Path, image: Image.Image) -> None:
 
 
 def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tuple[int, float]]]]:
-    """What lies in a run's folder: rows by step, and the curves of the watch; nothing where the index is missing or cannot be read."""
+    """The previews in a run's folder: rows by step, and the curves of the watch; empty if the index is missing or cannot be read."""
     try:
         stored: dict[str, Any] = json.loads(folder.previews_index.read_text(encoding="utf-8"))
         rows = [PreviewRow(**{name: _tuple(value) for name, value in row.items()}) for row in stored["rows"]]
@@ -197,7 +197,7 @@ def stored(folder: RunFolder) -> tuple[dict[int, PreviewRow], dict[str, list[tup
 
 
 def stored_looks(folder: RunFolder) -> dict[int, str]:
-    """Step → digest of what its row was painted with; an earlier version wrote none."""
+    """Step → digest with which its row was made; an earlier version wrote none."""
     try:
         looks = json.loads(folder.previews_index.read_text(encoding="utf-8")).get("looks", {})
         return {int(step): str(look) for step, look in looks.items()}

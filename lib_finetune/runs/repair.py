@@ -1,4 +1,4 @@
-"""Damaged files of a run: each is called by its name, and those that a saved state has a copy of are written anew."""
+"""Damaged files of a run: each is reported by name, and written anew if a saved state has a copy of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COPIES = "files"
 
 
 def copies(folder: RunFolder) -> dict[str, str]:
-    """Name → text of the small files without which a run does not go on, to be kept in each state."""
+    """Name → text of the small files that a run needs to resume; each state keeps a copy."""
     texts = {}
     for path in (folder.settings_file, folder.checkpoint_file):
         try:
@@ -31,9 +31,9 @@ def copies(folder: RunFolder) -> dict[str, str]:
 
 
 def mend(folder: RunFolder) -> list[str]:
-    """Put right what can be, before a run goes on; what was done, in sentences. Call under the run's lock.
+    """Repair the files of a run before it resumes; returns sentences on the repairs. Call under the run's lock.
 
-    What cannot be mended stays as it is: whoever reads it names it.
+    A file without a copy stays as it is: its reader reports it.
     """
     lines, headers = _set_damaged_states_aside(folder)
     whole = {folder.settings_file: folder.settings() is not None, folder.checkpoint_file: _tells_checkpoint(folder)}
@@ -58,7 +58,7 @@ def _tells_checkpoint(folder: RunFolder) -> bool:
 
 
 def _set_damaged_states_aside(folder: RunFolder) -> tuple[list[str], list[dict[str, str]]]:
-    """(sentences, the copies in each state that is whole); a damaged one is passed over where another one is whole."""
+    """(sentences, the copies in each whole state); a damaged newer state is renamed if the last good one is whole."""
     whole: list[dict[str, str]] = []
     damaged: list[tuple[Path, InputError]] = []
     for path in (folder.next_state, folder.state, *(path for _, path in sorted(folder.states_of_steps().items(), reverse=True))):

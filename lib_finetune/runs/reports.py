@@ -1,4 +1,4 @@
-"""What a run tells beside its stages: speed, memory, distance of the loss, texts that are cut, and models that changed places."""
+"""Reports of a run beside its stages: speed, memory, a loss far above its beginning, texts that are cut, and model swaps."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 class Steps:
-    """Tells of steps, with the memory that they take.
+    """Reports steps and the memory that they take.
 
     Attributes:
-        pace: against what was expected; None where nothing was.
+        pace: compares with the expected seconds; None if nothing is expected.
     """
 
     def __init__(self, host: HostWeights, sink: ProgressSink) -> None:
@@ -35,7 +35,7 @@ class Steps:
         self.pace: Pace | None = None
 
     def hear(self, report: StepReport) -> None:
-        """Of finished steps."""
+        """Report finished steps."""
         if self.pace:
             self.pace.steps(report)
         use = self._host.memory()
@@ -43,14 +43,14 @@ class Steps:
 
 
 def of_plan(session: Session) -> Iterator[str]:
-    """What a person should know of the plan of the run and of its texts."""
+    """Report what a person should know about the plan of the run and its texts."""
     assembly = session.assembly
     yield from plan_report.lines(assembly.plan, session.total * assembly.trainer.plan.accumulation)
     yield from _long_texts(session)
 
 
 def _long_texts(session: Session) -> Iterator[str]:
-    """Of every text that the run reads."""
+    """Sentences on every text that the run reads."""
     settings, plan, text = session.settings, session.assembly.plan, session.assembly.text
     shown = [picture for picture in (*plan.pictures, *session.held) if not plan.captioning.uses_templates(picture)]
     own = [caption for picture in shown for caption in plan.captioning.every(picture)]
@@ -62,7 +62,7 @@ def _long_texts(session: Session) -> Iterator[str]:
 
 
 def say_distance(sink: ProgressSink, far: bool) -> None:
-    """The smoothed loss went far above its beginning, or has come back."""
+    """Report that the smoothed loss is far above its beginning, or has come back."""
     sink.say(
         "The loss is far above its beginning: the training continues, and the last good state is kept until it comes down again."
         if far
@@ -71,20 +71,20 @@ def say_distance(sink: ProgressSink, far: bool) -> None:
 
 
 def say_swap(sink: ProgressSink, swap: ModelSwap) -> None:
-    """The first time that two models changed places."""
+    """Report the first model swap."""
     if swap.count == 1:
         sink.say(f"The WebUI's model and the trained one changed places: {swap.seconds:.1f} s there and back.")
 
 
 def say_swaps(session: Session) -> None:
-    """All the times that two models changed places."""
+    """Report the number and the time of all model swaps."""
     swap = session.assembly.swap
     if swap and swap.count:
         session.sink.say(f"The two models changed places {swap.count} times, {swap.total:.1f} s in all.")
 
 
 def remember_speed(session: Session, seconds: float | None) -> None:
-    """For the estimates of later runs; without it they are only less exact."""
+    """Store the speed for the estimates of later runs; without it they are less exact, so a failure is only logged."""
     if seconds is None:
         return
     weights = session.assembly.model.count("unet")

@@ -16,10 +16,10 @@ class Result:
     Attributes:
         outcome: "done", "stopped" or "discarded".
         file: the result, or None.
-        steps: steps that are in it.
+        steps: steps in the result.
         restoration: the host before and after.
         files: kind → each file of the result.
-        warning: why the result is to be looked at first, in sentences, or "".
+        warning: sentences on why the person should check the result before use, or "".
     """
 
     outcome: str

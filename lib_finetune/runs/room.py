@@ -1,4 +1,4 @@
-"""Room on the disk: what a run does when a file cannot be written, so that what was trained is not lost with it."""
+"""Room on the disk: what a run does when it cannot write a file, so that the training is not lost."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ WAIT_S = 600.0
 """How long the command line waits for room."""
 POLL_S = 5.0
 _ANYWAY_S = 60.0
-"""After so long it is tried again though the disk tells of no more room: quotas and permissions do not show there."""
+"""Seconds after which the run tries again although the disk reports no more room: the report does not show quotas and permissions."""
 _Answer = TypeVar("_Answer")
 
 
 class RoomWait(Protocol):
-    """Waits for room on behalf of whoever looks after the run.
+    """Waits for room on the disk in the way that suits the caller of the run.
 
     Attributes:
-        words: what is waited for, in a sentence; "" where nothing is.
-        asks: whether the person is asked, so that their answer holds.
+        words: a sentence on what it waits for; "" if it does not wait.
+        asks: whether it asks the person, whose answer then holds.
     """
 
     words: str
     asks: bool
 
     def again(self, error: DiskError, began: float) -> bool:
-        """Wait until a further try is worth it; False when nobody wants to wait any longer.
+        """Wait until another try is worth it; False when the waiting is over.
 
         Args:
             began: `time.monotonic` of the first try that failed.
@@ -41,13 +41,13 @@ class RoomWait(Protocol):
 
 
 class NoWait:
-    """Implements `RoomWait` where nobody waits: the first failure counts."""
+    """Implements `RoomWait` without waiting: the first failure counts."""
 
     words = ""
     asks = False
 
     def again(self, error: DiskError, began: float) -> bool:
-        """Never."""
+        """Always False."""
         return False
 
 
@@ -81,7 +81,7 @@ class WaitMinutes:
 
 
 class DiskRoom:
-    """Has the files of one run written. A state is worth one wait, the result is worth all that its `RoomWait` gives."""
+    """Writes the files of one run. For a state it waits once, for the result as long as its `RoomWait` allows."""
 
     def __init__(self, sink: ProgressSink, wait: RoomWait) -> None:
         self._sink = sink
@@ -89,11 +89,11 @@ class DiskRoom:
         self._missing = False
 
     def insist(self, write: Callable[[], _Answer]) -> _Answer:
-        """The outcome of writing what must not be lost; it stays in memory until there is room.
+        """Write what must not be lost, and return the outcome; the content stays in memory until there is room.
 
         Raises:
-            DiskError: it was given up, with what was tried.
-            SaveError: it cannot be written, however much room there is.
+            DiskError: the wait was given up; the message says what was tried.
+            SaveError: the file cannot be written even with enough room.
         """
         tries, began = 0, time.monotonic()
         while True:
@@ -108,10 +108,10 @@ class DiskRoom:
                 raise self._given_up(failure, tries, time.monotonic() - began) from failure
 
     def try_state(self, step: int, write: Callable[[], None], *, patient: bool) -> bool:
-        """Write a saved state; whether it was. That none can be written is said once, and again when one can.
+        """Write a saved state; returns whether it was written. The first failure is reported, and the next success after it.
 
         Args:
-            patient: whether the first failure is waited on; then the training goes on without.
+            patient: whether it waits after the first failure; after that, training continues without a saved state.
         """
         try:
             write()
@@ -134,7 +134,7 @@ class DiskRoom:
                 write()
             except SaveError as failure:
                 error = failure
-                waits = not self._wait.asks  # the person said to go on
+                waits = not self._wait.asks  # the person chose to continue
             else:
                 self._sink.say(f"The state of step {step} is saved now.")
                 self._missing = False
@@ -150,7 +150,7 @@ class DiskRoom:
 
 
 def _free(path: Path) -> int:
-    """Bytes that are free where a file is to go; 0 where that cannot be told."""
+    """Free bytes on the disk of a future file; 0 if the system does not tell."""
     try:
         return shutil.disk_usage(path.parent).free
     except OSError:

@@ -49,8 +49,8 @@ class Runner:
     ) -> None:
         """
         Args:
-            folder: of this run: settings, state, log. A run resumes from a state that lies there.
-            room: waits where a file cannot be written.
+            folder: of this run: settings, state, log. If it holds a state, the run resumes from it.
+            room: waits when a file cannot be written.
         """
         self._folder = RunFolder(folder)
         self._settings = initial_weights.without_missing_start_file(settings) if self._folder.resumes() else settings
@@ -63,13 +63,13 @@ class Runner:
         self.restoration = Restoration()
         self._warning = ""
         self.rescued: tuple[int, dict[str, Path]] | None = None
-        """The step and the files that were written when the run failed, if any."""
+        """The step and the files that a failed run has written, if any."""
 
     def execute(self) -> Result:
         """Run to the end.
 
         Raises:
-            InputError: the settings, the images or the checkpoint will not do; nothing was started.
+            InputError: the settings, the images or the checkpoint are not usable; nothing was started.
             FinetuneError: the run failed; the state of the last good step is kept in the run's folder.
         """
         clear_rests(self._folder, self._journal, self._sink)

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def kept_states(folder: RunFolder) -> dict[int, Path]:
-    """Step → state, of all that more steps can be trained from; one that cannot be read is left out."""
+    """Step → state from which more steps can be trained; a state that cannot be read is left out."""
     states = folder.states_of_steps()
     for path in (folder.state, folder.next_state, folder.final_state):
         try:
@@ -40,10 +40,10 @@ def kept_states(folder: RunFolder) -> dict[int, Path]:
 
 
 def remove_states_without_snapshot(folder: RunFolder, steps: Container[int]) -> None:
-    """Remove the states beside snapshots that are gone.
+    """Remove states whose snapshot no longer exists.
 
     Args:
-        steps: of the snapshots that are there.
+        steps: of the existing snapshots.
     """
     for step, path in folder.states_of_steps().items():
         if step not in steps:
@@ -54,9 +54,9 @@ def remove_states_without_snapshot(folder: RunFolder, steps: Container[int]) -> 
 
 
 def save(session: Session, path: Path | None = None, *, patient: bool = False) -> float:
-    """Write the state to ``path``, or where a run resumes from: in the place of the last good one only when it is known to be good.
+    """Write the state to ``path``, or to the place from which a run resumes. It replaces the last good state only once it is known to be good.
 
-    What cannot be written is said, and does not end the training. Returns the seconds that the writing took.
+    A failure is reported and does not end the training. Returns the seconds of the writing.
 
     Args:
         patient: whether to wait where the disk is full, as `DiskRoom.try_state` does.
@@ -89,20 +89,20 @@ def save(session: Session, path: Path | None = None, *, patient: bool = False) -
 
 
 def _place(folder: RunFolder, good: bool | None) -> Path | None:
-    """Where a state is written that is good, or bad, or not judged yet (None); None where a good one stays in its stead."""
+    """The path for a state that is good, bad or not judged yet (None); None if a good one stays in its place."""
     if good:
         return folder.state
     return None if good is False and folder.state.is_file() else folder.next_state
 
 
 def _settle(folder: RunFolder, good: bool) -> None:
-    """The loss after the newest state is known."""
+    """Judge the newest state, now that the loss after it is known."""
     try:
         if good and folder.next_state.is_file():
             os.replace(folder.next_state, folder.state)
         elif not good and folder.state.is_file():
             folder.next_state.unlink(missing_ok=True)
-    except OSError as error:  # the state is there all the same, and a run resumes from it
+    except OSError as error:  # the state exists under its other name, and a run resumes from it
         _log.warning("%s keeps its name: %s", folder.next_state, error)
 
 
@@ -116,7 +116,7 @@ def drop(*states: Path) -> None:
 
 
 def good_on_disk(folder: RunFolder) -> str:
-    """Which good state the run's folder holds, in a sentence."""
+    """A sentence on the good state in the run's folder."""
     step = next((step for step, path in kept_states(folder).items() if path == folder.state), None)
     if step is None:
         return "No state of this run is known to be good, and none is kept."
@@ -124,10 +124,10 @@ def good_on_disk(folder: RunFolder) -> str:
 
 
 def resume(session: Session) -> None:
-    """Continue from the saved state, where there is one.
+    """Resume from the saved state, if there is one.
 
     Raises:
-        InputError: images or settings are others than those of the state, or all its steps are done.
+        InputError: images or settings differ from those of the state, or all its steps are done.
     """
     path, assembly = session.folder.latest_state(), session.assembly
     if path is None:
@@ -135,7 +135,7 @@ def resume(session: Session) -> None:
     stored, proven = state.load(path), path == session.folder.state
     _check_same_run(session, stored["run"], stored["trainer"]["step"])
     trainer = assembly.trainer
-    if assembly.swap:  # an optimizer puts its state where its weights lie: on the device
+    if assembly.swap:  # an optimizer puts its state on the device of its weights
         trainer.turns.use(assembly.needs, assembly.swap)
     with trainer.turns.step() if assembly.swap else contextlib.nullcontext():
         trainer.load_state(stored["trainer"], proven=proven)
@@ -158,8 +158,8 @@ def _check_same_run(session: Session, stored: dict[str, str], step: int) -> None
 
 
 def rescue(session: Session, error: BaseException) -> None:
-    """Keep what was trained when something failed between two steps; the parameters are checked first."""
-    if device_loss(error) or (isinstance(error, WeightsChangedError) and error.in_training):  # nothing can be read, or it is wrong
+    """Save the state of the training after a failure between two steps; the parameters are checked first."""
+    if device_loss(error) or (isinstance(error, WeightsChangedError) and error.in_training):  # the parameters cannot be read, or are wrong
         return
     with beside_an_error("Keeping what was trained", session.sink):
         _keep_if_whole(session, error)
@@ -171,7 +171,7 @@ def _keep_if_whole(session: Session, error: BaseException) -> None:
         session.sink.say("The step that failed had moved a part of the weights; the last saved state is kept.")
         return
     try:
-        trainer.loss_log.fetch()  # what was not looked at yet
+        trainer.loss_log.fetch()  # losses that were not fetched yet
     except DivergedError:
         drop(session.folder.next_state)
         return

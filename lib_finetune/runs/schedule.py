@@ -1,4 +1,4 @@
-"""What is due after which step of a run, in one order."""
+"""The schedule of a run: what is due after each step, in a fixed order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lib_finetune.runs.session import Session
 
 Entry = tuple[Callable[[int], bool], Callable[[int], None]]
-"""(whether it is due after a step, what is done then); the first is asked once for each step, so it may take a person's press."""
+"""(whether the action is due after a step, the action); the question comes once for each step, so it may consume a person's press."""
 
 
 class Schedule:
@@ -28,18 +28,18 @@ class Schedule:
         self._pending: list[Callable[[int], None]] = []
 
     def due(self, step: int) -> bool:
-        """Whether anything is to be done after this step. Asks every entry, also behind one that is due."""
+        """Whether anything is due after this step. Asks every entry, even after one that is due."""
         self._pending = [act for due, act in self._entries if due(step)]
         return bool(self._pending)
 
     def act(self, step: int) -> None:
-        """Do what `due` found, in the order of the entries."""
+        """Do the actions that `due` found, in the order of the entries."""
         for act in self._pending:
             act(step)
 
 
 def schedule_of(session: Session) -> Schedule:
-    """What a run does on its way; the last step is followed by the result, which needs no snapshot or preview beside it."""
+    """The actions of a run between its steps. The last step needs no snapshot or preview, because the result follows."""
     control, saving, total = session.control, session.saving, session.total
     validation, clock = session.assembly.validation, StateClock(saving.state_every)
 
@@ -67,14 +67,14 @@ def _snapshot_due(session: Session, step: int) -> bool:
 
 
 def catch_up(session: Session) -> None:
-    """The snapshot of the step at which a run goes on: it was killed between the state and the file."""
+    """Write the snapshot of the step from which a run resumes, if the run was killed between state and snapshot."""
     step = session.step
     if step and _snapshot_due(session, step) and not session.snapshots.at(step):
         _keep(session, step, KEPT)
 
 
 class StoppedWhileMeasuringError(FinetuneError):
-    """The person asked for a stop while the loss was measured, or it would take too long after one."""
+    """The person asked for a stop while the loss was measured, or the measurement would take too long after a stop."""
 
 
 def keep_last_state(session: Session) -> None:
@@ -96,7 +96,7 @@ def keep_last_state(session: Session) -> None:
 
 
 def validate(session: Session) -> None:
-    """Measure the loss on the validation images of the state that would be saved now."""
+    """Measure the loss on the validation images with the weights that would be saved now."""
     validation, trainer = session.assembly.validation, session.assembly.trainer
     if validation is None:
         return
@@ -106,7 +106,7 @@ def validate(session: Session) -> None:
 
     @contextmanager
     def turn() -> Iterator[None]:
-        """One draw; the control is looked at before it."""
+        """One draw; before it, the person's buttons are checked."""
         done = next(drawn)
         session.sink.stage("measure", done, total)
         if session.control.pause_asked():
@@ -135,7 +135,7 @@ def validate(session: Session) -> None:
 
 
 def _pause(session: Session) -> None:
-    """Rest, with no turn held, until the person resumes or stops; the state is saved, and the buttons of a running job work."""
+    """Pause without a turn until the person resumes or stops; the state is saved, and the buttons of a running job work."""
     step, control = session.step, session.control
     saved_states.save(session)
     session.sink.say(f"Paused at step {step}. The WebUI is free; what was trained so far is saved.")
@@ -161,14 +161,14 @@ def _show(session: Session, step: int) -> None:
 
 
 def _falls_on(step: int, every: int) -> bool:
-    """Whether a step is one of every so many; 0 is never."""
+    """Whether a step is a multiple of an interval; an interval of 0 never comes."""
     return every > 0 and step % every == 0
 
 
 def _keep(session: Session, step: int, why: str) -> None:
-    """Save the file as trained so far, and the state beside it where that is wished; with a file that is dropped its state goes.
+    """Save a snapshot, and the state beside it if the settings say so; a snapshot that is dropped takes its state along.
 
-    A full disk does not end the training, nor does anything that a press of a button met.
+    A full disk does not end the training, and neither does a failure after a press of a button.
 
     Raises:
         FinetuneError: the host's loader refuses a file that the settings ask for.

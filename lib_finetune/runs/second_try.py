@@ -30,6 +30,6 @@ def with_second_try(session: Session, train: Callable[[], None]) -> None:
     session.sink.say("The first step ran out of memory: gradient checkpointing is on now, and the step is tried once more.")
     assembly.checkpoint_gradients()
     assembly.trainer.forget_step()
-    if stored := session.folder.settings():  # so that a run that goes on need not run out of memory first
+    if stored := session.folder.settings():  # so that a resumed run does not run out of memory first
         session.folder.write_settings(with_checkpointing(stored))
     train()

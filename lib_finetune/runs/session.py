@@ -1,4 +1,4 @@
-"""The frozen record of what goes through a run once its objects are assembled."""
+"""The session: the frozen record that the stages of a run share once its objects are assembled."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Session:
     """What the stages of a run share.
 
     Attributes:
-        settings: with every automatic value filled in.
+        settings: with all automatic values filled in.
         rates: learning rates by step.
-        fingerprint: of the images, so that a state is resumed on the same ones only.
-        held: images that are not trained on.
-        room: has files written where the disk may be full.
-        patience: for what is not the result, once a stop is asked for.
+        fingerprint: of the images, so that a state resumes only on the same images.
+        held: validation images, which are not trained on.
+        room: writes files, and waits if the disk is full.
+        patience: for work that is not the result, once a stop is asked for.
     """
 
     settings: Settings
@@ -59,10 +59,10 @@ class Session:
 
     @property
     def step(self) -> int:
-        """Steps that are done."""
+        """The number of finished steps."""
         return self.assembly.trainer.step
 
     @property
     def total(self) -> int:
-        """Steps of the whole run."""
+        """The number of steps of the whole run."""
         return self.assembly.trainer.plan.steps

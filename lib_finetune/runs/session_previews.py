@@ -1,4 +1,4 @@
-"""The previews of a run that goes on: of the base, of a step and of the result, each with the files that it is painted with."""
+"""The previews of a session: of the base, of a step and of the result, each with the files that it needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def show_base(session: Session) -> None:
-    """The base's row before the first step, where previews are made on the way."""
+    """Make the base's row before the first step, if the run makes previews between steps."""
     if session.preview.enabled and session.preview.every and not session.control.stop_asked():
         session.sink.stage("preview")
         with _failure_is_said(session, "The base's preview"):
@@ -26,10 +26,10 @@ def show_base(session: Session) -> None:
 
 
 def show_step(session: Session, step: int, save: Callable[[], None]) -> None:
-    """The row of a step, with the file as trained so far.
+    """Make the row of a step, with the file as trained so far.
 
     Args:
-        save: answers a press of Save meanwhile.
+        save: answers a press of Save during the preview.
     """
     if not session.previews.has(step):
         session.sink.stage("preview")
@@ -40,7 +40,7 @@ def show_step(session: Session, step: int, save: Callable[[], None]) -> None:
 
 
 def show_result(session: Session, step: int, files: Mapping[str, Path]) -> None:
-    """The result's row and the card's image."""
+    """Make the result's row and the card's image."""
     session.patience.begin()
     session.sink.stage("preview")
     row = bool(session.preview.every) and not session.previews.has(step)
@@ -68,12 +68,12 @@ def _temporary_files(session: Session, step: int) -> Iterator[Mapping[str, Path]
 
 @contextmanager
 def _failure_is_said(session: Session, what: str) -> Iterator[None]:
-    """A preview that fails is said, and does not end the training: the file is good without it."""
+    """A failed preview is reported and does not end the training, because the file is good without it."""
     try:
         yield
     except StoppedWhilePaintingError:
         session.sink.say(f"{what} was left unfinished, since a stop was asked for.")
-    except SaveError as error:  # a full disk is no fault of ours: the sentence is all there is to know
+    except SaveError as error:  # a full disk is no fault of ours, so the sentence is enough and a traceback is not
         session.sink.say(f"{what} could not be kept: {error}")
     except (FinetuneError, RuntimeError, OSError) as error:
         _log.warning("%s failed", what, exc_info=True)

@@ -63,22 +63,22 @@ class Snapshots:
         self._artifacts = artifacts
         self._keep = keep
         self._snapshots: list[Snapshot] = [point for point in _read(self._index) if self._is_own(point)]
-        self._judged_good: set[int] = set()  # of those that were found again it is not known
+        self._judged_good: set[int] = set()  # snapshots of an earlier start are not judged
         self._good = {snapshot.step for snapshot in self._snapshots}
         self.return_lent()
 
     def at(self, step: int) -> Snapshot | None:
-        """The point of a step, if it exists."""
+        """The snapshot of a step, if it exists."""
         return next((point for point in self._snapshots if point.step == step), None)
 
     @property
     def steps(self) -> set[int]:
-        """Of all points that stay for the person."""
+        """The steps of all snapshots that stay for the person."""
         return {point.step for point in self._snapshots if point.why != LENT}
 
     @property
     def last_good(self) -> Snapshot | None:
-        """The newest point that is there and whose loss was good."""
+        """The newest existing snapshot with a good loss."""
         return next((point for point in reversed(self._snapshots) if point.why != LENT and point.step in self._judged_good), None)
 
     def add(self, step: int, why: str) -> Snapshot:
@@ -113,13 +113,13 @@ class Snapshots:
         return snapshot
 
     def judged(self, step: int, good: bool) -> None:
-        """It is known whether the state of a snapshot was good."""
+        """Take over whether the state of a snapshot is good."""
         if good:
             self._good.add(step)
             self._judged_good.add(step)
 
     def forsake(self, step: int) -> None:
-        """The loss after this step was no number: its files go, but for those that the person asked for."""
+        """Remove the files of a step after which the loss was not finite, except those that the person asked for."""
         snapshot = self.at(step)
         if snapshot is None or snapshot.why == LENT or step in self._good:
             return
@@ -131,7 +131,7 @@ class Snapshots:
         self._sink.say(f"{name} was removed: it held step {step}, after which the loss was no number.")
 
     def return_lent(self) -> None:
-        """Remove what was lent, and what is more than is to be kept; tells which snapshots there are."""
+        """Remove lent files and surplus snapshots, and report the snapshots that exist."""
         self._remove([point for point in self._snapshots if point.why == LENT])
         self._drop_old()
 
@@ -143,7 +143,7 @@ class Snapshots:
         return not strange and all(path.exists() for path in point.files.values())
 
     def _drop_old(self) -> None:
-        """The last good one stays, too, however many came after it."""
+        """Remove surplus snapshots; the last good one stays, too, however many came after it."""
         regular = [snapshot for snapshot in self._snapshots if snapshot.why == KEPT]
         last_good = max((snapshot.step for snapshot in regular if snapshot.step in self._good), default=None)
         surplus = [snapshot for snapshot in regular[: -self._keep] if snapshot.step != last_good] if self._keep else []
@@ -158,7 +158,7 @@ class Snapshots:
         self._remember()
 
     def _unlink(self, kind: str, path: Path) -> None:
-        """A file that cannot be removed is said, and does not end the training."""
+        """Remove files; a failure is reported and does not end the training."""
         try:
             for rest in (path, path.with_suffix(".json"), path.with_suffix(".yaml")):
                 rest.unlink(missing_ok=True)
@@ -171,7 +171,7 @@ class Snapshots:
         self._snapshots.sort(key=lambda point: point.step)
         rows = [{"step": p.step, "why": p.why, "files": {kind: str(path) for kind, path in p.files.items()}} for p in self._snapshots]
         if rows or self._index.exists():
-            with contextlib.suppress(SaveError):  # a full disk must not end a training; the index only saves tidying up by hand
+            with contextlib.suppress(SaveError):  # a full disk must not end a training, and without the index only tidying up is manual
                 write_atomically(self._index, json.dumps(rows, indent=2, ensure_ascii=False).encode("utf-8"))
         self._sink.points([(point.step, list(point.files.values())) for point in self._snapshots])
 
@@ -180,10 +180,10 @@ _STRENGTH = (LENT, KEPT, ASKED)
 
 
 def withdraw(folder: RunFolder, journal: WriteJournal, *, lent: bool) -> None:
-    """Remove what a killed run was just writing, of which its index knows nothing or that is not whole. Call under its lock.
+    """Remove files that a killed run was writing and that are not in its index or not whole. Call under its lock.
 
     Args:
-        lent: whether what was lent to a preview goes as well; a run that goes on takes that back itself.
+        lent: whether files lent to a preview are removed as well; a run that resumes takes them back itself.
     """
     points = _read(folder.snapshots_index)
     whole = [point for point in points if all(path.exists() for path in point.files.values())]
@@ -200,7 +200,7 @@ def withdraw(folder: RunFolder, journal: WriteJournal, *, lent: bool) -> None:
 
 
 def _read(index: Path) -> list[Snapshot]:
-    """The points that can be read; a damaged one does not hide the others, which may have to be taken back."""
+    """The snapshots that can be read; a damaged one does not hide the others, which may have to be taken back."""
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""When a state is due: by steps or by minutes, whichever is first, and never so often that the writing costs much of the time."""
+"""The clock of saved states: one is due after some steps or minutes, whichever come first, but never so often that writing takes much of the time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 
 EVERY_S = 300.0
-"""What a kill costs at most, where steps are slow: the WebUI ends without a word, so that a state must be there already."""
+"""Seconds that a kill costs at most if steps are slow: the WebUI ends without a warning, so that the state must exist already."""
 SHARE = 0.03
-"""Of the time, at most, goes into writing where a state takes longer than `SHARE` × `EVERY_S` = 9 s."""
+"""The largest share of the time that writing takes; it counts where a state takes longer than `SHARE` × `EVERY_S` = 9 s."""
 
 
 class StateClock:
-    """Counts from the last state that was written."""
+    """Counts steps and seconds since the last state was written."""
 
     def __init__(self, every_steps: int, now: Callable[[], float] = time.monotonic) -> None:
         """
@@ -31,7 +31,7 @@ class StateClock:
         return (by_steps or elapsed >= EVERY_S) and elapsed >= self._least
 
     def wrote(self, seconds: float) -> str:
-        """A state was written, or tried, in so many seconds; the sentence to say where the interval grows, else ""."""
+        """Note that writing a state, or trying to, took so many seconds; returns a sentence if the interval grows, else ""."""
         self._last = self._now()
         before = self._least
         self._least = seconds / SHARE if seconds > SHARE * EVERY_S else 0.0

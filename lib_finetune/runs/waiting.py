@@ -24,12 +24,12 @@ _PAUSE_POLL_S = 0.2
 _Answer = TypeVar("_Answer")
 
 
-class StoppedWhileWaiting(FinetuneError):  # noqa: N818  not a fault: the person's wish
+class StoppedWhileWaiting(FinetuneError):  # noqa: N818  no fault, but the person's wish
     """The person chose to stop while the run waited for its checkpoint."""
 
 
 class Waiting:
-    """Holds nothing of the host while it lasts."""
+    """Waits without holding anything of the host."""
 
     def __init__(self, info: CheckpointInfo, folder: RunFolder, host: HostWeights, sink: ProgressSink, control: Control) -> None:
         """
@@ -43,7 +43,7 @@ class Waiting:
         self._control = control
 
     def for_checkpoint(self, changed: CheckpointChangedError) -> None:
-        """Called again and again while another checkpoint is loaded.
+        """Wait a moment for the run's checkpoint; called again and again while another one is loaded.
 
         Raises:
             StoppedWhileWaiting: the person does not want to wait.
@@ -63,7 +63,7 @@ class Waiting:
         time.sleep(_CHECKPOINT_POLL_S)
 
     def retry_until_checkpoint_loaded(self, action: Callable[[], _Answer]) -> _Answer:
-        """The outcome of what needs the run's checkpoint; while another one is loaded it waits and begins anew.
+        """Do what needs the run's checkpoint and return the outcome; while another one is loaded, wait and begin anew.
 
         Raises:
             StoppedWhileWaiting: the person does not want to wait.
@@ -75,10 +75,10 @@ class Waiting:
                 self.for_checkpoint(changed)
 
     def while_paused(self, buttons: Callable[[], None] = lambda: None) -> None:
-        """Return when no pause is asked for any more, or a stop is.
+        """Return when the pause is over, or when a stop is asked for.
 
         Args:
-            buttons: does what the person asks for meanwhile.
+            buttons: answers the person's buttons during the pause.
         """
         rest_while_paused(self._control, self._sink, buttons)
 
@@ -109,7 +109,7 @@ def rest_while_paused(control: Control, sink: ProgressSink, buttons: Callable[[]
 
 
 def heed(control: Control, sink: ProgressSink, stage: str, done: int, total: int) -> None:
-    """Show how far a stage is, and rest while a pause is asked for; for stages that hold nothing of the host.
+    """Show the progress of a stage, and wait while a pause is asked for; for stages that hold nothing of the host.
 
     Raises:
         StoppedWhileWaiting: a stop is asked for.
@@ -122,7 +122,7 @@ def heed(control: Control, sink: ProgressSink, stage: str, done: int, total: int
 
 @contextmanager
 def closing_turn(turns: Turns) -> Iterator[None]:
-    """End the turn that may be open when the person stops while the run waits."""
+    """End an open turn if the person stops while the run waits."""
     try:
         yield
     except StoppedWhileWaiting:

@@ -1,7 +1,7 @@
 """The journal of what a run writes: each temporary file before it is written, and each result before it takes its place.
 
-A run that is killed leaves at most what the journal names: half-written files, which the next start clears, and whole ones, which the run
-that goes on takes over instead of making a second one.
+A killed run leaves only files that the journal names: half-written files, which the next start clears, and whole ones, which the resumed run
+takes over instead of making a second one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_LINES = 2000
 
 
 class NoJournal:
-    """Stands for a journal where nothing is recorded: nothing was planned before."""
+    """Takes the place of a journal where nothing is recorded."""
 
     def plan(self, name: str, step: int, files: Mapping[str, Path], *, point: bool = False) -> None:
         """See `WriteJournal.plan`."""
@@ -35,7 +35,7 @@ class NoJournal:
 class WriteJournal:
     """Implements `files.WriteLog` for one run's folder. Any thread.
 
-    Lines are appended and not flushed to the disk one by one: what is journaled costs no time, and after a loss of power the worst is a
+    Lines are appended and not flushed to the disk one by one, so that the journal costs no time. After a loss of power the worst is a
     file that has to be removed by hand. It has more than fifteen methods because writer and reader of a line belong together.
     """
 
@@ -85,16 +85,16 @@ class WriteJournal:
         self._add({"name": name, "step": step, "point": point, "files": {kind: str(path) for kind, path in files.items()}})
 
     def points(self) -> list[dict[str, Path]]:
-        """Kind → file of each snapshot that was begun."""
+        """Kind → file of each snapshot that the run began to write."""
         return [{kind: Path(path) for kind, path in self._plans[point].items()} for point in sorted(self._points)]
 
     def planned(self, name: str, step: int) -> dict[str, Path] | None:
-        """Kind → file that were about to be written for a step under a name, if what lies there now is this run's own or nothing."""
+        """Kind → file that the run planned for a step under a name, if each place is empty or holds this run's own file."""
         files = {kind: Path(path) for kind, path in self._plans.get((name, step), {}).items()}
         return files if files and all(not path.exists() or self.is_own(path) for path in files.values()) else None
 
     def is_own(self, path: Path) -> bool:
-        """Whether a file is what this run has put there, untouched."""
+        """Whether this run wrote the file and nobody has changed it since."""
         try:
             status = path.lstat()
         except OSError:
@@ -104,14 +104,14 @@ class WriteJournal:
     # -- after a kill --
 
     def leftovers(self) -> list[Path]:
-        """Half-written files that are still there."""
+        """Half-written files that still exist."""
         return [path for path in (Path(name) for name in self._begun) if path.is_file() and self._is_temporary(path)]
 
     def clear(self, *, forget: bool = False) -> list[Path]:
         """Remove half-written files, and shorten the journal. Call under the run's lock.
 
         Args:
-            forget: what was written as well: a run that begins anew takes nothing over.
+            forget: whether to forget the written files, too: a run that begins anew takes nothing over.
         """
         with self._lock:
             removed = [path for path in self.leftovers() if _removed(path)]
@@ -122,7 +122,7 @@ class WriteJournal:
         return removed
 
     def _is_temporary(self, path: Path) -> bool:
-        """The journal lies in a folder that others write to as well: only what can be ours is removed."""
+        """Whether a file may be removed. Others write to the folder of the journal, too, so only files that can be ours are."""
         target = Path(self._begun[str(path)])
         match = re.fullmatch(TEMPORARY, path.name)
         named = match is not None and match[1] == target.name[:40] and path.parent == target.parent
@@ -175,7 +175,7 @@ class WriteJournal:
             if not entries:
                 path.unlink(missing_ok=True)
             elif path.parent.is_dir():
-                beside = path.with_name(path.name + ".new")  # one name, so that a rest of it is written over
+                beside = path.with_name(path.name + ".new")  # a fixed name, so that the next writing replaces a leftover
                 beside.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8", errors="surrogateescape")
                 beside.replace(path)
             self._lines = len(entries)
@@ -189,7 +189,7 @@ class WriteJournal:
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines; one that was torn when the program was killed is passed over."""
+    """The entries, without a line that a kill has cut off."""
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:

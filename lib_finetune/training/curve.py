@@ -1,19 +1,19 @@
-"""The loss as the tab shows it, smoothed, and how it began: what tells a run that is going wrong while its numbers are still finite."""
+"""The smoothed loss, as the tab shows it, and its beginning: they show that a run goes wrong while its numbers are still finite."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 SMOOTH = 0.95
-"""As the curve that is shown."""
+"""The smoothing of the curve that the tab shows."""
 FAR = 1.5
-"""Times the mean of the first losses."""
+"""In multiples of the mean of the first losses."""
 FEWEST = 50
-"""Losses before which none is called far: each image's own noise is as large as that."""
+"""The number of losses before which none counts as far above the beginning, because the noise of single images is as large."""
 
 
 class Curve:
-    """Every loss of a run, in order; its state goes along, so that a run which goes on judges as one that was never stopped."""
+    """Every loss of a run, in order. The run saves its state, so that a resumed run judges like one that was never stopped."""
 
     def __init__(self, steps: int) -> None:
         """
@@ -27,7 +27,7 @@ class Curve:
         self._weight = 0.0
 
     def add(self, loss: float) -> bool:
-        """Remember a loss; whether the smoothed one is not far above the beginning."""
+        """Remember a loss; returns whether the smoothed loss stays near the beginning."""
         if self._count < self._of:
             self._count += 1
             self._sum += loss
@@ -35,13 +35,13 @@ class Curve:
         return self._near(self._mean / self._weight)
 
     def near(self, loss: float) -> bool:
-        """What `add` would say, without remembering it."""
+        """What `add` would return, without remembering the loss."""
         mean, weight = self._with(loss)
         return self._near(mean / weight)
 
     @property
     def course(self) -> tuple[float, float]:
-        """The mean loss of the beginning, and the smoothed one now; zeros before the first."""
+        """The mean loss of the beginning and the smoothed loss now; zeros before the first loss."""
         return self._sum / max(1, self._count), self._mean / self._weight if self._weight else 0.0
 
     def _with(self, loss: float) -> tuple[float, float]:

@@ -41,7 +41,7 @@ class Ema:
             self._swap()
 
     def _swap(self) -> None:
-        """Each gets the other's storage, so that no third copy of a whole model is needed."""
+        """Exchange the storages of average and parameters, so that no third copy of a whole model is needed."""
         for name, parameter in self._parameters.items():
             average = self.average[name]
             parameter.data, average.data = average.data, parameter.data

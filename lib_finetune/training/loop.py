@@ -21,17 +21,17 @@ from lib_finetune.training.turns import Turns
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long and how.
+    """The length of a training and the numbers of its steps.
 
     Attributes:
         steps: optimizer steps of the whole run.
         accumulation: batches summed into a step.
         clip_norm: 0 is off.
-        seed: of noise, timesteps and dropout.
+        seed: for noise, timesteps and dropout.
         rates: step (0-based) → learning rate by parameter group.
         draws: whether a step draws from torch's global random states, as dropout and stochastic rounding do.
-        weight: micro step → weight of its batch in the gradient: what it holds against the mean of all batches, so that each
-            image pulls alike whatever batch it falls into.
+        weight: micro step → weight of its batch in the gradient: its size relative to the mean of all batches, so that each
+            image counts alike whatever batch it falls into.
     """
 
     steps: int
@@ -68,20 +68,20 @@ class Trainer:
         """Run from `step` to the end or until a stop is asked.
 
         Args:
-            stop_asked: looked at before every step.
+            stop_asked: asked before every step.
             due: whether something is to be done after this step (save, preview).
-            act: does it, outside a turn.
-            judged: whether a forward pass is to tell if what the last step left is good.
+            act: does what is due, outside a turn.
+            judged: whether a forward pass at the end tells if the weights after the last step are good.
 
         Raises:
-            DivergedError: see `LossLog.fetch`; what trains is in its last good state, where one is kept.
+            DivergedError: see `LossLog.fetch`; the trained weights are then in their last good state, if one is kept.
         """
         begun = self.step
         batches: list[Any] = []
         self.loss_log.begin(begun)
         while self.step < self.plan.steps and not stop_asked():
             rates = self.plan.rates(self.step)
-            with self.turns.between_steps():  # whose latents are not there any more is encoded in a turn of its own
+            with self.turns.between_steps():  # an image that the cache has lost is encoded in a turn of its own
                 batches = [self.batches(micro_step) for micro_step in self._micro_steps()]
             with self.turns.step():
                 try:
@@ -92,7 +92,7 @@ class Trainer:
                     raise
                 self.step += 1
                 self.loss_log.note(loss, norm, rates)
-                if self.step == self.plan.steps and judged():  # in the turn of the last step: another one may cost an exchange
+                if self.step == self.plan.steps and judged():  # in the turn of the last step, because another turn may cost a model swap
                     self.loss_log.look_ahead(self._next_loss(batches[-1]))
             if due(self.step):
                 self.turns.close()
@@ -106,7 +106,7 @@ class Trainer:
         self.loss_log.fetch()
 
     def _micro_steps(self) -> range:
-        """Of the coming step."""
+        """Learning rates of the coming step, by group."""
         first = self.step * self.plan.accumulation
         return range(first, first + self.plan.accumulation)
 
@@ -114,7 +114,7 @@ class Trainer:
         """Accumulate, clip, step. Returns (loss, gradient norm), both on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
-            for parameter in group["params"]:  # what stands still needs no gradient
+            for parameter in group["params"]:  # a weight with a rate of zero needs no gradient
                 parameter.requires_grad_(group["lr"] > 0 or not any(rates.values()))
         total = torch.zeros(())
         for micro_step, batch in zip(self._micro_steps(), batches, strict=True):
@@ -132,7 +132,7 @@ class Trainer:
 
     @torch.no_grad()
     def _next_loss(self, batch: Any) -> torch.Tensor:
-        """A loss of the weights as they are: of the last batch, at the next step's noise and timesteps."""
+        """A loss of the present weights: of the last batch, with the noise and timesteps of the next step."""
         following = self.step * self.plan.accumulation
         with randomness.preserved() if self.plan.draws else nullcontext():
             generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, following)
@@ -141,18 +141,18 @@ class Trainer:
         return loss
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """All that trains."""
+        """All trained parameters."""
         return [parameter for group in self.method.parameters().values() for parameter in group.values()]
 
     def forget_step(self) -> None:
-        """Be as before a step that failed half-way, so that it can be tried once more."""
+        """Go back to the state before a step that failed half-way, so that it can be tried once more."""
         optimizers = self.optimizer.optimizers if isinstance(self.optimizer, PerParameter) else [self.optimizer]
         for optimizer in optimizers if self.step == 0 else []:
             optimizer.state.clear()  # of which a part may be missing
         self.precision.forget_step()
 
     def close(self) -> None:
-        """Let go of what the optimizer and the average hold; training is over."""
+        """Let go of the tensors of optimizer and average when training is over."""
         if isinstance(self.optimizer, PerParameter):
             self.optimizer.close()
         else:
@@ -161,7 +161,7 @@ class Trainer:
         self.ema.average.clear()
 
     def held(self) -> Iterator[torch.Tensor]:
-        """All that is kept from step to step on the device: weights, gradients that are being summed, the optimizer's state, the average."""
+        """Everything that stays on the device from step to step: weights, summed gradients, the optimizer's state, the average."""
         for parameter in self.parameters():
             yield parameter
             if parameter.grad is not None:
@@ -172,7 +172,7 @@ class Trainer:
             yield from _tensors(optimizer.state)
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs to go on exactly; with random states and data order this is all, for those follow from the step."""
+        """What `load_state` needs to resume exactly. Random numbers and data order are not part of it, because they follow from the step."""
         trained = {name: parameter for group in self.method.parameters().values() for name, parameter in group.items()}
         return {
             "step": self.step,
@@ -187,7 +187,7 @@ class Trainer:
         """Continue from a state that `state` gave.
 
         Args:
-            proven: whether it is known to be a good one (`LossLog`).
+            proven: whether the state is known to be good (`LossLog`).
         """
         for group in self.method.parameters().values():
             for name, parameter in group.items():
@@ -196,18 +196,18 @@ class Trainer:
         self.precision.load_state(state["scaler"])
         for name, value in state["ema"].items():
             self.ema.average[name].copy_(value)
-        self.loss_log.load_state(state.get("ledger", {}), proven)  # states of before it was kept have none
+        self.loss_log.load_state(state.get("ledger", {}), proven)  # older states have none
         self.step = state["step"]
 
 
 def restore(optimizer: Optimizer | PerParameter, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's state; what is held value by value lies in memory as its weight does, as it did before it was saved.
+    """Load an optimizer's state; each tensor of the shape of its weight gets the memory layout of the weight, as before it was saved.
 
-    Fused kernels pair them by their place in memory, and a file knows nothing of ``--opt-channelslast``.
+    Fused kernels pair values by their position in memory, and a file does not record ``--opt-channelslast``.
     """
     optimizer.load_state_dict(dict(state))
     if isinstance(optimizer, PerParameter):
-        return  # its stand-ins are contiguous, as what comes from a file is
+        return  # its stand-ins are contiguous, like tensors from a file
     for parameter, held in optimizer.state.items():
         for name, value in held.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():

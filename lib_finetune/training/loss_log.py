@@ -23,8 +23,8 @@ _Copies = tuple[int, list[torch.Tensor]]
 class LossLog:
     """Losses and gradient norms of the steps since the last fetch, and the last good state of what trains.
 
-    A state is good once the loss after it was finite and, by the smoothed curve, not far above the beginning: the loss of
-    a step tells of the weights before it. What is far goes on, and what was good is kept meanwhile.
+    The loss of a step judges the weights before it: they are good if it is finite and the smoothed curve is not far above its
+    beginning. A training whose loss is far above it continues, and the last good state stays kept.
 
     It has more than fifteen methods because losses, their judgement and the copies to go back to belong to the same steps: a part of it
     alone could keep a copy of weights that another part has judged to be bad.

@@ -1,4 +1,4 @@
-"""A method of teaching the model something; the engine's loop knows nothing more of it."""
+"""A training method: this Protocol is all that the loop knows of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Method(Protocol):
     """Attached to a bound view."""
 
     def parameters(self) -> Mapping[str, Mapping[str, nn.Parameter]]:
-        """Group ("unet", "text encoder") → name in the file → what trains, float32."""
+        """Group ("unet", "text encoder") → name in the file → trained parameter, float32."""
 
     def loss(self, batch: Any, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of a batch and scalars that are only shown.
@@ -30,7 +30,7 @@ class Method(Protocol):
         """Restore the method's invariant after the optimizer moved the parameters."""
 
     def constrain(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Restore the invariant in tensors that stand for the parameters of these names, as their average does; without gradients."""
+        """Restore the invariant, without gradients, in tensors that stand for the parameters of these names, such as their average."""
 
     def artifact(self) -> dict[str, torch.Tensor]:
-        """What is saved, by name in the file."""
+        """The tensors to save, by name in the file."""

@@ -1,4 +1,4 @@
-"""The model swap: where the device cannot hold the host's model and the trained one together, they change places with main memory."""
+"""The model swap: where the device cannot hold both the host's model and the trained one, the one at rest lies in main memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lib_finetune.model.parking import Parking
 
 
 class ModelSwap:
-    """What is trained lies on the device in our turns and in main memory between them; the lease sees to the host's model.
+    """The trained model lies on the device in our turns and in main memory between them; the lease moves the host's model.
 
     Attributes:
-        seconds: that the way there and back took last, the host's model included.
-        count: how often they have changed places.
-        total: seconds of all of them.
+        seconds: duration of the last swap and its return, the host's model included.
+        count: number of swaps.
+        total: seconds of all swaps.
         on_swapped: called after each.
     """
 
@@ -33,10 +33,10 @@ class ModelSwap:
         self.total = 0.0
 
     def leave(self) -> None:
-        """Everything goes to main memory. What does not find room there is dropped: the host's model must come back.
+        """Move everything to main memory. Tensors that find no room there are dropped, because the host's model must come back.
 
         Raises:
-            OutOfMemoryError: main memory is full; the weights are empty, and the last saved state is what there is.
+            OutOfMemoryError: main memory is full; the weights are empty, and only the last saved state is left.
         """
         tensors = list({id(tensor): tensor for tensor in self._held()}.values())
         try:
@@ -54,15 +54,15 @@ class ModelSwap:
             )
 
     def come(self) -> None:
-        """Everything comes to the device again.
+        """Move everything to the device again.
 
         Raises:
-            RuntimeError: the device has no room; what is there already stays.
+            RuntimeError: the device has no room; tensors that are there already stay.
         """
         self._parking.bring()
 
     def took(self, seconds: float) -> None:
-        """Note the time of a way there and back."""
+        """Note the seconds of a swap and its return."""
         self.seconds = seconds
         self.total += seconds
         self.count += 1

@@ -15,7 +15,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Precision:
-    """How a step computes. Trained weights are float32, but for DreamBooth's in bf16.
+    """The precision of a step. Trained weights are float32, except DreamBooth's in bf16.
 
     Where the base already is of the compute dtype nothing is cast per step and autocast is off; a float32 base is
     computed under autocast.
@@ -64,7 +64,7 @@ class Precision:
         return norm.detach()
 
     def forget_step(self) -> None:
-        """Be as before a step that failed half-way: torch's scaler would not unscale the gradients of the next attempt."""
+        """Forget a step that failed half-way, because torch's scaler would not unscale the gradients of the next attempt."""
         if self._scaler:
             state, self._scaler = self._scaler.state_dict(), _scaler()
             self.load_state(state)
@@ -87,11 +87,11 @@ def _scaler() -> Any:
 def choose(setting: str, base: torch.dtype, device: torch.device) -> Precision:
     """The precision for a setting.
 
-    Automatic: the base's own dtype when it has 16 bits; otherwise bf16 where the card has it, fp16 on other cards, fp32 on the
-    CPU and on cards whose fp16 fails.
+    Automatic: the base's own dtype if it has 16 bits; otherwise bf16 where the GPU has it, fp16 on other GPUs, and fp32 on the
+    CPU and on GPUs whose fp16 fails.
 
     Raises:
-        InputError: one that cannot be had with this base or device, with what to do.
+        InputError: the base or the device does not allow this precision; the message says what to do.
     """
     if setting == "auto":
         return Precision(_automatic(base, device), base, device)
@@ -113,22 +113,22 @@ def _automatic(base: torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has bf16 of its own; `torch.cuda.is_bf16_supported` says so of cards that emulate it, many times slower."""
+    """Whether the device has native bf16; `torch.cuda.is_bf16_supported` is also True for GPUs that emulate it, many times slower."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def lacks_fp16(device: torch.device) -> bool:
-    """Whether fp16 gives numbers that are not finite, as on the GTX 16 cards; the WebUI computes in fp32 there, too."""
+    """Whether fp16 gives numbers that are not finite, as on the GTX 16 series, where the WebUI computes in fp32, too."""
     if device.type != "cuda":
         return False
     try:
         return "GTX 16" in torch.cuda.get_device_name(device)
-    except (AssertionError, RuntimeError):  # torch's words for a card that it cannot see
+    except (AssertionError, RuntimeError):  # torch's error for a GPU that it cannot see
         return False
 
 
 def scales(setting: str, device: torch.device) -> bool:
-    """Whether float32 weights are computed in fp16, whose losses are scaled: their gradients must be unscaled all together."""
+    """Whether float32 weights are computed in fp16 with scaled losses: their gradients must be unscaled all together."""
     return device.type == "cuda" and (DTYPES[setting] if setting != "auto" else _automatic(torch.float32, device)) == torch.float16
 
 
@@ -142,7 +142,7 @@ def _refusal(setting: str, compute: torch.dtype, base: torch.dtype, device: torc
 
 
 def scaled_apart(weights: str | None) -> Problem:
-    """What is wrong with weights that move each by itself where losses are scaled."""
+    """The problem of weights that move one by one while losses are scaled."""
     if weights == "bf16":
         message = "bf16 weights are computed in bf16, which this GPU does not have: set tuning.weights to auto or fp32."
         return Problem("tuning.weights", message)

@@ -1,4 +1,4 @@
-"""The full state of a run in one file, so that a killed run goes on to exactly the same losses.
+"""The full state of a run in one file, so that a killed run resumes to exactly the same losses.
 
 safetensors holds the tensors; everything else is JSON in its header. Nothing is unpickled, and the file is whole or absent.
 """

@@ -1,4 +1,4 @@
-"""Turns: the job holds the host for about a second, lets others in, and goes on; each turn ends with the first step past its time."""
+"""Turns: the job holds the host for about a second, lets others in, and takes it again. A turn ends with the first step past its time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Turns:
         """
         Args:
             checkpoint: the checkpoint that training began on.
-            model: is bound to the host's present storage for each turn.
+            model: the view, which is bound anew to the host's storage in each turn.
             on_changed: called while another checkpoint is loaded, again and again until that one is back; it waits,
                 loads it, or raises to end the run.
             turn_s: seconds after which a turn ends with the step that runs.
@@ -84,7 +84,7 @@ class Turns:
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
-        """Around what needs no turn but for `apart`. An exception ends the turn that may be open."""
+        """Around work that needs no turn except through `apart`. An exception ends an open turn."""
         try:
             yield
         except BaseException as error:
@@ -93,7 +93,7 @@ class Turns:
 
     @contextmanager
     def apart(self, part: str) -> Iterator[None]:
-        """Inside, a part of the model is bound on its device: in the turn that is open where it has the part, else in one for this part alone."""
+        """Inside, a part of the model is bound on its device: in the open turn if that has the part, else in a turn for this part alone."""
         if part in self.parts if self._stack is not None else self._model.is_bound:  # by whoever made the objects of the run
             yield
             return
@@ -106,12 +106,12 @@ class Turns:
             self.use(parts, swap)
 
     def _fail(self, error: BaseException) -> None:
-        """End the turn after an error. The frames below hold tensors, and whoever has the next turn needs the room."""
+        """End the turn after an error. The frames below hold tensors, and the next turn needs the room."""
         let_go(error)
         self._leave()
 
     def close(self) -> None:
-        """End the turn, if one is open, and let those that wait have theirs."""
+        """End an open turn, and let waiting threads have theirs."""
         if self._stack is None:
             return
         self._act()
@@ -119,7 +119,7 @@ class Turns:
         self._host.between_turns()
 
     def _act(self) -> None:
-        """What is due at the end of a turn, or of a second in a long one; an error ends the turn."""
+        """Do what is due at the end of a turn, or after each second of a long one; an error ends the turn."""
         try:
             for action in self._closing:
                 action()

@@ -1,4 +1,4 @@
-"""Without a WebUI nothing says what an image shows."""
+"""Captions without a WebUI: there are none, because nothing describes images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A saved file without a WebUI: compared with the model that the host holds."""
+"""Saved files without a WebUI: each is compared with the model that the host holds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class HeadlessFiles:
         return replace(verification, message=verification.message + lost)
 
     def artifact_removed(self, kind: str, path: Path) -> None:
-        """Files are read when they are asked for: nothing is remembered."""
+        """Do nothing: files are read anew each time."""
 
     def card_picture(self, kind: str, path: Path, image: Image.Image) -> None:
         """See `HostFiles.card_picture`."""

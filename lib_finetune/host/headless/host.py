@@ -1,4 +1,4 @@
-"""The host without a WebUI: a checkpoint file, held by this process; used on the command line and in tests."""
+"""The host without a WebUI: this process holds a checkpoint file; for the command line and tests."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class HeadlessHost:
         return self.held.device
 
     def refusals(self) -> list[str]:
-        """Nothing stands in the way of a model that is ours."""
+        """None: nobody else can disturb a model that is ours."""
         return []
 
     def checkpoint(self) -> CheckpointInfo:
@@ -117,7 +117,7 @@ class HeadlessHost:
     def lease(
         self, checkpoint: CheckpointInfo | None = None, parts: Iterable[str] = ("unet", "text", "vae"), *, alone: bool = False
     ) -> Iterator[Lease]:
-        """See `HostWeights.lease`; everything lies on the device already."""
+        """See `HostWeights.lease`; all weights lie on the device already."""
         if checkpoint is not None and checkpoint.identity != self.held.info.identity:
             raise CheckpointChangedError(str(checkpoint), str(self.held.info))
         parking, start, needed = Parking(), time.monotonic(), tuple(layout.PREFIXES[part] for part in parts)

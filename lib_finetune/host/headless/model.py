@@ -24,12 +24,12 @@ SCALE_FACTOR = 0.18215
 
 @dataclass
 class HeldCheckpoint:
-    """Tensors of one checkpoint and what they are.
+    """The tensors of one checkpoint and their meaning.
 
     Attributes:
         tensors: LDM names, all on one device and of one dtype.
         text_heads: of the text encoder; None takes 64 channels a head.
-        device: where the tensors lie, but for those that a lease has sent away.
+        device: where the tensors lie, except those that a lease has moved away.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -64,7 +64,7 @@ class HeldCheckpoint:
             names: of the tensors of a checkpoint, as `checkpoint_reader.read` gives them.
 
         Raises:
-            CheckpointError: some have no place in this model, so that nobody would use them.
+            CheckpointError: some have no place in this model and would stay unused.
         """
         places = {slot.source for slot in BorrowedModel(self.layout).slots}
         checkpoint_reader.refuse_strangers(path, (name for name in names if name not in places))

@@ -36,7 +36,7 @@ class HeadlessPictures:
         return self.make_batch(request, 1)[0]
 
     def make_batch(self, request: PictureRequest, count: int) -> list[Image.Image]:
-        """LoRA files are added to a copy of the weights they touch, and embeddings put into the prompt.
+        """See `HostPictures.make_batch`. LoRA files are added to copies of the weights that they change, embeddings to the prompt.
 
         Raises:
             InputError: a file is missing, broken, or for another family.

@@ -1,4 +1,4 @@
-"""Access as the WebUI's flags have it: accounts, the login of its page, and folders when it is open to other machines."""
+"""Access by the WebUI's flags: accounts, the login of its page, and folders while other machines can reach it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib_finetune.host.webui.modules import webui
 def folders() -> Folders:
     """Any folder while only this machine can ask (no --listen, --share, --ngrok, --server-name).
 
-    Else that of dropped images and those of --gradio-allowed-path.
+    Otherwise only the folder of dropped images and those of --gradio-allowed-path.
     """
     flags = webui("shared_cmd_options").cmd_opts
     if not flags.webui_is_non_local:
@@ -24,7 +24,7 @@ def folders() -> Folders:
 
 
 def guard(app: Any) -> Guard:
-    """What --api-auth and --gradio-auth ask of the WebUI's own routes; those of an extension it leaves open by itself.
+    """The login that --api-auth and --gradio-auth demand for the WebUI's own routes. The WebUI does not apply it to routes of extensions.
 
     Args:
         app: gradio's application; its sessions are looked up there. Without a page (--nowebui) the login's accounts count.

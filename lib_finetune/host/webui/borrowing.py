@@ -68,7 +68,7 @@ class Borrowing:
 
 
 class Around:
-    """Looks at everything but the weights at both ends of a turn, and tells the watch what changed by our doing."""
+    """Compares everything but the weights at both ends of a turn, and tells the watch what we changed."""
 
     def __init__(self, model: Any, watch: Watch | None) -> None:
         """
@@ -81,7 +81,7 @@ class Around:
 
     @contextmanager
     def theirs(self) -> Iterator[None]:
-        """Inside, the WebUI makes an image for us: what it and its extensions change meanwhile is theirs, and is compared with from then on."""
+        """Inside, the WebUI makes an image for us. Changes by it and its extensions are not ours, and later comparisons start from them."""
         if self._watch is None:
             yield
             return
@@ -94,7 +94,7 @@ class Around:
             self._settings |= {key: value for key, value in after.items() if settings.get(key) != value}
 
     def close(self) -> None:
-        """Look again, tell, and let go of the model."""
+        """Compare once more, tell the watch, and let go of the model."""
         model, self._model = self._model, None
         if self._watch is not None:
             self._watch.around(self._surroundings, remembered_state.surroundings(model))

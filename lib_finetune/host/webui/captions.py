@@ -1,4 +1,4 @@
-"""What an image shows, by the interrogators that come with the WebUI."""
+"""Captions of images by the interrogators that come with the WebUI."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _deepbooru(image: Image.Image) -> str:
         tags = str(tagger.tag_multi(image, force_disable_ranks=True))
     finally:
         tagger.stop()
-    # It writes for prompts, where brackets have a meaning; captions are read as they stand.
+    # The interrogator escapes brackets, because it writes prompts; captions go without the escapes.
     return _ESCAPED.sub(r"\1", tags)
 
 

@@ -1,4 +1,4 @@
-"""A saved file in the WebUI: its lists are refreshed and its own loader judges it."""
+"""Saved files in the WebUI: its lists are refreshed and its own loader checks each file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WebuiFiles:
         """See `HostFiles.artifact_saved`.
 
         Raises:
-            HostError: no checkpoint is loaded, so the loader cannot judge.
+            HostError: no checkpoint is loaded, so the loader cannot check the file.
         """
         lost = cards.card_or_reason(path, card)
         await_model()
@@ -83,7 +83,7 @@ def withdraw(kind: str, path: Path, model: Any) -> None:
     """
     networks = lora_extension()
     if kind == "lora" and networks is not None:
-        weights.clean(model)  # it may be in the person's last prompt, whose patches would stay
+        weights.clean(model)  # the person's last prompt may use it, and its patches would stay
         _forget_network(networks, path, model)
         networks.list_available_networks()
     elif kind == "checkpoint":
@@ -101,7 +101,7 @@ def _reset_page(kind: str) -> None:
 
 
 def forget_prompts() -> None:
-    """Empty the WebUI's cache of encoded prompts: its key knows a network's name, not what is in the file."""
+    """Empty the WebUI's cache of encoded prompts: its key has a network's name, not the content of the file."""
     processing = webui("processing")
     base, txt2img = processing.StableDiffusionProcessing, processing.StableDiffusionProcessingTxt2Img
     base.cached_c, base.cached_uc = [None, None], [None, None]
@@ -109,7 +109,7 @@ def forget_prompts() -> None:
 
 
 def lora_entry(path: Path) -> Any | None:
-    """What the Lora extension's list says of this very file, or None (another file of the same name hides it, or it lies elsewhere)."""
+    """The entry of this very file in the Lora extension's list, or None (another file of the same name hides it, or it lies elsewhere)."""
     networks = lora_extension()
     entries = () if networks is None else list(networks.available_networks.values())
     return next((entry for entry in entries if same_file(entry.filename, path)), None)
@@ -147,7 +147,7 @@ def _lora(path: Path, model: Any) -> Verification:
 def forget_words(networks: Iterable[Any], model: Any) -> None:
     """Take the words that these LoRA files bring out of the WebUI's table, as its `load_networks` does before each image.
 
-    One that stayed would work in prompts without its file, and a newer state of it would give way to it.
+    A word that stayed would work in prompts without its file, and would hide a newer version of itself.
     """
     for network in networks:
         for word, embedding in getattr(network, "bundle_embeddings", {}).items():
@@ -156,7 +156,7 @@ def forget_words(networks: Iterable[Any], model: Any) -> None:
 
 
 def _forget_network(networks: Any, path: Path, model: Any) -> None:
-    """Drop what the extension remembers of an overwritten file, so that the next image reads it anew."""
+    """Make the extension forget an overwritten file, so that the next image reads it anew."""
     forget_words([network for network in networks.loaded_networks if same_file(network.network_on_disk.filename, path)], model)
     for name, network in list(networks.networks_in_memory.items()):
         if same_file(network.network_on_disk.filename, path):

@@ -143,7 +143,7 @@ class WebuiHost:
     def restoration(self) -> Restoration:
         """See `HostWeights.restoration`. Without a `remember` before it there is nothing to tell; ends the watch.
 
-        When the person has another checkpoint loaded by now, the weights that we used are gone: then the turns alone speak.
+        If the person has loaded another checkpoint, the weights that we used are gone: then only the comparisons of the turns count.
         """
         memory.let_go_of_all(self.device)
         start = time.monotonic()
@@ -174,7 +174,7 @@ def _take(borrowing: Borrowing, parts: Iterable[str], device: torch.device, alon
 
 
 def _compare(watch: Watch) -> int:
-    """How many weights are equal, or 0 when those that we used are gone because the person has another checkpoint loaded."""
+    """The number of equal weights; 0 if the weights that we used are gone because the person has loaded another checkpoint."""
     model = loaded_model()
     if model is None or loading.info().identity != watch.checkpoint.identity:
         return 0

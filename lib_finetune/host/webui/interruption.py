@@ -32,7 +32,7 @@ def interruptible(request: PictureRequest) -> Iterator[None]:
 
 
 def was_interrupted() -> bool:
-    """Whether the image was left unfinished, by us or by the person."""
+    """Whether we or the person left the image unfinished."""
     state = webui("shared").state
     return bool(state.interrupted or state.skipped)
 

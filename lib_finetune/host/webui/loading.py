@@ -25,7 +25,7 @@ def loaded_model() -> Any | None:
 def await_model() -> None:
     """Wait for the load at start: it does not hold the queue lock, but nothing may be borrowed or built while it goes on.
 
-    Takes the turn when no model is there: so it is while the WebUI changes to another checkpoint, which it does under the lock.
+    Takes the turn if there is no model, as while the WebUI changes to another checkpoint, which it does under the lock.
 
     Raises:
         HostError: no checkpoint is loaded and none could be.
@@ -117,7 +117,7 @@ def load(checkpoint: CheckpointInfo) -> None:
 
 
 def _keep_settings() -> None:
-    """As the page's drop-down does: at its next start the WebUI loads what is loaded now."""
+    """Store the choice as the page's drop-down does, so that at its next start the WebUI loads the present checkpoint."""
     shared = webui("shared")
     if not shared.cmd_opts.freeze_settings:
         shared.opts.save(shared.config_filename)

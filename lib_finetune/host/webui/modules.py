@@ -1,4 +1,4 @@
-"""The door to the WebUI's own modules, which exist only inside its process and are looked up when they are needed."""
+"""Access to the WebUI's own modules, which exist only inside its process and are looked up when they are needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def webui(name: str) -> Any:
 def lora_extension() -> Any | None:
     """The `networks` module of the WebUI's own Lora extension, or None when the person has switched it off.
 
-    Other programs too have a module of this name, so it is known by what it can do.
+    Other programs have a module of this name, too, so its functions identify it.
     """
     networks = sys.modules.get("networks")
     is_ours = hasattr(networks, "network_apply_weights") and hasattr(networks, "loaded_networks")

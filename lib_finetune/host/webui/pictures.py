@@ -86,7 +86,7 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
     """Make images of ``count`` seeds, as the WebUI makes them with all its scripts at rest. Call under the turn.
 
     Args:
-        theirs: is entered while the WebUI and its extensions are at work.
+        theirs: context around the work of the WebUI and its extensions.
 
     Raises:
         CheckpointError: the file that is to stand in cannot be read.
@@ -116,7 +116,7 @@ def make(request: PictureRequest, count: int, model: Any, theirs: AbstractContex
         if was_interrupted():
             raise PictureInterruptedError("The image was left unfinished: the WebUI was interrupted.")
     first = getattr(processed, "index_of_first_image", 0)
-    images = processed.images[first : first + count]  # behind them is what extensions add
+    images = processed.images[first : first + count]  # further images in the list come from extensions
     if len(images) < count:
         raise HostError("The WebUI made no preview image: it was interrupted.")
     assert all(isinstance(image, Image.Image) for image in images)
@@ -164,7 +164,7 @@ def _processing(request: PictureRequest, prompt: str, count: int, model: Any) ->
         do_not_save_grid=True,
         override_settings=_same_checkpoint(model),
     )
-    # Of its own: the shared cache would answer with what an earlier state of the file had made of the prompt.
+    # A cache of its own, because the shared one may hold prompts encoded with an earlier version of the file.
     p.cached_c, p.cached_uc = [None, None], [None, None]
     return p
 
@@ -191,7 +191,7 @@ def _job_kept() -> Iterator[None]:
 
 @contextmanager
 def _history_kept() -> Iterator[None]:
-    """The button that brings back the last prompt must not bring ours."""
+    """Keep the person's last prompt for the button that brings it back."""
     flags = webui("shared").cmd_opts
     before = flags.no_prompt_history
     flags.no_prompt_history = True
@@ -224,7 +224,7 @@ def _clip_skip(layers: int | None) -> Iterator[None]:
 
 @contextmanager
 def _networks_kept(model: Any) -> Iterator[None]:
-    """Clean weights and the person's own list of active networks again afterwards."""
+    """Restore clean weights and the person's own list of active networks afterwards."""
     networks, hijack = lora_extension(), webui("sd_hijack").model_hijack
     active = [] if networks is None else list(networks.loaded_networks)
     strengths = [(net.te_multiplier, net.unet_multiplier, net.dyn_dim) for net in active]
@@ -237,7 +237,7 @@ def _networks_kept(model: Any) -> Iterator[None]:
         weights.clean(model)
         for net, strength in zip(
             active, strengths, strict=True
-        ):  # a network of theirs that the preview used has the preview's strength now
+        ):  # a network of the person's that the preview used now has the preview's strength
             net.te_multiplier, net.unet_multiplier, net.dyn_dim = strength
         if networks is not None:
             files.forget_words([net for net in networks.loaded_networks if net not in active], model)

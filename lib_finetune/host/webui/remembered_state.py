@@ -1,4 +1,4 @@
-"""The image of the host: what is around its weights and what state they are in, comparable before and after a turn."""
+"""The remembered state of the host: its weights and everything around them, to compare before and after a turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lib_finetune.model.normal_tensor import version
 _ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-fA-F]+")
 _NETWORKS, _PLACE = "the list of active networks", "the place of the "
 _PUT_BACK = (_NETWORKS, _PLACE, "torch's grad mode", "torch's inference mode", "torch's autocast")
-"""What is put back after an image whoever changed it, or must not change for our own thread."""
+"""Values that are put back after an image whoever changed them, or that our own thread must not change."""
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -68,7 +68,7 @@ def marks(model: nn.Module) -> dict[str, Mark]:
 
 
 class Function:
-    """One that somebody put in place: the same only if it is the very object, and told by its name. Does not keep it alive."""
+    """An object that somebody has put in place: equal only to itself, and shown by its name. Does not keep it alive."""
 
     def __init__(self, function: Any) -> None:
         self._name = str(getattr(function, "__name__", type(function).__name__))
@@ -81,7 +81,7 @@ class Function:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Function):
             return NotImplemented
-        # Another may lie by now where one lay that is gone.
+        # Another object may have the address of one that is gone.
         return self._id == other._id and self._alive() is not None and other._alive() is not None
 
     def __hash__(self) -> int:
@@ -93,18 +93,18 @@ class Function:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """All that is not a weight: sentence subject → a value that can be compared.
+    """Everything but the weights: sentence subject → a value that can be compared.
 
     Attributes:
         modules: name → training flag, hooks and replaced forward of each module.
-        values: all else.
+        values: everything else.
     """
 
     values: Mapping[str, Any]
     modules: Mapping[str, Any] = field(default_factory=dict)
 
     def differences(self, after: Surroundings) -> dict[str, str]:
-        """Subject → "is …, was …" for what is not as it was."""
+        """Subject → "is …, was …" for each value that has changed."""
         changed = {}
         for subject in {**self.values, **after.values}:
             is_now, was = after.values.get(subject), self.values.get(subject)
@@ -118,7 +118,7 @@ class Surroundings:
         return changed
 
     def with_changes(self, before: Surroundings, after: Surroundings) -> Surroundings:
-        """These, with what somebody else changed between two later looks. What we put back ourselves stays as it is here."""
+        """These values, with the changes of somebody else between two later comparisons. Values that we restore ourselves stay as they are here."""
         ours = {subject: value for subject, value in self.values.items() if subject.startswith(_PUT_BACK)}
         return Surroundings(
             {**_overlaid(self.values, before.values, after.values), **ours}, _overlaid(self.modules, before.modules, after.modules)
@@ -186,6 +186,6 @@ def _networks() -> tuple[Any, ...]:
 
 
 def shown(value: Any) -> str:
-    """For a sentence: short, and without addresses in memory."""
+    """The text of a value for a sentence: short, and without addresses in memory."""
     text = _ADDRESS.sub("", repr(value))
     return text if len(text) <= 60 else text[:57] + "…"

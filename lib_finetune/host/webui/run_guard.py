@@ -1,4 +1,4 @@
-"""What guards the WebUI's model while we have it: the turn, and the watch of the run that is on."""
+"""The guard of the WebUI's model while we use it: the turn, and the watch of the present run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunGuard:
         """
         if self.watch is not None and self.watch.broken:
             broken = self.watch.broken
-            raise WeightsChangedError(str(broken), in_training=broken.in_training)  # anew: its frames would pile up
+            raise WeightsChangedError(str(broken), in_training=broken.in_training)  # a new one: frames would pile up
 
 
 def refuse_other_than(checkpoint: CheckpointInfo) -> None:

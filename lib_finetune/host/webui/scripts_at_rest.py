@@ -1,6 +1,6 @@
-"""The WebUI's scripts at rest: an image of ours asks each for nothing, and gives it the occasion to take back what it left behind.
+"""The WebUI's scripts at rest: an image of ours asks nothing of a script, but runs it, so that it can remove its own leftovers.
 
-Without them no extension hears of an image, but what it put on modules, samplers and callbacks in the person's last one stays on.
+Without scripts, extensions would not know of our image, and their changes to modules, samplers and callbacks from the person's last image would stay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WAIT_S, _POLL_S = 60.0, 0.1
 _SETTING = "setting_"
 _ON = re.compile(r"\b(enabled?|activ(e|ated?)|on)\b|启用|啟用|开启|有効", re.IGNORECASE)
 _PASSED_THROUGH = re.compile(r"network_\w+_forward")
-"""Functions of the Lora extension that every layer's forward goes through, whoever else fails in it."""
+"""Functions of the Lora extension through which every layer's forward goes, so that they stand in the traceback of other extensions' errors."""
 
 
 def put_to_rest(p: Any) -> None:
@@ -39,7 +39,7 @@ def put_to_rest(p: Any) -> None:
 
 
 def switched_on() -> list[str]:
-    """A sentence for each extension that takes part in every image because its default is not to rest."""
+    """A sentence for each extension that takes part in every image, because its default is to be active."""
     runner, sentences = webui("scripts").scripts_txt2img, []
     for script in runner.alwayson_scripts if runner is not None and _is_ready(runner) else ():
         on = [label for label, value in _controls(script) if value is True and _switches_on(label, script)]
@@ -50,7 +50,7 @@ def switched_on() -> list[str]:
 
 
 def culprit(error: BaseException) -> str | None:
-    """The folder of the extension in whose file the error was raised or passed last; None when no extension had a part in it."""
+    """The folder of the last extension in the error's traceback; None without any."""
     extension = None
     for file, function in _frames(error.__traceback__):
         name = _extension_of(file)
@@ -60,9 +60,9 @@ def culprit(error: BaseException) -> str | None:
 
 
 def _awaited_runner() -> Any | None:
-    """The scripts of txt2img; None where there are none.
+    """The scripts of txt2img; None if there are none.
 
-    While the WebUI builds its page anew they have no controls yet. It does not take the turn for that, so there is something to wait for.
+    While the WebUI builds its page anew, they have no controls yet. It does so without taking the turn, so waiting helps.
     """
     scripts, until = webui("scripts"), time.monotonic() + _WAIT_S
     while True:
@@ -81,7 +81,7 @@ def _is_ready(runner: Any) -> bool:
 
 
 def _defaults(runner: Any) -> list[Any]:
-    """One value for each control; the first chooses one of the scripts below the drop-down, and 0 is none of them."""
+    """One value for each control; the first chooses a script of the drop-down, and 0 chooses none."""
     values: list[Any] = [None] * max([1, *(script.args_to for script in runner.scripts)])
     values[0] = 0
     for script in runner.scripts:
@@ -120,7 +120,7 @@ def _fresh_controls(script: Any) -> list[Any]:
 
 
 def _now(control: Any, value: Any) -> Any:
-    """A control that stands for a setting rests at what the setting is now; its own value is that of the last start."""
+    """The resting value of a control that stands for a setting: the present setting; the control's own value is from the last start."""
     name, settings = str(getattr(control, "elem_id", None) or ""), webui("shared").opts.data
     key = name.removeprefix(_SETTING)
     return settings[key] if name.startswith(_SETTING) and key in settings else value
@@ -145,7 +145,7 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, str]]:
 
 
 def _extension_of(file: str) -> str | None:
-    """The folder below `extensions` or `extensions-builtin` in which a file lies; ours is none of them."""
+    """The folder below `extensions` or `extensions-builtin` in which a file lies; not for our own."""
     path = Path(file).absolute()
     if path.is_relative_to(Path(lib_finetune.__file__).parents[1]):
         return None

@@ -30,10 +30,10 @@ class Turn:
 
     @contextmanager
     def held(self, give_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Wait for the turn, hold it, and hand it over whatever happened.
+        """Wait for the turn, hold it, and hand it over at the end in every case.
 
         Args:
-            give_up: looked at while the turn is waited for.
+            give_up: asked during the wait for the turn.
 
         Raises:
             PictureInterruptedError: the wait was given up.
@@ -50,7 +50,7 @@ class Turn:
             self._handed_over = self._release()
 
     def waited_for(self) -> bool:
-        """Whether a thread waits; True for a lock of another make, which does not tell."""
+        """Whether a thread waits; True for another kind of lock, which does not tell."""
         members = self._members()
         return members is None or bool(members[2])
 
@@ -60,12 +60,12 @@ class Turn:
             time.sleep(_PAUSE_S)
 
     def _members(self) -> tuple[Any, Any, Any] | None:
-        """The inner lock, the plain lock and the waiting events of a FIFOLock; None for a lock of another make."""
+        """The inner lock, the plain lock and the waiting events of a FIFOLock; None for another kind of lock."""
         members = tuple(getattr(self._lock, name, None) for name in ("_inner_lock", "_lock", "_pending_threads"))
         return None if None in members else (members[0], members[1], members[2])
 
     def _acquire(self, give_up: Callable[[], bool]) -> None:
-        """Queue up behind all that wait.
+        """Queue up behind all waiting threads.
 
         FIFOLock.acquire itself takes a lock that is free for the moment between its release and the waking of the thread
         it was released for. So a free lock is looked at twice, and a busy one is queued for.
@@ -87,7 +87,7 @@ class Turn:
         while not turn.wait(_LOOK_S):
             if give_up():
                 with inner:
-                    if turn in waiting:  # else it has just been handed over, and must be taken so that it goes on
+                    if turn in waiting:  # otherwise the lock has just been handed to us, and must be taken so that the queue moves on
                         waiting.remove(turn)
                         raise PictureInterruptedError(
                             "The image was not begun: somebody else's work had the WebUI until a stop was asked for."

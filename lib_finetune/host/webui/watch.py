@@ -1,4 +1,4 @@
-"""The watch over a run: what we changed of the host, told apart from what the person changed meanwhile.
+"""The watch over a run: tells our changes of the host apart from those of the person.
 
 Each of our turns is compared with itself, beginning with end; whatever changes between turns is the person's doing. What an
 extension puts in order while the WebUI makes an image for us is its own affair, but for the weights: those must be what they
@@ -26,7 +26,7 @@ from lib_finetune.ports.checkpoint import CheckpointInfo
 _log = logging.getLogger(__name__)
 _NAMED = 3
 _WHEN = {True: "the training had the model", False: "an image of this run was made"}
-_REWRITTEN = ("alphas_cumprod",)  # the WebUI assigns it anew for every image, by the person's options
+_REWRITTEN = ("alphas_cumprod",)  # the WebUI sets it anew for every image, by the person's options
 
 
 class Watch:
@@ -70,7 +70,7 @@ class Watch:
         self._last = remembered_state.marks(model)
 
     def lease_ended(self, model: nn.Module, began: Mapping[str, Mark], ended: Mapping[str, Mark]) -> None:
-        """Note which weights were touched while we had them; such as have other values are put back, or the run ends."""
+        """Note which weights were written to while we had them; those whose values changed are put back, or the run ends."""
         if began == ended:
             return
         for name in {**began, **ended}:
@@ -82,10 +82,10 @@ class Watch:
         self._mend(model, self._changed(model, _touched(began, ended) & self._present.keys()), in_training=True)
 
     def picture_made(self, model: nn.Module) -> None:
-        """Look whether an extension has left weights changed that it met in an image of ours; they are put back, or the run ends."""
+        """Check whether an extension has left weights changed after an image of ours; they are put back, or the run ends."""
         now = remembered_state.marks(model)
         touched = _touched(self._last, now)
-        # What extensions add is theirs, and so is another dtype: the WebUI itself gives one to an autoencoder that made NaN.
+        # New weights and new dtypes are the extensions' own business: the WebUI itself changes the dtype of an autoencoder that gave NaN.
         free = [name for name in touched if name not in self._digest or name not in self._last or self._last[name].dtype != now[name].dtype]
         own, theirs = self._changed(model, touched.difference(free)), self._changed(model, free)
         self._present |= theirs
@@ -94,7 +94,7 @@ class Watch:
         self._last = remembered_state.marks(model)
 
     def _changed(self, model: nn.Module, names: Collection[str]) -> dict[str, int]:
-        """Those of the weights whose values are not what they were, with their digests."""
+        """The weights whose values have changed, with their new digests."""
         if not names:
             return {}
         now = _digest(model, names)
@@ -124,18 +124,18 @@ class Watch:
         )
 
     def around(self, before: Surroundings, after: Surroundings) -> None:
-        """Note what else changed in our turn."""
+        """Note the other changes in our turn."""
         for subject, difference in before.differences(after).items():
             self._differences.setdefault(subject, difference)
 
     def settings(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-        """Note settings that changed during our turn; whose doing it was is seen at the end."""
+        """Note settings that changed during our turn; the end of the run shows who changed them."""
         for key in {**before, **after}:
             if before.get(key) != after.get(key):
                 self._options.setdefault(key, (before.get(key), after.get(key)))
 
     def differences(self) -> list[str]:
-        """What is known so far, a sentence each."""
+        """The findings so far, a sentence each."""
         return [f"{subject} {difference}" for subject, difference in self._differences.items()] + self._settings_left()
 
     def compare_weights(self, model: nn.Module) -> int:
@@ -153,7 +153,7 @@ class Watch:
         return equal
 
     def _settings_left(self) -> list[str]:
-        """A setting that a person changes reaches the settings file; one that we had changed by mistake would not."""
+        """Whether the person changed a setting: then it is in the settings file, and a change of ours by mistake would not be."""
         if not self._options:
             return []
         now, saved = remembered_state.options(), _saved_settings()
@@ -165,7 +165,7 @@ class Watch:
 
 
 def _digest(model: nn.Module, names: Collection[str] | None = None) -> dict[str, int]:
-    """Of all weights, or of some; what lies nowhere has none."""
+    """The digests of all weights, or of some; a weight without memory has none."""
     tensors = weights.collect(model, ("",))
     return digest(
         {

@@ -25,7 +25,7 @@ from lib_finetune.ports.pictures import PICTURE_BYTES
 PARTS = ("unet", "text", "vae")
 _PREFIXES = ("model.diffusion_model.", "cond_stage_model.", "first_stage_model.")
 _NOTES = ("network_current_names", "network_weights_backup", "network_bias_backup")
-"""What the Lora extension writes down at each layer."""
+"""Attributes that the Lora extension sets on each layer."""
 
 
 def walk(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -57,10 +57,10 @@ def collect(model: nn.Module, prefixes: tuple[str, ...] = _PREFIXES) -> dict[str
 def temporarily_loaded(model: nn.Module, path: Path, picture: int = PICTURE_BYTES) -> Iterator[None]:
     """Inside, the UNet and the text encoder hold a file's weights; outside they point to their own storage again, which nothing wrote to.
 
-    Where a card cannot hold both, their own lie in main memory meanwhile, and come back the same bit for bit. Call under the turn, with clean weights.
+    If the GPU cannot hold both, the model's own lie in main memory meanwhile, and come back bit for bit. Call under the turn, with clean weights.
 
     Args:
-        image: bytes that are to be free beside them.
+        image: bytes to keep free beside them.
 
     Raises:
         CheckpointError: the file cannot be read, or is of another family.
@@ -88,7 +88,7 @@ def temporarily_loaded(model: nn.Module, path: Path, picture: int = PICTURE_BYTE
         for name, data in own_data.items():
             module, leaf, parameter = slots[name]
             parameter.data = data
-            module._parameters[leaf] = parameter  # some extensions put another object in its place
+            module._parameters[leaf] = parameter  # some extensions replace it by another object
         _bring_back(parking)
 
 
@@ -112,7 +112,7 @@ def _backups_aside(model: nn.Module) -> Iterator[None]:
 
 
 def _short_of_room(places: Mapping[str, nn.Parameter], picture: int) -> bool:
-    """Whether the card cannot hold these weights twice and make an image beside them."""
+    """Whether the GPU has no room for these weights twice and an image beside them."""
     device = next(iter(places.values())).device
     size = sum(parameter.numel() * parameter.element_size() for parameter in places.values())
     return device.type == "cuda" and memory.use(device).free < size + picture

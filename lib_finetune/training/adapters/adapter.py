@@ -21,7 +21,7 @@ class Target:
         part: "unet" or "text".
         module: dotted name below the part's root in the borrowed view.
         kohya: its name in the file ("lora_unet_…").
-        rank, alpha: of its patch; the patch counts alpha / rank.
+        rank, alpha: of its patch; alpha / rank scales the patch.
     """
 
     part: str
@@ -33,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True)
 class AdapterOptions:
-    """What the kinds of adapters take besides rank and alpha."""
+    """Options of adapters besides rank and alpha."""
 
     dropout: float = 0.0
     factor: int = 8
@@ -49,7 +49,7 @@ class Adapter(Protocol):
         """Trainable weights of "unet" or "text" by their name in the file."""
 
     def scales(self, part: str) -> set[float]:
-        """How much the patches of "unet" or "text" count: their weight's change is their product times this."""
+        """The scales of the patches of "unet" or "text": a weight changes by the product of its patch times its scale."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything the file holds ("<kohya module>.<part>"), detached, on the device, float32."""
@@ -58,7 +58,7 @@ class Adapter(Protocol):
         """Dropout on or off."""
 
     def off(self) -> AbstractContextManager[None]:
-        """Inside, the view computes what the base model computes."""
+        """Context in which the view computes exactly what the base model computes."""
 
 
 Build = Callable[[Mapping[str, nn.Module], Sequence[Target], AdapterOptions], Adapter]

@@ -33,7 +33,7 @@ class LycorisAdapter:
         }
 
     def scales(self, part: str) -> set[float]:
-        """See `Adapter.scales`; a LoKr whose factors are both whole counts 1, whatever alpha and rank are."""
+        """See `Adapter.scales`; a LoKr of two full factors has the scale 1, whatever alpha and rank are."""
         return {float(layer.scale) for target, layer in self._layers if target.part == part}
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -81,7 +81,7 @@ def attach(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """lycoris warns on the console of ranks that fill a small layer; that is no fault."""
+    """Silence lycoris' warning on the console about a rank that fills a small layer, which is no fault."""
     logger = logging.getLogger("LyCORIS")
     level = logger.level
     logger.setLevel(logging.ERROR)

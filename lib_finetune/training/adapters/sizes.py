@@ -1,4 +1,4 @@
-"""Sizes of patches, told from the shapes of what they patch, without making them."""
+"""Sizes of patches, computed from the shapes of the patched weights, without making the patches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SHAPES: dict[str, Callable[[Shape, int, int], dict[str, Shape]]] = {"lora": _lor
 
 
 def _split(width: int, factor: int) -> tuple[int, int]:
-    """A width as a product, the smaller first, at most ``factor`` where that can be: lycoris' `factorization`."""
+    """A width as a product of two, the smaller first and, if possible, at most ``factor``: lycoris' `factorization`."""
     if width % factor == 0:
         return min(factor, width // factor), max(factor, width // factor)
     small = max(part for part in range(1, min(factor, int(width**0.5)) + 1) if width % part == 0)

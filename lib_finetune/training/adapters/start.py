@@ -1,4 +1,4 @@
-"""What an adapter begins with when it is not nothing: the patches of a kohya file."""
+"""The start of an adapter from the patches of a kohya file."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _OURS = re.compile(f"{KOHYA_UNET}(down_blocks_|mid_block_|up_blocks_)|{KOHYA_TEX
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out_0")
 _LARGE = ("_conv1", "_conv2", "samplers_0_conv")
 _ROUNDED = 4e-3
-"""An alpha in bf16 is off by up to so much of itself."""
+"""The largest relative error of an alpha in bf16."""
 
 
 def demands(patches: Patches, name: str) -> dict[str, Any]:
-    """Setting → the value that it must have for an adapter to begin with these patches.
+    """Setting → the value that it must have so that an adapter can begin with these patches.
 
     Args:
         patches: tensors of a kohya file.
         name: of the file, for messages.
 
     Raises:
-        InputError: the file is not of a kind or family that can be begun with.
+        InputError: an adapter cannot begin with a file of this kind or family.
     """
     modules = by_module(patches)
     kind = _kind(modules, name)
@@ -70,7 +70,7 @@ def _kind(modules: Mapping[str, Patches], name: str) -> str:
 
 
 def _named(parts: Iterable[str]) -> str:
-    """Parts that no adapter here has; all of them where each is known for itself."""
+    """Parts that no adapter of ours has; all parts if each of them is known but their combination is not."""
     known = frozenset({"alpha"}).union(*_KINDS)
     return ", ".join(sorted(set(parts) - known) or sorted(parts))
 
@@ -87,7 +87,7 @@ def _is_large(module: str) -> bool:
 
 
 def _one_size(modules: Iterable[Patches], rank_field: str, alpha_field: str, name: str) -> dict[str, Any]:
-    """Rank and alpha that all of them share; none where none of them tells."""
+    """Setting → the rank or the alpha that all patches share; a setting is missing if no patch states its value."""
     ranks, alphas = set(), set()
     for parts in modules:
         narrow = next((parts[part] for part in _NARROW if part in parts), None)
@@ -110,7 +110,7 @@ def agrees(present: Any, demanded: Any) -> bool:
 
 @torch.no_grad()
 def begin(adapter: Adapter, patches: Patches, name: str) -> None:
-    """Put a file's patches into an adapter that meets its `demands`; it then does what the file does.
+    """Put a file's patches into an adapter that meets its `demands`, so that it has the effect of the file.
 
     Raises:
         InputError: the file belongs to another model or is broken.

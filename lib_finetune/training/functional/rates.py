@@ -21,7 +21,7 @@ def factor(schedule: str, step: int, total: int, warmup: float, restarts: int = 
 
 
 def continued(schedule: str, step: int, total: int, rising: int, ended: float, restarts: int = 1, power: float = 1.0) -> float:
-    """Factor of step ``step`` (0-based) of ``total`` further ones: it rises linearly from where the steps before ended, then runs the schedule.
+    """Factor of step ``step`` (0-based) of ``total`` further steps: it rises linearly from the last factor, then follows the schedule.
 
     Args:
         rising: steps in which it rises.

@@ -59,13 +59,13 @@ class Teacher:
 
 @dataclass(frozen=True)
 class PriorPrediction:
-    """Prior preservation without class images: without its identifier, a caption is to mean what it means to the base.
+    """Prior preservation without class images: a caption without its identifier keeps the meaning that it has for the base.
 
-    The noised latents are the subject's own: what is kept is the meaning of the words, for which the base model itself
-    is the best witness. Knowledge distillation in place of drawn class images (OneTrainer's "prior prediction").
+    The noised latents are the subject's own: the term keeps the meaning of the words, and the base model itself tells that
+    meaning best. It is knowledge distillation in place of drawn class images (OneTrainer's "prior prediction").
 
     Attributes:
-        caption: of an image → what it says of the class ("a photo of sks dog on a beach" → "a photo of dog on a beach").
+        caption: caption of an image → the caption as it describes the class ("a photo of sks dog on a beach" → "a photo of dog on a beach").
             Were only the bare class held, the subject would leak into it wherever the captions' other words stand.
         weight: λ of Ruiz et al., equation 2.
         base: as `Teacher.at_work`.
@@ -112,7 +112,7 @@ class Denoiser:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device on which it computes."""
         return self._alphas_cumprod.device
 
     def losses(

@@ -1,4 +1,4 @@
-"""DreamBooth: UNet and text encoder themselves are trained, on copies of the host's weights (Ruiz et al., arXiv 2208.12242)."""
+"""DreamBooth: trains the weights of UNet and text encoder, in copies of the host's weights (Ruiz et al., arXiv 2208.12242)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DreamBoothMethod:
-    """Implements `engine.method.Method`."""
+    """Implements `training.method.Method`."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class DreamBoothMethod:
         return batch_loss(self._denoiser, self._text, batch, generator, self._prior), {}
 
     def train(self, mode: bool) -> None:
-        """There is no dropout."""
+        """DreamBooth has no dropout."""
 
     def after_step(self) -> None:
         """DreamBooth has no invariant."""
@@ -52,5 +52,5 @@ class DreamBoothMethod:
         """DreamBooth has no invariant."""
 
     def artifact(self) -> dict[str, torch.Tensor]:
-        """What was trained, by LDM name."""
+        """The trained tensors, by LDM name."""
         return {name: value.detach() for part in self._weights.values() for name, value in part.items()}

@@ -1,4 +1,4 @@
-"""LoRA and its family: patches of UNet and text encoder are trained, the model stays as it is."""
+"""LoRA and its family: trains patches of UNet and text encoder; the model stays as it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LoraMethod:
-    """Implements `engine.method.Method`."""
+    """Implements `training.method.Method`."""
 
     def __init__(self, adapter: Adapter, text: TextEncoder, denoiser: Denoiser, prior: PriorPrediction | None = None) -> None:
         self._prior = prior

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class PivotalTuningMethod:
-    """Implements `engine.method.Method`. What learns when is a matter of the groups' learning rates."""
+    """Implements `training.method.Method`. The learning rates of the groups decide which part learns when."""
 
     def __init__(self, patches: LoraMethod, word: TextualInversionMethod) -> None:
         """
         Args:
-            patches, word: on one text encoder and one denoiser, so that the loss of one is the loss of both.
+            patches, word: share one text encoder and one denoiser, so that the loss of one is the loss of both.
         """
         self._patches = patches
         self._word = word

@@ -1,4 +1,4 @@
-"""Textual Inversion: a few vectors of the text encoder's input are trained, the model stays as it is (Gal et al., arXiv 2208.01618)."""
+"""Textual Inversion: trains a few vectors of the text encoder's input; the model stays as it is (Gal et al., arXiv 2208.01618)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ KEY = "emb_params"
 
 
 class LearningCheck:
-    """Sees that every vector learns: within `STEPS` steps that could teach it, each must have had a gradient.
+    """Checks that every vector learns: each must get a gradient within `STEPS` steps that could teach it.
 
-    A word that learns nothing looks like a training that went well, until somebody uses it. What is looked at stays on the
-    device until it is asked for once.
+    Without this check, a word that learns nothing would show only when somebody uses it. The notes stay on the device and are
+    read once.
     """
 
     STEPS = 10
@@ -38,14 +38,14 @@ class LearningCheck:
         self._hook: Any = None
 
     def expect(self, batch: Batch) -> None:
-        """A batch comes; one whose captions were all dropped teaches nothing and does not count."""
+        """Count a batch, unless all of its captions were dropped: it teaches nothing."""
         named = any(caption and not prior for caption, prior in zip(batch.captions, batch.prior, strict=True))
         self._could_teach = named and self._vectors.requires_grad
         if self._could_teach and self._hook is None:
             self._hook = self._vectors.register_hook(self._look)
 
     def _look(self, gradient: torch.Tensor) -> None:
-        """The loss scaler may have multiplied it: zero stays zero, and what is not finite belongs to a step that is skipped."""
+        """Note which vectors have a gradient. A loss scaler changes no zero, and a gradient that is not finite belongs to a skipped step."""
         if not self._done and self._could_teach:
             finite = gradient.isfinite().all()
             self._moved |= finite & (gradient != 0).any(1)
@@ -61,7 +61,7 @@ class LearningCheck:
         self._asked -= 1
         if self._asked > 0:
             return
-        self._asked = self.STEPS - int(self._steps)  # one look at the device; skipped steps are waited for
+        self._asked = self.STEPS - int(self._steps)  # reads the device once; after skipped steps it waits for more
         if self._asked > 0:
             return
         self._done = True
@@ -71,7 +71,7 @@ class LearningCheck:
 
 
 class TextualInversionMethod:
-    """Implements `engine.method.Method`."""
+    """Implements `training.method.Method`."""
 
     def __init__(self, vectors: nn.Parameter, keep_norm: bool, text: TextEncoder, denoiser: Denoiser) -> None:
         """
@@ -95,14 +95,14 @@ class TextualInversionMethod:
         return batch_loss(self._denoiser, self._text, batch, generator), {}
 
     def expect(self, batch: Batch) -> None:
-        """See `LearningCheck.expect`; for who computes the loss elsewhere."""
+        """See `LearningCheck.expect`; for a caller that computes the loss itself."""
         self._check.expect(batch)
 
     def train(self, mode: bool) -> None:
-        """There is no dropout."""
+        """Textual Inversion has no dropout."""
 
     def after_step(self) -> None:
-        """Keep the norms of vectors that learn, and see that there is something to learn.
+        """Restore the norms of the vectors that learn, and check that they learn.
 
         Raises:
             NothingLearnedError: see `LearningCheck`.
@@ -113,7 +113,7 @@ class TextualInversionMethod:
 
     @torch.no_grad()
     def constrain(self, values: Mapping[str, torch.Tensor]) -> None:
-        """The vectors' lengths; an average of vectors is shorter than they are."""
+        """Restore the lengths of the vectors; an average of vectors is shorter than each of them."""
         if self._norm is not None and KEY in values:
             vectors = values[KEY]
             vectors.mul_(self._norm / vectors.norm(dim=1, keepdim=True).clamp(min=1e-12))

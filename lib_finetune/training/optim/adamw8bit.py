@@ -14,13 +14,13 @@ from lib_finetune.training.optim.optimizer import OPTIMIZERS, Groups, OptimizerK
 
 _COMMAND = "pip install --no-deps bitsandbytes=={}"
 _VERSIONS = (((12, 9), "0.45.5"), ((99, 0), "0.48.2"))
-"""CUDA versions below which → the bitsandbytes that holds kernels for them; later ones ask for a later torch, too."""
+"""CUDA version, exclusive limit → the bitsandbytes that has kernels for it; later ones need a later torch, too."""
 _TRIED = 8192
-"""Numbers of the tensor that is tried; bitsandbytes keeps 8-bit state from 4096 on."""
+"""Size of the tensor for the trial; bitsandbytes keeps 8-bit state from 4096 numbers on."""
 
 
 def command_for(cuda: str) -> str:
-    """How the bitsandbytes is added that suits a torch made for this CUDA ("12.1")."""
+    """How to install the bitsandbytes that suits a torch made for this CUDA ("12.1")."""
     major, minor = (int(part) for part in cuda.split(".")[:2])
     return _COMMAND.format(next(version for below, version in _VERSIONS if (major, minor) < below))
 
@@ -43,7 +43,7 @@ def _build(groups: Groups, weight_decay: float) -> Optimizer:
 
 @lru_cache
 def _failure(kind: Any, device: torch.device) -> Exception | None:
-    """Why the library does not move a tensor of this device, or None: some builds import and fail, or do nothing, at the first step."""
+    """Why the library cannot train on this device, or None: some builds import, and then fail or do nothing at the first step."""
     tensor = nn.Parameter(torch.ones(_TRIED, device=device))
     tensor.grad = torch.ones_like(tensor)
     try:

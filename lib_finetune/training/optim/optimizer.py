@@ -41,7 +41,7 @@ def param_groups(groups: Groups) -> list[dict[str, Any]]:
 def automatic_rates(kind: OptimizerKind, rank: int, alpha: float) -> tuple[float, float]:
     """(UNet, text encoder) learning rates that follow optimizer and alpha.
 
-    A patch counts alpha / rank, so with Adam's unit steps the weights move by rate × alpha / rank: the rate is raised
+    A patch is scaled by alpha / rank, so with Adam's unit steps the weights move by rate × alpha / rank: the rate is raised
     by the inverse, up to 1e-3.
     """
     if kind.rate_factor is None:
@@ -51,7 +51,7 @@ def automatic_rates(kind: OptimizerKind, rank: int, alpha: float) -> tuple[float
 
 
 def rate_warnings(name: str, chosen: Mapping[str, float], automatic: Mapping[str, float]) -> list[str]:
-    """A sentence for each rate that was set by hand and lies a factor of ten or more from the automatic one.
+    """A sentence for each rate that a person has set and that differs from the automatic one by a factor of ten or more.
 
     Args:
         chosen, automatic: learning rates by group.

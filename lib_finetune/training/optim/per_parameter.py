@@ -66,16 +66,16 @@ class PerParameter:
 
     @property
     def optimizers(self) -> list[Optimizer]:
-        """One for each parameter."""
+        """The optimizers, one for each parameter."""
         return [mover.optimizer for mover in self._movers]
 
     @property
     def torn(self) -> bool:
-        """Whether some parameters have moved in a step that is not finished."""
+        """Whether parameters have moved in a step that is not finished."""
         return self._squares is not None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop what gradients are left."""
+        """Drop the gradients that are left."""
         for mover in self._movers:
             mover.parameter.grad = None
 
@@ -106,7 +106,7 @@ class _Mover:
     def __init__(self, parameter: nn.Parameter, group: Mapping[str, Any], build: Callable[[Groups], Optimizer]) -> None:
         self.parameter = parameter
         if any(step == 0 and size > 1 for step, size in zip(parameter.stride(), parameter.shape, strict=True)):
-            parameter.data = parameter.data.clone()  # values that lie over one another cannot move by themselves
+            parameter.data = parameter.data.clone()  # overlapping values cannot move separately
         self._group = group
         self._stand_in = nn.Parameter(torch.empty(0, device=parameter.device))
         self.optimizer = build({group["name"]: [self._stand_in]})
@@ -127,7 +127,7 @@ class _Mover:
             group["lr"] = self._group["lr"]
         self.optimizer.step()
         moved = stand_in.detach() if whole else stochastically_rounded(stand_in.detach())
-        if moved.data_ptr() != parameter.data_ptr():  # the stand-in is the weight itself only where that lies flat in memory
+        if moved.data_ptr() != parameter.data_ptr():  # the stand-in is the weight itself only if the weight is contiguous
             parameter.copy_(moved.view(parameter.shape))
         stand_in.grad = parameter.grad = None
         stand_in.data = stand_in.data.new_empty(0)
@@ -141,7 +141,7 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
 def stochastically_rounded(values: torch.Tensor) -> torch.Tensor:
     """float32 → bfloat16, up or down with chances that keep the mean, so that steps smaller than bf16's spacing are not lost.
 
-    The 16 bits that bf16 drops are added to by 16 random ones, and the carry decides. Random numbers come from torch's
+    Sixteen random bits are added to the 16 bits that bf16 drops, and the carry decides. Random numbers come from torch's
     global state of the device. (Zamirai et al., Revisiting BFloat16 Training, arXiv 2010.06192, section 4.)
     """
     bits = values.contiguous().view(torch.int32)
