@@ -41,10 +41,12 @@ class JobPanel:
     Attributes:
         buttons: those of `CONTROLS`, and "load".
         status_view: the job's status.
+        log_view: its log.
         outcome_view: a result, and what can be done with it.
     """
 
     status_view: gr.HTML
+    log_view: gr.HTML
     outcome_view: gr.HTML
     _unfinished: gr.Dropdown
     _continue: gr.Button
@@ -62,6 +64,7 @@ class JobPanel:
                 self.buttons[name] = own(gr.Button(label, size="sm", visible=False, elem_id=f"finetune_{name}"))
             self.buttons["load"] = own(gr.Button("Load the checkpoint and resume", size="sm", visible=False, elem_id="finetune_load"))
         self.status_view = gr.HTML(status.render(None, None), elem_id="finetune_panel")
+        self.log_view = gr.HTML("", elem_id="finetune_log")
         self.outcome_view = gr.HTML("", elem_id="finetune_outcome")
         with gr.Row():
             self._unfinished = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
