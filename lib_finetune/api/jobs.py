@@ -27,7 +27,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     )
     def jobs(since: str | None = None) -> dict[str, Any]:
         """`?since=` answers all, with a "cursor" to ask with next time; see `Changes.since`."""
-        return services().trainings.overview() if since is None else services().trainings.changes(since)
+        return services().trainings.overview() if since is None else services().trainings.changes.since(since)
 
     @router.post("/jobs", summary="Queue a training", dependencies=may, openapi_extra=SETTINGS_BODY, status_code=201)
     def submit(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:

@@ -5,40 +5,30 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from lib_finetune.jobs.job import Job
+from lib_finetune.app import job_view
 from lib_finetune.jobs.status import Extent, added_since, extent_of, series_of
+
+if TYPE_CHECKING:
+    from lib_finetune.jobs.job import Job
+    from lib_finetune.jobs.queue import Jobs
 
 _EXTENTS_KEPT = 600
 """Looks at a job whose extents are remembered: who has not asked for longer gets its series whole."""
 
 
-class Look(NamedTuple):
-    """What there is at one moment.
-
-    Attributes:
-        jobs: each with its figures: `Trainings.figures`.
-        errands: `BackgroundTask.status` of each.
-        rest: what else `Trainings.overview` has.
-    """
-
-    jobs: Sequence[tuple[Job, Mapping[str, Any]]]
-    errands: Sequence[Mapping[str, Any]]
-    rest: Mapping[str, Any]
-
-
 class Changes:
     """Numbers the looks at which something had changed; a cursor is such a number, and the session that it belongs to. Any thread."""
 
-    def __init__(self, look: Callable[[], Look]) -> None:
-        self._look = look
+    def __init__(self, jobs: Jobs) -> None:
+        self._queue = jobs
         self._session = uuid.uuid4().hex[:8]
         self._lock = threading.Lock()
         self._number = 0
         self._jobs: dict[str, _KnownJob] = {}
-        self._errands: dict[str, _Known] = {}
+        self._tasks: dict[str, _Known] = {}
         self._rest = _Known(0)
         self._gone: dict[str, int] = {}
 
@@ -50,14 +40,14 @@ class Changes:
         they have changed. "whole" says that the cursor was not known (it is "", or of before a restart), and that the answer stands for itself.
         """
         with self._lock:
-            self._take(self._look())
+            self._look()
             asked = self._number_of(cursor)
             return {
                 "cursor": f"{self._session}-{self._number}",
                 "whole": asked < 0,
                 "jobs": [change for job in self._jobs.values() if (change := job.since(asked))],
                 "gone": [name for name, number in self._gone.items() if asked >= 0 and number > asked],
-                "errands": [errand.values for errand in self._errands.values() if errand.changed_since(asked)],
+                "errands": [task.values for task in self._tasks.values() if task.changed_since(asked)],
                 **self._rest.since(asked),
             }
 
@@ -67,21 +57,23 @@ class Changes:
         known = session == self._session and number.isdecimal() and len(number) < 20 and int(number) <= self._number
         return int(number) if known else -1
 
-    def _take(self, look: Look) -> None:
+    def _look(self) -> None:
         number = self._number + 1
-        names = {job.folder.name for job, _ in look.jobs}
+        jobs = [(job, job_view.figures(job)) for job in self._queue.known.all()]
+        tasks = {task["id"]: task for task in job_view.background_tasks(self._queue)}
+        names = {job.folder.name for job, _ in jobs}
         for name in self._jobs.keys() - names:
             del self._jobs[name]
             self._gone[name] = number
-        changed = [bool(self._gone) and number in self._gone.values(), self._rest.take(look.rest, number)]
-        for job, figures in look.jobs:
+        changed = [number in self._gone.values(), self._rest.take(job_view.queue(self._queue), number)]
+        for job, figures in jobs:
             known = self._jobs.get(job.folder.name)
             if known is None or known.job is not job:
                 known = self._jobs[job.folder.name] = _KnownJob(number, job)
                 self._gone.pop(job.folder.name, None)
             changed.append(known.take(figures, number))
-        self._errands = {errand["id"]: self._errands.get(errand["id"]) or _Known(number) for errand in look.errands}
-        changed += [self._errands[errand["id"]].take(errand, number) for errand in look.errands]
+        self._tasks = {name: self._tasks.get(name) or _Known(number) for name in tasks}
+        changed += [self._tasks[name].take(task, number) for name, task in tasks.items()]
         if any(changed):
             self._number = number
 
@@ -125,11 +117,12 @@ class _KnownJob(_Known):
 
     def since(self, asked: int) -> dict[str, Any]:
         """Empty where nothing has changed."""
+        now = self._extents[-1][1]
         if self.born > asked:
-            return {**self.values, **series_of(self.job)}
+            return {**self.values, **series_of(self.job, now)}
         figures = super().since(asked)
         before = next((extent for number, extent in reversed(self._extents) if number <= asked), None)
         if before is None:
-            return {"id": self.values["id"], **figures, **series_of(self.job)}
-        series = {"added": added_since(self.job, before, self._extents[-1][1])} if before != self._extents[-1][1] else {}
+            return {"id": self.values["id"], **figures, **series_of(self.job, now)}
+        series = {"added": added_since(self.job, before, now)} if before != now else {}
         return {"id": self.values["id"], **figures, **series} if figures or series else {}

@@ -69,11 +69,21 @@ def extent_of(job: Job) -> Extent:
         return Extent(job.progress.line_count, len(job.progress.curve.points))
 
 
-def series_of(job: Job) -> dict[str, Any]:
-    """What grows with each step: the losses, their smoothed curve, both thinned, and the last lines of the log."""
+def series_of(job: Job, now: Extent | None = None) -> dict[str, Any]:
+    """What grows with each step: the losses, their smoothed curve, both thinned, and the last lines of the log.
+
+    Args:
+        now: what came after this extent is left out; None for nothing.
+    """
     progress = job.progress
     with progress.lock:
-        return {"losses": thinned(progress.curve.points), "smooth": thinned(progress.curve.smooth), "log": list(progress.lines)}
+        now = now or extent_of(job)
+        lines, late = list(progress.lines), progress.line_count - now.lines
+        return {
+            "losses": thinned(progress.curve.points[: now.points]),
+            "smooth": thinned(progress.curve.smooth[: now.points]),
+            "log": lines[: max(0, len(lines) - late)],
+        }
 
 
 def added_since(job: Job, before: Extent, now: Extent) -> dict[str, Any]:

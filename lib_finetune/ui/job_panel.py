@@ -33,6 +33,10 @@ _PRESSED: dict[str, Callable[[JobControl], None]] = {
     "discard": lambda control: control.stop(keep=False),
     "load": lambda control: control.load_checkpoint(),
 }
+_WEBUI_ENDS_IT = (
+    "Apply and restart UI (or Apply and quit), on the WebUI's page Extensions, ends the WebUI and this training with it; the training then "
+    "resumes from its last saved state. Reload UI does not end it."
+)
 
 
 class JobPanel:
@@ -51,10 +55,15 @@ class JobPanel:
     _unfinished: gr.Dropdown
     _continue: gr.Button
 
-    def __init__(self, jobs: Callable[[], Jobs], trainings: Callable[[], Trainings], answers: Answers) -> None:
+    def __init__(self, jobs: Callable[[], Jobs], trainings: Callable[[], Trainings], answers: Answers, *, in_webui: bool = False) -> None:
+        """
+        Args:
+            in_webui: whether the WebUI's own buttons can end a training.
+        """
         self._jobs = jobs
         self._trainings = trainings
         self._answers = answers
+        self._warning = _WEBUI_ENDS_IT if in_webui else ""
         self.buttons: dict[str, gr.Button] = {}
 
     def build(self) -> None:
@@ -124,6 +133,7 @@ class JobPanel:
         return (
             status.problems([overview["lost"]] if overview["lost"] else [])
             + status.render(job, memory, page_key())
+            + (status.hint(self._warning) if active and self._warning else "")
             + cards.forecast(forecast)
             + gallery.captions(captions)
             + status.problems(failed)

@@ -78,7 +78,7 @@ class Refresh:
 
     def _now(self, page: PageState) -> tuple[dict[str, str], dict[str, bool]]:
         """(panel → its HTML, button → whether it is there)."""
-        overview = self._trainings().figures_of_all()
+        overview = self._trainings().overview(series=False)
         jobs = {job["id"]: job for job in overview["jobs"]}
         current = self._jobs().known.current()
         now = self._trainings().view(current) if current is not None and current.folder.name in jobs else None

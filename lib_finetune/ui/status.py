@@ -165,6 +165,11 @@ def note(text: str) -> str:
     return f'<div class="finetune-note" role="status">{escape(text)}</div>'
 
 
+def hint(text: str) -> str:
+    """What is good to know, in small print."""
+    return f'<p class="finetune-hint">{escape(text)}</p>'
+
+
 def problems(messages: Sequence[str]) -> str:
     """Messages above the Train button; empty for none."""
     if not messages:

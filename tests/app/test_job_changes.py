@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from lib_finetune.app import job_changes
 from lib_finetune.app.services import services_of
 from lib_finetune.jobs import loss_series
 from lib_finetune.jobs.job import Job
@@ -55,7 +56,7 @@ class Client:
         self.jobs, self.rest, self.errands = {}, {}, {}
 
     def ask(self):
-        answer = json.loads(json.dumps(self.trainings.changes(self.cursor), allow_nan=False))
+        answer = json.loads(json.dumps(self.trainings.changes.since(self.cursor), allow_nan=False))
         size = len(json.dumps(answer))
         self.cursor = answer.pop("cursor")
         if answer.pop("whole"):
@@ -181,14 +182,33 @@ def test_a_run_that_resumes_under_the_same_id_is_sent_whole(services, bench):
     assert client.jobs["dog"]["losses"] == [] and client.jobs["dog"]["state"] == "queued" and client.agrees()
 
 
+def test_a_step_that_ends_while_an_answer_is_made_comes_with_the_next_one_and_once(services, bench, monkeypatch):
+    job, client = _running(services, bench), Client(services.trainings)
+    real = job_changes.extent_of
+
+    def meanwhile(job):
+        extent = real(job)
+        _steps(job, len(job.progress.losses) + 1, 0.5)
+        job.progress.say("meanwhile")
+        return extent
+
+    _steps(job, 1, 0.5)
+    monkeypatch.setattr(job_changes, "extent_of", meanwhile)
+    client.ask()
+    client.ask()
+    monkeypatch.undo()
+    client.ask()
+    assert client.agrees() and len(client.jobs["dog"]["losses"]) == 3 == 1 + len(client.jobs["dog"]["log"])
+
+
 @pytest.mark.parametrize(
     "cursor",
     ["", "-", "x", "0", "12345678-1", "-1", "{session}-99999", "{session}--1", "{session}-1e3", "{session}-" + "9" * 400, "{session}-٣"],
 )
 def test_an_unknown_cursor_gets_everything(services, bench, cursor):
     _running(services, bench)
-    session = services.trainings.changes("")["cursor"].partition("-")[0]
-    answer = services.trainings.changes(cursor.format(session=session))
+    session = services.trainings.changes.since("")["cursor"].partition("-")[0]
+    answer = services.trainings.changes.since(cursor.format(session=session))
     assert answer["whole"] and len(answer["jobs"]) == 1 and "losses" in answer["jobs"][0] and not answer["gone"]
 
 

@@ -22,7 +22,7 @@ def test_a_status_that_cannot_be_shown_is_said_and_hides_the_buttons(tab, servic
     def broken():
         raise ValueError("the folder is gone")
 
-    monkeypatch.setattr(type(services.trainings), "figures_of_all", lambda _: broken())
+    monkeypatch.setattr(type(services.trainings), "overview", lambda *_, **__: broken())
     panel, outcome, *_, pause, resume, preview, save, keep, discard, load, _ = tab.refresh.poll({})
     assert "the folder is gone" in panel and not isinstance(outcome, str)
     assert [button["visible"] for button in (pause, resume, preview, save, keep, discard, load)] == [False] * 7
@@ -42,6 +42,6 @@ def test_a_log_without_a_new_line_is_not_sent_again(tab, services, waiting):
 def test_the_curves_of_jobs_that_are_not_shown_are_not_read(tab, services, waiting, monkeypatch):
     jobs = [waiting("cat"), waiting("dog")]
     read = []
-    monkeypatch.setattr("lib_finetune.app.trainings.series_of", lambda job: read.append(job) or {"losses": [], "smooth": [], "log": []})
+    monkeypatch.setattr("lib_finetune.app.job_view.series_of", lambda job: read.append(job) or {"losses": [], "smooth": [], "log": []})
     tab.refresh.poll({})
     assert read == jobs[:1]
