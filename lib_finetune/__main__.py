@@ -44,11 +44,13 @@ def page(options: argparse.Namespace) -> int:
     if not checkpoint.is_file():
         raise InputError([Problem("--checkpoint", f"{checkpoint} does not exist. Name a .safetensors or .ckpt file.")])
     from lib_finetune.app.services import services_of
+    from lib_finetune.installation import loaded_files
     from lib_finetune.installation.requirements import problems
     from lib_finetune.jobs.queue import Jobs
     from lib_finetune.standalone import serve
 
-    services = services_of(Jobs(open_host(checkpoint, root, "auto", options.prediction)))
+    loaded_files.remember()
+    services = services_of(Jobs(open_host(checkpoint, root, "auto", options.prediction), loaded_files.outdated))
     serve(services, problems, options.port, lambda line: print(line, flush=True))
     return 0
 

@@ -62,6 +62,10 @@ class InUseError(HostError):
         super().__init__(f"{folder} is in use: {message}")
 
 
+class OutdatedError(HostError):
+    """The program's files were updated while it runs; it has to be started again."""
+
+
 class DeviceLostError(HostError):
     """The driver of the GPU gave up on this program; whatever asks the GPU fails until it is started again."""
 

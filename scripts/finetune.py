@@ -4,10 +4,13 @@ import os
 
 from modules import script_callbacks
 
-import lib_finetune  # noqa: F401  found now, while the extension's folder is on the path; its parts are imported when needed
+from lib_finetune.installation import loaded_files  # found now, while the extension's folder is on the path; the rest when needed
 
 # MKL then gives the same bits in every run on the CPU, which "the same seed gives the same file" needs; other machines ignore it.
 os.environ.setdefault("MKL_CBWR", "AUTO")
+
+
+loaded_files.remember()
 
 
 def _services():
@@ -15,14 +18,14 @@ def _services():
     from lib_finetune.host.webui.access import folders
     from lib_finetune.host.webui.host import WebuiHost
 
-    return services("webui", WebuiHost, folders)
+    return services("webui", WebuiHost, folders, loaded_files.outdated)
 
 
 def _tab():
     from lib_finetune.installation.requirements import problems
     from lib_finetune.ui.tab import ELEMENT, Tab
 
-    return [(Tab(_services, problems).build(), "Finetune", ELEMENT)]
+    return [(Tab(_services, lambda: [*filter(None, [loaded_files.outdated()]), *problems()], in_webui=True).build(), "Finetune", ELEMENT)]
 
 
 def _routes(_page, app):

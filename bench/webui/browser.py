@@ -113,7 +113,7 @@ class Browser:
         until = time.monotonic() + timeout_s
         text = ""
         while time.monotonic() < until:
-            text = self.page.inner_text("#finetune_panel")
+            text = self.page.inner_text("#finetune_panel") + "\n" + self.page.inner_text("#finetune_log")
             if re.search(pattern, text):
                 return str(text)
             time.sleep(0.3)

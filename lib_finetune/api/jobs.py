@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body
 
 from lib_finetune.api.routing import SETTINGS_BODY, chosen, may_use
 from lib_finetune.config.codec import to_dict
-from lib_finetune.jobs.status import since
+from lib_finetune.jobs import status
 
 if TYPE_CHECKING:
     from lib_finetune.access import Guard
@@ -20,9 +20,14 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     """Add the routes of this resource."""
     may = [may_use(guard)]
 
-    @router.get("/jobs", summary="All jobs, the queue, background tasks", dependencies=may)
-    def jobs() -> dict[str, Any]:
-        return services().trainings.overview()
+    @router.get(
+        "/jobs",
+        summary="All jobs, the queue, background tasks; with ?since=, what of it has changed since the answer of that cursor",
+        dependencies=may,
+    )
+    def jobs(since: str | None = None) -> dict[str, Any]:
+        """`?since=` answers all, with a "cursor" to ask with next time; see `Changes.since`."""
+        return services().trainings.overview() if since is None else services().trainings.changes.since(since)
 
     @router.post("/jobs", summary="Queue a training", dependencies=may, openapi_extra=SETTINGS_BODY, status_code=201)
     def submit(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
 
     @router.get("/jobs/{name}/events", summary="What was said and measured since", dependencies=may)
     def events(name: str, line: int = 0, step: int = 0) -> dict[str, Any]:
-        return since(services().jobs.known.find(name), line, step)
+        return status.since(services().jobs.known.find(name), line, step)
 
     @router.get("/jobs/{name}/settings", summary="A job's settings", dependencies=may)
     def settings_of_job(name: str) -> dict[str, Any]:

@@ -72,9 +72,13 @@ _SERVICES: dict[str, Services] = {}
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def services(key: str, make_host: Callable[[], Host], folders: Callable[[], Folders]) -> Services:
-    """The services of this process for ``key``: packages survive the WebUI's Reload UI, so jobs are found again after it."""
+def services(key: str, make_host: Callable[[], Host], folders: Callable[[], Folders], outdated: Callable[[], str] = str) -> Services:
+    """The services of this process for ``key``: packages survive the WebUI's Reload UI, so jobs are found again after it.
+
+    Args:
+        outdated: see `Jobs`.
+    """
     with _ONE_AT_A_TIME:
         if key not in _SERVICES:
-            _SERVICES[key] = services_of(Jobs(make_host()), folders())
+            _SERVICES[key] = services_of(Jobs(make_host(), outdated), folders())
         return _SERVICES[key]

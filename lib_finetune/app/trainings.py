@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib_finetune.app.results import call, choices
+from lib_finetune.app import job_view
+from lib_finetune.app.job_changes import Changes
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import FURTHER_WAYS, Settings
@@ -21,7 +22,6 @@ from lib_finetune.jobs.free_name import free_name
 from lib_finetune.jobs.job import Job
 from lib_finetune.jobs.queue import Jobs
 from lib_finetune.jobs.run_folders import make_folder, unfinished
-from lib_finetune.jobs.status import status_of
 from lib_finetune.runs import saved_states
 from lib_finetune.runs.continuation import further as prepare_further
 from lib_finetune.runs.folder import RunFolder
@@ -34,20 +34,20 @@ _COMPARED = {"lora": "lora", "dreambooth": "dreambooth", "textual_inversion": "t
 
 
 class Trainings:
-    """One host's trainings. Any thread."""
+    """One host's trainings. Any thread.
+
+    Attributes:
+        changes: what of `overview` is new to a client.
+    """
 
     def __init__(self, jobs: Jobs, settings_files: SettingsFiles) -> None:
         self._jobs = jobs
         self._settings_files = settings_files
+        self.changes = Changes(jobs)
 
     def view(self, job: Job) -> dict[str, Any]:
-        """A job as plain values: what it is doing, its record, and what it made."""
-        record = dataclasses.asdict(job.record)
-        fields = ("group", "created", "started", "ended", "steps", "peak", "picked", "files")
-        files_by_step = {str(step): {kind: str(path) for kind, path in files.items()} for step, files in choices(job).items()}
-        unended = job.state == "interrupted" and _has_state(job)
-        shown = {**status_of(job), **{name: record[name] for name in fields}, "choices": files_by_step, "call": call(job)}
-        return {**shown, "method": job.settings.method, "can_go_on": unended or (job.state == "stopped" and _has_state(job))}
+        """See `job_view.view`."""
+        return job_view.view(job)
 
     def kept_states(self, name: str) -> list[int]:
         """Steps of a job whose states more steps can be trained from.
@@ -57,14 +57,17 @@ class Trainings:
         """
         return list(saved_states.kept_states(RunFolder(self._jobs.known.find(name).folder)))
 
-    def overview(self) -> dict[str, Any]:
-        """All jobs, the waiting ones in their order, the background tasks, whether the queue is held, and why nothing can begin, if so."""
+    def overview(self, *, series: bool = True) -> dict[str, Any]:
+        """All jobs, the waiting ones in their order, the background tasks, whether the queue is held, and why nothing can begin, if so.
+
+        Args:
+            series: also what of each job grows with its steps.
+        """
+        shown = job_view.view if series else job_view.figures
         return {
-            "jobs": [self.view(job) for job in self._jobs.known.all()],
-            "queue": [job.folder.name for job in self._jobs.known.waiting()],
-            "held": self._jobs.held,
-            "lost": self._jobs.lost,
-            "errands": [task.status() for task in self._jobs.tasks.all()],
+            "jobs": [shown(job) for job in self._jobs.known.all()],
+            **job_view.queue(self._jobs),
+            "errands": job_view.background_tasks(self._jobs),
         }
 
     def train(self, settings: Settings, editing: str = "") -> tuple[Job, bool]:
@@ -203,7 +206,3 @@ def _check_named(settings: Settings) -> None:
     """
     if not settings.name.strip():
         raise InputError([Problem("name", "is empty. Give the result a name, for example my-cat.")])
-
-
-def _has_state(job: Job) -> bool:
-    return RunFolder(job.folder).resumes()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_finetune.jobs.loss_series import LossSeries
 from lib_finetune.jobs.states import QUEUED, RUNNING, WAITING
 from lib_finetune.runs import previews
 from lib_finetune.runs.control import PAUSED
@@ -31,6 +32,7 @@ class JobProgress:
         lines: of the log, with their times.
         line_count: number of all lines, including those that are no longer in memory.
         losses: (step, loss).
+        curve: of the losses, as it is shown.
         rates: learning rate by group.
         scalars: further figures of the last step.
         snapshots: step → files of the snapshot, the main one first.
@@ -51,6 +53,7 @@ class JobProgress:
         self.done = self.total = self.line_count = 0
         self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self.losses: list[tuple[int, float]] = []
+        self.curve = LossSeries()
         self.rates: dict[str, float] = {}
         self.steps_per_s = 0.0
         self.scalars: dict[str, float] = {}
@@ -71,7 +74,9 @@ class JobProgress:
         """See `ProgressSink`."""
         first = report.step - len(report.losses) + 1
         with self.lock:
-            self.losses += [(first + place, loss) for place, loss in enumerate(report.losses)]
+            points = [(first + place, loss) for place, loss in enumerate(report.losses)]
+            self.losses += points
+            self.curve.add(points)
             self.state, self.stage_name = RUNNING, "train"
             self.done, self.total, self.rates = report.step, report.total, dict(report.rates)
             self.scalars = dict(report.scalars)
@@ -106,6 +111,7 @@ class JobProgress:
     def recall(self, folder: Path) -> None:
         """Take over the progress that an earlier session left in the run's folder."""
         self.losses = self._log_files.losses()
+        self.curve.add(self.losses)
         self.lines.extend(self._log_files.lines())
         self.line_count = len(self.lines)
         rows, curves = previews.stored(RunFolder(folder))

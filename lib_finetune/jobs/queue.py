@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lib_finetune.config.settings import Settings
-from lib_finetune.errors import DeviceLostError, InputError, Problem
+from lib_finetune.errors import DeviceLostError, InputError, OutdatedError, Problem
 from lib_finetune.files import same_name
 from lib_finetune.jobs import leftovers
 from lib_finetune.jobs.background_task import BackgroundTask
@@ -41,14 +41,18 @@ class Jobs:
         held: whether no further job begins.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, outdated: Callable[[], str] = str) -> None:
         """
+        Args:
+            outdated: why nothing may begin before the program is started again, in words, or "".
+
         Raises:
             InUseError: another program works in the host's folder.
             DependencyError: filelock is missing.
         """
         self._lock = FolderLock(host.paths.data, _TAKEN)
         self.host = host
+        self._outdated = outdated
         self._wake = threading.Condition()
         leftovers.clear_all(host.paths)
         self.known = JobList(self._wake, restored(host.paths.data))
@@ -68,7 +72,9 @@ class Jobs:
             InputError: lists everything that is wrong with the input; nothing was queued.
             SaveError: the folder of the job cannot be written.
             InUseError: another program works on the run that is to be continued.
+            OutdatedError: the program has to be started again.
         """
+        self._check_up_to_date()
         if folder is not None:
             with run_lock(folder):
                 return self._submit(settings, folder, group)
@@ -123,13 +129,18 @@ class Jobs:
         """Let jobs begin that wait since a restart or because of `hold`.
 
         Raises:
-            DeviceLostError: nothing can begin before the program is started again.
+            DeviceLostError, OutdatedError: nothing can begin before the program is started again.
         """
+        self._check_up_to_date()
         with self._wake:
             if self.lost:
                 raise DeviceLostError(self._worker.lost_reason)
             self.held = False
             self._wake_worker()
+
+    def _check_up_to_date(self) -> None:
+        if why := self._outdated():
+            raise OutdatedError(why)
 
     def hold(self) -> None:
         """Let no further job begin."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lib_finetune.jobs.loss_series import thinned
 from lib_finetune.runs.control import PAUSED
-from lib_finetune.training.curve import SMOOTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from lib_finetune.jobs.progress import JobProgress
     from lib_finetune.ports.events import PreviewRow
 
-_POINTS_SHOWN = 400
-
 
 def status_of(job: Job) -> dict[str, Any]:
-    """A copy of everything that the tab shows of a job."""
+    """A copy of everything that the tab shows."""
+    with job.progress.lock:
+        return {**figures_of(job), **series_of(job)}
+
+
+def figures_of(job: Job) -> dict[str, Any]:
+    """As `status_of`, without what grows with each step: `series_of`."""
     progress, control = job.progress, job.control
     with progress.lock:
         trains = progress.steps_per_s and progress.stage_name == "train"
@@ -36,9 +40,6 @@ def status_of(job: Job) -> dict[str, Any]:
             "steps_per_s": progress.steps_per_s,
             "seconds_left": (progress.total - progress.done) / progress.steps_per_s if trains else None,
             "rates": _finite(progress.rates),
-            "losses": _thinned(_finite_points(progress.losses)),
-            "smooth": _thinned(_smoothed(_finite_points(progress.losses))),
-            "log": list(progress.lines),
             "stopping": control.stop_asked(),
             "pausing": control.pause_asked(),
             "paused": progress.state == PAUSED,
@@ -50,6 +51,53 @@ def status_of(job: Job) -> dict[str, Any]:
         }
 
 
+class Extent(NamedTuple):
+    """How much of a job's series there was at some time.
+
+    Attributes:
+        lines: of the log, also those that are not kept in memory.
+        points: of the curve.
+    """
+
+    lines: int
+    points: int
+
+
+def extent_of(job: Job) -> Extent:
+    """How much there is now."""
+    with job.progress.lock:
+        return Extent(job.progress.line_count, len(job.progress.curve.points))
+
+
+def series_of(job: Job, now: Extent | None = None) -> dict[str, Any]:
+    """What grows with each step: the losses, their smoothed curve, both thinned, and the last lines of the log.
+
+    Args:
+        now: what came after this extent is left out; None for nothing.
+    """
+    progress = job.progress
+    with progress.lock:
+        now = now or extent_of(job)
+        lines, late = list(progress.lines), progress.line_count - now.lines
+        return {
+            "losses": thinned(progress.curve.points[: now.points]),
+            "smooth": thinned(progress.curve.smooth[: now.points]),
+            "log": lines[: max(0, len(lines) - late)],
+        }
+
+
+def added_since(job: Job, before: Extent, now: Extent) -> dict[str, Any]:
+    """What was added to each of the series of `series_of` between two extents, unthinned."""
+    progress = job.progress
+    with progress.lock:
+        first = progress.line_count - len(progress.lines)
+        return {
+            "losses": progress.curve.points[before.points : now.points],
+            "smooth": progress.curve.smooth[before.points : now.points],
+            "log": list(progress.lines)[max(0, before.lines - first) : max(0, now.lines - first)],
+        }
+
+
 def since(job: Job, line: int, step: int) -> dict[str, Any]:
     """Log lines after the first ``line`` and losses after ``step``, with the two numbers for the next question."""
     progress = job.progress
@@ -58,7 +106,7 @@ def since(job: Job, line: int, step: int) -> dict[str, Any]:
         return {
             "state": progress.state,
             "log": list(progress.lines)[max(0, line - first) :],
-            "losses": [point for point in _finite_points(progress.losses) if point[0] > step],
+            "losses": [point for point in progress.curve.points if point[0] > step],
             "line": progress.line_count,
             "step": progress.losses[-1][0] if progress.losses else 0,
         }
@@ -80,17 +128,3 @@ def _finite_points(points: Iterable[tuple[int, float]]) -> list[tuple[int, float
 
 def _plain(row: PreviewRow) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(row).items()}
-
-
-def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    return points[:: max(1, len(points) // _POINTS_SHOWN)]
-
-
-def _smoothed(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    smooth: list[tuple[int, float]] = []
-    mean, weight = 0.0, 0.0
-    for step, loss in points:
-        # Divided by the weights so far, so that the curve does not begin at zero.
-        mean, weight = SMOOTH * mean + (1 - SMOOTH) * loss, SMOOTH * weight + (1 - SMOOTH)
-        smooth.append((step, mean / weight))
-    return smooth

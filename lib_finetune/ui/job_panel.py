@@ -33,6 +33,10 @@ _PRESSED: dict[str, Callable[[JobControl], None]] = {
     "discard": lambda control: control.stop(keep=False),
     "load": lambda control: control.load_checkpoint(),
 }
+_WEBUI_ENDS_IT = (
+    "Apply and restart UI (or Apply and quit), on the WebUI's page Extensions, ends the WebUI and this training with it; the training then "
+    "resumes from its last saved state. Reload UI does not end it."
+)
 
 
 class JobPanel:
@@ -41,18 +45,25 @@ class JobPanel:
     Attributes:
         buttons: those of `CONTROLS`, and "load".
         status_view: the job's status.
+        log_view: its log.
         outcome_view: a result, and what can be done with it.
     """
 
     status_view: gr.HTML
+    log_view: gr.HTML
     outcome_view: gr.HTML
     _unfinished: gr.Dropdown
     _continue: gr.Button
 
-    def __init__(self, jobs: Callable[[], Jobs], trainings: Callable[[], Trainings], answers: Answers) -> None:
+    def __init__(self, jobs: Callable[[], Jobs], trainings: Callable[[], Trainings], answers: Answers, *, in_webui: bool = False) -> None:
+        """
+        Args:
+            in_webui: whether the WebUI's own buttons can end a training.
+        """
         self._jobs = jobs
         self._trainings = trainings
         self._answers = answers
+        self._warning = _WEBUI_ENDS_IT if in_webui else ""
         self.buttons: dict[str, gr.Button] = {}
 
     def build(self) -> None:
@@ -62,6 +73,7 @@ class JobPanel:
                 self.buttons[name] = own(gr.Button(label, size="sm", visible=False, elem_id=f"finetune_{name}"))
             self.buttons["load"] = own(gr.Button("Load the checkpoint and resume", size="sm", visible=False, elem_id="finetune_load"))
         self.status_view = gr.HTML(status.render(None, None), elem_id="finetune_panel")
+        self.log_view = gr.HTML("", elem_id="finetune_log")
         self.outcome_view = gr.HTML("", elem_id="finetune_outcome")
         with gr.Row():
             self._unfinished = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
@@ -121,6 +133,7 @@ class JobPanel:
         return (
             status.problems([overview["lost"]] if overview["lost"] else [])
             + status.render(job, memory, page_key())
+            + (status.hint(self._warning) if active and self._warning else "")
             + cards.forecast(forecast)
             + gallery.captions(captions)
             + status.problems(failed)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lib_finetune.ui.queue_panel import QueuePanel
 
 _log = logging.getLogger(__name__)
-_PANELS = ("panel", "outcome", "queue", "history", "sheets")
+_PANELS = ("panel", "log", "outcome", "queue", "history", "sheets")
 _BUTTONS = (*shown_job.CONTROLS, "load")
 
 
@@ -55,7 +55,7 @@ class Refresh:
             sheets: where the comparison grids are shown.
         """
         job, jobs = self._job_panel, self._queue_panel
-        panels = [job.status_view, job.outcome_view, jobs.queue, jobs.history, comparison_grids]
+        panels = [job.status_view, job.log_view, job.outcome_view, jobs.queue, jobs.history, comparison_grids]
         buttons = [job.buttons[name] for name in _BUTTONS]
         hooks.refresh.click(guarded(self.poll), [hooks.page], [*panels, *buttons, jobs.part], **QUICK)
 
@@ -78,14 +78,15 @@ class Refresh:
 
     def _now(self, page: PageState) -> tuple[dict[str, str], dict[str, bool]]:
         """(panel → its HTML, button → whether it is there)."""
-        overview = self._trainings().overview()
+        overview = self._trainings().overview(series=False)
         jobs = {job["id"]: job for job in overview["jobs"]}
         current = self._jobs().known.current()
-        now = jobs.get(current.folder.name) if current is not None else None
+        now = self._trainings().view(current) if current is not None and current.folder.name in jobs else None
         active = current is not None and not current.ended
         shown_job.follow(page, now, active=active)
         panels = {
             "panel": self._job_panel.status_html(now, overview, active=active),
+            "log": status.log(now["log"]) if now else "",
             "outcome": self._job_panel.outcome_html(jobs.get(page.get("job", "")), page.get("feedback", "")),
             "queue": queue.queue(overview),
             "history": queue.history(overview),

@@ -35,7 +35,7 @@ STATES = {
 
 
 def render(status: Mapping[str, Any] | None, memory: Mapping[str, int] | None, key: str = "") -> str:
-    """The panel of a job, or of none.
+    """The panel of a job, or of none; its log stands below: `log`.
 
     Args:
         status: `jobs.Job.status`.
@@ -51,7 +51,6 @@ def render(status: Mapping[str, Any] | None, memory: Mapping[str, int] | None, k
         curve(status["losses"], status["smooth"], status.get("validation", ())),
         previews(status["id"], status.get("previews", ()), key),
         _watch(status.get("watch", {})),
-        _log(status["log"]),
     ]
     return f'<div class="finetune-status finetune-{escape(status["state"])}">{"".join(parts)}</div>'
 
@@ -155,7 +154,8 @@ def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]],
     return f'<svg class="finetune-curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss curve">{lines}{labels}</svg>'
 
 
-def _log(lines: Sequence[str]) -> str:
+def log(lines: Sequence[str]) -> str:
+    """The lines of a job's log, newest first: by itself, for it is long and changes seldom."""
     rows = "".join(f"<div>{escape(line)}</div>" for line in reversed(lines))
     return f'<div class="finetune-log" tabindex="0" aria-label="log">{rows}</div>'
 
@@ -163,6 +163,11 @@ def _log(lines: Sequence[str]) -> str:
 def note(text: str) -> str:
     """A message that is no problem."""
     return f'<div class="finetune-note" role="status">{escape(text)}</div>'
+
+
+def hint(text: str) -> str:
+    """What is good to know, in small print."""
+    return f'<p class="finetune-hint">{escape(text)}</p>'
 
 
 def problems(messages: Sequence[str]) -> str:

@@ -32,11 +32,12 @@ ELEMENT = "finetune"
 class Tab:
     """Joins the panels. Left what is to be trained, right what is seen of it, below what waits and what was made."""
 
-    def __init__(self, services: Callable[[], Services], missing: Callable[[], list[str]]) -> None:
+    def __init__(self, services: Callable[[], Services], missing: Callable[[], list[str]], *, in_webui: bool = False) -> None:
         """
         Args:
             services: called when they are needed, so that the tab appears whatever is missing.
             missing: sentences on libraries that are missing, with the command that adds them.
+            in_webui: whether it is a tab of the WebUI.
         """
         self._missing = missing
         answers = Answers(missing)
@@ -45,7 +46,7 @@ class Tab:
         self.methods = MethodsPanel(lambda: services().advisor, self.settings)
         self.start = StartPanel(lambda: services().trainings, lambda: services().advisor, lambda: services().jobs, self.settings, answers)
         self.presets = PresetsPanel(lambda: services().presets, lambda: services().settings_files, self.settings, answers)
-        self.job = JobPanel(lambda: services().jobs, lambda: services().trainings, answers)
+        self.job = JobPanel(lambda: services().jobs, lambda: services().trainings, answers, in_webui=in_webui)
         self.gallery = GalleryPanel(lambda: services().datasets, lambda: services().comparison_grids, self.settings, answers, self.images)
         self.queue = QueuePanel(lambda: services().jobs)
         self.comparison = ComparisonPanel(lambda: services().trainings, self.settings, answers)

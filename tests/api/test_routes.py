@@ -376,3 +376,16 @@ def test_the_routes_are_in_the_openapi_document(served):
     body = paths[served.prefix + "/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["network"]["properties"]["rank"]["maximum"] == 256
     assert all(operation.get("summary") for path in paths.values() for operation in path.values())
+
+
+def test_a_client_with_a_cursor_gets_what_has_changed_and_one_without_gets_everything(served):
+    name = served.job(training__steps="2")
+    served.settle(name)
+    first = served.ask("GET", "/jobs?since=").json()
+    again = served.ask("GET", f"/jobs?since={first['cursor']}").json()
+    assert first["whole"] and first["jobs"][0]["id"] == name and len(first["jobs"][0]["losses"]) == 2
+    assert again == {"cursor": first["cursor"], "whole": False, "jobs": [], "gone": [], "errands": []}
+    everything = served.ask("GET", "/jobs").json()
+    assert everything["jobs"] == first["jobs"] and set(everything) == {"jobs", "queue", "held", "lost", "errands"}
+    assert served.ask("DELETE", f"/jobs/{name}").status_code == 200
+    assert served.ask("GET", f"/jobs?since={first['cursor']}").json()["gone"] == [name]

@@ -56,3 +56,18 @@ def test_an_unknown_run_to_continue_is_refused(tab):
 def test_without_unfinished_runs_nothing_is_offered(tab):
     choices, button = tab.job.unfinished()
     assert (choices["choices"], choices["visible"], button["visible"]) == ([], False, False)
+
+
+def test_while_a_training_runs_the_webuis_tab_says_what_ends_it(services, two_jobs):
+    from lib_finetune.ui.tab import Tab
+
+    two_jobs[0].state = "running"
+    panels = {}
+    for in_webui in (True, False):
+        tab = Tab(lambda: services, list, in_webui=in_webui)
+        tab.build()
+        panels[in_webui] = tab.refresh.poll({})[0]
+    assert "Apply and restart UI" in panels[True] and "Apply and restart" not in panels[False]
+    for job in two_jobs:
+        job.state = "done"
+    assert "Apply and restart" not in tab.refresh.poll({})[0]

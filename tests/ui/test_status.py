@@ -41,8 +41,9 @@ def test_a_running_job_shows_step_speed_time_and_curve(tmp_path):
 def test_what_the_person_typed_is_escaped(tmp_path):
     job = Job(settings(tmp_path, {"name": "<b>x"}), tmp_path)
     job.progress.say("<script>")
-    html = status.render(status_of(job), None)
-    assert "<script>" not in html and "<b>x" not in html
+    shown = status_of(job)
+    html = status.render(shown, None) + status.log(shown["log"])
+    assert "&lt;script&gt;" in html and "<script>" not in html and "<b>x" not in html
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(40, "40 s"), (360, "6 min"), (7500, "2 h 05 min")])
