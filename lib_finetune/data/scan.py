@@ -259,8 +259,9 @@ def _by_kind(
 
 
 def _groups(sorted_out: Mapping[FileKind, Sequence[Path]], tables: Collection[Path]) -> tuple[Group, ...]:
-    """Files by kind, without those that hold the captions of many images, of which more is told."""
-    groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in tables)) for kind in FileKind)
+    """Files by kind, without our own, and without those that hold the captions of many images, of which more is told."""
+    kinds = (kind for kind in FileKind if kind is not FileKind.OWN)
+    groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in tables)) for kind in kinds)
     return tuple(group for group in groups if group.paths)
 
 

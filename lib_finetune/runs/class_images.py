@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_finetune.data.file_kinds import OWN_NOTES
 from lib_finetune.errors import FinetuneError, PictureInterruptedError, SaveError, is_out_of_memory
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.checkpoint import CheckpointInfo
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _BATCH = 4
 _STEPS = 25
-_ABOUT = "about.json"
 _VERSION = 2
 """Of how images are made; those of another one are left alone and made again. 1: with what other extensions had left behind."""
 
@@ -123,7 +123,7 @@ class ClassPictures:
     def _remember_speed(self, seconds: float) -> None:
         """For the announcement of the next run only."""
         try:
-            write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": seconds}, indent=2).encode("utf-8"))
+            write_atomically(self.folder / OWN_NOTES, json.dumps({**self._about, "seconds": seconds}, indent=2).encode("utf-8"))
         except SaveError as error:
             _log.warning("%s", error)
 
@@ -143,7 +143,7 @@ class ClassPictures:
     def _seconds(self) -> float:
         """Seconds an image took last time, or 0."""
         try:
-            return float(json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))["seconds"])
+            return float(json.loads((self.folder / OWN_NOTES).read_text(encoding="utf-8"))["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0.0
 
