@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lib_finetune.data.caption_syntax import tidied
-from lib_finetune.data.file_kinds import name_key
+from lib_finetune.data.file_kinds import EMPTIED, name_key
 from lib_finetune.text_files import NotTextError, read
 
 _MOST_BYTES = 100_000_000
@@ -20,6 +20,7 @@ _LINES = "metadata.jsonl"
 _KOHYA = re.compile(r"meta([-_.].*|data)?\.json", re.IGNORECASE)
 _LAST_WRITTEN = ("meta_lat.json", "meta_clean.json")
 """Of kohya's files, which are made of one another, the last ones."""
+_NAMED = 5
 _COLUMNS = ("text", "caption", "prompt")
 _PICTURE_COLUMN = "file_name"
 _OF_A_SYSTEM = re.compile(r"/|[a-z]:", re.IGNORECASE)
@@ -89,6 +90,7 @@ class CaptionTables:
         self._names = Counter(name_key(picture.name) for picture in pictures)
         self.unread: list[tuple[Path, str]] = []
         self._readers: Counter[Path] = Counter()
+        self._emptied: dict[Path, list[str]] = defaultdict(list)
         tables = (self._table(path) for path in sorted(files, key=_rank) if _is_table(path))
         self._tables = [table for table in tables if table is not None]
 
@@ -98,12 +100,22 @@ class CaptionTables:
         return frozenset([*(table.path for table in self._tables), *(path for path, _ in self.unread)])
 
     def read(self, picture: Path) -> tuple[str | None, Path | None]:
-        """An image's caption and the file that it stands in, or nothing."""
+        """An image's caption and the file that it stands in, or nothing; nothing, too, where a person emptied that caption (`emptied`)."""
+        caption, table = self.written(picture)
+        if caption is None or table is None:
+            return None, None
+        if _is_emptied(picture, caption):
+            self._emptied[table].append(emptied(picture).name)
+            return None, None
+        self._readers[table] += 1
+        return caption, table
+
+    def written(self, picture: Path) -> tuple[str | None, Path | None]:
+        """The same, emptied or not."""
         for table in self._tables:
             if table.path.parent in picture.parents:
                 caption = table.caption(picture, alone=self._names[name_key(picture.name)] == 1)
                 if caption is not None:
-                    self._readers[table.path] += 1
                     return caption, table.path
         return None, None
 
@@ -111,9 +123,14 @@ class CaptionTables:
         """How many images have their captions from which file, and which files no image has its from."""
         notes = []
         for table in self._tables:
+            if files := self._emptied.get(table.path):
+                names = f"{', '.join(files[:_NAMED])}{', …' if len(files) > _NAMED else ''}"
+                notes.append(
+                    f"Captions of {table.path.name} that were emptied in the tab: {len(files)}. To have one again, delete its file: {names}."
+                )
             if count := self._readers[table.path]:
                 notes.append(f"Captions read from {table.path.name}: {count}. A text file beside an image goes first.")
-            else:
+            elif not files:
                 notes.append(f"No caption is read from {table.path.name}: it names none of the images, or other captions go first.")
         return notes
 
@@ -128,6 +145,21 @@ class CaptionTables:
         else:
             return table
         return None
+
+
+def emptied(picture: Path) -> Path:
+    """The file beside an image that says that a person emptied the caption that a table has for it; it holds that caption.
+
+    The table stays as it is, and counts again for the image when it says something else of it.
+    """
+    return picture.with_name(picture.name + EMPTIED)
+
+
+def _is_emptied(picture: Path, caption: str) -> bool:
+    try:
+        return tidied(read(emptied(picture))) == caption
+    except (OSError, NotTextError):
+        return False
 
 
 class _NoTableError(ValueError):

@@ -133,6 +133,8 @@ _MADE = re.compile(r"(xyz_)?grid-\d{4,}(-.*)?|.+\.preview", re.DOTALL)
 """Grids of the WebUI, and the preview beside a model."""
 OWN_NOTES = "about.json"
 """Lies among the class images that are made here, which are called by numbers of five digits."""
+EMPTIED = ".table.bak"
+"""How the file beside an image ends that says that its caption in a table was emptied."""
 _OWN_IMAGE = re.compile(r"\d{5}\.png")
 _OWN_TEMPORARY = re.compile(TEMPORARY, re.DOTALL)
 _OF_TAKEOUT = re.compile(r"(?P<of>.+?\.\w{3,4})(\.s[a-z-]*)?(\(\d+\))?", re.DOTALL)
@@ -236,7 +238,7 @@ class _Listing:
 
     def _left_by_folder(self, path: PurePosixPath) -> FileKind | None:
         """What a file is for its folders, or for a name that no image has."""
-        if _OWN_TEMPORARY.fullmatch(path.name):
+        if _OWN_TEMPORARY.fullmatch(path.name) or path.name.endswith(EMPTIED):
             return FileKind.OWN
         if any(is_system_folder(part) for part in path.parts) or _LEFT_BEHIND.fullmatch(path.name.casefold()):
             return FileKind.LEFTOVER

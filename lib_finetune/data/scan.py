@@ -247,6 +247,19 @@ def scan(
     return report
 
 
+def tables_of(folder: Path, apart: Path | None = None) -> CaptionTables:
+    """The captions of many images in one file that a `scan` would read.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links
+    listing = files_of(folder, "data.images", apart)
+    kinds = kinds_of(PurePosixPath(_relative(path, folder)) for path in listing.files)
+    sorted_out = _by_kind(folder, listing.files, kinds, listing.apart)
+    return CaptionTables(sorted_out.get(FileKind.OTHER_CAPTION, []), sorted_out.get(FileKind.PICTURE, []))
+
+
 def _by_kind(
     folder: Path, files: Sequence[Path], kinds: Mapping[PurePosixPath, FileKind], apart: Iterable[Path]
 ) -> dict[FileKind, list[Path]]:
