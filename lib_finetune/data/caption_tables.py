@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -81,17 +81,19 @@ class _Table:
 class CaptionTables:
     """The tables of a folder; one that lies nearer to an image goes first, and ``metadata.jsonl`` before kohya's."""
 
-    def __init__(self, files: Iterable[Path], pictures: Iterable[Path]) -> None:
+    def __init__(self, files: Iterable[Path], pictures: Iterable[Path], text_of: Callable[[Path], str] | None = None) -> None:
         """
         Args:
             files: of the folder; those that are none are passed over.
             images: of the folder.
+            text_of: reads a file that need not lie there.
         """
+        self._text_of = text_of or (lambda path: read(path, _MOST_BYTES))
         self._names = Counter(name_key(picture.name) for picture in pictures)
         self.unread: list[tuple[Path, str]] = []
         self._readers: Counter[Path] = Counter()
         self._emptied: dict[Path, list[str]] = defaultdict(list)
-        tables = (self._table(path) for path in sorted(files, key=_rank) if _is_table(path))
+        tables = (self._table(path) for path in sorted(files, key=_rank) if is_table(path.name))
         self._tables = [table for table in tables if table is not None]
 
     @property
@@ -104,7 +106,7 @@ class CaptionTables:
         caption, table = self.written(picture)
         if caption is None or table is None:
             return None, None
-        if _is_emptied(picture, caption):
+        if is_emptied(picture, caption):
             self._emptied[table].append(emptied(picture).name)
             return None, None
         self._readers[table] += 1
@@ -137,7 +139,7 @@ class CaptionTables:
     def _table(self, path: Path) -> _Table | None:
         try:
             rows = _of_lines if path.name.lower() == _LINES else _of_kohya
-            table = _Table(path, rows(read(path, _MOST_BYTES)))
+            table = _Table(path, rows(self._text_of(path)))
         except OSError as error:
             self.unread.append((path, f"it cannot be read: {error.strerror or error}"))
         except (NotTextError, _NoTableError) as error:
@@ -155,7 +157,8 @@ def emptied(picture: Path) -> Path:
     return picture.with_name(picture.name + EMPTIED)
 
 
-def _is_emptied(picture: Path, caption: str) -> bool:
+def is_emptied(picture: Path, caption: str) -> bool:
+    """Whether a person emptied this caption of a table."""
     try:
         return tidied(read(emptied(picture))) == caption
     except (OSError, NotTextError):
@@ -166,8 +169,9 @@ class _NoTableError(ValueError):
     """A file that is named as a table and holds none; says why."""
 
 
-def _is_table(path: Path) -> bool:
-    return path.name.lower() == _LINES or _KOHYA.fullmatch(path.name) is not None
+def is_table(name: str) -> bool:
+    """Whether a file of this name is read as a table of captions."""
+    return name.lower() == _LINES or _KOHYA.fullmatch(name) is not None
 
 
 def _rank(path: Path) -> tuple[int, bool, int, str]:
