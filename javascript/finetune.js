@@ -172,6 +172,10 @@
         throw new Error(said || "The files could not be sent. The console has the details.");
     }
 
+    // Captions of many pictures in one file go with every part: there it is seen which pictures they are of.
+    const TABLE_BYTES = 2e6;
+    const isTable = (file) => /^meta.*\.jsonl?$/i.test(file.name) && file.size <= TABLE_BYTES;
+
     async function sendPictures(zone, dropped, show) {
         const limits = JSON.parse(zone.dataset.limits);
         const isSent = (file) => limits.endings.some((ending) => file.name.toLowerCase().endsWith(ending));
@@ -183,12 +187,14 @@
         let folder = field?.value || "";
         let done = 0;
         const leftOut = [];
-        for (const some of files.length ? partsOf(files) : [[]]) {
+        const parts = partsOf(files.filter((file) => !isTable(file)));
+        const tables = parts.length > 1 ? files.filter(isTable) : [];
+        for (const some of parts.length > 1 ? parts : [files]) {
             show(`${done} of ${files.length} files are sent`, done / files.length);
-            const answer = await send(zone, done ? some : [...some, ...others], {into: folder});
+            const answer = await send(zone, [...some, ...tables, ...(done ? [] : others)], {into: folder});
             folder = answer.folder;
             leftOut.push(...answer.left_out);
-            done += some.length;
+            done += some.length + (done ? 0 : tables.length);
         }
         write(field, folder);
         show([`${done} of ${files.length} files are sent`, ...leftOut].join(" · "), 1);

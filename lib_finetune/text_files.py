@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from lib_finetune import regular_files
@@ -18,7 +19,29 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be", "UTF-16"),
 )
 _UNMARKED = (("utf-32-le", "UTF-32"), ("utf-32-be", "UTF-32"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"))
-_MARK = "\ufeff"
+_MARK, _DAMAGED = "\ufeff", "\ufffd"
+_WESTERN = re.compile("[äöüßéèêëàâçñáíóúîïôûùåæøœãõìòÄÖÜÉÀÇÑÅØ“”‘’„–—…«»°´¡¿£€•·]")
+_LETTERS = (
+    ("shift-jis", "cp932", re.compile("[ぁ-ヿ]"), 0.15),
+    ("euc-jp", "euc_jp", re.compile("[ぁ-ヿ]"), 0.25),
+    (
+        "cp949",
+        "cp949",
+        re.compile("[이다는고가의에을를은한하지로기사자여인아나어머모스도리라서시대정해수안그전보일부원있장들과양귀쓴]"),
+        0.5,
+    ),
+    ("gb18030", "gb2312", re.compile("[\u4e00-\u9fff\u3000-\u301f\uff00-\uff65]"), 0.95),
+    ("big5", "big5", re.compile("[\u4e00-\u9fff\u3000-\u301f\uff00-\uff65]"), 0.95),
+    ("cp1251", "cp1251", re.compile("[а-яё]"), 0.85),
+    ("koi8-r", "koi8_r", re.compile("[а-яё]"), 0.85),
+    ("cp866", "cp866", re.compile("[а-яё]"), 0.85),
+    ("shift-jis", "cp932", re.compile("[\u4e00-\u9fff\u3000-\u301f\uff01-\uff60]"), 0.95),
+)
+"""Encodings that captions are saved in by mistake, how Python calls them, their frequent letters, and how many of the letters are such at least."""
+_LEGACY = [
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp874", "cp932", "gb18030", "big5", "cp949", "euc_jp", "koi8_r", "mac_roman",
+]  # fmt: skip
+"""Those that a library may choose from: all that it knows of are guessed at random for a few words."""
 _GUESSED_BYTES = 65_536
 
 
@@ -76,15 +99,45 @@ def decoded(content: bytes) -> str:
 def _guess(content: bytes) -> str:
     if b"\0" in content:
         return _guess_with_nul(content)
+    head = content[:_GUESSED_BYTES]
+    if line := _damaged_line(head):
+        return f"it is UTF-8 text that is damaged in line {line}; write that line again and save it as UTF-8"
+    likely = _by_letters(head) or _by_library(head)
+    if likely is None:
+        return "it is not UTF-8 text, and what it is cannot be told; save it again as UTF-8"
+    return f"it is not UTF-8 text but looks like {likely}; save it again as UTF-8"
+
+
+def _damaged_line(content: bytes) -> int:
+    """The line of the first byte that keeps a text from being UTF-8, where most of its other letters are; else 0."""
+    text = content.decode("utf-8", "replace")
+    damaged, whole = text.count(_DAMAGED), sum(not letter.isascii() for letter in text)
+    return text[: text.index(_DAMAGED)].count("\n") + 1 if damaged and whole >= 2 * damaged else 0
+
+
+def _by_letters(content: bytes) -> str | None:
+    """An encoding whose frequent letters a text is made of; a caption is too short for the statistics of a library."""
+    if len(re.findall(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])", content)) * 2 >= len(re.findall(rb"[\x80-\xff]", content)):
+        return "cp1252" if _share(content, "cp1252", _WESTERN) == 1 else None
+    return next((name for name, codec, frequent, least in _LETTERS if _share(content, codec, frequent) >= least), None)
+
+
+def _share(content: bytes, codec: str, frequent: re.Pattern[str]) -> float:
+    """Of the letters beyond ASCII, those that are frequent; 0 where the bytes are not in this encoding."""
+    try:
+        letters = [letter for letter in content.decode(codec) if not letter.isascii()]
+    except UnicodeDecodeError:
+        return 0.0
+    return sum(frequent.fullmatch(letter) is not None for letter in letters) / len(letters) if letters else 0.0
+
+
+def _by_library(content: bytes) -> str | None:
     try:
         from charset_normalizer import from_bytes
     except ImportError:  # it comes with requests, which hosts have
-        likely = None
-    else:
-        likely = from_bytes(content[:_GUESSED_BYTES]).best()
-    if likely is None or likely.encoding.startswith("utf_8"):
-        return "it is not UTF-8 text, and what it is cannot be told; save it again as UTF-8"
-    return f"it is not UTF-8 text but looks like {likely.encoding.replace('_', '-')}; save it again as UTF-8"
+        return None
+    likely = from_bytes(content, cp_isolation=_LEGACY).best()
+    return likely.encoding.replace("_", "-") if likely is not None else None
 
 
 def _guess_with_nul(content: bytes) -> str:

@@ -72,6 +72,34 @@ def test_what_is_no_utf8_text_is_named(content, words):
         decoded(content)
 
 
+@pytest.mark.parametrize(
+    ("text", "codec", "name"),
+    [
+        ("Müller", "cp1252", "cp1252"),
+        ("ein süßer Hund – groß", "cp1252", "cp1252"),
+        ("“zxq” dog’s toy, a café", "cp1252", "cp1252"),
+        ("żółta łódź", "cp1250", "cp1250"),
+        ("кот", "cp1251", "cp1251"),
+        ("милый кот", "koi8_r", "koi8-r"),
+        ("1girl, ねこ", "cp932", "shift-jis"),
+        ("可愛い猫", "cp932", "shift-jis"),
+        ("可愛い猫", "euc_jp", "euc-jp"),
+        ("1girl, 猫耳, 白发", "gb18030", "gb18030"),
+        ("一隻可愛的貓", "big5", "big5"),
+        ("고양이, a cat", "cp949", "cp949"),
+    ],
+)
+def test_the_encoding_of_a_few_words_is_guessed(text, codec, name):
+    with pytest.raises(NotTextError, match=f"looks like {name};"):
+        decoded(text.encode(codec))
+
+
+@pytest.mark.parametrize("content", ["süß\nund schön".encode()[:-2], "süß\nschön é".encode().replace("é".encode(), b"\xe9")])
+def test_utf8_text_with_a_damaged_place_is_called_that(content):
+    with pytest.raises(NotTextError, match="UTF-8 text that is damaged in line 2"):
+        decoded(content)
+
+
 def test_bytes_that_nothing_explains_are_no_text():
     with pytest.raises(NotTextError, match="is not UTF-8 text"):
         decoded(bytes(range(128, 256)) * 3)

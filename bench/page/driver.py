@@ -90,6 +90,14 @@ class Page:
             self.rest(0.2)
         raise AssertionError(f"{part} never showed {pattern!r}; it shows {text[:600]!r}")
 
+    def drop(self, folder: Path) -> None:
+        """Drop a folder where images are dropped, as a file manager does."""
+        box = self.page.locator("#finetune_files .finetune-drop").bounding_box()
+        session = self.page.context.new_cdp_session(self.page)
+        for step in ("dragEnter", "dragOver", "drop"):
+            data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+            session.send("Input.dispatchDragEvent", {"type": step, "x": box["x"] + 20, "y": box["y"] + 20, "data": data})
+
     def rest(self, seconds: float) -> None:
         """Wait, and let the browser's requests through meanwhile: they are looked at on their way."""
         if self.page is None:
@@ -160,6 +168,38 @@ def dropped_pictures_are_shown_as_the_model_sees_them(page: Page) -> str:
     page.shows("cards", "★ 8 images of a thing: LoRA")
     page.shoot("pictures")
     return f"{tiles} tiles"
+
+
+def a_dropped_folder_comes_with_its_folders(page: Page) -> str:
+    """A folder is dropped as from a file manager, of more files than the browser lists at once and than go in one request."""
+    page.open()
+    star = sorted((page.root / "star").glob("*.png"))
+    pack = page.root / "pack"
+    for folder in ("one", "two", "masks", ".hidden", "many", "more"):
+        (pack / folder).mkdir(parents=True)
+    for name, picture in (("one/p.png", star[0]), ("two/p.png", star[1]), ("masks/p.png", star[2]), (".hidden/p.png", star[3])):
+        shutil.copy(picture, pack / name)
+    rows = {"two/p.png": "of the table"}
+    for number in range(110):
+        shutil.copy(star[number % len(star)], pack / f"many/m{number}.png")
+        rows[f"many/m{number}.png"] = f"number {number}"
+    for number in (5, 60, 105):  # of a name that lies there by then, with its caption in a table of another request
+        shutil.copy(star[3], pack / f"more/m{number}.png")
+        rows[f"more/m{number}.png"] = f"more {number}"
+    (pack / "one/p.txt").write_text("of its own", encoding="utf-8")
+    (pack / "Thumbs.db").write_text("x", encoding="utf-8")
+    table = "".join(json.dumps({"file_name": name, "text": text}) + "\n" for name, text in rows.items())
+    (pack / "metadata.jsonl").write_text(table, encoding="utf-8")
+    page.drop(pack)
+    page.shows("found", "115 images · 115 captions")
+    said = page.page.inner_text("#finetune_files")
+    assert "2 (.hidden, Thumbs.db)" in said, said
+    place = next(path for path in (page.root / "out/.finetune/datasets").iterdir() if any(path.glob("m109.*")))
+    beside = {path.name: path.read_text(encoding="utf-8").strip() for path in place.glob("*.txt")}
+    assert all(beside.get(f"m{number}-2.png.txt") in (f"more {number}", f"number {number}") for number in (5, 60, 105)), beside
+    assert beside["p.txt"] == "of its own" and beside["p-2.png.txt"] == "of the table" and (place / "p-masklabel.png").is_file(), beside
+    page.shoot("folder")
+    return said.splitlines()[-1]
 
 
 def a_caption_is_edited(page: Page) -> str:
@@ -357,6 +397,7 @@ def the_console_is_quiet(page: Page) -> str:
 
 CHECKS = (
     wrong_input_is_said_where_the_eye_is,
+    a_dropped_folder_comes_with_its_folders,
     dropped_pictures_are_shown_as_the_model_sees_them,
     a_caption_is_edited,
     what_does_not_apply_is_not_there,

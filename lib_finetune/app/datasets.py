@@ -17,7 +17,7 @@ from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.file_kinds import readable_endings
 from lib_finetune.data.images import load_rgb
 from lib_finetune.errors import InputError, Problem, SaveError
-from lib_finetune.files import at_home, safe_name
+from lib_finetune.files import at_home, pasted_path, safe_name
 from lib_finetune.jobs.background_task import BackgroundTask
 from lib_finetune.preflight.dataset_report import Looks, PictureView, thumbnail, view
 
@@ -39,7 +39,7 @@ class Datasets:
         self._host = jobs.host
         self._looks = Looks(self._host.captions.face)
         self._dropping = threading.Lock()
-        self._seen: dict[str, tuple[PictureView, Path]] = {}
+        self._seen: dict[str, tuple[PictureView, Path, Path | None]] = {}
 
     def keep(self, dropped: Sequence[tuple[str, bytes | BinaryIO]], folder: str = "", into: str = "") -> Path:
         """Put dropped images and captions into a dataset folder; returns it. What else was dropped is left out, see `left_out`.
@@ -78,12 +78,13 @@ class Datasets:
         """
         report = view(settings, self._host.text_tools(), self._looks)
         plain = dataclasses.asdict(report)
+        classes = at_home(settings.data.class_images) if pasted_path(settings.data.class_images) else None
         for picture, shown in zip(report.pictures, plain["pictures"], strict=True):
             # The crop and the file's time are in it, so that a browser asks anew for a thumbnail that has changed.
             shown["token"] = hashlib.sha256(
                 repr((picture.path, picture.crop, _changed(picture.path), picture.mask and _changed(picture.mask))).encode()
             ).hexdigest()[:24]
-            self._seen[shown["token"]] = (picture, Path(report.folder))
+            self._seen[shown["token"]] = (picture, Path(report.folder), classes)
         while len(self._seen) > _SEEN_KEPT:
             self._seen.pop(next(iter(self._seen)))
         return plain
@@ -105,8 +106,8 @@ class Datasets:
             InputError: the image was not looked at, or is gone.
             SaveError: the file cannot be written.
         """
-        picture, folder = self._picture(token)
-        file = save_caption(Path(picture.path), text, folder)
+        picture, folder, classes = self._picture(token)
+        file = save_caption(Path(picture.path), text, folder, classes)
         return str(file) if file else None
 
     def captioners(self) -> list[str]:
@@ -156,7 +157,8 @@ class Datasets:
             written |= {file} if file else set()
         return sum(file.is_file() for file in written)
 
-    def _picture(self, token: str) -> tuple[PictureView, Path]:
+    def _picture(self, token: str) -> tuple[PictureView, Path, Path | None]:
+        """An image that was looked at, the folder of the training images, and that of the class images if one was named."""
         if token not in self._seen:
             raise InputError([Problem("picture", "This image is not known any more. Look at the folder again.")])
         return self._seen[token]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from lib_finetune.app import dropped_tables
+from lib_finetune.data.caption_tables import is_table
 from lib_finetune.data.file_kinds import CAPTION_ENDINGS, FileKind, companion_of, kinds_of, name_key, readable_endings
 from lib_finetune.files import write_atomically
 
@@ -80,12 +82,15 @@ def lines(left_out: Sequence[DroppedFile]) -> list[str]:
 def store(files: Sequence[DroppedFile], folder: Path) -> None:
     """Put the files into a folder. Where an image's name is another image's there, all that belongs to it is renamed together.
 
-    An image that lies there already is not stored again, and captions that come for it replace those that it has.
+    An image that lies there already is not stored again, and captions that come for it replace those that it has; those of tables do not.
 
     Raises:
         SaveError: the folder cannot be written.
     """
     lying = {name_key(path.name): path for path in folder.iterdir()} if folder.is_dir() else {}
+    captions = {id(files[place]): caption for place, caption in dropped_tables.captions_of(files).items()}
+    captioned: dict[Path, str] = {}
+    tables: dict[Path, bytes] = {}
     for stem, group in _groups(files):
         number = 1
         while not _fits(group, stem, number, lying):
@@ -94,9 +99,16 @@ def store(files: Sequence[DroppedFile], folder: Path) -> None:
             name = _renamed(_flat_name(file, stem), stem, number)
             target = lying.get(name_key(name), folder / name)
             if file.kind is FileKind.OTHER_CAPTION and name_key(name) in lying and not _is_there(file, name, lying):
-                target = _free(target, lying)
-            write_atomically(target, file.read())
+                target = _free(file, target, lying)
             lying[name_key(target.name)] = target
+            if file.kind is FileKind.OTHER_CAPTION and is_table(file.name):
+                tables[target] = file.read()
+                continue
+            write_atomically(target, file.read())
+            if id(file) in captions:
+                captioned[target] = captions[id(file)]
+    if tables:
+        dropped_tables.store(tables, captioned, folder)
 
 
 def _groups(files: Sequence[DroppedFile]) -> list[tuple[str, list[DroppedFile]]]:
@@ -169,11 +181,12 @@ def _renamed(name: str, stem: str, number: int) -> str:
     return f"{name[: place + len(stem)]}-{number}{name[place + len(stem) :]}"
 
 
-def _free(path: Path, lying: Mapping[str, Path]) -> Path:
+def _free(file: DroppedFile, path: Path, lying: Mapping[str, Path]) -> Path:
+    """The path with a number behind it, under which nothing lies, or the same file."""
     number = 2
-    while name_key(f"{path.stem}-{number}{path.suffix}") in lying:
+    while name_key(name := f"{path.stem}-{number}{path.suffix}") in lying and not _is_there(file, name, lying):
         number += 1
-    return path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return path.with_name(name)
 
 
 def _path(name: str) -> PurePosixPath:

@@ -17,7 +17,7 @@ def _number(test: Callable[[float], bool]) -> _Holds:
 
 
 _ZERO, _NEGATIVE, _OFF = _number(lambda value: value == 0), _number(lambda value: value < 0), _number(lambda value: value <= 0)
-_COUNTED = _number(lambda value: value >= 1)
+_COUNTED, _PERCENT = _number(lambda value: value >= 1), _number(lambda value: value > 1)
 
 
 def _says(text: str) -> _Answer:
@@ -88,7 +88,7 @@ _HABITS: tuple[tuple[str, _Holds, _Answer], ...] = (
     ("optimizer.restarts", _OFF, _says("For one wave, set optimizer.schedule to cosine.")),
     ("optimizer.power", _OFF, _says("For a rate that stays, set optimizer.schedule to constant.")),
     *((path, _COUNTED, _share_of_steps) for path in _SHARES),
-    *((path, _COUNTED, _percent) for path in _CHANCES),
+    *((path, _PERCENT, _percent) for path in _CHANCES),
     ("training.steps", *_automatic("training.steps")),
     ("training.batch", _OFF, _says("Set it to 1.")),
     ("training.accumulation", _OFF, _says("To sum nothing, set it to 1.")),

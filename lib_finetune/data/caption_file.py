@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from lib_finetune.data.caption_syntax import tidied
+from lib_finetune.data.caption_tables import emptied
 from lib_finetune.data.file_kinds import CAPTION_ENDINGS, name_key, readable_endings
-from lib_finetune.data.scan import CaptionFiles
+from lib_finetune.data.scan import CaptionFiles, tables_of
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.files import write_atomically
 
@@ -16,7 +17,7 @@ ASIDE = ".bak"
 """Ending of a caption file that was taken away; a scan passes it over."""
 
 
-def save_caption(picture_path: Path, text: str, images_folder: Path) -> Path | None:
+def save_caption(picture_path: Path, text: str, images_folder: Path, apart: Path | None = None) -> Path | None:
     """Write an image's caption, each of its alternatives in a line, into the file that a scan reads first where it is this image's alone,
     else into a new one.
 
@@ -24,9 +25,11 @@ def save_caption(picture_path: Path, text: str, images_folder: Path) -> Path | N
 
     An empty text takes the caption away, so that the template stands in for it: the files that a scan would read are
     renamed to ``<name>.bak``, and nothing that was typed is lost. (An empty caption would be one too: it trains without words.)
+    What a table of captions says of the image is passed over from then on; see `caption_tables.emptied`.
 
     Args:
         images_folder: the image must lie in it or below.
+        apart: as in `scan`.
 
     Returns:
         The caption file, or None when there is none now.
@@ -42,10 +45,17 @@ def save_caption(picture_path: Path, text: str, images_folder: Path) -> Path | N
         for file in beside.captions.of(picture):
             _leave_to_others(file, beside.readers(file))
             _take_away(file)
+        _pass_tables_over(picture, images_folder, apart)
         return None
     target = beside.own_file()
     write_atomically(target, f"{words}\n".encode())
     return target
+
+
+def _pass_tables_over(picture: Path, images_folder: Path, apart: Path | None) -> None:
+    caption, _ = tables_of(images_folder, apart).written(picture)
+    if caption is not None:
+        write_atomically(emptied(picture), f"{caption}\n".encode())
 
 
 class _Neighbours:

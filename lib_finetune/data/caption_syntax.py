@@ -47,6 +47,8 @@ _DEEPEST = 30
 """Nobody nests brackets deeper than this on purpose: deeper ones are read as plain letters."""
 _PLAIN = 0xF0000
 """Private code points for letters behind a backslash, while signs are looked for."""
+_UNSEEN = re.compile(r"[\0-\x08\x0e-\x1b\x7f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+"""Control characters, soft hyphens, spaces without width and marks of direction; what joins signs (U+200C, U+200D) changes how they look."""
 _WILDCARD = re.compile(r"(?<!\w)__(?=[^\W_]|\*)[\w/*.-]*?__(?!\w)")
 _SEPARATOR = re.compile(r"\|\|\||;;;+")
 _KEYWORD = re.compile(r"\b(?:BREAK|AND)\b")
@@ -104,8 +106,8 @@ class Reading:
 
 
 def tidied(text: str) -> str:
-    """The text with one space between words, without blank lines, its letters composed (NFC)."""
-    lines = (" ".join(line.split()) for line in text.replace("\r", "\n").split("\n"))
+    """The text with one space between words, without blank lines and signs that nobody sees, its letters composed (NFC)."""
+    lines = (" ".join(line.split()) for line in _UNSEEN.sub("", text).replace("\r", "\n").split("\n"))
     return unicodedata.normalize("NFC", "\n".join(line for line in lines if line))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lib_finetune.data.caption_syntax import tidied
-from lib_finetune.data.file_kinds import name_key
+from lib_finetune.data.file_kinds import EMPTIED, name_key
 from lib_finetune.text_files import NotTextError, read
 
 _MOST_BYTES = 100_000_000
@@ -19,7 +19,8 @@ _MOST_BYTES = 100_000_000
 _LINES = "metadata.jsonl"
 _KOHYA = re.compile(r"meta([-_.].*|data)?\.json", re.IGNORECASE)
 _LAST_WRITTEN = ("meta_lat.json", "meta_clean.json")
-"""The last files in kohya's chain, in which each file is made from the one before."""
+"""Of kohya's files, which are made of one another, the last ones."""
+_NAMED = 5
 _COLUMNS = ("text", "caption", "prompt")
 _PICTURE_COLUMN = "file_name"
 _OF_A_SYSTEM = re.compile(r"/|[a-z]:", re.IGNORECASE)
@@ -80,16 +81,19 @@ class _Table:
 class CaptionTables:
     """The tables of a folder. The table nearest to an image goes first, and ``metadata.jsonl`` goes before kohya's."""
 
-    def __init__(self, files: Iterable[Path], pictures: Iterable[Path]) -> None:
+    def __init__(self, files: Iterable[Path], pictures: Iterable[Path], text_of: Callable[[Path], str] | None = None) -> None:
         """
         Args:
             files: of the folder; files that are no tables are passed over.
             images: of the folder.
+            text_of: reads a file that need not lie there.
         """
+        self._text_of = text_of or (lambda path: read(path, _MOST_BYTES))
         self._names = Counter(name_key(picture.name) for picture in pictures)
         self.unread: list[tuple[Path, str]] = []
         self._readers: Counter[Path] = Counter()
-        tables = (self._table(path) for path in sorted(files, key=_rank) if _is_table(path))
+        self._emptied: dict[Path, list[str]] = defaultdict(list)
+        tables = (self._table(path) for path in sorted(files, key=_rank) if is_table(path.name))
         self._tables = [table for table in tables if table is not None]
 
     @property
@@ -98,12 +102,22 @@ class CaptionTables:
         return frozenset([*(table.path for table in self._tables), *(path for path, _ in self.unread)])
 
     def read(self, picture: Path) -> tuple[str | None, Path | None]:
-        """An image's caption and the file that it stands in, or nothing."""
+        """An image's caption and the file that it stands in, or nothing; nothing, too, where a person emptied that caption (`emptied`)."""
+        caption, table = self.written(picture)
+        if caption is None or table is None:
+            return None, None
+        if is_emptied(picture, caption):
+            self._emptied[table].append(emptied(picture).name)
+            return None, None
+        self._readers[table] += 1
+        return caption, table
+
+    def written(self, picture: Path) -> tuple[str | None, Path | None]:
+        """The same, emptied or not."""
         for table in self._tables:
             if table.path.parent in picture.parents:
                 caption = table.caption(picture, alone=self._names[name_key(picture.name)] == 1)
                 if caption is not None:
-                    self._readers[table.path] += 1
                     return caption, table.path
         return None, None
 
@@ -111,16 +125,21 @@ class CaptionTables:
         """How many images take their caption from each table, and which tables no image uses."""
         notes = []
         for table in self._tables:
+            if files := self._emptied.get(table.path):
+                names = f"{', '.join(files[:_NAMED])}{', …' if len(files) > _NAMED else ''}"
+                notes.append(
+                    f"Captions of {table.path.name} that were emptied in the tab: {len(files)}. To have one again, delete its file: {names}."
+                )
             if count := self._readers[table.path]:
                 notes.append(f"Captions read from {table.path.name}: {count}. A text file beside an image goes first.")
-            else:
+            elif not files:
                 notes.append(f"No caption is read from {table.path.name}: it names none of the images, or other captions go first.")
         return notes
 
     def _table(self, path: Path) -> _Table | None:
         try:
             rows = _of_lines if path.name.lower() == _LINES else _of_kohya
-            table = _Table(path, rows(read(path, _MOST_BYTES)))
+            table = _Table(path, rows(self._text_of(path)))
         except OSError as error:
             self.unread.append((path, f"it cannot be read: {error.strerror or error}"))
         except (NotTextError, _NoTableError) as error:
@@ -130,12 +149,29 @@ class CaptionTables:
         return None
 
 
+def emptied(picture: Path) -> Path:
+    """The file beside an image that says that a person emptied the caption that a table has for it; it holds that caption.
+
+    The table stays as it is, and counts again for the image when it says something else of it.
+    """
+    return picture.with_name(picture.name + EMPTIED)
+
+
+def is_emptied(picture: Path, caption: str) -> bool:
+    """Whether a person emptied this caption of a table."""
+    try:
+        return tidied(read(emptied(picture))) == caption
+    except (OSError, NotTextError):
+        return False
+
+
 class _NoTableError(ValueError):
     """A file is named like a table but holds none; the text says why."""
 
 
-def _is_table(path: Path) -> bool:
-    return path.name.lower() == _LINES or _KOHYA.fullmatch(path.name) is not None
+def is_table(name: str) -> bool:
+    """Whether a file of this name is read as a table of captions."""
+    return name.lower() == _LINES or _KOHYA.fullmatch(name) is not None
 
 
 def _rank(path: Path) -> tuple[int, bool, int, str]:

@@ -9,8 +9,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from PIL import Image
+
+from lib_finetune.files import TEMPORARY
 
 CAPTION_ENDINGS = (".txt", ".caption")
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".jif", ".jfi", ".pjpeg", ".pjp", ".webp", ".bmp"})
@@ -33,6 +36,7 @@ class FileKind(enum.Enum):
     OTHER_CAPTION = "Captions in another form, not used"
     CACHE = "Caches and weights of other programs, left out"
     SETTINGS = "Settings of other programs, left out"
+    OWN = "Notes of Finetune, left out"
     ARCHIVE = "Archives, left out; unpack them to train on what they hold"
     LEFTOVER = "What a system or another program left behind, left out"
     UNKNOWN = "Files of unknown kinds, left out"
@@ -42,15 +46,17 @@ _BY_ENDING = {
     FileKind.OTHER_PICTURE: """.heic .heif .hif .heics .avif .avifs .tif .tiff .gif .apng .mpo .jps .dib .jxl .jxr .wdp .hdp .jp2 .j2k .jpf .jpx
         .psd .psb .xcf .kra .clip .sai .sai2 .mdp .procreate .afphoto .ora .pdn .ai .eps .svg .svgz .exr .hdr .dng .cr2 .cr3 .crw .nef .nrw .arw
         .srf .sr2 .raf .orf .rw2 .raw .rwl .pef .x3f .3fr .fff .iiq .erf .kdc .dcr .mrw .mos .srw .gpr .insp .bpg .flif .qoi .tga .ppm .pgm .pbm
-        .pnm .pcx .ico .cur""",
-    FileKind.VIDEO: ".mp4 .mov .m4v .avi .mkv .webm .wmv .flv .mpg .mpeg .mts .m2ts .3gp .ogv .insv",
+        .pnm .pcx .ico .cur .jls .jpegxl .livp .pxd .ase .aseprite .cdr .indd .sketch .fig .xd""",
+    FileKind.VIDEO: ".mp4 .mov .m4v .avi .mkv .webm .wmv .flv .mpg .mpeg .mts .m2ts .3gp .ogv .insv .lrv",
     FileKind.CACHE: ".npz .npy .safetensors .pt .pth .ckpt .bin .pkl .pickle .cache .h5 .hdf5 .hdf .onnx .gguf .lmdb .mdb .sqlite",
-    FileKind.OTHER_CAPTION: ".jsonl .ndjson .csv .tsv .tags .tag .cap .captions .text .wd14 .wd .blip .parquet .arrow .rtf .doc .docx .odt .md",
+    FileKind.OTHER_CAPTION: """.jsonl .ndjson .csv .tsv .tags .tag .cap .captions .text .wd14 .wd .blip .parquet .arrow .rtf .doc .docx .odt .md .pages
+        .prompt .prompts .desc .description .descr .annotation .wdtags .wd3 .booru .deepbooru .tagger .blip2 .git .florence .florence2 .llava .cogvlm
+        .joy .joycaption .qwen .gemini .gpt .moondream .vlm .nl .srt .vtt""",
     FileKind.SETTINGS: ".json .toml .yaml .yml .ini .cfg .conf .xml .html .py .ipynb .sh .bat .ps1",
     FileKind.ARCHIVE: ".zip .rar .7z .tar .gz .tgz .bz2 .xz .zst .cbz .cbr",
     FileKind.MASK: ".mask",
     FileKind.LEFTOVER: """.db .info .tmp .temp .part .partial .crdownload .download .opdownload .aria2 .!ut .!qb .!sync .bak .old .orig .swp .swo .lnk .url
-        .webloc .desktop .aae .pp3 .dop .thm .torrent .icloud .filepart .lock .log""",
+        .webloc .desktop .lrcat .lrprev .lrtemplate .aae .pp3 .dop .thm .torrent .icloud .filepart .lock .log""",
 }
 _KIND_OF_ENDING = {ending: kind for kind, endings in _BY_ENDING.items() for ending in endings.split()}
 _NO_PICTURES = frozenset({".h5", ".hdf", ".mpg", ".mpeg", ".pdf"})
@@ -68,45 +74,51 @@ _SYSTEM_FOLDERS = frozenset(
     {"@eadir", "__macosx", "#recycle", "@recycle", "@recently-snapshot", "$recycle.bin", "system volume information"}
     | {"lost+found", "__pycache__", "node_modules"}
 )
+_SYSTEM_ENDINGS = (".lrdata", ".photoslibrary", ".cocatalog")
+"""Of folders in which a program keeps what it shows of a person's images."""
 _RESULT_FOLDERS = frozenset(
     {"sample", "samples", "sample_images", "output", "outputs", "result", "results", "log", "logs", "checkpoint", "checkpoints", "grids"}
     | {"txt2img_images", "txt2img_grids", "txt2img_samples", "img2img_images", "img2img_grids", "img2img_samples", "extras_images"}
-    | {"tensorboard", "wandb", "finetune_output", "quickstart_output"}
+    | {"preview", "previews", "train_samples", "training_samples", "lora_samples", "sample_imgs", "validation_images", "validation_samples"}
+    | {"generated", "generated_images", "generations", "tensorboard", "wandb", "finetune_output", "quickstart_output"}
 )
+_CHECKPOINT_FOLDER = re.compile(r"checkpoint_\d+")
 _MODEL_FOLDERS = frozenset({"model", "models", "lora", "loras"})
 """Folders of results, if weights lie in them or if they lie beside a folder of kohya's trainers."""
 _SUBJECT_FOLDERS = frozenset({"img", "imgs", "image", "images"})
-_CLASS_FOLDERS = frozenset(
-    {
-        "reg",
-        "regs",
-        "reg_img",
-        "reg_images",
-        "reg_data",
-        "regularization",
-        "regularisation",
-        "regularization_images",
-        "regularisation_images",
-    }
-    | {"class_images", "class_image", "class_pictures", "class_data", "class_imgs", "classimages"}
+_CLASS_FOLDER = re.compile(
+    r"(?!\d+_)(regs?|reg_?(img|imgs|images?|data|pics|dir|folder)(_.*)?|(.*_)?regulari[sz]ations?(_.*)?|classimages"
+    r"|(.*_)?class_(images?|imgs|pictures|pics|data|dir)(_.*)?|prior_(images?|imgs|data|preservation)(_.*)?)"
 )
+_CLASS_BESIDE = frozenset({"class", "classes"})
+"""Those of class images beside that of the instance alone: a school has classes, too."""
+_INSTANCE_FOLDERS = _SUBJECT_FOLDERS | {"instance", "instances", "instance_images", "instance_data", "instance_imgs", "instance_dir"}
 _CACHE_FOLDER = re.compile(r"(?!\d+_)(.*_)?(caches?|latents?|embeds)")
 _COPY_FOLDERS = frozenset(
     {"optimized", "optimised", "compressed", "thumb", "thumbs", "thumbnail", "thumbnails", "backup", "backups", "bak"}
 )
-_MASK_FOLDER = re.compile(
-    r"((alpha|inpaint|face|binary|subject|img|images?|train|data)_)?masks?(_(images?|imgs?|data))?|alpha_?masks?"
-    r"|masklabels?|mattes?|trimaps?|alphas?|segmentations?|seg"
+_MASKED = (
+    r"alpha|inpaint|binary|loss|weight|attention|seg|segmentation|sam|face|head|hair|body|skin|subject|object|person|foreground|background|fg|bg|img"
+    r"|images?|imgs?|train|training|data|png"
 )
+"""What masks are of, or for."""
+_MASK_FOLDER = re.compile(
+    rf"(({_MASKED})_?)*masks?\d*(_({_MASKED}|\d+))*|masklabels?|mattes?|trimaps?|alphas?|segmentations?|seg|segm|ground_truths?|gt"
+    r"|masken?|masques?|m[aá]scaras?|maschere|蒙版|遮罩|掩码|マスク"
+)
+_MASK_FOLDER_OF = re.compile(r"(?!\d+_)(.*_)?masks?(_.*)?")
+"""Those where the other words may be the subject's name."""
+_WORN = re.compile(r"(.*_)?(with|without|no|wear|wears|wearing|on|off|in|of|and)(_.*)?")
+"""Words with which masks are what images show."""
 _CONTROL_FOLDER = re.compile(
-    r"controls?|control_?(images?|imgs?|nets?|data)|condition|conditions|conditioning(_(images?|imgs?|data))?|cond|condlabels?"
+    r"controls?|control_?(images?|imgs?|nets?|data)|condition|conditions|conditioning(_(images?|imgs?|data|data_dir))?|cond|condlabels?"
     r"|canny|depth|depth_?maps?|openpose|lineart|softedge|hed|scribbles?|normal_?maps?"
 )
-_MASK_WORD = r"masklabel|(?:alpha|inpaint|binary|face|subject)[-_. ]?masks?|masks?(?:[-_. ]composite)?|alpha|matte|trimap|seg|segmentation"
+_MASK_WORD = rf"masklabel|(?:(?:{_MASKED})[-_. ]?)*masks?(?:[-_. ]composite)?|msk|alpha|matte|trimap|seg|segm|segmentation|maske|masque|蒙版|遮罩|掩码|マスク"
 _CONTROL_WORD = r"condlabel|cond|condition|conditioning|control(?:net)?|canny|depth(?:[-_. ]?map)?|openpose|lineart|softedge|hed|scribble|normal[-_. ]?map"
 _COMPANIONS = {
     kind: (
-        re.compile(rf"(?P<of>.+?)[-_. ]+(?:{behind})(?:[-_. ]?\d{{1,3}})?", re.DOTALL),
+        *(re.compile(rf"(?P<of>{of})(?:[-_. ]+[(\[]?|[(\[])(?:{behind})[)\]]?(?:[-_. ]?\d{{1,3}})?", re.DOTALL) for of in (".+?", ".+")),
         re.compile(rf"(?:{before})[-_. ]+(?P<of>.+)", re.DOTALL),
     )
     for kind, behind, before in (
@@ -119,6 +131,14 @@ _LABELS = {FileKind.MASK: re.compile(r".+[-_. ]masklabel", re.DOTALL), FileKind.
 """Names that always mean a mask or a control image, even where the image is missing."""
 _MADE = re.compile(r"(xyz_)?grid-\d{4,}(-.*)?|.+\.preview", re.DOTALL)
 """Grids of the WebUI, and the preview beside a model."""
+OWN_NOTES = "about.json"
+"""Lies among the class images that are made here, which are called by numbers of five digits."""
+EMPTIED = ".table.bak"
+"""How the file beside an image ends that says that its caption in a table was emptied."""
+_OWN_IMAGE = re.compile(r"\d{5}\.png")
+_OWN_TEMPORARY = re.compile(TEMPORARY, re.DOTALL)
+_OF_TAKEOUT = re.compile(r"(?P<of>.+?\.\w{3,4})(\.s[a-z-]*)?(\(\d+\))?", re.DOTALL)
+"""What Google Takeout calls the file that tells of an image, shortened as it likes."""
 
 
 def readable_endings() -> frozenset[str]:
@@ -142,7 +162,8 @@ def name_key(name: str) -> str:
 
 def is_system_folder(name: str) -> bool:
     """Whether a folder is hidden or a system's own; nothing is looked for in it."""
-    return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS
+    plain = name.casefold()
+    return plain.startswith(".") or plain in _SYSTEM_FOLDERS or plain.endswith(_SYSTEM_ENDINGS)
 
 
 def kinds_of(paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, FileKind]:
@@ -172,8 +193,8 @@ def kohya_root(paths: Iterable[PurePosixPath]) -> tuple[str, str | None] | None:
     """The folder of training images and that of class images, or None, where a folder is laid out for kohya's trainers; else None."""
     tops = {_plain(path.parts[0]): path.parts[0] for path in paths if len(path.parts) > 1}
     subject = next((tops[name] for name in sorted(_SUBJECT_FOLDERS) if name in tops), None)
-    classes = next((tops[name] for name in sorted(_CLASS_FOLDERS) if name in tops), None)
-    if subject is None or not (classes or {"model", "log"} & tops.keys()):
+    classes = next((tops[name] for name in sorted(tops) if _CLASS_FOLDER.fullmatch(name) or name in _CLASS_BESIDE), None)
+    if subject is None or not (classes or {"model", "log", "logs"} & tops.keys()):
         return None
     return subject, classes
 
@@ -187,6 +208,12 @@ class _Listing:
         self._pillow = known_to_pillow()
         self._kohya = kohya_root(self.paths) is not None
         self._weights = {path.parts[:depth] for path in self.paths if _ending(path) in _WEIGHTS for depth in range(1, len(path.parts))}
+        self._instances = {
+            path.parts[: depth - 1]
+            for path in self.paths
+            for depth in range(1, len(path.parts))
+            if _plain(path.parts[depth - 1]) in _INSTANCE_FOLDERS
+        }
         self._plain_pictures = [path for path in self.paths if self._looks_like_picture(path) and not self._left_by_folder(path)]
         outside = [path for path in self._plain_pictures if not companion_folder(path)]
         self._names = {key for path in outside for key in (name_key(path.stem), name_key(path.name))}
@@ -195,6 +222,7 @@ class _Listing:
             if self._looks_like_picture(path) or _KIND_OF_ENDING.get(_ending(path)) is FileKind.OTHER_PICTURE:
                 self._beside[path.parent] |= {name_key(path.stem), name_key(path.name)}
         self._mirrors = self._mirroring()
+        self._ours = self._folders_of_ours()
 
     def kind(self, path: PurePosixPath) -> FileKind:
         """What a file is. The folder that it lies in counts before its name."""
@@ -209,16 +237,22 @@ class _Listing:
         return self._kind_of_other(path)
 
     def _left_by_folder(self, path: PurePosixPath) -> FileKind | None:
-        """The kind that follows from a file's folders, or from a name that no image has."""
+        """What a file is for its folders, or for a name that no image has."""
+        if _OWN_TEMPORARY.fullmatch(path.name) or path.name.endswith(EMPTIED):
+            return FileKind.OWN
         if any(is_system_folder(part) for part in path.parts) or _LEFT_BEHIND.fullmatch(path.name.casefold()):
             return FileKind.LEFTOVER
         for depth, part in enumerate(path.parts[:-1], start=1):
             plain = _plain(part)
             if _CACHE_FOLDER.fullmatch(plain):
                 return FileKind.CACHE
-            if plain in _RESULT_FOLDERS or (plain in _MODEL_FOLDERS and (self._kohya or path.parts[:depth] in self._weights)):
+            if (
+                plain in _RESULT_FOLDERS
+                or _CHECKPOINT_FOLDER.fullmatch(plain)
+                or (plain in _MODEL_FOLDERS and (self._kohya or path.parts[:depth] in self._weights))
+            ):
                 return FileKind.RESULT
-            if plain in _CLASS_FOLDERS:
+            if _CLASS_FOLDER.fullmatch(plain) or (plain in _CLASS_BESIDE and path.parts[: depth - 1] in self._instances):
                 return FileKind.CLASS_IMAGE
         return None
 
@@ -237,24 +271,36 @@ class _Listing:
         ending, stem = _ending(path), name_key(path.stem)
         if ending in CAPTION_ENDINGS:
             return FileKind.CAPTION
-        tells_of_picture = ending in _SIDECARS and stem in self._beside[path.parent]
+        if path.name == OWN_NOTES and path.parent in self._ours:
+            return FileKind.OWN
+        of_takeout = _OF_TAKEOUT.fullmatch(stem) if ending == ".json" else None
+        named = {stem, of_takeout["of"]} if of_takeout else {stem}
+        tells_of_picture = ending in _SIDECARS and not named.isdisjoint(self._beside[path.parent])
         if tells_of_picture or (ending == ".json" and _CAPTION_TABLES.fullmatch(stem)):
             return FileKind.OTHER_CAPTION
         known = _KIND_OF_ENDING.get(ending)
         return known or (FileKind.OTHER_PICTURE if ending in self._pillow else FileKind.UNKNOWN)
 
     def _mirroring(self) -> dict[PurePosixPath, FileKind]:
-        """Folders that are named like masks, control images or copies, and whose files have the names of images elsewhere."""
-        inside: dict[tuple[PurePosixPath, FileKind], list[PurePosixPath]] = defaultdict(list)
+        """Folders named for masks, control images or copies whose files have the names of images elsewhere."""
+        inside: dict[Companions, list[PurePosixPath]] = defaultdict(list)
         for path in self._plain_pictures:
             if companions := companion_folder(path):
                 inside[companions].append(path)
         mirrors = {}
-        for (folder, kind), files in inside.items():
-            same = [self._mirrors_a_picture(path, kind) for path in files]
-            if all(same) if kind is FileKind.COPY else any(same):
-                mirrors[folder] = kind
+        for companions, files in inside.items():
+            same = [self._mirrors_a_picture(path, companions.kind) for path in files]
+            if any(same) if companions.sure else all(same):
+                mirrors[companions.folder] = companions.kind
         return mirrors
+
+    def _folders_of_ours(self) -> set[PurePosixPath]:
+        """Folders that hold class images as they are made here, and no others."""
+        own: dict[PurePosixPath, bool] = {}
+        for path in self.paths:
+            if self._looks_like_picture(path):
+                own[path.parent] = own.get(path.parent, True) and _OWN_IMAGE.fullmatch(path.name) is not None
+        return {folder for folder, all_own in own.items() if all_own}
 
     def _mirrors_a_picture(self, path: PurePosixPath, kind: FileKind) -> bool:
         stem = name_key(path.stem)
@@ -265,22 +311,36 @@ _WEIGHTS = frozenset({".safetensors", ".ckpt", ".pt", ".pth"})
 
 
 def unclear_folders(paths: Mapping[PurePosixPath, FileKind]) -> list[PurePosixPath]:
-    """Folders that are named like masks or control images, but whose images are training images, because no other image has their names."""
+    """Folders named as those of masks and the like whose images are training images, for no other image has their names."""
     folders = (companion_folder(path) for path, kind in paths.items() if kind is FileKind.PICTURE)
-    return sorted({companions[0] for companions in folders if companions and companions[1] in (FileKind.MASK, FileKind.CONTROL)})
+    return sorted({companions.folder for companions in folders if companions and companions.kind in (FileKind.MASK, FileKind.CONTROL)})
 
 
-def companion_folder(path: PurePosixPath) -> tuple[PurePosixPath, FileKind] | None:
-    """The first of a file's folders that is named like masks, control images or copies, and the kind."""
+class Companions(NamedTuple):
+    """A folder that is named as those of masks, control images or copies are.
+
+    Attributes:
+        sure: one image's name in it tells that it is; else all of them have to be those of images elsewhere.
+    """
+
+    folder: PurePosixPath
+    kind: FileKind
+    sure: bool
+
+
+def companion_folder(path: PurePosixPath) -> Companions | None:
+    """The first of a file's folders that is named as those of masks, control images or copies are."""
     for depth, part in enumerate(path.parts[:-1], start=1):
         plain = _plain(part)
         folder = PurePosixPath(*path.parts[:depth])
         if _MASK_FOLDER.fullmatch(plain):
-            return folder, FileKind.MASK
+            return Companions(folder, FileKind.MASK, sure=True)
         if _CONTROL_FOLDER.fullmatch(plain):
-            return folder, FileKind.CONTROL
+            return Companions(folder, FileKind.CONTROL, sure=True)
         if plain in _COPY_FOLDERS:
-            return folder, FileKind.COPY
+            return Companions(folder, FileKind.COPY, sure=False)
+        if _MASK_FOLDER_OF.fullmatch(plain) and not _WORN.fullmatch(plain):
+            return Companions(folder, FileKind.MASK, sure=False)
     return None
 
 

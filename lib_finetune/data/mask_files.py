@@ -56,7 +56,7 @@ def _of_mask(mask: PurePosixPath, index: dict[PurePosixPath, dict[str, list[Path
     if beside or inside is None:
         return beside
     names |= {stem, name_key(mask.name)}
-    place = inside[0].parent / mask.parent.relative_to(inside[0])
+    place = inside.folder.parent / mask.parent.relative_to(inside.folder)
     if same_place := _named(index.get(place, {}), names):
         return same_place
     elsewhere = [same_name for pictures in index.values() if (same_name := _named(pictures, names))]

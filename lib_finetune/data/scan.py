@@ -255,6 +255,19 @@ def scan(
     return report
 
 
+def tables_of(folder: Path, apart: Path | None = None) -> CaptionTables:
+    """The captions of many images in one file that a `scan` would read.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links
+    listing = files_of(folder, "data.images", apart)
+    kinds = kinds_of(PurePosixPath(_relative(path, folder)) for path in listing.files)
+    sorted_out = _by_kind(folder, listing.files, kinds, listing.apart)
+    return CaptionTables(sorted_out.get(FileKind.OTHER_CAPTION, []), sorted_out.get(FileKind.PICTURE, []))
+
+
 def _by_kind(
     folder: Path, files: Sequence[Path], kinds: Mapping[PurePosixPath, FileKind], apart: Iterable[Path]
 ) -> dict[FileKind, list[Path]]:
@@ -267,8 +280,9 @@ def _by_kind(
 
 
 def _groups(sorted_out: Mapping[FileKind, Sequence[Path]], tables: Collection[Path]) -> tuple[Group, ...]:
-    """Files by kind, without the caption tables, which have sentences of their own."""
-    groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in tables)) for kind in FileKind)
+    """Files by kind, without our own, and without those that hold the captions of many images, of which more is told."""
+    kinds = (kind for kind in FileKind if kind is not FileKind.OWN)
+    groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in tables)) for kind in kinds)
     return tuple(group for group in groups if group.paths)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_finetune.data.file_kinds import OWN_NOTES
 from lib_finetune.errors import FinetuneError, PictureInterruptedError, SaveError, is_out_of_memory
 from lib_finetune.files import write_atomically
 from lib_finetune.ports.checkpoint import CheckpointInfo
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _BATCH = 4
 _STEPS = 25
-_ABOUT = "about.json"
 _VERSION = 2
 """Version of the way in which images are made; images of another version are kept, and new ones are made. Version 1 had traces of other extensions."""
 
@@ -123,7 +123,7 @@ class ClassPictures:
     def _remember_speed(self, seconds: float) -> None:
         """Store the speed, which only the sentence at the start of the next run needs."""
         try:
-            write_atomically(self.folder / _ABOUT, json.dumps({**self._about, "seconds": seconds}, indent=2).encode("utf-8"))
+            write_atomically(self.folder / OWN_NOTES, json.dumps({**self._about, "seconds": seconds}, indent=2).encode("utf-8"))
         except SaveError as error:
             _log.warning("%s", error)
 
@@ -143,7 +143,7 @@ class ClassPictures:
     def _seconds(self) -> float:
         """Seconds for one image last time, or 0."""
         try:
-            return float(json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))["seconds"])
+            return float(json.loads((self.folder / OWN_NOTES).read_text(encoding="utf-8"))["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from lib_finetune.app import datasets as module
 from lib_finetune.app.datasets import Datasets
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
+from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.scan import scan
 from lib_finetune.errors import InputError
 from tests.fakes.host import FakeHost
@@ -148,6 +150,80 @@ def test_captions_in_a_table_do_not_overwrite_those_of_another_drop(datasets):
     place = datasets.keep([("1.png", picture()), ("metadata.jsonl", b"{}")])
     datasets.keep([("2.png", picture("blue")), ("metadata.jsonl", b"[]")], into=str(place))
     assert (place / "metadata.jsonl").read_bytes() == b"{}" and (place / "metadata-2.jsonl").read_bytes() == b"[]"
+
+
+def rows(*named):
+    """``metadata.jsonl`` of (file_name, text)."""
+    return "".join(json.dumps({"file_name": name, "text": text}) + "\n" for name, text in named).encode()
+
+
+def test_a_renamed_picture_keeps_its_caption_of_a_table(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("metadata.jsonl", rows(("1.png", "red")))])
+    datasets.keep([("1.png", picture("blue")), ("metadata.jsonl", rows(("1.png", "blue"))), ("2.png", picture("lime"))], into=str(place))
+    assert captions(place) == [((0, 0, 255), "blue"), ((0, 255, 0), None), (RED, "red")]
+
+
+def test_pictures_of_two_folders_keep_their_captions_of_a_table_above_or_beside_them(datasets):
+    above = [("a/1.png", picture("red")), ("b/1.png", picture("blue")), ("metadata.jsonl", rows(("a/1.png", "red"), ("b/1.png", "blue")))]
+    assert captions(datasets.keep(above)) == [(BLUE, "blue"), (RED, "red")]
+    beside = [(f"{folder}/{name}", content) for folder, colour in (("a", "red"), ("b", "blue"))
+              for name, content in (("1.png", picture(colour)), ("metadata.jsonl", rows(("1.png", colour))))]  # fmt: skip
+    assert captions(datasets.keep(beside)) == [(BLUE, "blue"), (RED, "red")]
+
+
+def test_captions_of_kohyas_table_come_along_too(datasets):
+    place = datasets.keep([("1.png", picture("red"))])
+    table = json.dumps({"/old/place/1": {"caption": "one\ntwo", "tags": "x"}}).encode()
+    datasets.keep([("1.png", picture("blue")), ("meta_cap.json", table)], into=str(place))
+    assert captions(place) == [(BLUE, "one, x\ntwo, x"), (RED, None)]
+
+
+def test_a_text_file_that_comes_along_goes_before_the_table(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("1.txt", b"mine"), ("metadata.jsonl", rows(("1.png", "theirs")))])
+    assert captions(place) == [(RED, "mine")]
+
+
+def test_a_table_that_comes_again_does_not_change_what_was_typed_meanwhile(datasets):
+    drop = [("1.png", picture("red")), ("metadata.jsonl", rows(("1.png", "theirs")))]
+    place = datasets.keep(drop)
+    save_caption(place / "1.png", "typed", place)
+    datasets.keep(drop, into=str(place))
+    assert captions(place) == [(RED, "typed")]
+    save_caption(place / "1.png", "", place)
+    assert captions(place) == [(RED, None)]
+    assert len(list(place.glob("metadata*"))) == 1
+
+
+def test_a_table_that_came_with_an_earlier_drop_gives_later_pictures_their_captions(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("metadata.jsonl", rows(("1.png", "red"), ("2.png", "blue")))])
+    datasets.keep([("2.png", picture("blue"))], into=str(place))
+    assert captions(place) == [(BLUE, "blue"), (RED, "red")]
+
+
+def test_the_same_table_in_each_part_of_a_large_drop_is_kept_once(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("metadata.jsonl", rows(("1.png", "old")))])
+    table = rows(("1.png", "lime"), ("2.png", "blue"))
+    for name, colour in (("1.png", "lime"), ("2.png", "blue")):
+        datasets.keep([(name, picture(colour)), ("metadata.jsonl", table)], into=str(place))
+    assert captions(place) == [((0, 0, 255), "blue"), ((0, 255, 0), "lime"), (RED, "old")]
+    assert len(list(place.glob("metadata*"))) == 2
+
+
+def test_a_table_that_cannot_be_read_refuses_no_drop(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("metadata.jsonl", b"\xff\xfe\x00"), ("meta_cap.json", b"[")])
+    assert captions(place) == [(RED, None)] and len(scan(place).unread_captions) == 2
+
+
+def test_a_caption_of_a_table_that_is_emptied_in_the_tab_stays_empty(datasets):
+    place = datasets.keep([("1.png", picture("red")), ("2.png", picture("blue"))])
+    (place / "metadata.jsonl").write_bytes(rows(("1.png", "red"), ("2.png", "blue")))
+    settings = codec.with_values(Settings(), {"data.images": str(place), "data.trigger": "zxq"}.items())
+    token = next(shown["token"] for shown in datasets.view(settings)["pictures"] if shown["name"] == "1.png")
+    assert datasets.caption(token, "  ") is None
+    assert [(shown["caption_text"], shown["caption_file"]) for shown in datasets.view(settings)["pictures"]] == [
+        (None, None),
+        ("blue", str(place / "metadata.jsonl")),
+    ]
 
 
 @pytest.mark.parametrize("name", ["../../1.png", "/etc/1.png", "C:\\x\\1.png", "..\\1.png", "a/./1.png", "1.png"])

@@ -102,3 +102,12 @@ def test_every_kind_of_sign_is_said():
     every = ["a\nb", r"\(", "(a:1)", "a (b)", "{a|b}", "__a__", "<lora:a:1>", "a BREAK b", "a ||| b", "# a\nb", "a\nSteps: 2, Seed: 1"]
     assert len(sentences(every)) == len(MEANINGS) == len(every)
     assert [len(meanings(text)) for text in every] == [1] * len(every)
+
+
+@pytest.mark.parametrize("text", ["a\u200b cat", "\u202aa cat\u202c", "a cat\x1a", "\ufeffa cat", "a\u00ad cat", "a\x00 cat"])
+def test_letters_that_nobody_sees_are_no_part_of_a_caption(text):
+    assert tidied(text) == "a cat"
+
+
+def test_joined_signs_stay_joined():
+    assert tidied("a \U0001f469\u200d\U0001f52c") == "a \U0001f469\u200d\U0001f52c"

@@ -100,7 +100,7 @@ def test_a_text_file_goes_first_and_typing_one_changes_no_other(paint, tmp_path)
     save_caption(second, "typed", tmp_path)
     assert captions(tmp_path) == {"a.png": "mine", "b.png": "typed"}
     save_caption(first, "", tmp_path)
-    assert captions(tmp_path) == {"a.png": "theirs", "b.png": "typed"}
+    assert captions(tmp_path) == {"a.png": None, "b.png": "typed"}, "who empties a caption wants none, not another one"
 
 
 def test_of_several_tables_the_nearest_goes_first_and_the_others_are_named(paint, tmp_path):
@@ -144,3 +144,64 @@ def test_a_table_alone_is_no_folder_of_pictures(tmp_path):
     (tmp_path / "metadata.jsonl").write_text(lines({"file_name": "a.png", "text": "x"}), encoding="utf-8")
     with pytest.raises(InputError, match="no image"):
         scan(tmp_path)
+
+
+TABLES = {
+    "metadata.jsonl": lines({"file_name": "sub/a.png", "text": "theirs"}, {"file_name": "sub/b.png", "text": "theirs"}),
+    "meta_cap.json": json.dumps({"sub/a": {"caption": "theirs"}, "sub/b.png": {"caption": "theirs"}}),
+    "sub/metadata.jsonl": lines({"file_name": "a.png", "text": ["one", "two"]}, {"file_name": "b.png", "text": "theirs"}),
+}
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_a_caption_of_a_table_that_was_emptied_stays_away_and_nothing_is_lost(paint, tmp_path, name):
+    first = paint("sub/a.png")
+    paint("sub/b.png")
+    (tmp_path / name).write_text(TABLES[name], encoding="utf-8")
+    before = captions(tmp_path)
+    assert save_caption(first, "", tmp_path) is None
+    assert captions(tmp_path) == {**before, "sub/a.png": None}
+    assert (tmp_path / name).read_text(encoding="utf-8") == TABLES[name], "the table is the person's"
+    assert (tmp_path / "sub" / "a.png.table.bak").read_text(encoding="utf-8").strip() == before["sub/a.png"]
+    assert any("emptied" in line and "a.png.table.bak" in line for line in scan(tmp_path).lines())
+    save_caption(first, "typed", tmp_path)
+    assert captions(tmp_path)["sub/a.png"] == "typed"
+    save_caption(first, " ", tmp_path)
+    assert captions(tmp_path) == {**before, "sub/a.png": None}
+
+
+def test_behind_an_emptied_caption_no_other_table_comes_forward(paint, tmp_path):
+    path = paint("a.png")
+    (tmp_path / "metadata.jsonl").write_text(lines({"file_name": "a.png", "text": "first"}), encoding="utf-8")
+    (tmp_path / "meta_cap.json").write_text(json.dumps({"a": {"caption": "second"}}), encoding="utf-8")
+    save_caption(path, "", tmp_path)
+    assert captions(tmp_path) == {"a.png": None}
+
+
+def test_a_table_whose_caption_was_written_anew_counts_again(paint, tmp_path):
+    path = paint("a.png")
+    table = tmp_path / "metadata.jsonl"
+    table.write_text(lines({"file_name": "a.png", "text": "old"}), encoding="utf-8")
+    save_caption(path, "", tmp_path)
+    table.write_text(lines({"file_name": "a.png", "text": "new"}), encoding="utf-8")
+    assert captions(tmp_path) == {"a.png": "new"}
+
+
+def test_a_caption_file_of_other_words_that_was_taken_away_is_no_reason_to_pass_a_table_over(paint, tmp_path):
+    path = paint("a.png", caption="mine")
+    save_caption(path, "", tmp_path)
+    (tmp_path / "metadata.jsonl").write_text(lines({"file_name": "a.png", "text": "theirs"}), encoding="utf-8")
+    assert captions(tmp_path) == {"a.png": "theirs"}
+
+
+def test_images_of_the_class_below_do_not_bring_an_emptied_caption_back(paint, tmp_path):
+    path = paint("sub/a.png")
+    paint("class/a.png")
+    (tmp_path / "metadata.jsonl").write_text(lines({"file_name": "elsewhere/a.png", "text": "theirs"}), encoding="utf-8")
+
+    def caption():
+        return [picture.caption for picture in scan(tmp_path, apart=tmp_path / "class").pictures]
+
+    assert caption() == ["theirs"]
+    save_caption(path, "", tmp_path, tmp_path / "class")
+    assert caption() == [None]

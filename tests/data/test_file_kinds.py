@@ -31,6 +31,17 @@ def kinds(*names: str) -> dict[str, FileKind]:
         "cat-mask-composite.png",
         "cat_alpha.png",
         "cat_segmentation.png",
+        "cat_sam_mask.png",
+        "cat_background-mask.jpg",
+        "cat_loss_mask.png",
+        "cat_lossmask.png",
+        "cat(mask).png",
+        "cat (mask).png",
+        "cat_[mask].png",
+        "cat_msk.png",
+        "cat.MASK.WEBP",
+        "cat_hair_mask_2.png",
+        "cat_蒙版.png",
     ],
 )
 def test_a_mask_beside_its_picture_is_no_picture(mask):
@@ -59,7 +70,21 @@ def test_the_ending_mask_is_a_mask():
 
 
 @pytest.mark.parametrize(
-    "folder", ["mask", "masks", "Masks", "_masks", "alpha_masks", "masklabel", "10_zxq/mask", "mask/10_zxq", "img_masks"]
+    "folder",
+    ["mask", "masks", "Masks", "_masks", "alpha_masks", "masklabel", "10_zxq/mask", "mask/10_zxq", "img_masks"]
+    + [
+        "masks_train",
+        "train-masks",
+        "zxq_masks",
+        "Mask_512",
+        "masks2",
+        "loss masks",
+        "segmentation_masks",
+        "masks_png",
+        "ground_truth",
+        "Masken",
+        "遮罩",
+    ],
 )
 @pytest.mark.parametrize("name", ["a.png", "A.JPG", "a_mask.png", "a.jpg.png"])
 def test_a_folder_of_masks_mirrors_the_names_of_the_pictures(folder, name):
@@ -72,7 +97,14 @@ def test_a_folder_of_masks_mirrors_the_names_of_the_pictures(folder, name):
     }
 
 
-@pytest.mark.parametrize("folder", ["conditioning", "control", "_controls", "depth", "conditioning_images", "openpose"])
+@pytest.mark.parametrize(("plain", "masked"), [("without_mask", "with_mask"), ("faces", "wearing masks"), ("no_mask", "mask-on")])
+def test_people_with_masks_and_without_are_pictures_though_their_files_are_numbered_alike(plain, masked):
+    assert set(kinds(f"{plain}/1.png", f"{masked}/1.png").values()) == {FileKind.PICTURE}
+
+
+@pytest.mark.parametrize(
+    "folder", ["conditioning", "control", "_controls", "depth", "conditioning_images", "openpose", "conditioning_data_dir"]
+)
 def test_a_folder_of_control_images_mirrors_the_names_of_the_pictures(folder):
     assert kinds("a.jpg", f"{folder}/a.depth.jpg", f"{folder}/a.png")[f"{folder}/a.png"] is FileKind.CONTROL
 
@@ -104,7 +136,26 @@ def test_endings_that_browsers_and_cameras_write_are_pictures(ending):
 
 
 @pytest.mark.parametrize(
-    "ending", [".gif", ".tif", ".TIFF", ".apng", ".ppm", ".tga", ".ico", ".mpo", ".dds", ".CR3", ".dng", ".psd", ".svg", ".jxl"]
+    "ending",
+    [
+        ".gif",
+        ".tif",
+        ".TIFF",
+        ".apng",
+        ".ppm",
+        ".tga",
+        ".ico",
+        ".mpo",
+        ".dds",
+        ".CR3",
+        ".dng",
+        ".psd",
+        ".svg",
+        ".jxl",
+        ".aseprite",
+        ".cdr",
+        ".jls",
+    ],
 )
 def test_other_pictures_are_named_as_such(ending):
     assert kinds("a" + ending)["a" + ending] is FileKind.OTHER_PICTURE
@@ -150,6 +201,8 @@ def test_heic_is_read_where_pillow_reads_it(ending, monkeypatch):
         "cat.jpg@SynoEAStream",
         "#recycle/cat.png",
         "cat.lnk",
+        "Trip.lrcat",
+        "Trip Previews.lrdata/a/cat.jpg",
     ],
 )
 def test_what_systems_and_programs_leave_behind_is_no_picture(name):
@@ -194,6 +247,11 @@ def test_caches_are_no_pictures(name):
         "xyz_grid-0001-123.png",
         "cat.preview.png",
         "lora/a.png",
+        "previews/a.png",
+        "training_samples/a.png",
+        "validation-images/a.png",
+        "generated/a.png",
+        "checkpoint-500/a.png",
     ],
 )
 def test_samples_and_results_are_no_pictures(name):
@@ -204,9 +262,52 @@ def test_a_folder_named_models_without_weights_holds_pictures():
     assert kinds("models/anna.png")["models/anna.png"] is FileKind.PICTURE
 
 
-@pytest.mark.parametrize("folder", ["reg", "Reg", "regularization", "class_images", "class-images"])
+@pytest.mark.parametrize(
+    "folder",
+    ["reg", "Reg", "regularization", "class_images", "class-images"]
+    + [
+        "Regularization-Images-person_ddim",
+        "regularisation_cat",
+        "prior_images",
+        "reg_images_man",
+        "man_class_images",
+        "class_dir",
+        "regularizations",
+    ],
+)
 def test_a_folder_of_class_images_by_its_name_is_not_the_subjects(folder):
     assert kinds("10_zxq/a.png", f"{folder}/1_cat/b.png")[f"{folder}/1_cat/b.png"] is FileKind.CLASS_IMAGE
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("instance/a.png", "class/b.png"), FileKind.CLASS_IMAGE),
+        (("instance_images/a.png", "Class/b.png"), FileKind.CLASS_IMAGE),
+        (("img/10_zxq/a.png", "class/1_cat/b.png"), FileKind.CLASS_IMAGE),
+        (("teachers/a.png", "class/b.png"), FileKind.PICTURE),
+        (("a.png", "reg_presley/b.png"), FileKind.PICTURE),
+        (("a.png", "5_reg/b.png"), FileKind.PICTURE),
+    ],
+)
+def test_a_folder_named_class_is_one_of_class_images_beside_that_of_the_instance_alone(names, kind):
+    assert kinds(*names)[names[1]] is kind
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cat.png.supplemental-metadata.json",
+        "cat.png.suppl.json",
+        "cat.png(1).json",
+        "cat.png.s.json",
+        "cat.prompt",
+        "cat.wdtags",
+        "cat.Florence2",
+    ],
+)
+def test_what_tells_of_an_image_under_its_name_is_no_settings_file(name):
+    assert kinds("cat.png", name)[name] is FileKind.OTHER_CAPTION
 
 
 @pytest.mark.parametrize(
@@ -249,6 +350,8 @@ def test_every_ending_of_a_list_has_one_kind():
     [
         (["img/10_zxq/a.png", "reg/1_cat/b.png", "model/x.safetensors", "log/x"], ("img", "reg")),
         (["Image/10_zxq/a.png", "log/x"], ("Image", None)),
+        (["images/10_zxq/a.png", "logs/x", "models/y"], ("images", None)),
+        (["image/10_zxq/a.png", "Regularization/1_cat/b.png"], ("image", "Regularization")),
         (["10_zxq/a.png", "reg/1_cat/b.png"], None),
         (["images/a.png", "captions/a.txt"], None),
         (["a.png"], None),

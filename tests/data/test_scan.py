@@ -488,3 +488,19 @@ def test_a_mask_of_a_picture_that_is_not_read_is_no_picture(paint, tmp_path):
     (tmp_path / "b.gif").write_bytes(b"GIF89a")
     paint("b_mask.png")
     assert names(tmp_path) == ["a.png"]
+
+
+def test_our_own_notes_among_class_images_are_no_strangers(paint, tmp_path):
+    for number in (1, 2):
+        paint(f"classes/ab/{number:05d}.png")
+    (tmp_path / "classes" / "ab" / "about.json").write_text("{}")
+    (tmp_path / "classes" / "ab" / ".00003.png.0123abcd.part").write_bytes(b"")
+    for folder in (tmp_path / "classes" / "ab", tmp_path):
+        report = scan(folder)
+        assert len(report.pictures) == 2 and report.groups == () and not any("about.json" in line for line in report.lines())
+
+
+def test_an_about_json_among_other_images_is_named(paint, tmp_path):
+    paint("cat.png")
+    (tmp_path / "about.json").write_text("{}")
+    assert any("about.json" in line for line in scan(tmp_path).lines())

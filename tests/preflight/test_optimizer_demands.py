@@ -141,6 +141,16 @@ def test_what_a_value_means_in_other_tools_is_answered_with_the_setting_here(tmp
     assert [problem.field for problem in caught.value.problems] == [path] and answer in caught.value.problems[0].message
 
 
+@pytest.mark.parametrize("path", ["data.caption_dropout", "data.tag_dropout", "network.dropout"])
+def test_one_is_a_whole_share_and_no_percent(tmp_path, path):
+    with pytest.raises(InputError) as caught:
+        validate(settings(tmp_path, {path: "1"}))
+    (problem,) = caught.value.problems
+    assert "percent" not in problem.message and "0.01" not in problem.message and "0.9" in problem.message
+    with pytest.raises(InputError, match=r"for 1\.5 percent set it to 0\.015"):
+        validate(settings(tmp_path, {path: "1.5"}))
+
+
 def test_the_answer_for_a_text_encoder_that_is_left_out_is_the_methods(tmp_path):
     with pytest.raises(InputError, match=r"tuning\.text_encoder_until to 0"):
         validate(of(tmp_path, method="dreambooth", optimizer__text_encoder_rate="0"))

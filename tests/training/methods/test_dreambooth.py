@@ -406,6 +406,7 @@ def test_class_pictures_are_made_once(bench):
     _, again, _ = bench.run({**changes, "name": "dog"}, host=host, folder="second")
     assert len([request for request in host.asked if request.prompt == "a photo of cat"]) == 2
     assert any("are there from an earlier run" in line for line in again.lines)
+    assert not any("about.json" in line for line in again.lines), "it is our own"
     _, more, _ = bench.run({**changes, "name": "cow", "data.class_count": "9"}, host=host, folder="third")
     assert any("have 6, need 9, about" in line for line in more.lines)
     assert [request.seed for request in host.asked if request.prompt == "a photo of cat"] == [1, 5, 7]
