@@ -71,8 +71,16 @@ def test_the_ending_mask_is_a_mask():
 
 @pytest.mark.parametrize(
     "folder",
-    ["mask", "masks", "Masks", "_masks", "alpha_masks", "masklabel", "10_zxq/mask", "mask/10_zxq", "img_masks"]
-    + [
+    [
+        "mask",
+        "masks",
+        "Masks",
+        "_masks",
+        "alpha_masks",
+        "masklabel",
+        "10_zxq/mask",
+        "mask/10_zxq",
+        "img_masks",
         "masks_train",
         "train-masks",
         "zxq_masks",
@@ -264,8 +272,12 @@ def test_a_folder_named_models_without_weights_holds_pictures():
 
 @pytest.mark.parametrize(
     "folder",
-    ["reg", "Reg", "regularization", "class_images", "class-images"]
-    + [
+    [
+        "reg",
+        "Reg",
+        "regularization",
+        "class_images",
+        "class-images",
         "Regularization-Images-person_ddim",
         "regularisation_cat",
         "prior_images",
