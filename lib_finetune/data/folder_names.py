@@ -11,9 +11,11 @@ _EXACT = re.compile(r"(\d{1,3})_(.*\S.*)", re.DOTALL)
 _MANY_DIGITS = re.compile(r"\d{4,}_\s*(?=[^\W\d_]).*", re.DOTALL)
 _NAMELESS = re.compile(r"\d{1,3}_\s*", re.DOTALL)
 _NEAR = re.compile(
-    r"(?:[\W_]|[x×](?=\d))*(?P<number>\d+)(?P<fraction>[.,]\d+)?\s*[x×]?[\W_]+(?P<name>[^\W\d_].*)|[\W_]+(?P<joined>\d+)[^\W_].*", re.DOTALL
+    r"(?:[\W_]|(?:x|×|repeats?[\W_]*)(?=\d))*(?P<number>\d+)(?P<fraction>[.,]\d+)?[\s_]*(?:x|×|repeats?|reps|times)?[\W_]+(?P<name>[^\W\d_].*)"
+    r"|[\W_]+(?P<joined>\d+)[^\W_].*|\d+e\d+_.*",
+    re.DOTALL | re.IGNORECASE,
 )
-"""A number, perhaps behind signs or with an x, and a name apart from it; or behind signs, with or without anything between."""
+"""A number, perhaps behind signs or with an x or "repeats", and a name apart from it; or behind signs, with or without anything between; or 1e3."""
 
 
 def kohya_form(name: str) -> tuple[int, str] | None:

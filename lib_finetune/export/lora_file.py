@@ -104,7 +104,7 @@ def _refuse_other_forms(path: Path, field: str, names: Iterable[str]) -> None:
     if other is not None:
         message = (
             f"{path.name} is a LoRA in another form than kohya's (diffusers', peft's or a form of its own): it holds {other}, which the WebUI "
-            "passes over. Convert it to kohya's form, or name another file."
+            "passes over. Convert it to kohya's form (diffusers' convert_state_dict_to_kohya does), or name another file."
         )
         raise InputError([Problem(field, message)])
 

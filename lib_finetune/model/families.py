@@ -36,7 +36,7 @@ _SD2 = _family("Stable Diffusion 2.x (SD2)", r"^cond_stage_model_model_")
 _SDXL = _family(
     "SDXL", r"^conditioner_embedders_", r"(^|_)label_emb_0_0_", r"(^|_)(lora_te2|text_encoder_2)_", r"_add_embedding_linear_1",
     r"(^|_)(in|out)put_blocks_\d_1_transformer_blocks_[1-9]_", r"(down|up)_blocks_\d_attentions_\d_transformer_blocks_[1-9]_",
-    r"^clip_g$",
+    r"(^|_)(middle_block_1|mid_block_attentions_0)_transformer_blocks_[1-9]_", r"^clip_g$",
 )  # fmt: skip
 _REFINER = _family("the SDXL refiner", r"^conditioner_embedders_0_model_")
 FAMILIES = (
@@ -51,16 +51,17 @@ FAMILIES = (
     _family("Flux", r"double_blocks_\d+_(img|txt)_", r"single_blocks_\d+_(linear|modulation)", r"single_transformer_blocks_\d+"),
     _family("Qwen-Image", r"transformer_blocks_\d+_(img|txt)_(mod|mlp)_"),
     _family("Cosmos", r"blocks_block\d+_blocks_", r"_adaln_modulation_(self|cross)_attn"),
-    _family("Wan", r"(^|_)blocks_\d+_cross_attn_[qkvo]_(?!linear)", r"^(model_diffusion_model_)?head_modulation$", r"condition_embedder_text_embedder"),
+    _family("Wan", r"(^|_)blocks_\d+_cross_attn_[qkvo]_(?!linear)", r"^(model_diffusion_model_)?head_modulation$", r"condition_embedder_(text|time)_"),
     _family("LTX-Video", r"(^|_)patchify_proj_"),
     _family("Sana", r"conv_inverted_", r"inverted_conv_", r"(^|_)caption_norm_"),
     _family("PixArt", r"(^|_)t_block_1_", r"blocks_\d+_cross_attn_(q|kv)_linear", r"(^|_)adaln_single_"),
     _family("CogVideoX", r"patch_embed_text_proj_"),
-    _family("Stable Diffusion 3 (SD3)", r"joint_blocks_\d+_", r"(^|_)lora_te3_", r"transformer_blocks_\d+_attn_add_[qkv]_proj"),
-    _family("Stable Cascade", r"(^|_)clip_(txt_|txt_pooled_|img_)?mapper_", r"(^|_)effnet_mapper_", r"(^|_)clf_1_weight$", r"^lora_prior_"),
+    _family("Stable Diffusion 3 (SD3)", r"joint_blocks_\d+_", r"(^|_)lora_te3_", r"transformer_blocks_\d+_attn_add_[qkv]_proj", r"^t5xxl$"),
+    _family("Stable Cascade", r"(^|_)clip_(txt_|txt_pooled_|img_)?mapper_", r"(^|_)(effnet|c)_mapper_", r"(^|_)clf_1_weight$", r"^lora_prior_"),
     _family("Kandinsky", r"encoder_hid_proj_image_embeds_", r"add_embedding_image_(norm|proj)", r"visual_transformer_blocks_", r"(^|_)movq_"),
     _family("Kolors", r"(^|_)encoder_hid_proj_weight$"),
     _family("DeepFloyd IF", r"add_embedding_pool_", r"(^|_)encoder_proj_weight$"),
+    _family("OmniGen", r"^llm_layers_\d", r"ref_image_(refiner|patch)", r"(^|_)time_caption_embed_"),
     _family("Lumina or Z-Image", r"(^|_)cap_embedder_", r"(noise|context)_refiner_\d"),
     _family("Mochi", r"(^|_)t5_yproj_"),
     _family("Stable Audio", r"rotary_pos_emb_inv_freq$", r"^conditioner_conditioners_"),

@@ -74,6 +74,10 @@ EMBEDDING = _kind(
     "an embedding", "Embeddings go to embeddings/ and are called by their file's name in a prompt; embedding.init takes one to begin with.",
     r"^string_to_param_", r"^emb_params$", r"^clip_[gl]$", r"^t5xxl$", r"^<[^>\n]*>$",
 )  # fmt: skip
+_FIRST_LORA = _kind(
+    "a list of patches of the first LoRA trainer (cloneofsimo's)", "Convert it to kohya's form, or name another file.",
+    r"^((unet|text_encoder):)?\d+:(up|down)$",
+)  # fmt: skip
 _UNET_ALONE = _kind(
     "a UNet alone, without VAE and text encoder", _FULL, r"^(unet_)?time_embedding_linear_1_",
     r"^(unet_|diffusion_model_)?(down_blocks_\d_(resnets|attentions)|input_blocks_\d+_\d)_",
@@ -96,20 +100,31 @@ _FIRST = (
     _kind("a LoRA of a motion module (AnimateDiff)", _MOTION, r"motion_modules_.*_lora_"),
     _kind("a motion module (AnimateDiff)", _MOTION, r"(^|_)motion_modules_\d"),
     LORA,
+    _FIRST_LORA,
     _kind("a hypernetwork", "Such files go to models/hypernetworks.", r"^\d+_[01]_linear"),
     EMBEDDING,
 )  # fmt: skip
 """Asked before the parts of a checkpoint, in this order."""
 _LATER = (
     _kind("a safety checker", "", r"^concept_embeds$", r"^special_care_embeds"),
-    _kind("an image encoder (CLIP vision)", "Such files belong to ControlNet's preprocessors.", r"(^|_)vision_model_", r"^visual_(transformer|conv1)_"),
+    _kind(
+        "an image encoder (CLIP vision)", "Such files belong to ControlNet's preprocessors.", r"(^|_)vision_model_",
+        r"^visual_(transformer_resblocks|conv1)_",
+    ),
+    _kind(
+        "a small VAE for previews (TAESD)", "Such files go to models/VAE-approx.", r"^taesd_", r"^[13]_conv_0_weight$",
+        r"^(encoder|decoder)_layers_\d+_(weight|conv)",
+    ),
     _UNET_ALONE,
     _VAE,
     _TEXT,
     _kind("a language model", "", r"^model_layers_0_(self_attn|mlp)_", r"^model_embed_tokens_"),
+    _kind("a restorer of faces", "Such files belong to the WebUI's face restoration.", r"^stylegan_decoder_", r"^(idx_pred_layer|fuse_convs_dict)_"),
+    _kind("a detector or segmenter", "Such files belong to other extensions.", r"^model_\d+_(conv|bn|cv\d)_", r"^(image_encoder_patch|mask_decoder_)"),
+    _kind("a captioner", "Such files belong to the WebUI's Interrogate.", r"^(visual_encoder_blocks|text_decoder_bert)_"),
     _kind(
         "an upscaler", "Such files go to models/ESRGAN or the folder of their kind.", r"^model_1_sub_0", r"^RRDB_trunk_", r"^HRconv_",
-        r"^(conv_first_|body_\d+_rdb1|conv_up1_|upconv1_)", r"^layers_0_residual_group_",
+        r"^(conv_first_|body_\d+_rdb1|conv_up1_|upconv1_)", r"^layers_0_residual_group_", r"^body_1_weight$", r"^conv_1_sk_",
     ),
     _kind("a saved state of an optimizer", "Name the model that lies beside it.", r"_exp_avg(_sq)?$", r"^optimizer_", r"^state_\d+_"),
 )  # fmt: skip
@@ -153,7 +168,17 @@ def _by_parts(words: str) -> Kind | None:
 def _otherwise(shapes: Shapes, of_family: Family | None) -> Kind:
     if of_family:
         return _NETWORK
-    return EMBEDDING if len(shapes) == 1 and 0 < len(next(iter(shapes.values()))) < 3 else UNKNOWN
+    if _are_pairs(shapes):
+        return _FIRST_LORA
+    name, shape = next(iter(shapes.items()))
+    return EMBEDDING if len(shapes) == 1 and 0 < len(shape) < 3 and not name.endswith((".weight", ".bias")) else UNKNOWN
+
+
+def _are_pairs(shapes: Shapes) -> bool:
+    """Whether they are numbered alone, and each two of them, up and down, share their rank."""
+    sides = list(shapes.values())
+    numbered = len(sides) > 1 and len(sides) % 2 == 0 and all(name.isdecimal() for name in shapes)
+    return numbered and all(len(up) > 1 and down[:1] == up[1:2] for up, down in zip(sides[::2], sides[1::2], strict=True))
 
 
 def quantised(names: Iterable[str]) -> str | None:

@@ -25,6 +25,12 @@ from lib_finetune.data.scan import scan
         ("1.5_zxq", "begin as 10_zxq"),
         ("_10zxq", "begin as 10_zxq"),
         ("10_", "stands no name"),
+        ("5_ ", "stands no name"),
+        ("10X zxq", '"10_zxq"'),
+        ("1e3_zxq", "begin as 10_zxq"),
+        ("10repeats_zxq", '"10_zxq"'),
+        ("10 times zxq", '"10_zxq"'),
+        ("repeat_10_zxq", '"10_zxq"'),
     ],
 )
 def test_what_nearly_follows_the_form_is_named_with_what_was_made_of_it(paint, tmp_path, name, said):
@@ -37,7 +43,8 @@ def test_what_nearly_follows_the_form_is_named_with_what_was_made_of_it(paint, t
 
 
 @pytest.mark.parametrize(
-    "name", ["10_zxq", "010_zxq cat", "img", "3d renders", "2girls", "2024-05-01 trip", "2024_05_trip", "12", "x_ray", "v2_cat"]
+    "name",
+    ["10_zxq", "010_zxq cat", "img", "3d renders", "2girls", "2024-05-01 trip", "2024_05_trip", "12", "x_ray", "v2_cat", "R2_D2", "3e_x"],
 )
 def test_names_that_ask_for_no_repeats_or_get_them_are_not_remarked(paint, tmp_path, name):
     path = paint(f"{name}/a.png")
