@@ -40,7 +40,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
             text = getattr(image, "text", {}).get(_CHUNK)
             content = base64.b64decode(text, validate=False) if text else _in_pixels(np.asarray(image.convert("RGB")))
     except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError, binascii.Error, OSError, EOFError, struct.error):
-        raise ValueError("is an image that cannot be read, or too large for one that holds an embedding.") from None
+        raise ValueError("is an image that cannot be read, or too large for one that holds an embedding. Get the original file.") from None
     try:
         data = json.loads(content)
     except (ValueError, RecursionError):

@@ -14,7 +14,8 @@ _AGAIN = "Download it again"
 _SAME = "Name the .safetensors of the model."
 _PAGE = f"is a web page, not a model: the download gave the site's page, mostly one to log in or to agree at. {_AGAIN}, logged in."
 _PACKED = "is a packed archive ({}). Unpack it and name the model inside."
-_PICTURE = "is an image ({}), not a model."
+_WEIGHTS = "Name the file of the weights."
+_PICTURE = f"is an image ({{}}), not a model. {_WEIGHTS}"
 _KNOWN: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (
         re.compile(rb"version https://git-lfs\.github\.com/"),
@@ -31,7 +32,7 @@ _KNOWN: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\x89HDF\r\n"), f"is an HDF5 file, as Keras writes. {_SAME}"),
     (re.compile(rb".{4}TFL3", re.DOTALL), f"is a TensorFlow Lite file. {_SAME}"),
     (re.compile(rb"\x93NUMPY"), f"is a NumPy file. {_SAME}"),
-    (re.compile(rb"PAR1"), "is a Parquet table, not a model."),
+    (re.compile(rb"PAR1"), f"is a Parquet table, not a model. {_WEIGHTS}"),
     (re.compile(rb"7z\xbc\xaf\x27\x1c"), _PACKED.format("7z")),
     (re.compile(rb"Rar!\x1a\x07"), _PACKED.format("RAR")),
     (re.compile(rb"\x1f\x8b"), _PACKED.format("gzip")),
@@ -44,9 +45,9 @@ _KNOWN: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"GIF8[79]a"), _PICTURE.format("GIF")),
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), _PICTURE.format("WebP")),
     (re.compile(rb".{4}ftyp(avif|heic|mif1)", re.DOTALL), _PICTURE.format("AVIF or HEIC")),
-    (re.compile(rb"%PDF-"), "is a PDF, not a model."),
-    (re.compile(rb"MZ"), "is a program for Windows, not a model. Do not start it."),
-    (re.compile(rb"\x7fELF"), "is a program for Linux, not a model. Do not start it."),
+    (re.compile(rb"%PDF-"), f"is a PDF, not a model. {_WEIGHTS}"),
+    (re.compile(rb"MZ"), f"is a program for Windows, not a model. Do not start it. {_WEIGHTS}"),
+    (re.compile(rb"\x7fELF"), f"is a program for Linux, not a model. Do not start it. {_WEIGHTS}"),
 )  # fmt: skip
 """How a file begins → what it is and what to do."""
 

@@ -271,6 +271,10 @@ def _inside(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """The members that are read, by their names below the archive's one folder."""
     members: dict[str, zipfile.ZipInfo] = {}
     prefix: str | None = None
+    if infos and not any(info.orig_filename.endswith(("data.pkl", "version", "constants.pkl")) for info in infos):
+        raise ForeignFileError(
+            f"is a packed archive (zip) that holds {infos[0].orig_filename!r:.100}. Unpack it and name the model inside."
+        )
     for info in infos:
         top, slash, name = info.orig_filename.partition("/")
         prefix = top if prefix is None else prefix

@@ -124,7 +124,7 @@ def refuse_other_kinds(path: Path, field: str, weights: WeightsFile, kind_name: 
         raise CheckpointError([Problem(field, message)])
 
 
-def refuse_absent(path: Path, field: str, advice: str = "") -> None:
+def refuse_absent(path: Path, field: str, advice: str = "Name a file that is there.") -> None:
     """
     Args:
         advice: what to do where it does not exist.
@@ -149,12 +149,15 @@ def _folder(path: Path) -> str:
         return "is a folder in the form of diffusers. Name a single file; diffusers' convert_diffusers_to_original_stable_diffusion.py makes one."
     if (path / "config.json").is_file():
         return "is a folder with one part of a model in the form of diffusers. Name the single file of a whole model."
+    if (path / "adapter_config.json").is_file():
+        return "is a folder with a LoRA in the form of peft. Convert it to kohya's form (diffusers' convert_state_dict_to_kohya does), and name that file."
     return "is a folder; name a .safetensors or .ckpt file."
 
 
 def _pickled(path: Path) -> dict[str, Entry]:
     content = _unwrapped(pickled.load(path))
-    tensors = _flat(content) if isinstance(content, Mapping) else {}
+    named = isinstance(content, Mapping) or (isinstance(content, (list, tuple)) and len(content) > 1)  # the first LoRA trainer wrote lists
+    tensors = _flat(content) if named else {}
     for name, tensor in tensors.items():
         if tensor.dtype not in tensor_file.NAMES:
             raise ValueError(safetensors_reader.unreadable(name, str(tensor.dtype).removeprefix("torch.")))

@@ -1,7 +1,9 @@
 """Files of weights as they lie on disks: read by content, named for what they are, half a download told as one, no library's words."""
 
 import json
+import re
 import struct
+import zipfile
 
 import pytest
 import torch
@@ -346,3 +348,49 @@ def test_a_lora_in_another_form_is_refused_by_a_name_of_it(tmp_path):
 def test_the_layout_is_that_of_the_tiny_model(tmp_path):
     save_file(tiny_tensors(), tmp_path / "x.safetensors", {"text_encoder_heads": "2"})
     assert HeadlessHost.open(tmp_path / "x.safetensors", tmp_path, device="cpu").held.layout == small_layout()
+
+
+# -- every refusal says what to do ------------------------------------------------------------------------------------------
+
+DO = r"(Name|Download|Unpack|Convert|Get|Load|Fetch|Use|Save|Finetune trains)"
+
+
+def packed(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "x")
+        archive.writestr("model.safetensors", "x")
+
+
+MADE = {
+    "zip": packed,
+    "image": lambda path: path.write_bytes(b"\xff\xd8\xff\xe0"),
+    "PDF": lambda path: path.write_bytes(b"%PDF-1.4"),
+    "table": lambda path: path.write_bytes(b"PAR1"),
+    "program": lambda path: path.write_bytes(b"MZ\x90\0"),
+    "absent": lambda path: None,
+    "folder of peft": lambda path: (path.mkdir(), (path / "adapter_config.json").write_text("{}")),
+    "folder of diffusers": lambda path: (path.mkdir(), (path / "model_index.json").write_text("{}")),
+    "folder": lambda path: path.mkdir(),
+    "list of the first trainer": lambda path: torch.save([torch.ones(8, 4), torch.ones(4, 8)], path),
+}
+
+
+@pytest.mark.parametrize("reader", ["checkpoint", "LoRA", "embedding"])
+@pytest.mark.parametrize("what", list(MADE))
+def test_each_refusal_says_what_to_do(tmp_path, reader, what):
+    path = tmp_path / "x.safetensors"
+    MADE[what](path)
+    said = refusal(reader, path)
+    assert re.search(DO, said) or "; name a " in said, said
+
+
+@pytest.mark.parametrize(("what", "words"), [("zip", r"packed archive \(zip\)"), ("folder of peft", "a LoRA in the form of peft")])
+def test_packed_files_and_folders_are_called_what_they_are(tmp_path, what, words):
+    path = tmp_path / "x.safetensors"
+    MADE[what](path)
+    assert re.search(words, refusal("checkpoint", path))
+
+
+def test_the_first_trainers_list_is_called_so(tmp_path):
+    MADE["list of the first trainer"](tmp_path / "x.pt")
+    assert "patches of the first LoRA trainer" in refusal("LoRA", tmp_path / "x.pt")
