@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lib_finetune.app import dropped_files, upload_limits
+from lib_finetune.app.dropped_file import DroppedFile
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.file_kinds import readable_endings
@@ -168,14 +169,14 @@ def _names_in(place: Path | None) -> list[str]:
     return sorted(path.name for path in place.iterdir()) if place and place.is_dir() else []
 
 
-def _nothing_of(left_out: Sequence[dropped_files.DroppedFile]) -> str:
+def _nothing_of(left_out: Sequence[DroppedFile]) -> str:
     if not left_out:
         return "No images were sent."
     kinds = ", ".join(sorted(ending[1:] for ending in readable_endings()))
     return f"{' '.join(dropped_files.lines(left_out))} Images are {kinds}; captions are txt files of the same name."
 
 
-def _refuse_too_many(files: Sequence[dropped_files.DroppedFile], place: Path | None) -> None:
+def _refuse_too_many(files: Sequence[DroppedFile], place: Path | None) -> None:
     """
     Raises:
         InputError: they are more than `LIMITS` says, with what lies in the folder already.

@@ -5,45 +5,16 @@ from __future__ import annotations
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from lib_finetune.app import dropped_tables
+from lib_finetune.app.dropped_file import Content, DroppedFile
 from lib_finetune.data.caption_tables import is_table
 from lib_finetune.data.file_kinds import CAPTION_ENDINGS, FileKind, companion_of, kinds_of, name_key, readable_endings
 from lib_finetune.files import write_atomically
 
-Content = bytes | BinaryIO
 _KEPT = (FileKind.PICTURE, FileKind.CAPTION, FileKind.OTHER_CAPTION)
 _NAME_BYTES = 160
-
-
-@dataclass(frozen=True)
-class DroppedFile:
-    """A file as it came.
-
-    Attributes:
-        path: its name behind the folders that were dropped with it.
-        content: all of it.
-        kind: what it is, as in a folder that is scanned.
-    """
-
-    path: PurePosixPath
-    content: Content
-    kind: FileKind
-
-    @property
-    def name(self) -> str:
-        """Its name alone."""
-        return self.path.name
-
-    def read(self) -> bytes:
-        """All of it."""
-        if isinstance(self.content, bytes):
-            return self.content
-        self.content.seek(0)
-        return self.content.read()
 
 
 def sent_endings() -> list[str]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from lib_finetune.app.dropped_file import DroppedFile
 from lib_finetune.data.caption_tables import CaptionTables, is_emptied, is_table
 from lib_finetune.data.file_kinds import CAPTION_ENDINGS, FileKind, readable_endings
 from lib_finetune.data.scan import CaptionFiles
 from lib_finetune.files import write_atomically
 from lib_finetune.text_files import decoded
-
-if TYPE_CHECKING:
-    from lib_finetune.app.dropped_files import DroppedFile
 
 _DROP = Path("/drop")
 """Stands for where the files came from."""
