@@ -64,4 +64,5 @@ def _of_mask(mask: PurePosixPath, index: dict[PurePosixPath, dict[str, list[Path
 
 
 def _named(pictures: dict[str, list[Path]], names: set[str]) -> list[Path]:
-    return list(dict.fromkeys(picture for name in sorted(names) for picture in pictures.get(name, ())))
+    """The images of the longest name: ``cat_face_mask.png`` is of ``cat_face.jpg``, and of ``cat.jpg`` only where that is not there."""
+    return next((pictures[name] for name in sorted(names, key=lambda name: (-len(name), name)) if name in pictures), [])
