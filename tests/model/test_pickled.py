@@ -281,6 +281,13 @@ def test_a_part_of_a_storage_as_old_versions_wrote_it(tmp_path):
     refused(tmp_path, older(described(size=(3,), storage=text("v") + number(1) + number(2) + b"\x87")), "beyond its storage")
 
 
+def test_a_repeated_number_is_read_up_to_a_million_times(tmp_path):
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(archive(described(size=(1 << 10, 1 << 10), stride=(0, 0)), {"0": NUMBERS}))
+    assert pickled.load(path).shape == (1 << 10, 1 << 10)
+    refused(tmp_path, archive(described(size=(1 << 10, (1 << 10) + 1), stride=(0, 0)), {"0": NUMBERS}), "beyond its storage")
+
+
 def test_a_storage_of_more_or_fewer_parts_than_torch_writes_is_refused(tmp_path):
     refused(tmp_path, archive(described(storage=b"N"), {"0": NUMBERS}), "no storage")  # the part of a storage, which archives do not have
     refused(tmp_path, older(described(storage=b"NN")), "no storage")
