@@ -353,7 +353,7 @@ class Sampler:
                 code, output = self._pytest(tests, copy, self._limit_s)
             finally:
                 path.write_text(source, encoding="utf-8")
-            failed = next((line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+            failed = next(filter(_SUMMARY.match, output.splitlines()), "")
             if not failed or self._is_green(failed, copy):
                 break
         if code == _NO_SUCH_TEST:
@@ -394,6 +394,8 @@ class Sampler:
 #: pytest's exit code, None when the time is over → what came of the mutant; all other codes are a failure.
 _RESULTS = {0: SURVIVED, 5: NO_TESTS, None: OUT_OF_TIME}
 _NO_SUCH_TEST = 4
+#: A line of pytest's summary, and not one of a log that the test wrote.
+_SUMMARY = re.compile(r"(FAILED|ERROR) \S+\.py\b")
 _CLEAN_LIMIT_S = 900.0
 
 

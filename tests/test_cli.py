@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from lib_finetune import cli
 from lib_finetune.__main__ import main, open_host
+from lib_finetune.errors import InputError, Problem, SaveError
 from tests.fakes.host import tiny_tensors
 from tests.fakes.pictures import draw
 
@@ -42,6 +43,22 @@ def test_wrong_input_is_exit_code_2_with_all_problems(checkpoint, tmp_path, caps
     assert train(tmp_path / "gone.safetensors", tmp_path / "nowhere", "--set", "training.batch=0") == 2
     said = capsys.readouterr().err
     assert all(word in said for word in ("nowhere", "training.batch", "gone.safetensors")) and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 1, "interrupted."),
+        (SaveError("the disk is full"), 1, "failed: the disk is full"),
+        (InputError([Problem("name", "is empty.")]), 2, "error: name: is empty."),
+    ],
+)
+def test_what_ends_a_command_is_its_exit_code_and_one_line(capsys, error, code, said):
+    def ends(options):
+        raise error
+
+    assert cli.main(["describe"], open_host, {"describe": ends}) == code
+    assert capsys.readouterr().err.strip() == said
 
 
 def test_an_unknown_setting_names_the_nearest(checkpoint, tmp_path, capsys):

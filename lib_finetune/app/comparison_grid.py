@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from lib_finetune.jobs.queue import Jobs
 
 
-_WEIGHTS = (0.6, 0.8, 1.0)
 _SEEDS = (1, 2)
 
 
@@ -159,7 +158,7 @@ class ComparisonGrids:
         self._jobs = jobs
         self._host = jobs.host
 
-    def of_job(self, name: str, prompts: Sequence[str], weights: Sequence[float] = _WEIGHTS) -> BackgroundTask:
+    def of_job(self, name: str, prompts: Sequence[str], weights: Sequence[float]) -> BackgroundTask:
         """A grid of the files of a job at several weights, beside the base.
 
         Raises:

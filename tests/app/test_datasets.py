@@ -16,12 +16,15 @@ from lib_finetune.config.settings import Settings
 from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.scan import scan
 from lib_finetune.errors import InputError
+from lib_finetune.host.headless.captions import HeadlessCaptions
+from lib_finetune.jobs.task_list import TaskList
 from tests.fakes.host import FakeHost
 
 
 class _Jobs:
     def __init__(self, host):
         self.host = host
+        self.tasks = TaskList(threading.Condition(), lambda: None)
 
 
 @pytest.fixture
@@ -264,3 +267,48 @@ def test_captions_are_counted_as_they_exist_afterwards(datasets, tmp_path):
         "cat.jpg": True,
         "dog.png": False,
     }
+
+
+class _Captions(HeadlessCaptions):
+    """A host's captioner that says the colour."""
+
+    def captioners(self):
+        return ("colours",)
+
+    def describe(self, captioner, image):
+        return f"{captioner}: {'red' if image.getpixel((0, 0))[0] > 200 else 'blue'}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of a red image without a caption and a blue one with a caption."""
+    folder = tmp_path / "pics"
+    folder.mkdir()
+    for name in ("red", "blue"):
+        Image.new("RGB", (16, 16), name).save(folder / f"{name}.png")
+    (folder / "blue.txt").write_text("mine")
+    return folder
+
+
+def test_the_hosts_captioner_writes_for_images_that_have_no_caption(tmp_path, folder):
+    host = FakeHost(tmp_path / "host")
+    host.captions = _Captions()
+    datasets = Datasets(_Jobs(host))
+    settings = codec.with_values(Settings(), {"data.images": str(folder), "data.trigger": "zxq"}.items())
+    task = datasets.write_captions(settings, "colours")
+    task.run()
+    assert (task.state, task.result, task.about) == ("done", {"captions": 1}, str(folder))
+    assert captions(folder) == [(BLUE, "mine"), (RED, "colours: red")]
+    with pytest.raises(InputError, match="has its caption already"):
+        datasets.write_captions(settings, "colours")
+    with pytest.raises(InputError, match="'words': colours"):
+        datasets.write_captions(settings, "words")
+
+
+def test_a_caption_is_saved_for_an_image_that_was_looked_at_and_for_no_other(datasets, folder):
+    settings = codec.with_values(Settings(), {"data.images": str(folder), "data.trigger": "zxq"}.items())
+    shown = {picture["name"]: picture["token"] for picture in datasets.view(settings)["pictures"]}
+    assert datasets.caption(shown["red.png"], "a red one") == str(folder / "red.txt")
+    assert captions(folder) == [(BLUE, "mine"), (RED, "a red one")]
+    with pytest.raises(InputError, match="not known any more"):
+        datasets.caption("0" * 24, "lost")

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from lib_finetune.access import Folders
 from lib_finetune.app import settings_files
 from lib_finetune.config import codec
 from lib_finetune.config.fields import value_at
@@ -86,6 +87,18 @@ def test_the_settings_of_a_result_are_read_from_it(tmp_path, method):
     shutil.rmtree(host.paths.data / "runs")
     found = settings_files.of_result(result.file, host.paths.data)
     assert found.settings.data.images == "" and "'pictures' was not found" in found.missing[0]
+
+
+def test_a_file_of_either_kind_is_told_apart_by_its_ending(tmp_path):
+    files = settings_files.SettingsFiles(tmp_path, Folders(None))
+    result = written(tmp_path / "a.safetensors", {"finetune_settings": json.dumps(codec.to_dict(OTHER))})
+    settings, missing = files.from_file(str(result))
+    assert settings.network == OTHER.network and "images" in missing[0]
+    exported = tmp_path / "a.json"
+    exported.write_text(json.dumps(codec.to_dict(OTHER)))
+    now = codec.with_values(OTHER, {"name": "rex", "network.rank": "3"}.items())
+    settings, missing = files.from_local_file(exported, now)
+    assert (settings.name, settings.network, missing) == ("rex", OTHER.network, [])
 
 
 def written(path, values):

@@ -90,7 +90,9 @@ def project(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\naddopts = ["--import-mode=importlib"]\n')
     (tmp_path / "lib_finetune/data/sums.py").write_text("def more(x):\n    return x + 1\n\n\ndef less(x):\n    return x - 1\n")
     imports = "from lib_finetune.data.sums import less, more\n\n\n"
-    (tmp_path / "tests/data/test_sums.py").write_text(f"{imports}def test_more():\n    assert more(1) == 2\n")
+    (tmp_path / "tests/data/test_sums.py").write_text(
+        f"import logging\n\n{imports}def test_more():\n    if more(1) != 2:\n        logging.error('told')\n    assert more(1) == 2\n"
+    )
     (tmp_path / "tests/app/test_all.py").write_text(f"{imports}def test_both():\n    more(1)\n    assert less(1) is not None\n")
     (tmp_path / "tests/app/test_red.py").write_text(f"{imports}def test_red():\n    assert less(1) == 5\n")
     return tmp_path

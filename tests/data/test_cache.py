@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from lib_finetune.data.cache import LatentCache, variant_key
+from lib_finetune.data.cache import LatentCache, _seal, variant_key
 
 ENTRY_BYTES = 2 * 4 * 8 * 8 * 4
 
@@ -100,8 +100,9 @@ def damaged(path: Path, how: str) -> None:
     elif how == "foreign":
         safetensors.torch.save_file({"weight": torch.zeros(3)}, path)
     elif how == "half precision":
-        mean, std = entry(1)
-        safetensors.torch.save_file({"mean": mean.half(), "std": std.half(), "seal": torch.zeros(32, dtype=torch.uint8)}, path)
+        halves = tuple(tensor.half() for tensor in entry(1))  # with the seal that these numbers would have
+        seal = torch.frombuffer(bytearray(_seal(path.stem, halves)), dtype=torch.uint8)
+        safetensors.torch.save_file({"mean": halves[0], "std": halves[1], "seal": seal}, path)
 
 
 @pytest.mark.parametrize("how", ["cut off", "empty", "garbage", "one byte", "foreign", "half precision"])

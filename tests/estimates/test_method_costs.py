@@ -11,7 +11,7 @@ from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import InputError
 from lib_finetune.estimates import method_costs, speed_history
-from lib_finetune.estimates.memory_model import GIB
+from lib_finetune.estimates.memory_model import CONTEXT, GIB
 from lib_finetune.estimates.memory_plan import Weights
 from lib_finetune.estimates.method_costs import Machine, ModelFacts, cards, file_bytes, fit, levers, machine_of, model_facts
 from lib_finetune.model.borrowed import BorrowedModel
@@ -45,6 +45,13 @@ def test_what_fits_has_no_lever(sd15, machine):
     found = method_costs.card(of(), 10, sd15, machine(8))
     assert (found.fits, found.levers, found.message) == (True, (), "")
     assert 3.0 * GIB < found.memory_bytes < 4.5 * GIB and found.steps == 1000
+
+
+def test_the_memory_of_a_gpu_holds_the_model_what_its_driver_takes_and_the_run(sd15, machine):
+    gpu = machine(8)
+    cpu = dataclasses.replace(gpu, device=torch.device("cpu"))
+    taken = [method_costs.card(of(), 10, sd15, place).memory_bytes - fit(of(), sd15, place).need - sd15.held for place in (gpu, cpu)]
+    assert taken == [CONTEXT, 0]
 
 
 def test_gradient_checkpointing_that_a_run_switches_on_by_itself_is_said(sd15, machine):

@@ -195,7 +195,7 @@ def test_a_damaged_job_is_not_trained_from(bench):
     trainings, results = services.trainings, services.results
     asked = [
         lambda: trainings.clone(name, {}), lambda: trainings.more(name, 4), lambda: results.feedback(name, "too weak"),
-        lambda: trainings.settings_for_form(damaged, edit=False), lambda: services.comparison_grids.of_job(name, []),
+        lambda: trainings.settings_for_form(damaged, edit=False), lambda: services.comparison_grids.of_job(name, [], [1.0]),
         lambda: results.pick(name, 4, delete_others=False), lambda: results.select(name), lambda: results.open_folder(name),
         lambda: services.jobs.edit(name, settings(bench.images)), lambda: services.jobs.cancel(name), lambda: trainings.resume(name),
     ]  # fmt: skip

@@ -52,6 +52,17 @@ def settle(job, seconds=60):
     return job.state
 
 
+def test_a_filelock_of_before_3_11_locks_too(tmp_path, monkeypatch):
+    import filelock
+
+    real = filelock.FileLock
+    monkeypatch.setattr(filelock, "FileLock", lambda lock_file: real(lock_file))  # knows no ``thread_local``
+    held = lock.FolderLock(tmp_path / "folder", "taken")
+    assert lock.in_use(tmp_path / "folder")
+    held.release()
+    assert not lock.in_use(tmp_path / "folder")
+
+
 def test_a_second_server_is_refused_with_the_folder_and_starts_when_the_first_has_ended(bench):
     host = bench.host()
     with another_program(host.paths.data):

@@ -67,6 +67,7 @@ def test_a_held_queue_begins_nothing(bench):
     _, (a,) = held(bench, "a")
     time.sleep(0.3)
     assert a.state == "queued" and not a.progress.losses
+    assert (a.record.started, a.record.ended, a.record.steps, a.record.peak) == (0, 0, 0, 0) and a.record.created > 0
 
 
 def test_a_waiting_job_is_cancelled_and_one_that_has_ended_is_forgotten(bench):
@@ -89,6 +90,11 @@ def test_a_waiting_job_takes_other_settings_but_not_wrong_ones(bench):
     with pytest.raises(InputError):
         jobs.edit(a.folder.name, named(bench, "a", {"training.steps": "0"}))
     assert a.settings.training.steps == 3
+    b = jobs.submit(named(bench, "b"))
+    with pytest.raises(InputError, match="running or waits already"):
+        jobs.edit(b.folder.name, named(bench, "a"))
+    assert b.settings.name == "b"
+    jobs.cancel(b.folder.name)
     jobs.go()
     settle(jobs, a)
     assert len(a.progress.losses) == 3

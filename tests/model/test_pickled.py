@@ -281,6 +281,38 @@ def test_a_part_of_a_storage_as_old_versions_wrote_it(tmp_path):
     refused(tmp_path, older(described(size=(3,), storage=text("v") + number(1) + number(2) + b"\x87")), "beyond its storage")
 
 
+def test_a_repeated_number_is_read_up_to_a_million_times(tmp_path):
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(archive(described(size=(1 << 10, 1 << 10), stride=(0, 0)), {"0": NUMBERS}))
+    assert pickled.load(path).shape == (1 << 10, 1 << 10)
+    refused(tmp_path, archive(described(size=(1 << 10, (1 << 10) + 1), stride=(0, 0)), {"0": NUMBERS}), "beyond its storage")
+
+
+def test_a_storage_of_more_or_fewer_parts_than_torch_writes_is_refused(tmp_path):
+    refused(tmp_path, archive(described(storage=b"N"), {"0": NUMBERS}), "no storage")  # the part of a storage, which archives do not have
+    refused(tmp_path, older(described(storage=b"NN")), "no storage")
+    refused(tmp_path, older(described()[:-1].replace(text("cpu"), b"") + b"."), "no storage")
+
+
+def test_a_tensor_without_numbers_is_read(tmp_path):
+    path = tmp_path / "x.ckpt"
+    empty = {"count": 0, "size": (0, 4), "stride": (4, 1)}
+    for content in (archive(described(**empty), {"0": b""}), older(described(**empty, storage=b"N"), storages=(b"",), counts=(0,))):
+        path.write_bytes(content)
+        assert pickled.load(path).shape == (0, 4)
+
+
+@pytest.mark.parametrize("key", [b"S'w'", b'S"w"', b"Vw"])
+def test_text_of_the_oldest_protocol_is_read(tmp_path, key):
+    (tmp_path / "x.ckpt").write_bytes(archive(b"\x80\x02}" + key + b"\n" + described()[2:-1] + b"s.", {"0": NUMBERS}))
+    assert pickled.tensors(tmp_path / "x.ckpt")["w"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("key", [b"S", b"S'", b"Sw", b"S'w\"", b"SwwwS", b"S'w\\x77'"])
+def test_text_of_the_oldest_protocol_without_its_quotes_is_refused(tmp_path, key):
+    refused(tmp_path, archive(b"\x80\x02}" + key + b"\n" + described()[2:-1] + b"s.", {"0": NUMBERS}), "not in quotes|old form")
+
+
 @pytest.mark.parametrize(
     "content",
     [

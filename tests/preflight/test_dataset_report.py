@@ -197,7 +197,10 @@ def test_the_thumbnail_frames_the_part_that_is_kept(folder, tools):
     assert image.size == (256, 171)
     plain = load_rgb(folder / "a.jpg").resize(image.size)
     left = round(found.crop[0] * 256 / 900)
-    assert image.getpixel((left, 80)) == (255, 140, 0)
+    right = round(found.crop[2] * 256 / 900) - 1
+    frame = (255, 140, 0)
+    assert all(image.getpixel(place) == frame for place in ((left, 80), (right, 80), (128, 0), (128, 170)))
+    assert frame not in (image.getpixel((left - 1, 80)), image.getpixel((right + 1, 80)), image.getpixel((128, 80)))
     assert sum(image.getpixel((left // 2, 80))) < 0.6 * sum(plain.getpixel((left // 2, 80))), "what is cut off lies in the shade"
 
 

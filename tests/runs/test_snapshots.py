@@ -9,7 +9,8 @@ from lib_finetune.assembly.run_plans import saving_plan
 from lib_finetune.errors import HostError
 from lib_finetune.runs.artifacts import Artifacts
 from lib_finetune.runs.folder import RunFolder
-from lib_finetune.runs.snapshots import ASKED, KEPT, LENT, Snapshots
+from lib_finetune.runs.snapshots import ASKED, KEPT, LENT, Snapshots, withdraw
+from lib_finetune.runs.write_journal import WriteJournal
 from tests.fakes.host import FakeHost, Recorder
 from tests.fakes.runs import settings
 
@@ -179,3 +180,33 @@ def test_an_index_of_other_values_is_begun_anew(tmp_path, row):
     (tmp_path / "run").mkdir()
     RunFolder(tmp_path / "run").snapshots_index.write_text(json.dumps([row]))
     assert Shop(tmp_path).steps() == []
+
+
+@pytest.mark.parametrize("lent", [True, False])
+def test_after_a_kill_what_no_index_holds_whole_goes_and_lent_files_go_unless_the_run_resumes(tmp_path, lent):
+    folder = RunFolder(tmp_path / "run")
+    journal = WriteJournal(folder, [tmp_path])
+
+    def written(step, kind="lora", own=True):
+        path = tmp_path / f"{kind}-{step}.safetensors"
+        journal.plan("cat", step, {kind: path}, point=True)
+        (temporary := tmp_path / "half.tmp").write_text(str(step))
+        if own:
+            journal.ready(temporary, path)
+        temporary.replace(path)
+        path.with_suffix(".json").write_text("{}")
+        return path
+
+    kept, asked, given, torn, unknown = (written(step) for step in range(1, 6))
+    foreign = written(6, own=False)
+    rows = [
+        (1, KEPT, {"lora": kept}),
+        (2, ASKED, {"lora": asked}),
+        (3, LENT, {"lora": given}),
+        (4, KEPT, {"lora": torn, "embedding": tmp_path / "gone"}),
+    ]
+    index = [{"step": step, "why": why, "files": {kind: str(path) for kind, path in files.items()}} for step, why, files in rows]
+    folder.snapshots_index.write_text(json.dumps(index))
+    withdraw(folder, journal, lent=lent)
+    there = {path for path in (kept, asked, given, torn, unknown, foreign) if path.exists() and path.with_suffix(".json").exists()}
+    assert there == {kept, asked, foreign} | (set() if lent else {given})

@@ -168,3 +168,18 @@ def test_the_journal_stays_short(bench):
     bench.run({**EACH, "saving.overwrite": "true"}, host=host)
     entries = [json.loads(line) for line in (host.paths.data / "runs" / "run" / "writes.jsonl").read_text().splitlines()]
     assert entries
+
+
+def test_a_journal_of_many_lines_is_shortened_to_what_is_still_there(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    journal = WriteJournal(folder, [tmp_path])
+    for number in range(1_000):
+        temporary, target = tmp_path / "half.tmp", tmp_path / f"{number % 3}.safetensors"
+        journal.begins(temporary, target)
+        temporary.write_bytes(bytes(number % 7))
+        journal.ready(temporary, target)
+        os.replace(temporary, target)
+        journal.ended(temporary)
+    assert len(folder.writes.read_text().splitlines()) < 2_000
+    again = WriteJournal(folder, [tmp_path])
+    assert all(again.is_own(tmp_path / f"{number}.safetensors") for number in range(3)) and again.leftovers() == []

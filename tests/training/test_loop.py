@@ -12,7 +12,7 @@ from lib_finetune import randomness
 from lib_finetune.errors import CheckpointChangedError, DivergedError, InputError, SaveError
 from lib_finetune.files import write_atomically
 from lib_finetune.model.borrowed import BorrowedModel
-from lib_finetune.training import precision, state
+from lib_finetune.training import loop, precision, state
 from lib_finetune.training.ema import Ema
 from lib_finetune.training.loss_log import LossLog
 from lib_finetune.training.turns import Turns
@@ -347,3 +347,9 @@ def test_clipping_bounds_the_gradient_and_zero_is_off(clip):
     norm = precision.choose("fp32", torch.float32, CPU).step(optimizer, [parameter], clip)
     assert norm.item() == pytest.approx(2)
     assert parameter.norm().item() == pytest.approx(clip or 2.0, rel=1e-4)
+
+
+def test_tensors_are_found_however_deep_an_optimizer_holds_them():
+    one, two, three = (torch.full((1,), float(number)) for number in range(3))
+    state = {"step": 3, "rows": [one, (two, {"inner": three}), "text"], "nothing": None}
+    assert [float(tensor) for tensor in loop._tensors(state)] == [0.0, 1.0, 2.0]

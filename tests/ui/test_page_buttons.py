@@ -49,3 +49,14 @@ def test_a_job_that_is_edited_can_get_another_name(tab, services, press, waiting
         0
     ] is first
     assert second.settings.name == "second"
+
+
+def test_after_a_button_the_form_the_images_and_the_methods_are_shown_anew(tab):
+    blocks = tab.build()
+    shown = {block.elem_id: number for number, block in blocks.blocks.items() if getattr(block, "elem_id", None)}
+    events = blocks.dependencies
+    chain = [number for number, event in enumerate(events) if event["targets"] == [shown["finetune_act"]]]
+    for number in chain:  # grows while it is walked
+        chain += [later for later, event in enumerate(events) if event["trigger_after"] == number]
+    changed = {output for number in chain for output in events[number]["outputs"]}
+    assert {shown["finetune_gallery"], shown["finetune_cards"], shown["finetune_method"]} <= changed

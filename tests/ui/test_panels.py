@@ -107,3 +107,22 @@ def test_each_figure_of_the_watch_has_its_curve():
     drawn = _watch({"colour drift": [(100, 2.0), (200, 8.0)], "class change": [(100, 0.1)], "other change": []})
     assert drawn.count("<svg") == 2 and "<b>8</b>" in drawn and "<b>0.1</b>" in drawn
     assert _watch({}) == ""
+
+
+def test_the_writing_of_captions_is_told_while_it_lasts_and_looked_at_when_it_has_ended():
+    task = {"id": "t", "state": "running", "done": 2, "total": 5, "message": EVIL, "result": {"captions": 1}}
+    assert gallery.captions(None) == ""
+    assert "waits for its turn" in gallery.captions({**task, "state": "queued", "total": 0})
+    assert "2 of 5" in gallery.captions(task) and "stop task" in gallery.captions(task) and "data-look" not in gallery.captions(task)
+    assert "1 caption written" in gallery.captions({**task, "state": "done"}) and 'data-look="t"' in gallery.captions(
+        {**task, "state": "done"}
+    )
+    failed = gallery.captions({**task, "state": "failed"})
+    assert "alert(1)" in failed and "<script>" not in failed and 'data-look="t"' in failed
+
+
+def test_each_part_of_the_storage_has_its_size_and_what_can_be_emptied():
+    parts = [{"name": "cache", "holds": "encoded images", "size": 3_000_000}, {"name": EVIL, "holds": EVIL, "size": 0}]
+    shown = queue.storage(parts)
+    assert all(text in shown for text in ("cache", "encoded images", "3.0 MB in all")) and "<script>" not in shown
+    assert shown.count("<button") == 1 and "Empty cache? (encoded images)" in shown

@@ -38,6 +38,13 @@ def test_a_running_job_shows_step_speed_time_and_curve(tmp_path):
     assert all(text in html for text in ("20/100", "2.00 it/s", "40 s left", "1.0 GB", "polyline", "1.00e-04"))
 
 
+@pytest.mark.parametrize("state", ["queued", "running", "paused", "done"])
+def test_a_job_is_paused_in_that_state_only(tmp_path, state):
+    job = Job(settings(tmp_path), tmp_path)
+    job.progress.state = state
+    assert status_of(job)["paused"] == (state == "paused")
+
+
 def test_what_the_person_typed_is_escaped(tmp_path):
     job = Job(settings(tmp_path, {"name": "<b>x"}), tmp_path)
     job.progress.say("<script>")

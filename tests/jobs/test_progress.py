@@ -1,0 +1,23 @@
+"""The progress of a job, as it is found again after a restart."""
+
+import json
+
+from lib_finetune.jobs.log_files import LogFiles
+from lib_finetune.jobs.progress import JobProgress
+from lib_finetune.ports.events import PreviewRow
+from lib_finetune.runs.folder import RunFolder
+
+
+def test_what_an_earlier_session_left_is_shown_again(tmp_path):
+    row = {"step": 20, "kinds": ["subject"], "prompts": ["a cat"], "seeds": [1], "files": ["previews/000020/0.png"]}
+    index = {"rows": [row], "figures": {"validation": [[10, 0.5], [20, 0.25]]}}
+    RunFolder(tmp_path).previews_index.write_text(json.dumps(index))
+    logs = LogFiles(tmp_path)
+    logs.add_line("12:00:00", "Training begins.")
+    logs.add_losses(19, [0.5, 0.25])
+    progress = JobProgress(logs, lambda: None)
+    progress.recall(tmp_path)
+    assert progress.rows == {20: PreviewRow(20, ("subject",), ("a cat",), (1,), ("previews/000020/0.png",))}
+    assert progress.figures == {"validation": {10: 0.5, 20: 0.25}}
+    assert (list(progress.lines), progress.line_count) == (["12:00:00 Training begins."], 1)
+    assert (progress.losses, progress.done, progress.total) == ([(19, 0.5), (20, 0.25)], 20, 20)
