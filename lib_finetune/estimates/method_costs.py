@@ -23,6 +23,7 @@ from lib_finetune.data.plan import Epoch
 from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.estimates import memory_model, memory_plan, speed_history
 from lib_finetune.export import bundled_word, checkpoint_writer, embedding_file
+from lib_finetune.files import nearest
 from lib_finetune.model import layout, tensor_file
 from lib_finetune.model.checkpoint_reader import ldm_name
 from lib_finetune.preflight import conflicts
@@ -428,5 +429,4 @@ def patch_state_bytes(settings: Settings, facts: ModelFacts) -> int:
 
 def free_disk(folder: Path) -> int:
     """Bytes that are free where a folder is, or will be."""
-    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return shutil.disk_usage(place).free
+    return shutil.disk_usage(nearest(folder)).free

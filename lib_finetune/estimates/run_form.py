@@ -11,6 +11,7 @@ from lib_finetune.assembly.artifact_kinds import targets
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.errors import CheckpointChangedError, InputError, Problem
 from lib_finetune.estimates import memory_plan, method_costs
+from lib_finetune.files import nearest
 
 if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings
@@ -93,7 +94,7 @@ def check_disk(settings: Settings, epoch: Epoch, info: CheckpointInfo, host: Hos
     disks: dict[int, list[tuple[Path, int, str]]] = {}
     for place, need, name in _needs(definite, epoch, facts, host, run_folder):
         if need > 0:
-            place = next(parent for parent in (place, *place.parents) if parent.exists())
+            place = nearest(place)
             disks.setdefault(place.stat().st_dev, []).append((place, need, name))
     for parts in disks.values():
         place, free, need = parts[0][0], shutil.disk_usage(parts[0][0]).free, sum(size for _, size, _ in parts)
