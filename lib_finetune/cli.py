@@ -15,7 +15,7 @@ from lib_finetune.config import codec
 from lib_finetune.config.describe import describe
 from lib_finetune.config.places import with_absolute_places
 from lib_finetune.config.settings import METHODS, Settings
-from lib_finetune.errors import FinetuneError, InputError, Problem
+from lib_finetune.errors import FinetuneError, InputError, Problem, denied_in_words
 
 PREDICTIONS = ("epsilon", "v_prediction")
 _FLAGS = {
@@ -63,6 +63,9 @@ def main(arguments: Sequence[str], open_host: OpenHost, commands: Commands | Non
         return 1
     except KeyboardInterrupt:
         print("interrupted.", file=sys.stderr)
+        return 1
+    except PermissionError as error:
+        print(f"failed: {denied_in_words(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # who reads has enough, as in `describe | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end

@@ -6,6 +6,8 @@ children of `FinetuneError` are failures of a run (exit code 1).
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import traceback
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,19 @@ from pathlib import Path
 
 class FinetuneError(Exception):
     """Base of all errors that are shown to the person as they are: what happened, which value or file, what to do."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why, without the number and the path that Python puts around an error of the system."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or repr(error)
+
+
+def denied_in_words(error: BaseException) -> str | None:
+    """A sentence where the system refuses a file or a folder to this program; None for every other error."""
+    if not isinstance(error, OSError) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return None
+    place = error.filename if isinstance(error.filename, str) else os.fsdecode(error.filename) if error.filename else "A file or a folder"
+    return f"{place} may not be used: {error.strerror}. Change its permissions, or choose another place."
 
 
 @dataclass(frozen=True)

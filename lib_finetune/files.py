@@ -52,11 +52,22 @@ def same_name(name: str, other: str, folder: Path) -> bool:
     return name == other or (name.casefold() == other.casefold() and _ignores_case(folder))
 
 
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there; one inside a folder that may not be looked into counts as not there."""
+    for place in (folder, *folder.parents):
+        try:
+            if place.exists():
+                return place
+        except PermissionError:
+            continue
+    return folder
+
+
 def standing(path: Path) -> Path | None:
     """The file at a path, or one beside it of the `same_name`; None where neither is."""
-    if path.exists():
-        return path
     try:
+        if path.exists():
+            return path
         beside = [] if path.name.isascii() else sorted(path.parent.iterdir())
     except OSError:
         return None
@@ -67,8 +78,11 @@ def _ignores_case(folder: Path) -> bool:
     """Whether the nearest folder above that exists is found under its name in the other case too."""
     for place in (folder, *folder.parents):
         other = place.with_name(place.name.swapcase()) if place.name else place
-        if other != place and place.exists():
-            return other.exists() and place.samefile(other)
+        try:
+            if other != place and place.exists():
+                return other.exists() and place.samefile(other)
+        except PermissionError:
+            continue
     return False
 
 

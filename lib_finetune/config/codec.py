@@ -14,7 +14,7 @@ from typing import Any
 
 from lib_finetune.config.fields import Leaf, leaves, replaced
 from lib_finetune.config.settings import Settings
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import InputError, Problem, reason_of
 from lib_finetune.text_files import NotTextError, content, decoded
 
 VERSION = 1
@@ -75,7 +75,7 @@ def load(path: Path, base: Settings | None = None) -> Settings:
     try:
         held = content(path)
     except (OSError, NotTextError) as error:
-        raise InputError([Problem("config", f"{path} cannot be read: {error}.")]) from error
+        raise InputError([Problem("config", f"{path} cannot be read: {reason_of(error)}.")]) from error
     return parsed(held, path, base)
 
 

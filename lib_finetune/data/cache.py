@@ -13,6 +13,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from lib_finetune.errors import reason_of
+
 _log = logging.getLogger(__name__)
 Encoded = tuple[torch.Tensor, torch.Tensor]
 _DTYPES = {"mean": torch.float32, "std": torch.float32, "seal": torch.uint8}
@@ -110,7 +112,7 @@ class LatentCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._warn(f"cannot be read ({error})")
+            self._warn(f"cannot be read ({reason_of(error)})")
             return None
         if entry is None:
             _log.warning("The cached encoding %s is damaged; it is made anew.", path)
@@ -130,7 +132,7 @@ class LatentCache:
             temporary.write_bytes(_pack(key, entry))
             os.replace(temporary, path)
         except OSError as error:
-            self._warn(f"cannot be written ({error})")
+            self._warn(f"cannot be written ({reason_of(error)})")
             self._discard(temporary)
         else:
             self._sound.add(key)
@@ -139,7 +141,7 @@ class LatentCache:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            self._warn(f"cannot be cleared ({error})")
+            self._warn(f"cannot be cleared ({reason_of(error)})")
 
     def _warn(self, what: str) -> None:
         if not self._warned:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib_finetune.data.caption_syntax import is_comment
 from lib_finetune.data.captions import holds_caption
-from lib_finetune.errors import InputError, Problem
+from lib_finetune.errors import InputError, Problem, reason_of
 from lib_finetune.files import at_home
 from lib_finetune.text_files import NotTextError, read
 
@@ -56,7 +56,7 @@ def load(name: str, field: str) -> tuple[str, ...]:
         lines = [line.strip() for line in read(path).split("\n")]
     except (OSError, NotTextError) as error:
         raise InputError(
-            [Problem(field, f"{name!r} is neither {', '.join(TEMPLATES)} nor a text file that can be read ({error}).")]
+            [Problem(field, f"{name!r} is neither {', '.join(TEMPLATES)} nor a text file that can be read ({reason_of(error)}).")]
         ) from error
     templates = tuple(_ours(line) for line in lines if line and not is_comment(line))
     # Where the image's caption has its place, the word is put in front of it.

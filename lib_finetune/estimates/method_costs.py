@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lib_finetune.assembly import automatic_settings, builder
-from lib_finetune.assembly.artifact_kinds import artifact_kinds_of
 from lib_finetune.assembly.method_traits import bundles_word, patches, teaches_word
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced, value_at
@@ -21,7 +19,7 @@ from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.config.validation import validate
 from lib_finetune.data.plan import Epoch
 from lib_finetune.errors import CheckpointError, InputError
-from lib_finetune.estimates import memory_model, memory_plan, speed_history
+from lib_finetune.estimates import disk_needs, memory_model, memory_plan, speed_history
 from lib_finetune.export import bundled_word, checkpoint_writer, embedding_file
 from lib_finetune.model import layout, tensor_file
 from lib_finetune.model.checkpoint_reader import ldm_name
@@ -126,7 +124,7 @@ class MethodCard:
         seconds_from: "measured", "scaled" (from other work), "guessed" (by the card's memory), or "".
         memory_bytes: on the device in all, the host's model included.
         free_bytes: beside the host's model; 0 where the system does not tell.
-        disk_bytes, disk_free: what files and saved states take, and what is free where they go.
+        disk_bytes, disk_free: what the run writes to the disk that it fills most, and what is free there.
         fits: in memory and on the disk.
         levers: settings and values that make it fit, or empty.
         message: "" or what is chosen by itself, or why it does not fit and what to set.
@@ -394,39 +392,24 @@ def _numel(shape: Shape) -> int:
 
 
 def disk(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int = 0) -> tuple[int, int]:
-    """Bytes that files and saved states will take, and what is free where the result goes.
+    """Bytes that a run will write to the disk that it fills most, and what is free there.
 
     Args:
         settings: resolved, in their form.
         epoch: what an epoch shows; 0: of images nothing is known.
     """
-    needed = sum(disk_wants(settings, file_bytes(settings, facts), facts.counts, epoch))
-    return needed, free_disk(artifact_kinds_of(settings)[0].folder(paths))
+    fullest = disk_needs.disks(disk_needs_of(settings, facts, paths, epoch))[0]
+    return fullest.need, fullest.free
 
 
-def disk_wants(settings: Settings, file: int, counts: Mapping[str, int], views: Epoch | int) -> tuple[int, int, int]:
-    """Bytes of the files of the result, of saved states, and of the file that a preview is made from (both where they count).
-
-    Args:
-        settings: resolved, in their form.
-        file: bytes of one file.
-        counts: weights of "unet" and "text".
-        views: as of `cards`.
-    """
-    files = memory_plan.files_at_once(settings, views) * file
-    if settings.method != "dreambooth":
-        return files, 0, 0
-    shows = settings.preview.enabled and settings.preview.every != 0
-    return files, memory_plan.states_at_once(settings, views) * memory_plan.state_bytes(settings, counts), file * shows
+def disk_needs_of(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int) -> list[disk_needs.Need]:
+    """All that a run writes in quantity; arguments as of `disk`."""
+    whole = settings.method == "dreambooth"
+    state = memory_plan.state_bytes(settings, facts.counts) if whole else _patch_state_bytes(settings, facts)
+    return disk_needs.needs(settings, epoch, file_bytes(settings, facts), state, paths)
 
 
-def patch_state_bytes(settings: Settings, facts: ModelFacts) -> int:
+def _patch_state_bytes(settings: Settings, facts: ModelFacts) -> int:
     """Of a saved state of a method that trains beside the model; settings resolved."""
     copies = (settings.training.ema_decay > 0) + (settings.data.held_out > 0)
     return memory_model.kept_beside(trained_weights(settings, facts), settings.optimizer.name, copies)
-
-
-def free_disk(folder: Path) -> int:
-    """Bytes that are free where a folder is, or will be."""
-    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return shutil.disk_usage(place).free

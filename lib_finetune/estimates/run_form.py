@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import automatic_settings
-from lib_finetune.assembly.artifact_kinds import targets
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.errors import CheckpointChangedError, InputError, Problem
-from lib_finetune.estimates import memory_plan, method_costs
+from lib_finetune.estimates import disk_needs, memory_plan, method_costs
 
 if TYPE_CHECKING:
     from lib_finetune.config.settings import Settings
@@ -19,11 +17,6 @@ if TYPE_CHECKING:
     from lib_finetune.ports.host import HostWeights
 
 _PLACE = "tuning.host_weights"
-_PREVIEW = "a preview's checkpoint"
-_MOST_CLASS_PX = 512
-_BYTES_A_PIXEL = 2
-"""Of a painted image as PNG, rounded up."""
-_Need = tuple[Path, int, str]
 
 
 def in_chosen_form(settings: Settings, stored: Settings | None, info: CheckpointInfo, host: HostWeights) -> tuple[Settings, list[str]]:
@@ -90,43 +83,22 @@ def check_disk(settings: Settings, epoch: Epoch, info: CheckpointInfo, host: Hos
     except CheckpointChangedError:  # the run waits for its checkpoint first
         return
     definite = automatic_settings.resolved(settings, epoch, 1)[0]
-    disks: dict[int, list[tuple[Path, int, str]]] = {}
-    for place, need, name in _needs(definite, epoch, facts, host, run_folder):
-        if need > 0:
-            place = next(parent for parent in (place, *place.parents) if parent.exists())
-            disks.setdefault(place.stat().st_dev, []).append((place, need, name))
-    for parts in disks.values():
-        place, free, need = parts[0][0], shutil.disk_usage(parts[0][0]).free, sum(size for _, size, _ in parts)
-        if free < need:
-            raise InputError([Problem("name", _too_little(definite, epoch, place, free, parts))])
+    needs = method_costs.disk_needs_of(definite, facts, host.paths, epoch)
+    there = sum(path.stat().st_size for path in run_folder.glob("*.safetensors"))
+    left = [need._replace(size=need.size - there) if need.name == disk_needs.STATES else need for need in needs]
+    for disk in disk_needs.disks(left):
+        if disk.free < disk.need:
+            raise InputError([Problem("name", _too_little(definite, epoch, disk))])
 
 
-def _needs(settings: Settings, epoch: Epoch, facts: method_costs.ModelFacts, host: HostWeights, run_folder: Path) -> list[_Need]:
-    """(folder, bytes, what they are) of all that a run writes in quantity."""
-    result_folder = next(iter(targets(settings, host.paths, "x").values())).parent
-    files, states, preview = method_costs.disk_wants(settings, method_costs.file_bytes(settings, facts), facts.counts, epoch)
-    whole = settings.method == "dreambooth"
-    if not whole:
-        states = memory_plan.states_at_once(settings, epoch) * method_costs.patch_state_bytes(settings, facts)
-    states -= sum(path.stat().st_size for path in run_folder.glob("*.safetensors"))
-    side_px = min(_MOST_CLASS_PX, settings.data.resolution)
-    pictures = settings.data.class_count * side_px**2 * _BYTES_A_PIXEL if automatic_settings.prior_of(settings) == "pictures" else 0
-    return [
-        (result_folder, files, "the checkpoint" if whole else "the files of the result"),
-        (run_folder, states, "the saved states"),
-        (run_folder, preview, _PREVIEW),
-        (host.paths.data / "classes", 0 if settings.data.class_images else pictures, "the class images"),
-    ]
-
-
-def _too_little(settings: Settings, epoch: Epoch, place: Path, free: int, parts: list[_Need]) -> str:
+def _too_little(settings: Settings, epoch: Epoch, disk: disk_needs.Disk) -> str:
     digits = 1 if settings.method == "dreambooth" else 3
-    need = sum(size for _, size, _ in parts)
-    listed = ", ".join(f"{name} {size / 1e9:.{digits}f} GB" for _, size, name in parts)
+    listed = ", ".join(f"{need.name} {need.size / 1e9:.{digits}f} GB" for need in disk.needs)
     message = (
-        f"Too little disk: {need / 1e9:.{digits}f} GB are needed on the disk of {place} ({listed}), {free / 1e9:.{digits}f} are free. "
+        f"Too little disk: {disk.need / 1e9:.{digits}f} GB are needed on the disk of {disk.place} ({listed}), "
+        f"{disk.free / 1e9:.{digits}f} are free. "
     )
     message += "Free some space" + ", or set tuning.weights to bf16" * (settings.method == "dreambooth")
-    message += ", or preview.every to 0" * any(name == _PREVIEW for _, _, name in parts)
+    message += ", or preview.every to 0" * any(need.name == disk_needs.PREVIEW for need in disk.needs)
     message += ", or saving.states to last" * (memory_plan.states_at_once(settings, epoch) > memory_plan.FEWEST_STATES)
     return message + "."

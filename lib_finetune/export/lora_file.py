@@ -13,6 +13,7 @@ from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.export import bundled_word
 from lib_finetune.files import standing, write_atomically
 from lib_finetune.model import weights_file
+from lib_finetune.model.soundness import not_finite
 from lib_finetune.model.tensor_file import Entry
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -87,7 +88,10 @@ def read(path: Path, field: str) -> dict[str, torch.Tensor]:
         _refuse_other_forms(path, field, weights.tensors)
         _refuse_broken_numbers(path, field, weights.tensors)
         # A copy: what is mapped keeps the file open, and Windows then lets nobody replace it.
-        return {name: _plain(entry.value()).clone() for name, entry in weights.tensors.items()}
+        tensors = {name: _plain(entry.value()).clone() for name, entry in weights.tensors.items()}
+    if wrong := not_finite(tensors):
+        raise InputError([Problem(field, f"{path.name} is damaged: {wrong} holds NaN or infinity. Name another file.")])
+    return tensors
 
 
 def _plain(value: torch.Tensor) -> torch.Tensor:
@@ -112,9 +116,9 @@ def _refuse_other_forms(path: Path, field: str, names: Iterable[str]) -> None:
 def _refuse_broken_numbers(path: Path, field: str, entries: Mapping[str, Entry]) -> None:
     """
     Raises:
-        InputError: what should be one number is several, or what should be a matrix is one.
+        InputError: what should be one number is several, what should be a matrix is one, or there is nothing.
     """
     for name, entry in entries.items():
         single = name.rpartition(".")[2] in _NUMBERS
-        if (single and torch.Size(entry.shape).numel() != 1) or (not single and not entry.shape):
+        if (single and torch.Size(entry.shape).numel() != 1) or (not single and (not entry.shape or 0 in entry.shape)):
             raise InputError([Problem(field, f"{path.name} is broken: {name} has the sides {list(entry.shape)}. Name another file.")])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib_finetune.errors import DeviceLostError, FinetuneError, InputError, device_loss
+from lib_finetune.errors import DeviceLostError, FinetuneError, InputError, denied_in_words, device_loss
 
 _log = logging.getLogger(__name__)
 WAITS, WORKS, READY, FAILED, STOPPED = "queued", "running", "done", "failed", "stopped"
@@ -75,6 +75,8 @@ class BackgroundTask:
         if isinstance(error, FinetuneError):
             return str(error)
         _log.error("The task %s failed", self.kind, exc_info=error)
+        if denied := denied_in_words(error):
+            return denied
         return f"Something went wrong that should not: {error!r}. The console has the details."
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lib_finetune.errors import DeviceLostError, FinetuneError, device_loss
+from lib_finetune.errors import DeviceLostError, FinetuneError, denied_in_words, device_loss
 from lib_finetune.jobs.asked_room import AskedRoom
 from lib_finetune.jobs.folder_lock import run_lock
 from lib_finetune.jobs.states import DISCARDED, DONE, FAILED, INTERRUPTED
@@ -130,6 +130,8 @@ class Worker:
         if isinstance(error, FinetuneError):
             return str(error)
         _log.error("The job %s failed", job.folder.name, exc_info=error)
+        if denied := denied_in_words(error):
+            return denied
         _write_traceback(job, error)
         return f"Something went wrong that should not: {error!r}. The details are in {RunFolder(job.folder).traceback}."
 

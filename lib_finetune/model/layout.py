@@ -49,8 +49,10 @@ def infer(tensors: Mapping[str, torch.Tensor], text_heads: int | None = None, ac
     try:
         return Layout(_unet(tensors), _vae(tensors), _text(tensors, text_heads, activation))
     except (IndexError, KeyError, ValueError) as error:  # a weight whose shape or whose neighbours no SD1.x has
+        empty = next((name for name, tensor in tensors.items() if not tensor.numel()), None)
+        reason = f"{empty} is empty" if empty else "one has a shape, or lacks a neighbour, as no such model has it"
         message = (
-            f"this is no Stable Diffusion 1.x checkpoint: its weights do not belong together ({error}). Use another file of this model."
+            f"this is no Stable Diffusion 1.x checkpoint: its weights do not belong together ({reason}). Use another file of this model."
         )
         raise CheckpointError([Problem("checkpoint", message)]) from error
 

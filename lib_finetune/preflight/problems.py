@@ -18,6 +18,7 @@ from lib_finetune.config.validation import validate
 from lib_finetune.data.scan import examined
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.export import lora_file
+from lib_finetune.files import nearest
 from lib_finetune.preflight import conflicts, teaching
 from lib_finetune.training.optim import OPTIMIZERS
 
@@ -110,16 +111,16 @@ def _dataset(settings: Settings, host: Host | None, on_picture: Callable[[int, i
 
 def _check_targets(settings: Settings, host: Host, resuming: bool) -> None:
     files = list(targets(settings, host.paths, settings.name).values())
+    for folder in dict.fromkeys([*(file.parent for file in files), host.paths.data / "runs"]):
+        _check_writable(folder)  # first: a folder that may not be looked into does not tell whether a name is taken
     if not resuming:
         for file in files:
             lora_file.refuse_taken(file, settings.saving.overwrite)
-    for folder in dict.fromkeys([*(file.parent for file in files), host.paths.data / "runs"]):
-        _check_writable(folder)
 
 
 def _check_writable(folder: Path) -> None:
     """The folder, or the nearest one above it that exists, takes new files."""
-    place = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
+    place = nearest(folder)
     if not place.is_dir():
         raise InputError([Problem("name", f"{folder} cannot be made: {place} is a file.")])
     if not os.access(place, os.W_OK | os.X_OK):

@@ -1,16 +1,19 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench.random_weights import sd15_layout
+from lib_finetune.assembly import automatic_settings
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import METHODS, Settings
+from lib_finetune.data.plan import Epoch
 from lib_finetune.errors import InputError
-from lib_finetune.estimates import method_costs, speed_history
+from lib_finetune.estimates import disk_needs, method_costs, speed_history
 from lib_finetune.estimates.memory_model import CONTEXT, GIB
 from lib_finetune.estimates.memory_plan import Weights
 from lib_finetune.estimates.method_costs import Machine, ModelFacts, cards, file_bytes, fit, levers, machine_of, model_facts
@@ -108,13 +111,33 @@ def test_a_full_disk_is_told(sd15, machine, monkeypatch):
     assert not found["dreambooth"].fits and "disk" in found["dreambooth"].message and found["lora"].fits
 
 
+def needed_of(settings, facts, machine):
+    chosen = automatic_settings.resolved(fit(settings, facts, machine).settings, Epoch.of(10, 1), 1)[0]
+    return method_costs.disk_needs_of(chosen, facts, machine.paths, 10), method_costs.disk(chosen, facts, machine.paths, 10)
+
+
 def test_files_on_the_way_count_on_the_disk(sd15, machine):
-    paths = machine(8).paths
     one, ten, kept = (
-        method_costs.disk(of(training__steps=1000, saving__every_steps=every, saving__keep=keep), sd15, paths)[0]
+        needed_of(of(training__steps=1000, saving__every_steps=every, saving__keep=keep), sd15, machine(8))[0][0]
         for every, keep in ((0, 0), (100, 0), (100, 3))
     )
-    assert (ten, kept) == (10 * one, 4 * one)
+    assert one.name == "the files of the result" and (ten.size, kept.size) == (10 * one.size, 4 * one.size)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_states_of_each_method_count_on_the_disk(sd15, machine, method):
+    parts, (need, _) = needed_of(of(method), sd15, machine(24))
+    sizes = {part.name: part.size for part in parts}
+    assert sizes["the saved states"] > 2 * 4 * 768 and need == sum(sizes.values())
+
+
+def test_of_several_disks_the_fullest_is_told(sd15, machine, monkeypatch):
+    ours = SimpleNamespace(stat=lambda: SimpleNamespace(st_dev=1))
+    theirs = SimpleNamespace(stat=lambda: SimpleNamespace(st_dev=2))
+    monkeypatch.setattr(disk_needs, "nearest", lambda folder: ours if ".finetune" in folder.parts else theirs)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=10**6 if place is ours else 10**12))
+    parts, (need, free) = needed_of(of(), sd15, machine(8))
+    assert (need, free) == (sum(part.size for part in parts if ".finetune" in part.folder.parts), 10**6)
 
 
 def test_known_sizes_of_sd15(sd15):

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
+from lib_finetune.assembly import builder, dataset
 from lib_finetune.cli import train_on
 from lib_finetune.errors import InputError, SaveError
+from lib_finetune.estimates import method_costs
 from lib_finetune.jobs.queue import Jobs
 from lib_finetune.runs import room
 from lib_finetune.runs.folder import STATE
@@ -46,6 +48,25 @@ def test_too_little_disk_is_said_before_the_start_whatever_the_method(bench, mon
     with pytest.raises(InputError, match=r"Too little disk: .* are needed on the disk of .*the saved states"):
         bench.run(METHODS[method], host=host, recorder=recorder)
     assert not recorder.losses
+
+
+MORE = {"saving.every_steps": "1", "saving.states": "all", "training.ema_decay": "0.9"}
+
+
+@pytest.mark.parametrize("more", [{}, MORE], ids=["plain", "more"])
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_card_of_a_method_names_the_disk_that_the_check_demands(bench, monkeypatch, method, more):
+    images = {"data.class_count": "3", "data.class_word": "cat"} if more and method in ("lora", "whole") else {}
+    changes, host = {**METHODS[method], **more, **images}, bench.host()
+    chosen = settings(bench.images, changes)
+    epoch = builder.data_plan(chosen, dataset.find(chosen)).epoch
+    card = method_costs.card(chosen, epoch, method_costs.model_facts(host), method_costs.machine_of(host))
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: real(place)._replace(free=card.disk_bytes - 1))
+    with pytest.raises(InputError, match="Too little disk"):
+        bench.run(changes, host=host)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: real(place)._replace(free=card.disk_bytes))
+    assert bench.run(changes, host=host, folder="fits")[0].outcome == "done"
 
 
 def test_class_pictures_count_on_the_disk(bench, monkeypatch):
