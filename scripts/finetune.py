@@ -22,6 +22,12 @@ def _services():
 
 
 def _tab():
+    from lib_finetune.host.webui.other_hosts import refusal
+
+    if reason := refusal():
+        from lib_finetune.ui.sentence import sentence
+
+        return [(sentence(reason), "Finetune", "finetune")]
     from lib_finetune.installation.requirements import problems
     from lib_finetune.ui.tab import ELEMENT, Tab
 
@@ -29,6 +35,13 @@ def _tab():
 
 
 def _routes(_page, app):
+    from lib_finetune.host.webui.other_hosts import refusal
+
+    if reason := refusal():
+        from lib_finetune.api.refused import mount_refusal
+
+        mount_refusal(app, reason)
+        return
     from lib_finetune.api.application import mount
     from lib_finetune.host.webui.access import guard
 

@@ -33,8 +33,8 @@ def test_times_in_the_help_have_their_measurement() -> None:
     assert untold(lines, re.compile(r'"[^"]+"'), "# measured:") == []
 
 
-def test_times_in_readme_have_their_measurement() -> None:
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+def test_times_in_readme_and_guide_have_their_measurement() -> None:
+    lines = [line for name in ("README.md", "docs/guide.md") for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
     assert untold(lines, re.compile(r"^(?!<!--).*$"), "<!-- measured:") == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lib_finetune.errors import HostError
 from lib_finetune.host.webui.modules import webui
+from lib_finetune.host.webui.other_hosts import refuses_model
 from lib_finetune.host.webui.same_file import same_file
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.lease import TextTools
@@ -40,7 +41,7 @@ def await_model() -> None:
 def refusals() -> list[str]:
     """Why training cannot start now, a sentence each."""
     flags, sentences = webui("shared").cmd_opts, []
-    if flags.lowvram:
+    if getattr(flags, "lowvram", False):  # Forge has none of it
         sentences.append(
             "The WebUI runs with --lowvram, which tears the model apart after each block: remove --lowvram, or use --medvram instead."
         )
@@ -49,6 +50,8 @@ def refusals() -> list[str]:
     except HostError as error:
         return [*sentences, str(error)]
     model = loaded_model()
+    if reason := refuses_model(model):
+        return [reason]
     if webui("devices").fp8 or webui("sd_models").check_fp8(model):
         sentences.append("Weights are stored in fp8, too coarse to train on: set Settings > Optimizations > FP8 weight to Disable.")
     if family := _family(model):
