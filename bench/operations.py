@@ -121,9 +121,8 @@ def counted(changes: Mapping[str, str], base: torch.dtype, layout: Layout | None
         try:
             for step in range(steps):
                 batches = [trainer.batches(micro_step) for micro_step in trainer._micro_steps()]
-                with trainer.turns.step():
-                    with counter if step == steps - 1 else torch.enable_grad():
-                        trainer._one_step(trainer.plan.rates(step), batches)
+                with trainer.turns.step(), counter if step == steps - 1 else torch.enable_grad():
+                    trainer._one_step(trainer.plan.rates(step), batches)
                 trainer.step += 1
             trainer.turns.close()
         finally:
