@@ -6,7 +6,6 @@ In the view's layers these would look for patches at every call, and find none.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -37,6 +36,9 @@ _FORWARDS: dict[type[nn.Module], Any] = {
     nn.LayerNorm: _layer_norm,
 }
 
+_KINDS: dict[type[nn.Module], type[nn.Module]] = {}
+"""Class of a layer → the one with a forward of its own."""
+
 
 def give(root: nn.Module) -> None:
     """Give the layers below a module forwards of their own. They stay instances of their classes."""
@@ -46,6 +48,7 @@ def give(root: nn.Module) -> None:
             module.__class__ = _with_own_forward(type(module), kind)
 
 
-@lru_cache
 def _with_own_forward(own: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
-    return type(own.__name__, (own,), {"forward": _FORWARDS[kind], "__module__": own.__module__})
+    if own not in _KINDS:
+        _KINDS[own] = type(own.__name__, (own,), {"forward": _FORWARDS[kind], "__module__": own.__module__})
+    return _KINDS[own]

@@ -117,17 +117,17 @@ def _put_together(roots: Mapping[str, nn.Module], layers: Sequence[tuple[Target,
         if isinstance(layer.base_layer, nn.Linear) or is_pointwise(layer.base_layer):
             parent, _, leaf = target.module.rpartition(".")
             groups.setdefault((target.part, parent, together_with(parent, leaf)), {})[leaf] = target, layer
-    attentions: dict[tuple[str, str], list[Branches]] = {}
+    projections: dict[tuple[str, str], list[Branches]] = {}
     for (part, parent, names), group in groups.items():
         members = [group[name] for name in names]
         downs, ups = ([getattr(layer, kind)[_NAME].weight for _, layer in members] for kind in ("lora_A", "lora_B"))
-        branches = Branches([layer.base_layer for _, layer in members], downs, ups, _scale(members[0][0]))
-        attentions.setdefault((part, parent), []).append(branches)
+        together = Branches([layer.base_layer for _, layer in members], downs, ups, _scale(members[0][0]))
+        projections.setdefault((part, parent), []).append(together)
         if len(members) == 1:
-            members[0][1].forward = _alone(branches)
-    for (part, parent), branches in attentions.items():
+            members[0][1].forward = _alone(together)
+    for (part, parent), branches in projections.items():
         attend_together(roots[part].get_submodule(parent), branches)
-    return [branches for found in attentions.values() for branches in found]
+    return [each for branches in projections.values() for each in branches]
 
 
 def _alone(branches: Branches) -> Callable[..., torch.Tensor]:
