@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lib_finetune.training.adapters.adapter import ADAPTERS, AdapterOptions, Target
+from lib_finetune.training.adapters.adapter import ADAPTERS, AdapterOptions, Leaf, Target
 from lib_finetune.training.adapters.lora_branches import Branches, attend_together, is_pointwise, together_with
 
 _NAME = "default"
@@ -41,6 +41,15 @@ class LoraAdapter:
     def scales(self, part: str) -> set[float]:
         """See `Adapter.scales`."""
         return {_scale(target) for target, _ in self._layers if target.part == part}
+
+    def packs(self) -> Sequence[Sequence[nn.Parameter]]:
+        """See `Adapter.packs`."""
+        return [pack for branches in self._branches for pack in branches.packs]
+
+    def sit(self, leaf: Leaf) -> None:
+        """See `Adapter.sit`."""
+        for branches in self._branches:
+            branches.sit(leaf)
 
     def state(self) -> dict[str, torch.Tensor]:
         """See `Adapter.state`."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from lib_finetune.training.adapters.adapter import Leaf
 from lib_finetune.training.functional import branched
-
-Leaf = Callable[[Sequence[nn.Parameter]], torch.Tensor]
-"""Weights that lie one behind the other in memory → one matrix of them, which computes and gets the gradient."""
 
 
 class Branches:
