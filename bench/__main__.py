@@ -1,4 +1,4 @@
-"""Composition root of the bench: ``python -m bench {quickstart,ui,nano,speed,memory,mutants} ...``."""
+"""Composition root of the bench: ``python -m bench {quickstart,ui,nano,speed,memory,operations,mutants} ...``."""
 
 from __future__ import annotations
 
@@ -60,6 +60,13 @@ def memory(arguments: Sequence[str]) -> int:
     return memory.main(arguments)
 
 
+def operations(arguments: Sequence[str]) -> int:
+    """Count what a training step dispatches."""
+    from bench import operations
+
+    return operations.main(arguments)
+
+
 def gpus(arguments: Sequence[str]) -> int:
     """Which GPU can do which method."""
     from bench import gpu_table
@@ -80,6 +87,7 @@ TOOLS: dict[str, tuple[Tool, str]] = {
     "nano": (nano, "the drawn world: install, subject, style, class, measure, train"),
     "speed": (speed, "time and memory of a training beside a bare loop"),
     "memory": (memory, "memory of a training step, by counting bytes"),
+    "operations": (operations, "operations of a training step, counted without a GPU"),
     "gpus": (gpus, "which GPU can do which method, computed by the memory model"),
     "mutants": (mutants, "small faults put into the package, to see whether the tests notice"),
 }

@@ -56,6 +56,7 @@ from lib_finetune.training.methods.pivotal_tuning import PivotalTuningMethod
 from lib_finetune.training.methods.textual_inversion import TextualInversionMethod
 from lib_finetune.training.model_swap import ModelSwap
 from lib_finetune.training.optim import OPTIMIZERS
+from lib_finetune.training.optim.flat import Flat
 from lib_finetune.training.optim.per_parameter import PerParameter
 from lib_finetune.training.turns import Turns
 
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.events import StepReport
     from lib_finetune.ports.host import HostWeights
     from lib_finetune.ports.lease import Lease, TextTools
+    from lib_finetune.training.optim.optimizer import Groups
 
 Subjects = Sequence[Subject]
 _TEXTS_KEPT = 512
@@ -191,7 +193,7 @@ def assemble(
     plan = data_plan(settings, images, tools)
     cache = _cache(settings, model, lease, cache_folder)
     batches = _batches(settings, plan, model, cache, turns)
-    trainer = _trainer(settings, method, batches, compute, turns, report, rates)
+    trainer = _trainer(settings, method, adapter, batches, compute, turns, report, rates)
     provenance = recipe(settings, images, plan, adapter, info, rates)
     assembly = Assembly(model, trainer, plan, batches, text, provenance, needed_parts(settings))
     if images.held:
@@ -219,8 +221,7 @@ def _validation(settings: Settings, trainer: Trainer, held: Batches, count: int)
         generator = torch.Generator().manual_seed(step_seed(seed, picture * DRAWS + draw, _VALIDATION))
         method.train(False)
         try:
-            with trainer.precision.context():
-                return method.loss(batches[picture], generator)[0]
+            return trainer.loss(batches[picture], generator)
         finally:
             method.train(True)
 
@@ -423,6 +424,7 @@ def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, cache: La
 def _trainer(
     settings: Settings,
     method: Method,
+    adapter: Adapter | None,
     batches: Batches,
     compute: precision.Precision,
     turns: Turns,
@@ -433,13 +435,16 @@ def _trainer(
     steps = training.steps or 0
     groups = method.parameters()
     named = {name: parameter for group in groups.values() for name, parameter in group.items()}
-    ema, keeps = Ema(named, training.ema_decay), settings.method != "dreambooth"
-    loss_log = LossLog(named, steps, not compute.scales, report, keeps=keeps, average=ema.average.values())
+    optimizer = _optimizer(settings, {group: list(values.values()) for group, values in groups.items()}, adapter, compute.compute)
+    flat = optimizer if isinstance(optimizer, Flat) else None
+    ema, keeps = Ema(named, training.ema_decay, flat), settings.method != "dreambooth"
+    held = flat.wholes if flat else named
+    loss_log = LossLog(held, steps, not compute.scales, report, keeps=keeps, average=ema.tensors.values())
     turns.before_close(loss_log.fetch)
     return Trainer(
         method=method,
         batches=batches.batch,
-        optimizer=_optimizer(settings, {group: list(values.values()) for group, values in groups.items()}),
+        optimizer=optimizer,
         precision=compute,
         ema=ema,
         loss_log=loss_log,
@@ -468,13 +473,22 @@ def _draws(settings: Settings) -> bool:
     return settings.method != "textual_inversion" and settings.network.dropout > 0
 
 
-def _optimizer(settings: Settings, groups: dict[str, list[torch.nn.Parameter]]) -> Optimizer | PerParameter:
+def _optimizer(
+    settings: Settings, groups: dict[str, list[torch.nn.Parameter]], adapter: Adapter | None = None, compute: torch.dtype = torch.float32
+) -> Optimizer | PerParameter | Flat:
     chosen = settings.optimizer
-    build = OPTIMIZERS[chosen.name].build
+    kind = OPTIMIZERS[chosen.name]
+
+    def build(own: Groups) -> Optimizer:
+        return kind.build(own, chosen.weight_decay)
+
     if _moves_apart(settings):
-        in_backward = settings.tuning.in_backward == "on"
-        return PerParameter(groups, lambda own: build(own, chosen.weight_decay), in_backward=in_backward, clip_norm=chosen.clip_norm)
-    return build(groups, chosen.weight_decay)
+        return PerParameter(groups, build, in_backward=settings.tuning.in_backward == "on", clip_norm=chosen.clip_norm)
+    if adapter is None or not kind.elementwise:
+        return build(groups)
+    flat = Flat(groups, adapter.packs(), compute, build)
+    adapter.sit(flat.leaf)
+    return flat
 
 
 def lora_names(model: BorrowedModel) -> dict[str, str]:

@@ -51,10 +51,12 @@ def kept_of_unet(checkpointing: bool) -> float:
 def beside(weights: int, optimizer: str, average: bool = False) -> int:
     """Bytes of float32 weights that are trained beside the model: themselves, gradients, optimizer, EMA, and the `LossLog`'s copy of both.
 
+    In 16 bits, what computes is a copy, and its gradients are gathered in one tensor.
+
     Args:
         weights: how many.
     """
-    return int(weights * (12 + _STATES[optimizer] + 8 * average))
+    return int(weights * (16 + _STATES[optimizer] + 8 * average))
 
 
 def kept_beside(weights: int, optimizer: str, copies: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lib_finetune.errors import CheckpointError, Problem
-from lib_finetune.model import names
+from lib_finetune.model import names, own_forward
 from lib_finetune.model.layout import PREFIXES, Layout
 from lib_finetune.model.normal_tensor import normal
 from lib_finetune.model.shapes import reshaped
@@ -47,6 +47,8 @@ class BorrowedModel:
             layout: from `layout.infer`.
         """
         self.unet, self.vae, self.text = _modules(layout)
+        for root in (self.unet, self.vae, self.text):
+            own_forward.give(root)
         layers = layout.unet["layers_per_block"]
         attends = [kind.startswith("CrossAttn") for kind in layout.unet["up_block_types"]]
         levels = len(layout.vae["block_out_channels"])

@@ -14,6 +14,7 @@ from lib_finetune import randomness
 from lib_finetune.training.ema import Ema
 from lib_finetune.training.loss_log import LossLog
 from lib_finetune.training.method import Method
+from lib_finetune.training.optim.flat import Flat
 from lib_finetune.training.optim.per_parameter import PerParameter
 from lib_finetune.training.precision import Precision
 from lib_finetune.training.turns import Turns
@@ -49,7 +50,7 @@ class Trainer:
 
     method: Method
     batches: Callable[[int], Any]
-    optimizer: Optimizer | PerParameter
+    optimizer: Optimizer | PerParameter | Flat
     precision: Precision
     ema: Ema
     loss_log: LossLog
@@ -114,16 +115,18 @@ class Trainer:
         """Accumulate, clip, step. Returns (loss, gradient norm), both on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
-            for parameter in group["params"]:  # a weight with a rate of zero needs no gradient
-                parameter.requires_grad_(group["lr"] > 0 or not any(rates.values()))
+            flat = self.optimizer.groups[group["name"]] if isinstance(self.optimizer, Flat) else None
+            for weight in flat.leaves if flat else group["params"]:  # what stands still needs no gradient
+                weight.requires_grad_(group["lr"] > 0 or not any(rates.values()))
         total = torch.zeros(())
         for micro_step, batch in zip(self._micro_steps(), batches, strict=True):
             generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, micro_step)
-            with self.precision.context():
-                loss, _report = self.method.loss(batch, generator)
+            loss = self.loss(batch, generator)
             self.precision.backward(loss * self.plan.weight(micro_step) / self.plan.accumulation)
+            if isinstance(self.optimizer, Flat):
+                self.optimizer.gather()
             total = total.to(loss.device) + loss.detach() / self.plan.accumulation
-        norm = self.precision.step(self.optimizer, self.parameters(), self.plan.clip_norm)
+        norm = self._move()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step()
         self.ema.update(self.step + 1)
@@ -136,29 +139,44 @@ class Trainer:
         following = self.step * self.plan.accumulation
         with randomness.preserved() if self.plan.draws else nullcontext():
             generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, following)
-            with self.precision.context():
-                loss, _report = self.method.loss(batch, generator)
-        return loss
+            return self.loss(batch, generator)
+
+    def loss(self, batch: Any, generator: torch.Generator) -> torch.Tensor:
+        """The method's loss of a batch, by the weights as they are, in the run's precision."""
+        if isinstance(self.optimizer, Flat):
+            self.optimizer.refresh()
+        with self.precision.context():
+            return self.method.loss(batch, generator)[0]
+
+    def _move(self) -> torch.Tensor:
+        """Clip and step; returns the gradient's norm."""
+        if not isinstance(self.optimizer, Flat):
+            return self.precision.step(self.optimizer, self.parameters(), self.plan.clip_norm)
+        with self.optimizer.holding_still():
+            return self.precision.step(self.optimizer.optimizer, list(self.optimizer.wholes.values()), self.plan.clip_norm)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All trained parameters."""
         return [parameter for group in self.method.parameters().values() for parameter in group.values()]
 
     def forget_step(self) -> None:
-        """Go back to the state before a step that failed half-way, so that it can be tried once more."""
-        optimizers = self.optimizer.optimizers if isinstance(self.optimizer, PerParameter) else [self.optimizer]
-        for optimizer in optimizers if self.step == 0 else []:
+        """Be as before a step that failed half-way, so that it can be tried once more."""
+        for optimizer in self._optimizers() if self.step == 0 else []:
             optimizer.state.clear()  # of which a part may be missing
         self.precision.forget_step()
 
     def close(self) -> None:
-        """Let go of the tensors of optimizer and average when training is over."""
-        if isinstance(self.optimizer, PerParameter):
-            self.optimizer.close()
-        else:
-            self.optimizer.state.clear()
+        """Let go of what the optimizer and the average hold; training is over."""
+        for optimizer in self._optimizers():
+            optimizer.state.clear()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.average.clear()
+        self.ema.close()
+
+    def _optimizers(self) -> list[Optimizer]:
+        """Those of torch."""
+        if isinstance(self.optimizer, PerParameter):
+            return self.optimizer.optimizers
+        return [self.optimizer.optimizer if isinstance(self.optimizer, Flat) else self.optimizer]
 
     def held(self) -> Iterator[torch.Tensor]:
         """Everything that stays on the device from step to step: weights, summed gradients, the optimizer's state, the average."""
@@ -166,9 +184,8 @@ class Trainer:
             yield parameter
             if parameter.grad is not None:
                 yield parameter.grad
-        yield from self.ema.average.values()
-        optimizers = self.optimizer.optimizers if isinstance(self.optimizer, PerParameter) else [self.optimizer]
-        for optimizer in optimizers:
+        yield from self.ema.tensors.values()
+        for optimizer in self._optimizers():
             yield from _tensors(optimizer.state)
 
     def state(self) -> dict[str, Any]:
@@ -200,14 +217,14 @@ class Trainer:
         self.step = state["step"]
 
 
-def restore(optimizer: Optimizer | PerParameter, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's state; each tensor of the shape of its weight gets the memory layout of the weight, as before it was saved.
+def restore(optimizer: Optimizer | PerParameter | Flat, state: Mapping[str, Any]) -> None:
+    """Load an optimizer's state; what is held value by value lies in memory as its weight does, as it did before it was saved.
 
     Fused kernels pair values by their position in memory, and a file does not record ``--opt-channelslast``.
     """
     optimizer.load_state_dict(dict(state))
-    if isinstance(optimizer, PerParameter):
-        return  # its stand-ins are contiguous, like tensors from a file
+    if isinstance(optimizer, PerParameter | Flat):
+        return  # their weights are contiguous, as what comes from a file is
     for parameter, held in optimizer.state.items():
         for name, value in held.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():

@@ -12,6 +12,9 @@ from torch import nn
 
 from lib_finetune.registry import Registry
 
+Leaf = Callable[[Sequence[nn.Parameter]], torch.Tensor]
+"""Weights that lie one behind the other → the matrix that stands for them in a computation."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -50,6 +53,12 @@ class Adapter(Protocol):
 
     def scales(self, part: str) -> set[float]:
         """The scales of the patches of "unet" or "text": a weight changes by the product of its patch times its scale."""
+
+    def packs(self) -> Sequence[Sequence[nn.Parameter]]:
+        """Weights that compute as one matrix, and are to lie one behind the other."""
+
+    def sit(self, leaf: Leaf) -> None:
+        """Compute with what ``leaf`` gives for each of `packs` from now on; it gets the gradients."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything the file holds ("<kohya module>.<part>"), detached, on the device, float32."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lib_finetune.errors import DependencyError, Problem
-from lib_finetune.training.adapters.adapter import Target
+from lib_finetune.training.adapters.adapter import Leaf, Target
 
 
 class LycorisAdapter:
@@ -35,6 +35,13 @@ class LycorisAdapter:
     def scales(self, part: str) -> set[float]:
         """See `Adapter.scales`; a LoKr of two full factors has the scale 1, whatever alpha and rank are."""
         return {float(layer.scale) for target, layer in self._layers if target.part == part}
+
+    def packs(self) -> Sequence[Sequence[nn.Parameter]]:
+        """None: lycoris' layers compute with the weights themselves."""
+        return ()
+
+    def sit(self, leaf: Leaf) -> None:
+        """See `Adapter.sit`."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """See `Adapter.state`."""

@@ -20,4 +20,4 @@ def _build(groups: Groups, weight_decay: float) -> Optimizer:
     return AdamW(param_groups(groups), lr=0.0, weight_decay=weight_decay, fused=has_fused(device))
 
 
-OPTIMIZERS.register("adamw")(OptimizerKind(_build))
+OPTIMIZERS.register("adamw")(OptimizerKind(_build, elementwise=True))

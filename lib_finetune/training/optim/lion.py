@@ -17,4 +17,4 @@ def _build(groups: Groups, weight_decay: float) -> Optimizer:
     return optimizer
 
 
-OPTIMIZERS.register("lion")(OptimizerKind(_build, rate_factor=0.2))
+OPTIMIZERS.register("lion")(OptimizerKind(_build, rate_factor=0.2, elementwise=True))

@@ -24,10 +24,12 @@ class OptimizerKind:
     Attributes:
         build: (group name → parameters, weight decay) → optimizer whose param_groups carry "name"; rates are set each step.
         rate_factor: its learning rate against AdamW's; None for one that finds its own and wants 1.
+        elementwise: whether it moves each number as if there were no others beside it, so that weights may lie in one tensor.
     """
 
     build: Callable[[Groups, float], Optimizer]
     rate_factor: float | None = 1.0
+    elementwise: bool = False
 
 
 OPTIMIZERS: Registry[OptimizerKind] = Registry("optimizer", "optimizer.name")

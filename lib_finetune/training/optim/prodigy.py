@@ -23,4 +23,4 @@ def _build(groups: Groups, weight_decay: float) -> Optimizer:
     return optimizer
 
 
-OPTIMIZERS.register("prodigy")(OptimizerKind(_build, rate_factor=None))
+OPTIMIZERS.register("prodigy")(OptimizerKind(_build, rate_factor=None, elementwise=True))

@@ -96,14 +96,41 @@ def test_dropout_acts_in_training_only(name):
     assert torch.equal(output(model), output(model))
 
 
-def test_our_branches_equal_pefts_own_forward():
+def gradients(model, adapter):
+    cond = model.text(input_ids=torch.full((2, 77), 49407)).last_hidden_state
+    model.unet(INPUT[0], INPUT[1], cond).sample.square().mean().backward()
+    return {key: weight.grad for part in ("unet", "text") for key, weight in adapter.parameters(part).items()}
+
+
+def test_branches_that_are_computed_together_equal_pefts_own_forward(monkeypatch):
     model, adapter = attach("lora", tiny_tensors())
     shake(adapter)
-    ours = output(model)
-    for module in model.unet.modules():
+    monkeypatch.setattr("lib_finetune.training.adapters.lora._put_together", lambda *_: [])
+    peft, theirs = attach("lora", tiny_tensors())
+    shake(theirs)
+    for module in [*peft.unet.modules(), *peft.text.modules()]:
         if hasattr(module, "lora_A"):
             del module.forward
-    assert torch.allclose(ours, output(model), atol=1e-5)
+    assert torch.allclose(output(model), output(peft), atol=1e-5)
+    own, others = gradients(model, adapter), gradients(peft, theirs)
+    assert own.keys() == others.keys()
+    for key, gradient in own.items():
+        assert (gradient - others[key]).norm() <= 1e-5 * others[key].norm() + 1e-9, key
+
+
+def test_no_branch_goes_through_a_forward_that_was_put_into_torchs_class(monkeypatch):
+    model, adapter = attach("lora", tiny_tensors())
+    shake(adapter)
+    before = output(model)
+
+    def patched(self, *_):
+        raise AssertionError(f"the patched forward of {type(self)} was asked")
+
+    for kind in (torch.nn.Linear, torch.nn.Conv2d):
+        monkeypatch.setattr(kind, "forward", patched)
+    assert torch.equal(output(model), before)
+    with adapter.off():
+        assert not torch.equal(output(model), before)
 
 
 @pytest.mark.parametrize("name", list(ADAPTERS))
