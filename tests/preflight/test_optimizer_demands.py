@@ -164,4 +164,4 @@ def test_every_number_below_its_range_and_every_setting_that_is_answered_exists(
         for path, leaf in codec.all_leaves().items()
         if leaf.about.low is not None and leaf.about.low >= 0 and leaf.type in (int, float) and not other_tools.answer(Settings(), path, -1)
     ]
-    assert unanswered == ["data.resolution", "objective.huber_c"]
+    assert unanswered == ["data.resolution", "objective.huber_c", "objective.unmasked_weight"]
