@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib_finetune.jobs.status import _smoothed
+from lib_finetune.jobs.loss_series import LossSeries
 from lib_finetune.training.curve import Curve
 
 
@@ -17,7 +17,9 @@ def test_before_fifty_losses_nothing_finite_is_far():
 
 def test_far_is_one_and_a_half_times_the_first_mean_smoothed_as_the_curve_is_shown():
     losses = [0.4, 0.6] * 25 + [1.0] * 60
-    smooth = [value for _, value in _smoothed(list(enumerate(losses)))]
+    series = LossSeries()
+    series.add(list(enumerate(losses)))
+    smooth = [value for _, value in series.smooth]
     assert judged(500, losses)[50:] == [value <= 1.5 * 0.5 for value in smooth[50:]]
     assert not judged(500, losses)[-1] and judged(500, losses)[50]
 
