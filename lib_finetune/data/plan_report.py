@@ -61,11 +61,6 @@ def first_positions(plan: Plan) -> list[tuple[float, float]]:
     return [positions[index] for index in range(len(plan.pictures))]
 
 
-def all_captions(plan: Plan) -> list[str]:
-    """All captions of the images before tags are varied, each once."""
-    return list(dict.fromkeys(caption for picture in plan.pictures for caption in plan.captioning.every(picture)))
-
-
 def templated(plan: Plan) -> list[str]:
     """Sentences on what happens to captions beside templates."""
     captioning = plan.captioning

@@ -12,6 +12,7 @@ from stub_webui import Model, StubWebui
 
 from lib_finetune.errors import WeightsChangedError
 from lib_finetune.host.webui.host import WebuiHost
+from lib_finetune.ports.pictures import PictureRequest
 
 TO_Q = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q"
 
@@ -215,6 +216,36 @@ def test_a_precision_changed_by_the_host_between_turns_is_not_blamed_on_us(host:
         pass
     webui.model.first_stage_model.to(torch.bfloat16)
     with suppress(WeightsChangedError), host.lease():
+        pass
+    assert differences(host) == ""
+
+
+def test_a_weight_that_an_extension_leaves_changed_after_an_image_of_ours_ends_the_run(host: WebuiHost, webui: StubWebui) -> None:
+    host.remember()
+
+    def during() -> None:
+        with torch.no_grad():
+            to_q(webui).weight[0, 0] += 1
+
+    webui.during_picture = during
+    with pytest.raises(WeightsChangedError, match=rf"{TO_Q}\.weight.*could not be put back") as caught:
+        host.pictures.make(PictureRequest("a cat"))
+    assert not caught.value.in_training
+    with pytest.raises(WeightsChangedError), host.lease():
+        pass
+    assert differences(host) == f"{TO_Q}.weight has other values"
+
+
+def test_what_an_extension_adds_or_recasts_during_an_image_of_ours_is_its_own(host: WebuiHost, webui: StubWebui) -> None:
+    host.remember()
+
+    def during() -> None:
+        webui.model.add_module("of_an_extension", torch.nn.Linear(2, 2))
+        webui.model.first_stage_model.to(torch.bfloat16)
+
+    webui.during_picture = during
+    host.pictures.make(PictureRequest("a cat"))
+    with host.lease():
         pass
     assert differences(host) == ""
 
