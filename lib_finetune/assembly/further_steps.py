@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib_finetune.assembly import automatic_settings, provenance
+from lib_finetune.assembly import automatic_settings, provenance, scale_groups
 from lib_finetune.assembly.automatic_settings import SPOKEN
-from lib_finetune.assembly.rate_plan import WHOLE, RatePlan, Stretch
+from lib_finetune.assembly.rate_plan import WHOLE, RatePlan, Share, Stretch
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
@@ -43,6 +43,12 @@ def stretch_of(settings: Settings, state_file: Path | None) -> Stretch:
     return begun_stretch(settings, state_file) if state_file else WHOLE
 
 
+def apart_of(state_file: Path) -> dict[str, Share]:
+    """The groups with a rate of their own that a state's optimizer has."""
+    stored = _outline(state_file)
+    return scale_groups.from_json(stored["run"].get("apart")) if stored else {}
+
+
 def begun_stretch(settings: Settings, path: Path) -> Stretch:
     """The same for a state that is there."""
     stored = _outline(path)
@@ -54,7 +60,8 @@ def begun_stretch(settings: Settings, path: Path) -> Stretch:
         return stretch
     if done == stretch.first:  # nothing was trained in it yet
         return dataclasses.replace(stretch, way=settings.optimizer.further)
-    before = RatePlan(replaced(_with_rates(settings, stored), "training.steps", steps), stretch)
+    apart = scale_groups.from_json(stored["run"].get("apart"))
+    before = RatePlan(replaced(_with_rates(settings, stored), "training.steps", steps), stretch, apart)
     return before.further(done, settings.optimizer.further)
 
 

@@ -63,9 +63,8 @@ class Recipe:
 
 def lora_metadata(recipe: Recipe) -> dict[str, str]:
     """All metadata but the hashes, which depend on the tensors."""
-    return {
-        name: value for name, value in {**_ss(recipe), **_modelspec(recipe), "finetune_settings": recipe.settings}.items() if value != ""
-    }
+    own = {"finetune_settings": recipe.settings, "finetune_rates": _rates(recipe)}
+    return {name: value for name, value in {**_ss(recipe), **_modelspec(recipe), **own}.items() if value != ""}
 
 
 def embedding_metadata(recipe: Recipe) -> dict[str, str]:
@@ -77,11 +76,13 @@ def embedding_metadata(recipe: Recipe) -> dict[str, str]:
         "step": str(recipe.steps),
         "ss_clip_skip": str(recipe.clip_skip),
     }
-    return {
-        name: value
-        for name, value in {**spec, **about_checkpoint, "name": recipe.name, "finetune_settings": recipe.settings}.items()
-        if value
-    }
+    own = {"name": recipe.name, "finetune_settings": recipe.settings, "finetune_rates": _rates(recipe)}
+    return {name: value for name, value in {**spec, **about_checkpoint, **own}.items() if value}
+
+
+def _rates(recipe: Recipe) -> str:
+    """The highest learning rate of each group of what was trained; kohya's keys have no word, and one rate for all patches of a part."""
+    return json.dumps({group: rate for group, rate in recipe.rates.items() if rate})
 
 
 def _ss(recipe: Recipe) -> dict[str, str]:

@@ -1,15 +1,22 @@
 """Several subjects in one training: a folder with words of its own keeps them, and each subject has its own trigger and class."""
 
+import dataclasses
 import json
+import re
 import shutil
+from html import escape
 
 import pytest
 
+from lib_finetune.app import method_advisor
 from lib_finetune.assembly import dataset
 from lib_finetune.assembly.subjects import class_caption_of, subject_notes, subjects_of
 from lib_finetune.errors import InputError
+from lib_finetune.estimates import run_form, trial
 from lib_finetune.ports.pictures import PictureRequest
+from lib_finetune.preflight import dataset_report
 from lib_finetune.training.methods import denoising
+from lib_finetune.ui import gallery
 from tests.fakes.pictures import draw
 from tests.fakes.runs import Bench, metadata, settings
 
@@ -125,3 +132,50 @@ def test_textual_inversion_refuses_several_subjects(bench):
 def test_a_trigger_that_is_the_class_is_said(tmp_path, trigger, class_word, said):
     notes = subject_notes(settings(tmp_path, {"data.trigger": trigger, "data.class_word": class_word}), ())
     assert any("holds the class word" in note for note in notes) == said
+
+
+EACH = [
+    'Subject "zxq cat": trigger word zxq, class word cat, images trained on: 2.',
+    'Subject "abc dog": trigger word abc, class word dog, images trained on: 2.',
+]
+
+
+def test_the_view_of_the_images_lists_each_subject(bench):
+    host = bench.host()
+    shown = dataset_report.view(settings(bench.images), host.text_tools(), dataset_report.Looks())
+    assert list(shown.subject_lines) == EACH
+    page = gallery.render({**dataclasses.asdict(shown), "pictures": []}, "key")
+    assert [line for line in EACH if escape(line) not in page] == []
+    alone = dataset_report.view(settings(bench.images / "5_abc dog"), host.text_tools(), dataset_report.Looks())
+    assert alone.subject_lines == ()
+
+
+def test_validation_images_are_no_images_that_a_subject_is_trained_on(tmp_path):
+    for folder in TWO:
+        draw(tmp_path / "own" / folder, 4)
+    shown = dataset_report.view(
+        settings(tmp_path / "own", {"data.held_out": "2"}), Bench(tmp_path / "b").host().text_tools(), dataset_report.Looks()
+    )
+    counts = [int(re.search(r": (\d+)\.$", line)[1]) for line in shown.subject_lines]
+    assert len(counts) == 2 and sum(counts) == 6
+
+
+def test_the_forecast_lists_each_subject_and_the_images_of_each_class(bench):
+    changes = {"data.class_count": "3", "objective.prior": "pictures", "training.steps": "9"}
+    forecast = trial.probe(settings(bench.images, changes), bench.host(), lambda: None)
+    assert list(forecast.subjects[:2]) == EACH
+    assert [line.split(": ")[0] for line in forecast.subjects[2:]] == [
+        "Class images of 'a photo of cat'",
+        "Class images of 'a photo of dog'",
+    ]
+    assert all(line in method_advisor._lines(forecast) for line in forecast.subjects)
+
+
+def test_the_disk_is_asked_for_the_images_of_each_class(bench, monkeypatch):
+    needs, counted = run_form._needs, []
+    monkeypatch.setattr(run_form, "_needs", lambda *given: counted.append({name: size for _, size, name in needs(*given)}) or needs(*given))
+    changes = {"data.class_count": "2", "objective.prior": "pictures"}
+    bench.run(changes)
+    one = Bench(bench.root / "one")
+    one.run(changes)
+    assert counted[0]["the class images"] == 2 * counted[1]["the class images"]

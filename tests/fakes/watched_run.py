@@ -44,6 +44,7 @@ class Counted:
         shown: of each micro step.
         scales: of the patched modules by part, as the adapter's layers have them.
         alphas: of the patched modules by part.
+        paces: highest rate of the patches that count so much, by part and scale.
         epoch_steps: micro steps in an epoch.
         accumulation: micro steps in a step.
         ended: rates of the last step of the run before, where a test hands them over.
@@ -55,6 +56,7 @@ class Counted:
     shown: list[list[Shown]] = field(default_factory=list)
     scales: dict[str, set[float]] = field(default_factory=dict)
     alphas: dict[str, set[float]] = field(default_factory=dict)
+    paces: dict[tuple[str, float], float] = field(default_factory=dict)
     epoch_steps: int = 0
     accumulation: int = 1
     ended: dict[str, float] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class Counted:
 def watching() -> Iterator[Counted]:
     """Inside, the run that is done is counted."""
     counted = Counted()
+    patched: dict[int, tuple[str, float]] = {}
     one_step, adapter_of, assemble = Trainer._one_step, builder.adapter_of, builder.assemble
 
     def watched_step(trainer: Trainer, rates: Mapping[str, float], batches: Sequence[Any]) -> Any:
@@ -121,6 +124,9 @@ def watching() -> Iterator[Counted]:
             counted.resumed = trainer.step != getattr(trainer.plan.rates, "__self__").stretch.first  # noqa: B009  mypy
         outcome = one_step(trainer, rates, batches)
         counted.rates.append({group["name"]: float(group["lr"]) for group in trainer.optimizer.param_groups})
+        for group in trainer.optimizer.param_groups:
+            for place in {patched[id(weight)] for weight in group["params"] if id(weight) in patched}:
+                counted.paces[place] = max(counted.paces.get(place, 0.0), float(group["lr"]))
         micro = trainer.step * trainer.plan.accumulation
         for part, batch in enumerate(batches):
             own = sum(not prior for prior in batch.prior)
@@ -134,6 +140,7 @@ def watching() -> Iterator[Counted]:
             scale = getattr(layer, "scale", None)
             scale = target.alpha / target.rank if scale is None or isinstance(scale, dict) else float(scale)
             counted.scales.setdefault(target.part, set()).add(scale)
+            patched.update({id(weight): (target.part, scale) for weight in layer.parameters() if weight.requires_grad})
         for name, value in adapter.state().items():
             if name.endswith(".alpha"):
                 counted.alphas.setdefault("text" if name.startswith("lora_te") else "unet", set()).add(float(value))
@@ -209,7 +216,7 @@ def metadata_faults(about: Mapping[str, str], counted: Counted) -> list[str]:
             faults.append(counted.rate_fault(key, said, group))
     if "ss_steps" in about:
         faults.append(differs("ss_steps", float(about["ss_steps"]), counted.first + counted.steps))
-    alphas = counted.alphas.get("unet", set())
+    alphas = {alpha for of_part in counted.alphas.values() for alpha in of_part}
     if "ss_network_alpha" in about and len(alphas) == 1:
         faults.append(differs("ss_network_alpha", float(about["ss_network_alpha"]), next(iter(alphas))))
     if "finetune_settings" in about and json.loads(about["finetune_settings"])["training"]["steps"] is None:
@@ -254,6 +261,31 @@ def _highest_rates(said: re.Match[str], counted: Counted) -> str:
     faults = [counted.rate_fault(f"rate of the {name}", float(rate), GROUPS[name]) for name, rate in pairs.items()]
     unsaid = [name for name, group in GROUPS.items() if name != "word" and counted.highest(group) > 0 and name not in pairs]
     return "; ".join([*(fault for fault in faults if fault), *(f"the rate of the {name} is not said" for name in unsaid)])
+
+
+PARTS = {"UNet": "unet", "text encoder": "text"}
+
+
+@claim(
+    "scale rates",
+    r"^Patches of the (?P<part>[\w ]+) that count (?P<scale>\S+) learn at up to (?P<rate>\S+), those that count (?P<most>\S+) at up to (?P<lead>\S+)\.$",
+)
+def _scale_rates(said: re.Match[str], counted: Counted) -> str:
+    paces = {scale: pace for (part, scale), pace in counted.paces.items() if part == PARTS[said["part"]]}
+    real = {place: next((pace for scale, pace in paces.items() if near(float(said[place]), scale)), 0.0) for place in ("scale", "most")}
+    faults = [
+        "" if counted.resumed else differs("rate of those that count less", float(said["rate"]), real["scale"]),
+        "" if counted.resumed else differs("rate of those that count most", float(said["lead"]), real["most"]),
+        differs("the most that a patch counts", float(said["most"]), max(paces)),
+    ]
+    return "; ".join(fault for fault in faults if fault)
+
+
+@claim("one rate", r"^Patches of the (?P<part>[\w ]+) count (?P<most>\S+) to (?P<least>\S+) and have one rate")
+def _one_rate(said: re.Match[str], counted: Counted) -> str:
+    paces = {scale: pace for (part, scale), pace in counted.paces.items() if part == PARTS[said["part"]]}
+    faults = [differs("most", float(said["most"]), max(paces)), differs("least", float(said["least"]), min(paces))]
+    return "; ".join([*(fault for fault in faults if fault), *(["they have several rates"] if len(set(paces.values())) > 1 else [])])
 
 
 @claim("further steps", r"^The (?P<count>\d+) further steps?, (?P<first>\d+) to (?P<last>\d+), have a schedule of their own")

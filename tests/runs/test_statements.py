@@ -1,12 +1,13 @@
 """What log, tab, help and metadata say of a run is what the run does: each sentence is compared with what was counted."""
 
+import json
 import shutil
 from collections import Counter
 from itertools import pairwise
 
 import pytest
 
-from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly import automatic_settings, builder, dataset, scale_groups
 from lib_finetune.errors import InputError
 from lib_finetune.runs import continuation
 from lib_finetune.runs.runner import Runner
@@ -74,16 +75,62 @@ def test_alpha_does_not_raise_the_rate_of_patches_that_it_does_not_scale(bench, 
     assert counted.scales == {"unet": {1.0}, "text": {1.0}} and counted.highest("unet") == 1e-4
 
 
-def test_where_some_patches_are_whole_the_rate_suits_those_that_count_most(bench):
-    mixed = {"network.adapter": "lokr", "network.rank": "2", "network.alpha": "1", "network.factor": "16"}
-    counted, _, _ = watched(bench, mixed, {"rates"})
-    assert counted.highest("unet") == pytest.approx(1e-4 / max(counted.scales["unet"]))
+WHOLE_AND_FACTORED = {"network.adapter": "lokr", "network.rank": "4", "network.alpha": "1", "network.factor": "4"}
+CONVOLUTIONS = {"network.rank": "4", "network.alpha": "1", "network.conv_rank": "2", "network.conv_alpha": "2"}
 
 
-def test_convolutions_that_count_more_than_the_rest_hold_the_rate_down(bench):
-    changes = {"network.rank": "4", "network.alpha": "1", "network.conv_rank": "2", "network.conv_alpha": "2"}
-    counted, _, _ = watched(bench, changes, {"rates"})
-    assert counted.scales["unet"] == {0.25, 1.0} and counted.highest("unet") == 1e-4
+@pytest.mark.parametrize("optimizer", ["adamw", "lion"])
+@pytest.mark.parametrize("changes", [WHOLE_AND_FACTORED, CONVOLUTIONS], ids=["lokr", "convolutions"])
+def test_each_patch_has_the_rate_that_suits_how_much_it_counts(bench, changes, optimizer):
+    counted, _, _ = watched(bench, {**changes, "optimizer.name": optimizer}, {"rates", "scale rates"})
+    usual = 1e-4 * (0.2 if optimizer == "lion" else 1)
+    assert counted.scales["unet"] == {0.25, 1.0} and counted.highest("unet") == usual
+    for (part, scale), pace in counted.paces.items():
+        assert pace * scale == pytest.approx(usual / (2 if part == "text" else 1))
+
+
+@pytest.mark.parametrize("changes", [{"optimizer.unet_rate": "3e-5", "optimizer.text_encoder_rate": "2e-5"}, {"optimizer.name": "prodigy"}])
+def test_where_patches_that_count_otherwise_have_one_rate_that_is_said(bench, changes):
+    counted, _, _ = watched(bench, {**CONVOLUTIONS, **changes}, {"rates", "one rate"})
+    assert len({pace for (part, _), pace in counted.paces.items() if part == "unet"}) == 1
+
+
+@pytest.mark.parametrize("changes", [WHOLE_AND_FACTORED, CONVOLUTIONS], ids=["lokr", "convolutions"])
+def test_patches_that_count_otherwise_keep_their_rates_when_a_run_resumes(bench, changes):
+    whole, _, _ = bench.run(changes, host=bench.host("whole"))
+    _, _, host = bench.run(changes, recorder=Recorder(stop_at=2))
+    shutil.rmtree(host.paths.lora)
+    with watching() as counted:
+        result, recorder, _ = bench.run(changes, host=host)
+    check(counted, recorder.lines, metadata(result.file), {"scale rates"})
+    assert counted.first == 2 and same(tensors(whole.file), tensors(result.file))
+
+
+def test_a_run_that_began_with_one_rate_for_all_its_patches_resumes_with_it(bench, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(scale_groups, "groups_apart", lambda *_: {})
+        whole, _, _ = bench.run(CONVOLUTIONS, host=bench.host("whole"))
+        _, _, host = bench.run(CONVOLUTIONS, recorder=Recorder(stop_at=2))
+    shutil.rmtree(host.paths.lora)
+    result, recorder, _ = bench.run(CONVOLUTIONS, host=host)
+    assert same(tensors(whole.file), tensors(result.file)) and any("have one rate" in line for line in recorder.lines)
+
+
+def test_further_steps_continue_each_patchs_own_rate(bench):
+    before, after = gone_on(bench, {**FAST, **CONVOLUTIONS, "training.steps": "6"}, 8, ("further steps", "further rates", "scale rates"))
+    for counted in (before, after):
+        assert counted.paces[("unet", 0.25)] == pytest.approx(4 * counted.paces[("unet", 1.0)])
+    assert all(rates["unet scale 0.25"] == pytest.approx(4 * rates["unet"]) for rates in (*before.rates, *after.rates))
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups"), [(CONVOLUTIONS, ["unet", "text encoder", "unet scale 0.25"]), (PIVOT, ["unet", "text encoder", "embedding"])]
+)
+def test_the_file_tells_every_rate(bench, changes, groups):
+    with watching() as counted:
+        result, _, _ = bench.run(changes)
+    told_rates = json.loads(metadata(result.file)["finetune_rates"])
+    assert told_rates == {group: counted.highest(group) for group in groups}
 
 
 # -- steps and images ------------------------------------------------------------------------------------------------
