@@ -33,14 +33,15 @@ def as_begun(settings: Settings, state_file: Path | None) -> Settings:
     return settings
 
 
-def stretch_of(settings: Settings, state_file: Path | None) -> Stretch:
+def stretch_of(settings: Settings, state_file: Path | None, further_after: int | None = None) -> Stretch:
     """The steps that have a schedule of their own now: those of the whole run, or those that it was given later.
 
     Args:
         settings: resolved.
         state_file: as of `as_begun`.
+        further_after: the step after which further steps were asked for; None where none were.
     """
-    return begun_stretch(settings, state_file) if state_file else WHOLE
+    return begun_stretch(settings, state_file, further_after) if state_file else WHOLE
 
 
 def apart_of(state_file: Path) -> dict[str, Share]:
@@ -49,14 +50,14 @@ def apart_of(state_file: Path) -> dict[str, Share]:
     return scale_groups.from_json(stored["run"].get("apart")) if stored else {}
 
 
-def begun_stretch(settings: Settings, path: Path) -> Stretch:
-    """The same for a state that is there."""
+def begun_stretch(settings: Settings, path: Path, further_after: int | None = None) -> Stretch:
+    """The same for a state that is there; further steps from the middle of a run may lead to the very step at which it would have ended."""
     stored = _outline(path)
     if stored is None:
         return WHOLE
     stretch, done = Stretch.from_json(stored["run"].get("stretch")), int(stored["trainer"]["step"])
     steps = provenance.stored_settings(stored["run"]["settings"]).get("training.steps")
-    if done == 0 or not isinstance(steps, int) or steps == settings.training.steps:
+    if done == 0 or not isinstance(steps, int) or (steps == settings.training.steps and done != further_after):
         return stretch
     if done == stretch.first:  # nothing was trained in it yet
         return dataclasses.replace(stretch, way=settings.optimizer.further)

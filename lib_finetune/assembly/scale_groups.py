@@ -46,9 +46,15 @@ def groups_apart(settings: Settings, optimizer: str, scales: Scales | None) -> d
     return apart
 
 
-def scale_notes(rates: RatePlan, scales: Scales | None) -> list[str]:
-    """What is to be said of patches that do not count alike."""
-    notes = []
+def scale_notes(settings: Settings, rates: RatePlan, scales: Scales | None) -> list[str]:
+    """What is to be said of patches that do not count alike, or not as alpha says.
+
+    Args:
+        settings: resolved.
+    """
+    network, notes = settings.network, []
+    if scales and network.alpha != network.rank and all(tuple(counts) == (1.0,) for counts in scales.values()):
+        notes.append(f"Alpha ({network.alpha:g}) changes nothing here: both factors of every patch are whole, so that each counts 1.")
     for part, (most, *others) in (scales or {}).items():
         group = _GROUPS[part]
         spoken, same = SPOKEN.get(group, group), []

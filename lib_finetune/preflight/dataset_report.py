@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly.caption_templates import template_notes
 from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.assembly.subjects import subject_lines, subjects_of
 from lib_finetune.config.codec import all_leaves
@@ -217,7 +218,14 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan), *_colours(seen), *_cut(plan), *masked(plan))
+    notes = (
+        *teaching.warnings(chosen, images),
+        *template_notes(chosen, dataset.written_templates(chosen)),
+        *_notes(images.subject, plan),
+        *_colours(seen),
+        *_cut(plan),
+        *masked(plan),
+    )
     whole = _whole(images.subject, views, plan, automatic_settings.arithmetic(chosen, plan), notes, problems)
     subjects = subjects_of(chosen, images)
     words = tuple(subject.words for subject in subjects)

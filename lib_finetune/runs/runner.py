@@ -87,7 +87,8 @@ class Runner:
             return Result("discarded", None, 0, self.restoration)
         info = admission.checkpoint_of_run(self._settings.method == "dreambooth", self._host, self._folder, self._sink)
         stored, state_file = (self._folder.settings() if self._folder.resumes() else None), self._folder.latest_state()
-        definite = run_settings(self._settings, images, info, self._host, self._folder.path, stored, state_file)
+        further_after = self._folder.further_after()
+        definite = run_settings(self._settings, images, info, self._host, self._folder.path, stored, state_file, further_after)
         self._folder.write_settings(definite.chosen)
         for line in (*definite.lines, *(self._host.remember() or ())):
             self._sink.say(line)

@@ -14,7 +14,7 @@ from lib_finetune.assembly.subjects import class_caption_of, subject_notes, subj
 from lib_finetune.errors import InputError
 from lib_finetune.estimates import run_form, trial
 from lib_finetune.ports.pictures import PictureRequest
-from lib_finetune.preflight import dataset_report
+from lib_finetune.preflight import dataset_report, teaching
 from lib_finetune.training.methods import denoising
 from lib_finetune.ui import gallery
 from tests.fakes.pictures import draw
@@ -62,6 +62,12 @@ def test_each_folder_is_trained_by_its_own_words(bench, trained, changes, own):
     assert not [caption for caption in trained if own in caption and "abc" in caption]
     assert any("abc dog" in line and line.startswith("Subjects") for line in told.lines)
     assert "abc dog" in metadata(result.file)["modelspec.trigger_phrase"]
+    tags = json.loads(metadata(result.file).get("ss_tag_frequency", "{}")) or {"10_zxq cat": {own: 2}, "5_abc dog": {"abc dog": 2}}
+    assert (
+        tags.keys() == TWO.keys()
+        and all("abc" in text for text in tags["5_abc dog"])
+        and not any("abc" in text for text in tags["10_zxq cat"])
+    )
     card = json.loads(result.file.with_suffix(".json").read_text())["activation text"]
     assert card.endswith(", abc dog") and card.startswith(own.split()[0])
     assert isinstance(host.asked[0], PictureRequest)
@@ -179,3 +185,15 @@ def test_the_disk_is_asked_for_the_images_of_each_class(bench, monkeypatch):
     one = Bench(bench.root / "one")
     one.run(changes)
     assert counted[0]["the class images"] == 2 * counted[1]["the class images"]
+
+
+def test_a_subject_that_is_held_out_whole_is_said_before_the_start(tmp_path):
+    draw(tmp_path / "own" / "1_zxq cat", 9)
+    draw(tmp_path / "own" / "1_abc dog", 1, seed=3)
+    lines = {}
+    for seed in range(60):
+        given = settings(tmp_path / "own", {"data.held_out": "3", "training.seed": str(seed)})
+        images = dataset.find(given)
+        out = any("abc dog" in picture.name for picture in images.held)
+        lines.setdefault(out, [line for line in teaching.warnings(given, images) if line.startswith('All images of "abc dog"')])
+    assert len(lines[True]) == 1 and lines[False] == []

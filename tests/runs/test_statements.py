@@ -75,6 +75,13 @@ def test_alpha_does_not_raise_the_rate_of_patches_that_it_does_not_scale(bench, 
     assert counted.scales == {"unet": {1.0}, "text": {1.0}} and counted.highest("unet") == 1e-4
 
 
+@pytest.mark.parametrize(("rank", "alpha", "idle"), [("16", "1", True), ("16", "16", False), ("2", "1", False)])
+def test_where_alpha_does_nothing_it_is_said(bench, rank, alpha, idle):
+    counted, recorder, _ = watched(bench, {"network.adapter": "lokr", "network.rank": rank, "network.alpha": alpha})
+    assert any(line.startswith(f"Alpha ({alpha}) changes nothing") for line in recorder.lines) == idle
+    assert not idle or counted.scales == {"unet": {1.0}, "text": {1.0}}
+
+
 WHOLE_AND_FACTORED = {"network.adapter": "lokr", "network.rank": "4", "network.alpha": "1", "network.factor": "4"}
 CONVOLUTIONS = {"network.rank": "4", "network.alpha": "1", "network.conv_rank": "2", "network.conv_alpha": "2"}
 
@@ -224,16 +231,16 @@ def test_a_batch_larger_than_what_a_size_has_is_said(tmp_path):
 # -- further steps -----------------------------------------------------------------------------------------------------
 
 
-def gone_on(bench, changes, more, expect=("further steps", "further rates", "rates", "views")):
+def gone_on(bench, changes, more, expect=("further steps", "further rates", "rates", "views"), step=None):
     """(what was counted before, and in the further steps), compared with what was said."""
     with watching() as before:
         _, _, host = bench.run(changes)
     run = host.paths.data / "runs" / "run"
     given = settings(bench.images, changes)
     name = f"{given.name}more"
-    chosen, folder = continuation.further(host, given, run, None, more, name, run.with_name("more"))
+    chosen, folder = continuation.further(host, given, run, step, more, name, run.with_name("more"))
     with watching() as after:
-        after.ended = before.rates[-1]
+        after.ended = before.rates[(step or 0) - 1]
         recorder = Recorder()
         result = Runner(chosen, host, folder, recorder, recorder).execute()
     check(after, recorder.lines, metadata(result.file), expect)
@@ -261,6 +268,13 @@ def test_further_steps_can_go_on_at_the_rate_that_the_run_ended_with(bench):
     changes = {**FAST, "optimizer.further": "end", "training.steps": "4"}
     before, after = gone_on(bench, changes, 3)
     assert set(rates_of(after)) == {rates_of(before)[-1]}
+
+
+@pytest.mark.parametrize("more", [3, 4, 5])
+def test_further_steps_from_a_snapshot_on_the_way_are_further_steps_however_many(bench, more):
+    changes = {**PIVOT, "embedding.until": "0.5", "saving.states": "all", "saving.every_steps": "1", "training.steps": "8"}
+    _, after = gone_on(bench, changes, more, step=4)
+    assert after.first == 4 and after.steps == more and after.trained("embedding")[0] == 5
 
 
 @pytest.mark.parametrize("way", ["new", "end"])
@@ -324,3 +338,34 @@ def test_a_run_that_an_older_version_began_keeps_the_automatic_values_that_it_be
     counted, _, _ = watched(bench, host=host)
     assert counted.first == 2 and set(map(tuple, (sorted(rates) for rates in counted.rates))) == {("text encoder", "unet")}
     assert counted.rates[0]["unet"] / counted.rates[0]["text encoder"] == pytest.approx(30 / 7)
+
+
+# -- captions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "trained"),
+    [
+        ("a photo of {trigger} {class} <lora:x:1>", "a photo of zxq cat"),
+        ("(masterpiece:1.2), {trigger} [filewords] <lyco:y:0.5>", "masterpiece, zxq"),
+        ("<hypernet:z:1>, {trigger}", "zxq"),
+        ("{trigger}, a {red|blue} {class}", "zxq, a red cat"),
+    ],
+)
+def test_a_template_written_as_a_prompt_is_trained_as_captions_are_and_that_is_said(bench, template, trained):
+    counted, recorder, _ = watched(bench, {"data.template": template, "data.caption_dropout": "0"})
+    assert set(counted.captions) == {trained}
+    assert [line for line in recorder.lines if line.startswith("The caption template is read as a caption is")]
+
+
+def test_templates_of_a_word_written_as_prompts_are_too(bench):
+    (bench.root / "words.txt").write_text("a photo of {trigger} <lora:x:1>\n(big:1.2) {trigger}\nplain {trigger}")
+    changes = {**WORD, "embedding.template": str(bench.root / "words.txt"), "data.caption_dropout": "0", "training.steps": "12"}
+    counted, recorder, _ = watched(bench, changes)
+    assert set(counted.captions) <= {"a photo of zxqcat", "big zxqcat", "plain zxqcat"} and len(counted.captions) > 1
+    assert [line for line in recorder.lines if line.endswith('2 of 3, first "a photo of {trigger}".')]
+
+
+def test_a_template_without_such_signs_stays_as_it_is(bench):
+    counted, recorder, _ = watched(bench, {"data.template": "saber (fate), {trigger}", "data.caption_dropout": "0"})
+    assert set(counted.captions) == {"saber (fate), zxq"} and not [line for line in recorder.lines if "caption template" in line]
