@@ -397,6 +397,7 @@ def disk(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int
     Args:
         settings: resolved, in their form.
         epoch: what an epoch shows; 0: of images nothing is known.
+        classes: of the subjects; each has class images of its own.
     """
     fullest = disk_needs.disks(disk_needs_of(settings, facts, paths, epoch, classes))[0]
     return fullest.need, fullest.free

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
 from lib_finetune.assembly.run_plans import class_images_plan
-from lib_finetune.assembly.subjects import subject_lines, subjects_of
+from lib_finetune.assembly.subjects import classes_of, subject_lines, subjects_of
 from lib_finetune.config.fields import replaced
 from lib_finetune.errors import InputError, OutOfMemoryError, SaveError, is_out_of_memory
 from lib_finetune.estimates import method_costs, speed_history
@@ -118,7 +118,8 @@ def probe(
         return None
     if tried.seconds is not None:
         _remember(speed_history.work_of(chosen, machine.name, facts.counts["unet"]), tried.seconds / chosen.training.accumulation, host)
-    forecast = _forecast(settings, chosen, fit, tried, size, facts, machine, epoch)
+    classes = len(classes_of(chosen, subjects_of(chosen, images)))
+    forecast = _forecast(settings, chosen, fit, tried, size, facts, machine, epoch, classes)
     warnings, subjects = tuple(teaching.warnings(chosen, images)), _subjects(chosen, images)
     return dataclasses.replace(forecast, warnings=warnings, subjects=subjects)
 
@@ -227,8 +228,9 @@ def _forecast(
     facts: method_costs.ModelFacts,
     machine: method_costs.Machine,
     epoch: Epoch,
+    classes: int,
 ) -> Forecast:
-    needed, free = method_costs.disk(chosen, facts, machine.paths, epoch)
+    needed, free = method_costs.disk(chosen, facts, machine.paths, epoch, classes)
     changes = method_costs.levers(settings, facts, machine) if tried.seconds is None else ()
     message = fit.note
     if tried.seconds is None:

@@ -12,7 +12,7 @@ from lib_finetune.app import method_advisor
 from lib_finetune.assembly import dataset
 from lib_finetune.assembly.subjects import class_caption_of, subject_notes, subjects_of
 from lib_finetune.errors import InputError
-from lib_finetune.estimates import run_form, trial
+from lib_finetune.estimates import disk_needs, trial
 from lib_finetune.ports.pictures import PictureRequest
 from lib_finetune.preflight import dataset_report, teaching
 from lib_finetune.training.methods import denoising
@@ -78,6 +78,14 @@ def test_each_class_gets_images_of_its_own(bench, trained):
     _, _, host = bench.run(changes)
     assert [request.prompt for request in host.asked] == ["a photo of cat", "a photo of dog"]
     assert trained == {"a photo of zxq cat", "a photo of abc dog", "a photo of cat", "a photo of dog"}
+
+
+def test_class_images_are_captioned_by_the_class_that_they_show_whatever_folder_comes_first(bench, trained):
+    """No folder is the settings' own subject here, and the first one is of another class than the settings'."""
+    (bench.images / "10_zxq cat").rename(bench.images / "9_zxq cat")
+    whole = {"method": "dreambooth", "data.trigger": "sks", "data.class_count": "2", "objective.prior": "pictures"}
+    bench.run({**whole, "training.steps": "8", "data.caption_dropout": "0"})
+    assert {"a photo of cat", "a photo of dog"} <= trained
 
 
 def test_each_subject_is_shown(bench):
@@ -178,13 +186,19 @@ def test_the_forecast_lists_each_subject_and_the_images_of_each_class(bench):
 
 
 def test_the_disk_is_asked_for_the_images_of_each_class(bench, monkeypatch):
-    needs, counted = run_form._needs, []
-    monkeypatch.setattr(run_form, "_needs", lambda *given: counted.append({name: size for _, size, name in needs(*given)}) or needs(*given))
+    needs, counted = disk_needs.needs, []
+
+    def counting(*given):
+        counted.append({need.name: need.size for need in needs(*given)})
+        return needs(*given)
+
+    monkeypatch.setattr(disk_needs, "needs", counting)
     changes = {"data.class_count": "2", "objective.prior": "pictures"}
     bench.run(changes)
-    one = Bench(bench.root / "one")
-    one.run(changes)
-    assert counted[0]["the class images"] == 2 * counted[1]["the class images"]
+    trial.probe(settings(bench.images, {**changes, "name": "other"}), bench.host("forecast"), lambda: None)
+    Bench(bench.root / "one").run(changes)
+    sizes = [each["the class images"] for each in counted]
+    assert max(sizes[:-1]) == sizes[0] == 2 * sizes[-1] and sizes[-1] > 0
 
 
 def test_a_subject_that_is_held_out_whole_is_said_before_the_start(tmp_path):

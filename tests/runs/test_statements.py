@@ -9,6 +9,8 @@ import pytest
 
 from lib_finetune.assembly import automatic_settings, builder, dataset, scale_groups
 from lib_finetune.errors import InputError
+from lib_finetune.estimates import trial
+from lib_finetune.preflight import dataset_report
 from lib_finetune.runs import continuation
 from lib_finetune.runs.runner import Runner
 from tests.fakes.host import Recorder
@@ -369,3 +371,70 @@ def test_templates_of_a_word_written_as_prompts_are_too(bench):
 def test_a_template_without_such_signs_stays_as_it_is(bench):
     counted, recorder, _ = watched(bench, {"data.template": "saber (fate), {trigger}", "data.caption_dropout": "0"})
     assert set(counted.captions) == {"saber (fate), zxq"} and not [line for line in recorder.lines if "caption template" in line]
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def mixed(bench):
+    """Images of two sizes and two subjects, some with captions."""
+    shutil.rmtree(bench.images)
+    draw(bench.images / "2_zxq cat", 4)
+    draw(bench.images / "1_abc dog", 3, (128, 64), seed=1)
+    (bench.images / "2_zxq cat" / "0.txt").write_text("asleep, on grass")
+    (bench.images / "1_abc dog" / "1.txt").write_text("abc dog, running")
+
+
+@pytest.mark.parametrize("changes", [LORA, WHOLE, PIVOT], ids=["lora", "whole", "pivot"])
+@pytest.mark.parametrize("prior", ["pictures", "off"])
+def test_all_that_is_said_of_the_images_is_what_the_batches_hold(bench, changes, prior):
+    mixed(bench)
+    classes = {"data.class_count": "2" if prior == "pictures" else "0", "objective.prior": prior}
+    more = {"data.resolution": "128", "data.held_out": "2", "training.batch": "3", "training.steps": "9", "data.caption_dropout": "0"}
+    expected = {"views", "rates", "sizes", "trigger in front", "validation images", "batch", "subjects"}
+    expected |= {"class images"} if prior == "pictures" else set()
+    watched(bench, {"data.trigger": "zxq", **changes, **classes, **more}, expected - ({"trigger in front"} if changes is WHOLE else set()))
+
+
+def test_what_the_tab_and_the_forecast_say_is_what_the_log_says(bench):
+    mixed(bench)
+    changes = {"data.resolution": "128", "training.steps": "9", "training.batch": "2"}
+    counted, recorder, host = watched(bench, changes, {"views", "sizes", "subjects"})
+    view = dataset_report.view(settings(bench.images, changes), host.text_tools(), dataset_report.Looks())
+    assert view.sentence in recorder.lines
+    assert {(each.width_px, each.height_px): each.pictures for each in view.buckets} == counted.sizes
+    assert (view.views, view.batches) == (sum(p.repeats for p in view.pictures), counted.epoch_steps)
+    forecast = trial.probe(settings(bench.images, {**changes, "name": "other"}), host, lambda: None)
+    assert forecast.steps == counted.steps and forecast.subjects == view.subject_lines
+    assert forecast.size in counted.sizes
+
+
+def test_a_run_that_resumes_says_where(bench):
+    _, _, host = bench.run({"training.steps": "8"}, recorder=Recorder(stop_at=3))
+    shutil.rmtree(host.paths.lora)
+    watched(bench, {"training.steps": "8"}, {"resuming", "rates", "sizes"}, host=host)
+
+
+@pytest.mark.parametrize("changes", [WORD, PIVOT], ids=["word", "pivot"])
+def test_the_words_tokens_are_its_vectors(bench, changes):
+    watched(bench, changes, {"tokens of the word"})
+
+
+def test_the_recorder_notices_what_is_not_so(bench):
+    with watching() as counted:
+        result, _, _ = bench.run({"training.steps": "4"})
+    lies = ("Sizes in training: 4 at 64×64 px.", "Resuming at step 2 of 4.", "Learning rates at their highest: UNet 0.001, text encoder 0.0001.",
+            "Validation images, not trained on: 0.png.", "The batches hold 3 of 3 class images, one beside each image.",
+            "In a prompt, zxq takes 4 of the 75 tokens.", "4 steps of 1 image: each of the 3 is seen 2 times.")  # fmt: skip
+    for lie in lies:
+        with pytest.raises(AssertionError):
+            check(counted, [lie])
+    for key, wrong in {
+        "ss_epoch": "9",
+        "ss_num_train_images": "4",
+        "ss_seed": "1",
+        "ss_optimizer": "lion",
+        "finetune_rates": '{"unet": 1.0}',
+    }.items():
+        with pytest.raises(AssertionError, match=key):
+            check(counted, [], {**metadata(result.file), key: wrong})
