@@ -30,7 +30,8 @@ def _pressed(world: World, job: str, control: str, body: Any = None) -> float:
 
 def _step_s(world: World, name: str) -> float:
     """Seconds that a sampling step of the preview takes, which is painted now; the longer of two."""
-    seconds, done, seen_at = [], -1, 0.0
+    seconds: list[float] = []
+    done, seen_at = -1, 0.0
     while len(seconds) < 3:
         job = world.await_job(name, lambda job, done=done: job["stage"] == "preview" and job["done"] > done)  # type: ignore[misc]
         now = time.monotonic()

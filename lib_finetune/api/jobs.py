@@ -81,7 +81,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     )
     def act(name: str, action: str) -> dict[str, Any]:
         job = services().jobs.known.find(name)
-        known = {
+        known: dict[str, Callable[[], None]] = {
             "pause": job.control.pause,
             "resume": job.control.resume,
             "preview": partial(job.press, "preview"),
