@@ -7,6 +7,7 @@ import re
 import time
 from typing import Any
 
+from bench.webui.answers import buttons_before_the_first_step, controls_end_an_image, images_see_what_training_saw
 from bench.webui.files import pixels, tensors
 from bench.webui.tab import Tab
 from bench.webui.world import PROMPT, LeftOut, World
@@ -418,6 +419,9 @@ CHECKS = (
     bundled_word_works_at_once,
     pictures_during_training,
     the_api_trains_and_previews,
+    controls_end_an_image,
+    buttons_before_the_first_step,
+    images_see_what_training_saw,
     three_methods_are_compared,
     another_checkpoint_meanwhile,
     endings_give_back,

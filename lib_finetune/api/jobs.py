@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Body
@@ -80,11 +81,11 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     )
     def act(name: str, action: str) -> dict[str, Any]:
         job = services().jobs.known.find(name)
-        known = {
+        known: dict[str, Callable[[], None]] = {
             "pause": job.control.pause,
             "resume": job.control.resume,
-            "preview": job.control.preview_now,
-            "save": job.control.save_now,
+            "preview": partial(job.press, "preview"),
+            "save": partial(job.press, "save"),
             "load": job.control.load_checkpoint,
         }
         chosen(known, action)()

@@ -94,7 +94,7 @@ class MethodAdvisor:
 
 
 def _lines(forecast: trial.Forecast) -> list[str]:
-    lines = [f"Warning: {warning}" for warning in forecast.warnings]
+    lines = [*forecast.subjects, *(f"Warning: {warning}" for warning in forecast.warnings)]
     if forecast.minutes is not None and forecast.seconds_per_step is not None:
         width, height = forecast.size
         lines.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from lib_finetune.assembly.caption_templates import caption_template, class_template
+from lib_finetune.assembly.caption_templates import class_template, written_template
 from lib_finetune.assembly.method_traits import teaches_word
 from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.config.fields import replaced, value_at
@@ -52,6 +52,13 @@ def unused_class_images(settings: Settings) -> list[str]:
     return [f"Class images are not used: the class is kept {means} (objective.prior {settings.objective.prior})."]
 
 
+def weightless_class(settings: Settings) -> list[str]:
+    """A line where the class is to be kept with no weight: then it costs time and does nothing."""
+    if prior_of(settings) == "off" or settings.objective.prior_weight:
+        return []
+    return ["The class is not kept: objective.prior_weight is 0. Set objective.prior to off, or the weight to 1."]
+
+
 def needed_parts(settings: Settings) -> tuple[str, ...]:
     """Parts of the host's model that training steps compute with."""
     if settings.method != "dreambooth" or prior_of(settings) == "prediction":
@@ -88,7 +95,7 @@ def resolved(
     training = settings.training
     if isinstance(epoch, int):
         epoch = Epoch.of(epoch, training.batch)
-    settings = replaced(settings, "data.template", caption_template(settings))
+    settings = replaced(settings, "data.template", written_template(settings))
     if settings.optimizer.name == "auto":
         settings = replaced(settings, "optimizer.name", "adamw")
     steps = automatic_steps(epoch.pictures, epoch.views / epoch.batches, training.accumulation, settings.method)
@@ -128,7 +135,8 @@ def _with_rates(settings: Settings, usual: Mapping[str, float]) -> tuple[Setting
             share = 1.0 if one_rate else rate / usual[lead]
             follows = group != lead and (one_rate or group == "text encoder")
             settings = replaced(settings, RATES[group], value_at(settings, RATES[lead]) * share if follows else rate)
-    return settings, rate_warnings(settings.optimizer.name, chosen, usual)
+    spoken, spoken_usual = ({SPOKEN.get(group, group): rate for group, rate in rates.items()} for rates in (chosen, usual))
+    return settings, rate_warnings(settings.optimizer.name, spoken, spoken_usual)
 
 
 def _usual_rates(settings: Settings, scales: Mapping[str, float] | None) -> dict[str, float]:

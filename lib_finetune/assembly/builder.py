@@ -20,6 +20,7 @@ from lib_finetune.assembly.dataset import Dataset, templates
 from lib_finetune.assembly.method_traits import patches, teaches_word
 from lib_finetune.assembly.provenance import recipe
 from lib_finetune.assembly.rate_plan import RatePlan
+from lib_finetune.assembly.scale_groups import group_of_scale
 from lib_finetune.assembly.subjects import Subject, class_caption_of, subjects_of
 from lib_finetune.config.settings import Network, Settings
 from lib_finetune.data.batches import Batch, Batches
@@ -193,7 +194,7 @@ def assemble(
     plan = data_plan(settings, images, tools)
     cache = _cache(settings, model, lease, cache_folder)
     batches = _batches(settings, plan, model, cache, turns)
-    trainer = _trainer(settings, method, adapter, batches, compute, turns, report, rates)
+    trainer = _trainer(settings, method, adapter, parameter_groups(method, adapter, rates), batches, compute, turns, report, rates)
     provenance = recipe(settings, images, plan, adapter, info, rates)
     assembly = Assembly(model, trainer, plan, batches, text, provenance, needed_parts(settings))
     if images.held:
@@ -319,8 +320,8 @@ def _attached(settings: Settings, model: BorrowedModel) -> Adapter:
         return ADAPTERS[network.adapter]({"unet": model.unet, "text": model.text}, patch_targets(network, model), options)
 
 
-def patch_scales(settings: Settings, host: HostWeights, info: CheckpointInfo) -> dict[str, float] | None:
-    """Part of the model → the most that a patch in it counts, as the layers themselves tell; None where all count alpha / rank.
+def patch_scales(settings: Settings, host: HostWeights, info: CheckpointInfo) -> dict[str, tuple[float, ...]] | None:
+    """Part of the model → how much its patches count, the most first, as the layers themselves tell; None where all count alpha / rank.
 
     Raises:
         FinetuneError: as `Host.lease`; a library is missing.
@@ -331,7 +332,8 @@ def patch_scales(settings: Settings, host: HostWeights, info: CheckpointInfo) ->
     with host.lease(info, ()) as lease:
         view = borrowed(lease, host.text_tools())  # of shapes alone: it is not bound, and goes with the layers that it gets
     adapter = _attached(settings, view)
-    return {part: max(scales) for part in ("unet", "text") if (scales := adapter.scales(part))}
+    scales = {part: tuple(sorted(set(adapter.scales(part).values()), reverse=True)) for part in ("unet", "text")}
+    return {part: counts for part, counts in scales.items() if counts}
 
 
 def patch_targets(network: Network, model: BorrowedModel) -> list[Target]:
@@ -425,6 +427,7 @@ def _trainer(
     settings: Settings,
     method: Method,
     adapter: Adapter | None,
+    groups: dict[str, list[torch.nn.Parameter]],
     batches: Batches,
     compute: precision.Precision,
     turns: Turns,
@@ -433,9 +436,8 @@ def _trainer(
 ) -> Trainer:
     chosen, training = settings.optimizer, settings.training
     steps = training.steps or 0
-    groups = method.parameters()
-    named = {name: parameter for group in groups.values() for name, parameter in group.items()}
-    optimizer = _optimizer(settings, {group: list(values.values()) for group, values in groups.items()}, adapter, compute.compute)
+    named = {name: parameter for group in method.parameters().values() for name, parameter in group.items()}
+    optimizer = _optimizer(settings, groups, adapter, compute.compute)
     flat = optimizer if isinstance(optimizer, Flat) else None
     ema, keeps = Ema(named, training.ema_decay, flat), settings.method != "dreambooth"
     held = flat.wholes if flat else named
@@ -459,6 +461,18 @@ def _trainer(
             batches.weight,
         ),
     )
+
+
+def parameter_groups(method: Method, adapter: Adapter | None, rates: RatePlan) -> dict[str, list[torch.nn.Parameter]]:
+    """The optimizer's groups: those of the method, parted where patches that count otherwise have a rate of their own."""
+    scales = {name: scale for part in ("unet", "text") for name, scale in (adapter.scales(part) if adapter else {}).items()}
+    groups: dict[str, list[torch.nn.Parameter]] = {}
+    for group, parameters in method.parameters().items():
+        groups[group] = []
+        for name, parameter in parameters.items():
+            own = group_of_scale(group, scales[name]) if name in scales else group
+            groups.setdefault(own if own in rates.apart else group, []).append(parameter)
+    return groups
 
 
 def _moves_apart(settings: Settings) -> bool:

@@ -17,6 +17,7 @@ from lib_finetune.data.folder_files import is_same, lies_in
 from lib_finetune.data.masks import with_masks
 from lib_finetune.data.scan import Examined, Picture, Report, examined, named, scan
 from lib_finetune.data.templates import load as load_templates
+from lib_finetune.data.templates import plain
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.files import at_home, pasted_path
 
@@ -154,7 +155,16 @@ def class_report(folder: Path, count: int, on_picture: Callable[[int, int], None
 
 
 def templates(settings: Settings) -> tuple[str, ...]:
-    """The sentences around a word that is taught; none where none is.
+    """The sentences around a word that is taught, as they are trained with; none where none is.
+
+    Raises:
+        InputError: their file cannot be read.
+    """
+    return tuple(map(plain, written_templates(settings)))
+
+
+def written_templates(settings: Settings) -> tuple[str, ...]:
+    """The same as they are written.
 
     Raises:
         InputError: their file cannot be read.

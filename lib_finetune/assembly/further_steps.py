@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib_finetune.assembly import automatic_settings, provenance
+from lib_finetune.assembly import automatic_settings, provenance, scale_groups
 from lib_finetune.assembly.automatic_settings import SPOKEN
-from lib_finetune.assembly.rate_plan import WHOLE, RatePlan, Stretch
+from lib_finetune.assembly.rate_plan import WHOLE, RatePlan, Share, Stretch
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced, value_at
 from lib_finetune.config.settings import Settings
@@ -33,28 +33,36 @@ def as_begun(settings: Settings, state_file: Path | None) -> Settings:
     return settings
 
 
-def stretch_of(settings: Settings, state_file: Path | None) -> Stretch:
+def stretch_of(settings: Settings, state_file: Path | None, further_after: int | None = None) -> Stretch:
     """The steps that have a schedule of their own now: those of the whole run, or those that it was given later.
 
     Args:
         settings: resolved.
         state_file: as of `as_begun`.
+        further_after: the step after which further steps were asked for; None where none were.
     """
-    return begun_stretch(settings, state_file) if state_file else WHOLE
+    return begun_stretch(settings, state_file, further_after) if state_file else WHOLE
 
 
-def begun_stretch(settings: Settings, path: Path) -> Stretch:
-    """The same for a state that is there."""
+def apart_of(state_file: Path) -> dict[str, Share]:
+    """The groups with a rate of their own that a state's optimizer has."""
+    stored = _outline(state_file)
+    return scale_groups.from_json(stored["run"].get("apart")) if stored else {}
+
+
+def begun_stretch(settings: Settings, path: Path, further_after: int | None = None) -> Stretch:
+    """The same for a state that is there; further steps from the middle of a run may lead to the very step at which it would have ended."""
     stored = _outline(path)
     if stored is None:
         return WHOLE
     stretch, done = Stretch.from_json(stored["run"].get("stretch")), int(stored["trainer"]["step"])
     steps = provenance.stored_settings(stored["run"]["settings"]).get("training.steps")
-    if done == 0 or not isinstance(steps, int) or steps == settings.training.steps:
+    if done == 0 or not isinstance(steps, int) or (steps == settings.training.steps and done != further_after):
         return stretch
     if done == stretch.first:  # nothing was trained in it yet
         return dataclasses.replace(stretch, way=settings.optimizer.further)
-    before = RatePlan(replaced(_with_rates(settings, stored), "training.steps", steps), stretch)
+    apart = scale_groups.from_json(stored["run"].get("apart"))
+    before = RatePlan(replaced(_with_rates(settings, stored), "training.steps", steps), stretch, apart)
     return before.further(done, settings.optimizer.further)
 
 

@@ -63,7 +63,7 @@ def recipe(settings: Settings, images: Dataset, plan: DataPlan, adapter: Adapter
         folders=Counter(picture.path.parent.name for picture in pictures),
         repeats={picture.path.parent.name: picture.repeats for picture in pictures},
         epoch=(plan.epoch.views, plan.epoch.batches),
-        captions=plan.captions,
+        captions=[(picture.path.parent.name, caption) for picture in plan.pictures for caption in plan.captioning.every(picture)],
         inherited=_inherited(info.path),
     )
 

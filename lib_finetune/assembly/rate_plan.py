@@ -47,6 +47,10 @@ WHOLE = Stretch()
 """All steps of a run that never got more."""
 
 
+Share = tuple[str, float]
+"""(group, share of its rate)."""
+
+
 @dataclass(frozen=True)
 class _Part:
     """Group of parameters: its highest rate; the steps in which it learns, the last excluded; those of its schedule."""
@@ -59,11 +63,18 @@ class _Part:
 class RatePlan:
     """Rates by step and group, of resolved settings."""
 
-    def __init__(self, settings: Settings, stretch: Stretch = WHOLE) -> None:
+    def __init__(self, settings: Settings, stretch: Stretch = WHOLE, apart: Mapping[str, Share] | None = None) -> None:
+        """
+        Args:
+            apart: groups beside those of the method, which have a share of another one's rate (`scale_groups`).
+        """
         self._settings = settings
         self.stretch = stretch
+        self.apart = dict(apart or {})
         self.method, self.steps = settings.method, settings.training.steps or 0
         self._parts = {group: self._part(group, peak) for group, peak in group_rates(settings).items()}
+        for group, (lead, share) in self.apart.items():
+            self._parts[group] = dataclasses.replace(self._parts[lead], peak=self._parts[lead].peak * share)
 
     def at(self, step: int) -> dict[str, float]:
         """Learning rate of step ``step`` (0-based) by group; 0 where it stands still."""
@@ -89,8 +100,8 @@ class RatePlan:
         return max(0, ends - begins)
 
     def groups(self) -> list[str]:
-        """Groups that are to be trained."""
-        return [group for group in self._parts if _is_trained(self._settings, group)]
+        """Groups of the method that are to be trained."""
+        return [group for group in self._parts if group not in self.apart and _is_trained(self._settings, group)]
 
     def rising_steps(self) -> int:
         """Steps in which the rates of this stretch rise."""

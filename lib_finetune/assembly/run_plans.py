@@ -184,13 +184,15 @@ class ClassImagesPlan:
     """Class images that a run makes for itself.
 
     Attributes:
-        prompts: class word → "a photo of dog"; the settings' own first.
+        prompts: class word → "a photo of dog"; the settings' own first, where an image is called so.
+        own: class word of the settings.
         side_px: width and height.
         count: how many of each class.
         clip_skip: that of the training; None: as the host is set.
     """
 
     prompts: Mapping[str, str]
+    own: str
     side_px: int
     count: int
     clip_skip: int | None
@@ -202,7 +204,7 @@ def class_images_plan(settings: Settings, subjects: Sequence[Subject]) -> ClassI
         return None
     prompts = {word: without_networks(prompt)[0] for word, prompt in classes_of(settings, subjects).items()}
     side_px = min(_MAX_CLASS_PX, settings.data.resolution)
-    return ClassImagesPlan(prompts, side_px, settings.data.class_count, settings.training.clip_skip)
+    return ClassImagesPlan(prompts, settings.data.class_word, side_px, settings.data.class_count, settings.training.clip_skip)
 
 
 def preview_plan(settings: Settings, subjects: Sequence[Subject] = ()) -> PreviewPlan:

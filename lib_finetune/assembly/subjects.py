@@ -21,7 +21,7 @@ class Subject:
     """
     Attributes:
         trigger, class_word: that call it; either may be empty.
-        images: how many show it.
+        pictures: how many images that are trained on show it.
         main: whether it is that of the settings.
     """
 
@@ -96,6 +96,17 @@ def class_caption_of(settings: Settings, subjects: Sequence[Subject], caption: s
 def subject_prompts(settings: Settings, subjects: Sequence[Subject]) -> list[str]:
     """The caption template, filled for each subject but that of the settings."""
     return [template_caption(caption_template(settings), subject.trigger, subject.class_word) for subject in subjects if not subject.main]
+
+
+def subject_lines(subjects: Sequence[Subject]) -> list[str]:
+    """A sentence for each of several subjects."""
+    if len(subjects) < 2:
+        return []
+    return [
+        f'Subject "{subject.words}": trigger word {subject.trigger or "none"}, class word {subject.class_word or "none"}, '
+        f"images trained on: {subject.pictures}."
+        for subject in subjects
+    ]
 
 
 def subject_notes(settings: Settings, subjects: Sequence[Subject]) -> list[str]:

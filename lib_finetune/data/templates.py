@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lib_finetune.data import caption_syntax
 from lib_finetune.data.caption_syntax import is_comment
 from lib_finetune.data.captions import holds_caption
 from lib_finetune.errors import InputError, Problem, reason_of
@@ -41,6 +42,13 @@ TEMPLATES = {
 }
 _PLACEHOLDERS = ("[name]", "{}", "{name}")
 """How other programs write the place of the word: the WebUI, diffusers, people."""
+
+
+def plain(template: str) -> str:
+    """A template as it is trained with: signs of prompts are read as they are in captions (`caption_syntax`), of a choice the first part."""
+    text = template.replace("[filewords]", "{caption}").replace("[name]", "{trigger}")
+    reading = caption_syntax.read(text)
+    return reading.first if reading.kinds else template
 
 
 def load(name: str, field: str) -> tuple[str, ...]:

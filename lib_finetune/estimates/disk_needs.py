@@ -55,13 +55,14 @@ class Disk(NamedTuple):
         return sum(need.size for need in self.needs)
 
 
-def needs(settings: Settings, views: Epoch | int, file: int, state: int, paths: Paths) -> list[Need]:
+def needs(settings: Settings, views: Epoch | int, file: int, state: int, paths: Paths, classes: int = 1) -> list[Need]:
     """All that a run writes in quantity.
 
     Args:
         settings: resolved, in their form.
         views: what an epoch shows; a number stands for so many images of one size.
         file, state: bytes of one file of the result, and of one saved state.
+        classes: of the subjects; each has class images of its own.
     """
     whole = settings.method == "dreambooth"
     shows = whole and settings.preview.enabled and settings.preview.every != 0
@@ -74,7 +75,7 @@ def needs(settings: Settings, views: Epoch | int, file: int, state: int, paths: 
         ),
         Need(runs, memory_plan.states_at_once(settings, views) * state, STATES),
         Need(runs, file * shows, PREVIEW),
-        Need(paths.data / "classes", _class_images(settings), "the class images"),
+        Need(paths.data / "classes", classes * _class_images(settings), "the class images"),
     ]
 
 

@@ -391,22 +391,23 @@ def _numel(shape: Shape) -> int:
     return int(torch.Size(shape).numel())
 
 
-def disk(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int = 0) -> tuple[int, int]:
+def disk(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int = 0, classes: int = 1) -> tuple[int, int]:
     """Bytes that a run will write to the disk that it fills most, and what is free there.
 
     Args:
         settings: resolved, in their form.
         epoch: what an epoch shows; 0: of images nothing is known.
+        classes: of the subjects; each has class images of its own.
     """
-    fullest = disk_needs.disks(disk_needs_of(settings, facts, paths, epoch))[0]
+    fullest = disk_needs.disks(disk_needs_of(settings, facts, paths, epoch, classes))[0]
     return fullest.need, fullest.free
 
 
-def disk_needs_of(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int) -> list[disk_needs.Need]:
+def disk_needs_of(settings: Settings, facts: ModelFacts, paths: Paths, epoch: Epoch | int, classes: int = 1) -> list[disk_needs.Need]:
     """All that a run writes in quantity; arguments as of `disk`."""
     whole = settings.method == "dreambooth"
     state = memory_plan.state_bytes(settings, facts.counts) if whole else _patch_state_bytes(settings, facts)
-    return disk_needs.needs(settings, epoch, file_bytes(settings, facts), state, paths)
+    return disk_needs.needs(settings, epoch, file_bytes(settings, facts), state, paths, classes)
 
 
 def _patch_state_bytes(settings: Settings, facts: ModelFacts) -> int:

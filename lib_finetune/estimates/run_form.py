@@ -67,13 +67,14 @@ def in_form_of(stored: Settings, settings: Settings, but: tuple[str, ...] = ()) 
     return settings
 
 
-def check_disk(settings: Settings, epoch: Epoch, info: CheckpointInfo, host: HostWeights, run_folder: Path) -> None:
+def check_disk(settings: Settings, epoch: Epoch, info: CheckpointInfo, host: HostWeights, run_folder: Path, classes: int = 1) -> None:
     """See that the files of a run find room: the result, saved states, a preview's checkpoint and class images, together where they
     go to one disk. Files that a resumed run has written before count as existing.
 
     Args:
         settings: in their form.
         epoch: what an epoch of the images shows.
+        classes: of the subjects; each has class images of its own.
 
     Raises:
         InputError: they do not, with the figures.
@@ -83,7 +84,7 @@ def check_disk(settings: Settings, epoch: Epoch, info: CheckpointInfo, host: Hos
     except CheckpointChangedError:  # the run waits for its checkpoint first
         return
     definite = automatic_settings.resolved(settings, epoch, 1)[0]
-    needs = method_costs.disk_needs_of(definite, facts, host.paths, epoch)
+    needs = method_costs.disk_needs_of(definite, facts, host.paths, epoch, classes)
     there = sum(path.stat().st_size for path in run_folder.glob("*.safetensors"))
     left = [need._replace(size=need.size - there) if need.name == disk_needs.STATES else need for need in needs]
     for disk in disk_needs.disks(left):

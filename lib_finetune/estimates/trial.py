@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly.run_plans import class_images_plan
+from lib_finetune.assembly.subjects import classes_of, subject_lines, subjects_of
 from lib_finetune.config.fields import replaced
 from lib_finetune.errors import InputError, OutOfMemoryError, SaveError, is_out_of_memory
 from lib_finetune.estimates import method_costs, speed_history
@@ -54,6 +56,7 @@ class Forecast:
         message: "" or why it does not fit, or what the run will choose by itself.
         restoration: the host before and after, in a line; "" where nothing was tried.
         warnings: what a person should know of before the training.
+        subjects: where there are several, a sentence on each; and which class images are made.
     """
 
     seconds_per_step: float | None
@@ -70,6 +73,7 @@ class Forecast:
     message: str
     restoration: str
     warnings: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
 
 
 def probe(
@@ -114,8 +118,20 @@ def probe(
         return None
     if tried.seconds is not None:
         _remember(speed_history.work_of(chosen, machine.name, facts.counts["unet"]), tried.seconds / chosen.training.accumulation, host)
-    forecast = _forecast(settings, chosen, fit, tried, size, facts, machine, epoch)
-    return dataclasses.replace(forecast, warnings=tuple(teaching.warnings(chosen, images)))
+    classes = len(classes_of(chosen, subjects_of(chosen, images)))
+    forecast = _forecast(settings, chosen, fit, tried, size, facts, machine, epoch, classes)
+    warnings, subjects = tuple(teaching.warnings(chosen, images)), _subjects(chosen, images)
+    return dataclasses.replace(forecast, warnings=warnings, subjects=subjects)
+
+
+def _subjects(settings: Settings, images: dataset.Dataset) -> tuple[str, ...]:
+    """A sentence on each of several subjects, and on the class images that a run makes for each class."""
+    subjects = subjects_of(settings, images)
+    lines, plan = subject_lines(subjects), None if images.classes else class_images_plan(settings, subjects)
+    if plan is not None:
+        for prompt in plan.prompts.values():
+            lines.append(f"Class images of {prompt!r}: {plan.count} are made before the training where they are missing.")
+    return tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -212,8 +228,9 @@ def _forecast(
     facts: method_costs.ModelFacts,
     machine: method_costs.Machine,
     epoch: Epoch,
+    classes: int,
 ) -> Forecast:
-    needed, free = method_costs.disk(chosen, facts, machine.paths, epoch)
+    needed, free = method_costs.disk(chosen, facts, machine.paths, epoch, classes)
     changes = method_costs.levers(settings, facts, machine) if tried.seconds is None else ()
     message = fit.note
     if tried.seconds is None:

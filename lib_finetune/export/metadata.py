@@ -27,7 +27,7 @@ class Recipe:
         folders: folder name (no path) → number of images.
         repeats: folder name → how often each of its images comes in an epoch.
         epoch: (images with their repeats, batches) of an epoch.
-        captions: of all images, for the tag frequencies.
+        captions: of all images, for the tag frequencies, each with the folder that its image lies in.
         settings: the whole settings tree as JSON without private paths.
         inherited: metadata of the base file that readers of a whole checkpoint need.
     """
@@ -57,15 +57,14 @@ class Recipe:
     folders: Mapping[str, int] = field(default_factory=dict)
     repeats: Mapping[str, int] = field(default_factory=dict)
     epoch: tuple[int, int] = (0, 0)
-    captions: Iterable[str] = ()
+    captions: Iterable[tuple[str, str]] = ()
     inherited: Mapping[str, str] = field(default_factory=dict)
 
 
 def lora_metadata(recipe: Recipe) -> dict[str, str]:
     """All metadata but the hashes, which depend on the tensors."""
-    return {
-        name: value for name, value in {**_ss(recipe), **_modelspec(recipe), "finetune_settings": recipe.settings}.items() if value != ""
-    }
+    own = {"finetune_settings": recipe.settings, "finetune_rates": _rates(recipe)}
+    return {name: value for name, value in {**_ss(recipe), **_modelspec(recipe), **own}.items() if value != ""}
 
 
 def embedding_metadata(recipe: Recipe) -> dict[str, str]:
@@ -77,11 +76,13 @@ def embedding_metadata(recipe: Recipe) -> dict[str, str]:
         "step": str(recipe.steps),
         "ss_clip_skip": str(recipe.clip_skip),
     }
-    return {
-        name: value
-        for name, value in {**spec, **about_checkpoint, "name": recipe.name, "finetune_settings": recipe.settings}.items()
-        if value
-    }
+    own = {"name": recipe.name, "finetune_settings": recipe.settings, "finetune_rates": _rates(recipe)}
+    return {name: value for name, value in {**spec, **about_checkpoint, **own}.items() if value}
+
+
+def _rates(recipe: Recipe) -> str:
+    """The highest learning rate of each group of what was trained; kohya's keys have no word, and one rate for all patches of a part."""
+    return json.dumps({group: rate for group, rate in recipe.rates.items() if rate})
 
 
 def _ss(recipe: Recipe) -> dict[str, str]:
@@ -129,8 +130,10 @@ def _bucket_info(buckets: Mapping[tuple[int, int], int]) -> dict[str, Any]:
 
 
 def _tag_frequency(recipe: Recipe) -> dict[str, dict[str, int]]:
-    tags = Counter(tag.strip() for caption in recipe.captions for tag in caption.split(",") if tag.strip())
-    return {next(iter(recipe.folders), recipe.name): dict(tags.most_common(500))}
+    by_folder: dict[str, Counter[str]] = {}
+    for folder, caption in recipe.captions:
+        by_folder.setdefault(folder, Counter()).update(tag.strip() for tag in caption.split(",") if tag.strip())
+    return {folder: dict(tags.most_common(500)) for folder, tags in by_folder.items()}
 
 
 def _modelspec(recipe: Recipe) -> dict[str, str]:

@@ -16,6 +16,11 @@ from lib_finetune.jobs.record import Record
 from lib_finetune.jobs.states import DAMAGED, ENDED, INTERRUPTED, QUEUED
 from lib_finetune.runs.folder import RunFolder
 
+_WAITS = {
+    "save": "This training waits for its turn. Press Save now again once its steps run.",
+    "preview": "This training waits for its turn. Press Preview now again once its steps run.",
+}
+
 
 class Job:
     """A run in the queue, at work or ended.
@@ -60,6 +65,13 @@ class Job:
         """Step → kind → file of each snapshot."""
         kinds = [kind.kind for kind in artifact_kinds_of(self.settings)]
         return {step: dict(zip(kinds, files, strict=True)) for step, files in self.progress.snapshots.items()}
+
+    def press(self, button: str) -> None:
+        """Save now ("save") or Preview now ("preview"); while the job waits for its turn it answers that there is nothing to do it with."""
+        if self.state == QUEUED:
+            self.progress.say(_WAITS[button])
+            return
+        {"save": self.control.save_now, "preview": self.control.preview_now}[button]()
 
     def keep_result(self, files: Mapping[str, Path], steps: int) -> None:
         """Take over kind → file of the result, and the steps in it."""

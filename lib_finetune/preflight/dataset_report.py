@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly.caption_templates import template_notes
 from lib_finetune.assembly.method_traits import teaches_word
-from lib_finetune.assembly.subjects import subjects_of
+from lib_finetune.assembly.subjects import subject_lines, subjects_of
 from lib_finetune.config.codec import all_leaves
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
@@ -157,6 +158,7 @@ class DatasetView:
         kohya: where the folder is laid out for kohya's trainers, its folders of training images and, if there is one, of class images.
         problems: (setting, message): what keeps the settings from being used as they are; the view leaves those out.
         subjects: what calls each of the subjects, trigger and class word; one, unless folders have words of their own.
+        subject_lines: where there are several, each with its trigger, its class and its number of images.
     """
 
     folder: str
@@ -177,6 +179,7 @@ class DatasetView:
     kohya: tuple[str, str | None] | None
     problems: tuple[tuple[str, str], ...]
     subjects: tuple[str, ...] = ()
+    subject_lines: tuple[str, ...] = ()
 
 
 class Looks:
@@ -215,9 +218,18 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
-    notes = (*teaching.warnings(chosen, images), *_notes(images.subject, plan), *_colours(seen), *_cut(plan), *masked(plan))
+    notes = (
+        *teaching.warnings(chosen, images),
+        *template_notes(chosen, dataset.written_templates(chosen)),
+        *_notes(images.subject, plan),
+        *_colours(seen),
+        *_cut(plan),
+        *masked(plan),
+    )
     whole = _whole(images.subject, views, plan, automatic_settings.arithmetic(chosen, plan), notes, problems)
-    return dataclasses.replace(whole, subjects=tuple(subject.words for subject in subjects_of(chosen, images)))
+    subjects = subjects_of(chosen, images)
+    words = tuple(subject.words for subject in subjects)
+    return dataclasses.replace(whole, subjects=words, subject_lines=tuple(subject_lines(subjects)))
 
 
 def _notes(report: Report, plan: Plan) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.assembly.method_traits import teaches_word
+from lib_finetune.assembly.subjects import subjects_of
 from lib_finetune.data import captions
 from lib_finetune.errors import Problem
 
@@ -32,7 +34,18 @@ def warnings(settings: Settings, images: Dataset) -> list[str]:
     """What a training may do and a person should know of before: what is not said, and images that are not seen."""
     plan = builder.data_plan(settings, images)
     definite = automatic_settings.resolved(settings, plan.epoch, clip_skip=1)[0]  # which does not matter here
-    return _of_words(settings, images) + _of_steps(definite, plan)
+    return _of_words(settings, images) + _of_validation(settings, images) + _of_steps(definite, plan)
+
+
+def _of_validation(settings: Settings, images: Dataset) -> list[str]:
+    """Subjects of which every image is held out for validation."""
+    everything = subjects_of(settings, dataclasses.replace(images, held=()))
+    taught = {subject.words for subject in subjects_of(settings, images)}
+    return [
+        f'All images of "{subject.words}" are validation images, so it is not taught: lower data.held_out, or add images of it.'
+        for subject in everything
+        if subject.words not in taught
+    ]
 
 
 def _of_words(settings: Settings, images: Dataset) -> list[str]:

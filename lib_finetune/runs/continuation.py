@@ -60,13 +60,14 @@ def further(
     before = RunFolder(run_folder).settings()
     in_form = run_form.in_form_of(before, settings) if before else settings
     chosen = replaced(replaced(in_form, "name", name), "training.steps", done + more_steps)
-    if problems := conflicts.idle_problems(RatePlan(chosen, begun_stretch(chosen, source))):
+    if problems := conflicts.idle_problems(RatePlan(chosen, begun_stretch(chosen, source, done))):
         raise InputError(problems)
     saving = saving_plan(chosen)
     for target in saving.targets(host.paths, name).values():
         lora_file.refuse_taken(target, saving.overwrite)
     write_atomically(RunFolder(folder).checkpoint_file, begun.read_bytes())
     RunFolder(folder).write_settings(chosen)
+    RunFolder(folder).write_further(done)
     new, proven = RunFolder(folder), source.name in (STATE, FINAL)
     _link(source, new.state if proven else new.next_state)  # other states are not known to be good
     return chosen, folder

@@ -24,7 +24,7 @@ class Control(Protocol):
         """Rest after this step, with nothing of the host held, for as long as this answers True."""
 
     def preview_asked(self) -> bool:
-        """Make a preview after this step. Answers True once for each press; asked once after each step."""
+        """Make a preview after this step. Answers True once for each press; asked by `runs.presses.Presses` from a thread of its own too."""
 
     def save_asked(self) -> bool:
-        """Save the file after this step and keep it. Answers True once for each press; asked once after each step."""
+        """Save the file after this step and keep it. Answers True once for each press; asked as `preview_asked` is."""

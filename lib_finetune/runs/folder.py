@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from dataclasses import dataclass
@@ -105,6 +106,29 @@ class RunFolder:
     def traceback(self) -> Path:
         """The traceback of an error that should not happen."""
         return self.path / "traceback.txt"
+
+    @property
+    def further_file(self) -> Path:
+        """After which step a run of further steps begins."""
+        return self.path / "further.json"
+
+    def further_after(self) -> int | None:
+        """The step after which this run's further steps begin; None for a run that begins with its first step."""
+        try:
+            step = json.loads(self.further_file.read_text(encoding="utf-8"))["step"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s cannot be read: %s", self.further_file, error)
+            return None
+        return step if isinstance(step, int) else None
+
+    def write_further(self, step: int) -> None:
+        """
+        Raises:
+            SaveError: the folder cannot be written.
+        """
+        write_atomically(self.further_file, json.dumps({"step": step}).encode("utf-8"))
 
     def state_of(self, step: int) -> Path:
         """The state beside the snapshot of a step."""

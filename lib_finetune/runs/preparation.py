@@ -37,10 +37,13 @@ def with_class_images(
         if report is None:
             return None
         reports[word] = report
-    own, *others = reports
-    # The words of a folder name an image without a text file.
-    pictures = [dataclasses.replace(picture, folder_words=word) for word in others for picture in reports[word].pictures]
-    return dataclasses.replace(images, classes=dataclasses.replace(reports[own], pictures=(*reports[own].pictures, *pictures)))
+    # The words of a folder name an image without a text file; without them it shows the settings' class.
+    pictures = [
+        picture if word == plan.own else dataclasses.replace(picture, folder_words=word)
+        for word, report in reports.items()
+        for picture in report.pictures
+    ]
+    return dataclasses.replace(images, classes=dataclasses.replace(next(iter(reports.values())), pictures=tuple(pictures)))
 
 
 def _class_images(

@@ -30,6 +30,7 @@ from lib_finetune.runs.folder import RunFolder
 from lib_finetune.runs.pace import pace_of
 from lib_finetune.runs.painting import Painter, Patience
 from lib_finetune.runs.preparation import clear_rests, encode_latents, with_class_images
+from lib_finetune.runs.presses import Presses
 from lib_finetune.runs.previews import Previews
 from lib_finetune.runs.result import Result
 from lib_finetune.runs.room import NO_WAIT, DiskRoom, RoomWait
@@ -56,7 +57,7 @@ class Runner:
         self._settings = initial_weights.without_missing_start_file(settings) if self._folder.resumes() else settings
         self._host = host
         self._sink = sink
-        self._control = control
+        self._control = Presses(control, sink, resumes=self._folder.resumes())
         self._room = DiskRoom(sink, room)
         self._journal = WriteJournal(self._folder, host.paths.all)
         self._steps = reports.Steps(host, sink)
@@ -73,7 +74,7 @@ class Runner:
             FinetuneError: the run failed; the state of the last good step is kept in the run's folder.
         """
         clear_rests(self._folder, self._journal, self._sink)
-        with logged_to(self._journal), device_errors_in_words():
+        with logged_to(self._journal), device_errors_in_words(), self._control.watched():
             return self._execute()
 
     def _execute(self) -> Result:
@@ -86,7 +87,8 @@ class Runner:
             return Result("discarded", None, 0, self.restoration)
         info = admission.checkpoint_of_run(self._settings.method == "dreambooth", self._host, self._folder, self._sink)
         stored, state_file = (self._folder.settings() if self._folder.resumes() else None), self._folder.latest_state()
-        definite = run_settings(self._settings, images, info, self._host, self._folder.path, stored, state_file)
+        further_after = self._folder.further_after()
+        definite = run_settings(self._settings, images, info, self._host, self._folder.path, stored, state_file, further_after)
         self._folder.write_settings(definite.chosen)
         for line in (*definite.lines, *(self._host.remember() or ())):
             self._sink.say(line)
@@ -184,7 +186,8 @@ class Runner:
             return trainer.step == session.total or not self._control.discard_asked()
 
         try:
-            with_second_try(session, lambda: trainer.train(self._control.stop_asked, schedule.due, schedule.act, judged=judged))
+            with self._control.steps():
+                with_second_try(session, lambda: trainer.train(self._control.stop_asked, schedule.due, schedule.act, judged=judged))
         except DivergedError as error:
             with beside_an_error("Writing the last good step", self._sink):
                 self.rescued = write_last_good(session, error.step - 1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lib_finetune.assembly import provenance
+from lib_finetune.assembly import provenance, scale_groups
 from lib_finetune.errors import DivergedError, InputError, Problem, WeightsChangedError, device_loss
 from lib_finetune.runs import repair
 from lib_finetune.runs.endings import beside_an_error
@@ -69,6 +69,8 @@ def save(session: Session, path: Path | None = None, *, patient: bool = False) -
     run[repair.COPIES] = repair.copies(session.folder)
     if session.rates.stretch.first:
         run["stretch"] = session.rates.stretch.to_json()
+    if session.rates.apart:
+        run["apart"] = scale_groups.to_json(session.rates.apart)
     validation = {"validation": assembly.validation.state()} if assembly.validation else {}
 
     seconds = 0.0

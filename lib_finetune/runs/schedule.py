@@ -44,15 +44,17 @@ def schedule_of(session: Session) -> Schedule:
     validation, clock = session.assembly.validation, StateClock(saving.state_every)
 
     def preview_due(step: int) -> bool:
+        if step >= total:
+            return False
         pressed = control.preview_asked()
-        return step < total and (pressed or (session.preview.enabled and _falls_on(step, session.preview.every)))
+        return pressed or (session.preview.enabled and _falls_on(step, session.preview.every))
 
     return Schedule(
         [
             (lambda step: validation is not None and validation.due(step, total), lambda _: validate(session)),
             (lambda step: step < total and clock.due(step), lambda _: _save_state(session, clock)),
             (lambda step: _snapshot_due(session, step), lambda step: _keep(session, step, KEPT)),
-            (lambda step: control.save_asked() and step < total, lambda step: _keep(session, step, ASKED)),
+            (lambda step: step < total and control.save_asked(), lambda step: _keep(session, step, ASKED)),
             (preview_due, lambda step: _show(session, step)),
             (lambda step: step < total and control.pause_asked(), lambda _: _pause(session)),
         ]

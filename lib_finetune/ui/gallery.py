@@ -59,6 +59,7 @@ def _lines(view: Mapping[str, Any]) -> list[str]:
     sizes = ", ".join(f"{bucket['pictures']} at {bucket['width_px']}×{bucket['height_px']}" for bucket in view["buckets"])
     return [
         view["sentence"],
+        *view.get("subject_lines", ()),
         f"Sizes in training: {sizes} px.",
         *view.get("notes", ()),
         *(group["message"] for group in view.get("groups", ())),

@@ -18,20 +18,20 @@ from lib_finetune.ui.shown_job import CONTROLS
 
 if TYPE_CHECKING:
     from lib_finetune.app.trainings import Trainings
-    from lib_finetune.jobs.control import JobControl
+    from lib_finetune.jobs.job import Job
     from lib_finetune.jobs.queue import Jobs
     from lib_finetune.ui.answers import Answers
     from lib_finetune.ui.page_hooks import PageHooks
 
 _log = logging.getLogger(__name__)
-_PRESSED: dict[str, Callable[[JobControl], None]] = {
-    "pause": lambda control: control.pause(),
-    "resume": lambda control: control.resume(),
-    "preview": lambda control: control.preview_now(),
-    "save": lambda control: control.save_now(),
-    "keep": lambda control: control.stop(keep=True),
-    "discard": lambda control: control.stop(keep=False),
-    "load": lambda control: control.load_checkpoint(),
+_PRESSED: dict[str, Callable[[Job], None]] = {
+    "pause": lambda job: job.control.pause(),
+    "resume": lambda job: job.control.resume(),
+    "preview": lambda job: job.press("preview"),
+    "save": lambda job: job.press("save"),
+    "keep": lambda job: job.control.stop(keep=True),
+    "discard": lambda job: job.control.stop(keep=False),
+    "load": lambda job: job.control.load_checkpoint(),
 }
 _WEBUI_ENDS_IT = (
     "Apply and restart UI (or Apply and quit), on the WebUI's page Extensions, ends the WebUI and this training with it; the training then "
@@ -96,13 +96,13 @@ class JobPanel:
 
         return handler
 
-    def _pressed(self, shown: str, press: Callable[[JobControl], None]) -> str:
+    def _pressed(self, shown: str, press: Callable[[Job], None]) -> str:
         if not shown:
             return ""
         job = self._jobs().known.find(shown)
         if job.ended:
             return status.note(f"{job.settings.name} has ended already; nothing was changed.")
-        press(job.control)
+        press(job)
         return ""
 
     def resume(self, name: str) -> str:

@@ -9,11 +9,15 @@ import pytest
 
 from lib_finetune.app import comparison_grid
 from lib_finetune.app.comparison_grid import Column, Look, Row
+from lib_finetune.assembly import builder
+from lib_finetune.data.batches import Batches
 from lib_finetune.errors import PictureInterruptedError
 from lib_finetune.evaluation import validation
 from lib_finetune.export import extraction
 from lib_finetune.host.headless.pictures import HeadlessPictures
-from lib_finetune.runs import painting
+from lib_finetune.runs import painting, saved_states
+from lib_finetune.runs.artifacts import Artifacts
+from lib_finetune.training.loop import Trainer
 from tests.fakes.host import FakeHost, Recorder
 from tests.fakes.pictures import draw
 from tests.fakes.runs import Bench, same, tensors
@@ -37,6 +41,13 @@ class Stage:
     """Whether a stop there leaves a file."""
 
 
+ANSWERS = (
+    "Nothing is trained yet",
+    "Save now was pressed",
+    "Preview now was pressed",
+    "The steps have ended",
+    "The training has not resumed yet",
+)
 STAGES = {
     "pictures": Stage("pictures"),
     "class images": Stage("class images", {"data.class_count": "40", "objective.prior": "pictures"}, shown=1),
@@ -75,7 +86,8 @@ class Pressing(Recorder):
     def __init__(self, stage, button):
         super().__init__()
         self.wanted, self.button, self.pressed_at, self.paused_at = stage, button, 0.0, 0.0
-        self.saved_at = self.left_at = 0.0
+        self.saved_at = self.left_at = self.answered_at = 0.0
+        self.answer, self.done_at = "", {"save": 0.0, "preview": 0.0}
         self.sampled_then = 0
 
     def stage(self, name, done=0, total=0):
@@ -89,23 +101,40 @@ class Pressing(Recorder):
         if name == "paused":
             self.paused_at = self.paused_at or time.monotonic()
         if name == "save" and self.pressed_at:
-            self.saved_at = self.saved_at or time.monotonic()
+            self.saved_at = self.done_at["save"] = self.saved_at or time.monotonic()
+
+    def previewed(self, row):
+        super().previewed(row)
+        if self.pressed:
+            self.done_at["preview"] = self.done_at["preview"] or time.monotonic()
+
+    def say(self, message):
+        super().say(message)
+        if self.pressed and not self.answer and message.startswith(ANSWERS):
+            self.answer, self.answered_at = message, time.monotonic()
+            self.button = "answered" if message.startswith("Nothing is trained yet") else self.button
 
     @property
     def pressed(self):
         return self.pressed_at > 0
 
     def stop_asked(self):
-        return self.pressed and self.button in ("stop", "discard")
+        return self.pressed and self.button in ("stop", "discard", "answered")
 
     def discard_asked(self):
-        return self.pressed and self.button == "discard"
+        return self.pressed and self.button in ("discard", "answered")
 
     def pause_asked(self):
         return self.pressed and self.button == "pause" and not (self.paused_at and time.monotonic() - self.paused_at > 0.3)
 
     def save_asked(self):
-        if self.pressed and self.button == "save":
+        return self._once("save")
+
+    def preview_asked(self):
+        return self._once("preview")
+
+    def _once(self, button):
+        if self.pressed and self.button == button:
             self.button = ""
             return True
         return False
@@ -209,6 +238,117 @@ def test_the_persons_interrupt_spoils_no_class_image_and_does_not_end_the_run(be
     assert result.outcome == "done" and len(list((host.paths.data / "classes").rglob("*.png"))) == 3
 
 
+LONG_S = 2.5
+"""More than an answer may take."""
+BEFORE = {
+    **{name: STAGES[name] for name in ("pictures", "class images", "base")},
+    "latents": Stage("cache", shown=1),
+    "a batch of class images": Stage("class images", {"data.class_count": "4", "objective.prior": "pictures"}, shown=1),
+    "borrowing": Stage("bind", shown=1),
+}
+DURING = {
+    "a long step": Stage("train", shown=1),
+    "validation": Stage("measure", {"data.held_out": "1", "training.validate_every": "2"}, shown=1),
+    "preview of a step": Stage("preview", {**PAINTED, "preview.count": "4", "preview.steps": "30"}, after="train", shown=2),
+    "a state": Stage("save a state", {"saving.state_every": "2"}, shown=1),
+}
+AFTER = {
+    "the result": Stage("save", shown=1),
+    "verification": Stage("verify", shown=1),
+    "preview of the result": Stage("preview", {**PAINTED, "preview.every": "100", "preview.count": "4"}, after="verify", shown=2),
+    "giving back": Stage("give back", shown=1),
+}
+
+
+@pytest.fixture
+def lengthy(bench, monkeypatch):
+    """What has no steps of its own takes longer than an answer may."""
+
+    def delayed(place, name):
+        function, waits = getattr(place, name), [True]
+
+        def slower(*args, **kwargs):
+            if waits:
+                waits.clear()
+                time.sleep(LONG_S)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(place, name, slower)
+
+    def state(session, *args, **kwargs):
+        session.sink.stage("save a state")
+        time.sleep(LONG_S)
+        return written(session, *args, **kwargs)
+
+    written = saved_states.save
+    return {
+        "borrowing": lambda: delayed(builder, "bind"),
+        "latents": lambda: delayed(Batches, "encode_variant"),
+        "a long step": lambda: delayed(Trainer, "_one_step"),
+        "a state": lambda: monkeypatch.setattr(saved_states, "save", state),
+        "the result": lambda: delayed(Artifacts, "write_result"),
+        "verification": lambda: delayed(Artifacts, "verify"),
+        "giving back": lambda: delayed(SlowHost, "restoration"),
+    }
+
+
+@pytest.mark.parametrize("button", ["save", "preview"])
+@pytest.mark.parametrize(
+    ("when", "name"),
+    [(when, name) for when in (BEFORE, DURING, AFTER) for name in when],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_a_press_of_save_or_preview_is_answered_in_every_stage(bench, lengthy, when, name, button):
+    stage = when[name]
+    lengthy.get(name, lambda: None)()
+    result, recorder, _ = run(bench, stage, button)
+    assert result.outcome == ("discarded" if when is BEFORE else "done")
+    done = [at for at in (recorder.answered_at, recorder.done_at[button] if when is DURING else 0.0) if at]
+    assert done and min(done) - recorder.pressed_at < ANSWER_S
+    if when is BEFORE:
+        assert recorder.answer.startswith("Nothing is trained yet") and not recorder.kept and not recorder.rows[1:]
+    if when is AFTER:
+        assert recorder.answer.startswith("The steps have ended") and not recorder.kept
+    if when is DURING:
+        assert [step for step, _ in recorder.kept if button == "save"] or [row.step for row in recorder.rows if button == "preview"]
+
+
+@pytest.mark.parametrize("button", ["save", "preview"])
+@pytest.mark.parametrize("name", ["pictures", "latents", "borrowing"])
+def test_of_a_run_that_resumes_it_is_done_once_it_has_resumed(bench, lengthy, name, button):
+    changes = {"training.steps": "4", "data.disk_cache": "false", "data.caption_dropout": "0"}
+    host = SlowHost(bench.root / button)
+    _, recorder, _ = bench.run(changes, host=host, recorder=Recorder(stop_at=2))
+    for file in host.paths.lora.glob("cat*"):
+        file.unlink()
+    lengthy.get(name, lambda: None)()
+    recorder = Pressing(BEFORE[name], button)
+    result, _, _ = bench.run(changes, host=host, recorder=recorder)
+    assert result.outcome == "done" and recorder.answered_at - recorder.pressed_at < ANSWER_S
+    assert recorder.answer.startswith("The training has not resumed yet")
+    assert [step for step, _ in recorder.kept] == [3] if button == "save" else [row.step for row in recorder.rows][-1] == 3
+
+
+@pytest.mark.parametrize("button", ["save", "preview"])
+def test_while_the_run_waits_for_its_checkpoint_a_press_is_answered_and_kept(bench, monkeypatch, button):
+    monkeypatch.setattr("lib_finetune.training.turns.Turns.__init__.__defaults__", (0.0,))
+    host = SlowHost(bench.root / "waits")
+
+    class Waiting(Pressing):
+        def stage(self, name, done=0, total=0):
+            super().stage("waiting" if name.startswith("waiting for") else name, done, total)
+            if name == "train" and not self.pressed:
+                host.load_other("other")
+
+        def load_asked(self):
+            return bool(self.answer)
+
+    recorder = Waiting(Stage("waiting", shown=1), button)
+    result, _, _ = bench.run({"training.steps": "4"}, host=host, recorder=recorder)
+    assert result.outcome == "done" and recorder.answered_at - recorder.pressed_at < ANSWER_S
+    assert recorder.kept if button == "save" else recorder.rows
+
+
 @pytest.mark.parametrize("row", ["a photo of zxq cat", "zxq"])
 def test_a_grid_and_a_trial_of_the_word_stop_between_sampling_steps(tmp_path, row):
     host, began = SlowHost(tmp_path), []
@@ -228,3 +368,18 @@ def test_a_forecast_stops_while_pictures_are_looked_at(tmp_path):
 
     draw(tmp_path / "pictures", 6)
     assert trial.probe(settings(tmp_path / "pictures"), FakeHost(tmp_path / "host"), lambda: None, lambda: True) is None
+
+
+@pytest.mark.parametrize("button", ["save", "preview"])
+def test_a_job_that_waits_for_its_turn_answers_at_once(tmp_path, button):
+    from lib_finetune.jobs.job import Job
+    from tests.fakes.runs import settings
+
+    (tmp_path / "run").mkdir()
+    job = Job(settings(tmp_path), tmp_path / "run")
+    job.press(button)
+    assert (
+        f"Press {button.capitalize()} now again" in job.progress.lines[-1]
+        and not job.control.save_asked()
+        and not job.control.preview_asked()
+    )

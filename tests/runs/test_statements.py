@@ -1,13 +1,16 @@
 """What log, tab, help and metadata say of a run is what the run does: each sentence is compared with what was counted."""
 
+import json
 import shutil
 from collections import Counter
 from itertools import pairwise
 
 import pytest
 
-from lib_finetune.assembly import automatic_settings, builder, dataset
+from lib_finetune.assembly import automatic_settings, builder, dataset, scale_groups
 from lib_finetune.errors import InputError
+from lib_finetune.estimates import trial
+from lib_finetune.preflight import dataset_report
 from lib_finetune.runs import continuation
 from lib_finetune.runs.runner import Runner
 from tests.fakes.host import Recorder
@@ -74,16 +77,69 @@ def test_alpha_does_not_raise_the_rate_of_patches_that_it_does_not_scale(bench, 
     assert counted.scales == {"unet": {1.0}, "text": {1.0}} and counted.highest("unet") == 1e-4
 
 
-def test_where_some_patches_are_whole_the_rate_suits_those_that_count_most(bench):
-    mixed = {"network.adapter": "lokr", "network.rank": "2", "network.alpha": "1", "network.factor": "16"}
-    counted, _, _ = watched(bench, mixed, {"rates"})
-    assert counted.highest("unet") == pytest.approx(1e-4 / max(counted.scales["unet"]))
+@pytest.mark.parametrize(("rank", "alpha", "idle"), [("16", "1", True), ("16", "16", False), ("2", "1", False)])
+def test_where_alpha_does_nothing_it_is_said(bench, rank, alpha, idle):
+    counted, recorder, _ = watched(bench, {"network.adapter": "lokr", "network.rank": rank, "network.alpha": alpha})
+    assert any(line.startswith(f"Alpha ({alpha}) changes nothing") for line in recorder.lines) == idle
+    assert not idle or counted.scales == {"unet": {1.0}, "text": {1.0}}
 
 
-def test_convolutions_that_count_more_than_the_rest_hold_the_rate_down(bench):
-    changes = {"network.rank": "4", "network.alpha": "1", "network.conv_rank": "2", "network.conv_alpha": "2"}
-    counted, _, _ = watched(bench, changes, {"rates"})
-    assert counted.scales["unet"] == {0.25, 1.0} and counted.highest("unet") == 1e-4
+WHOLE_AND_FACTORED = {"network.adapter": "lokr", "network.rank": "4", "network.alpha": "1", "network.factor": "4"}
+CONVOLUTIONS = {"network.rank": "4", "network.alpha": "1", "network.conv_rank": "2", "network.conv_alpha": "2"}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion"])
+@pytest.mark.parametrize("changes", [WHOLE_AND_FACTORED, CONVOLUTIONS], ids=["lokr", "convolutions"])
+def test_each_patch_has_the_rate_that_suits_how_much_it_counts(bench, changes, optimizer):
+    counted, _, _ = watched(bench, {**changes, "optimizer.name": optimizer}, {"rates", "scale rates"})
+    usual = 1e-4 * (0.2 if optimizer == "lion" else 1)
+    assert counted.scales["unet"] == {0.25, 1.0} and counted.highest("unet") == usual
+    for (part, scale), pace in counted.paces.items():
+        assert pace * scale == pytest.approx(usual / (2 if part == "text" else 1))
+
+
+@pytest.mark.parametrize("changes", [{"optimizer.unet_rate": "3e-5", "optimizer.text_encoder_rate": "2e-5"}, {"optimizer.name": "prodigy"}])
+def test_where_patches_that_count_otherwise_have_one_rate_that_is_said(bench, changes):
+    counted, _, _ = watched(bench, {**CONVOLUTIONS, **changes}, {"rates", "one rate"})
+    assert len({pace for (part, _), pace in counted.paces.items() if part == "unet"}) == 1
+
+
+@pytest.mark.parametrize("changes", [WHOLE_AND_FACTORED, CONVOLUTIONS], ids=["lokr", "convolutions"])
+def test_patches_that_count_otherwise_keep_their_rates_when_a_run_resumes(bench, changes):
+    whole, _, _ = bench.run(changes, host=bench.host("whole"))
+    _, _, host = bench.run(changes, recorder=Recorder(stop_at=2))
+    shutil.rmtree(host.paths.lora)
+    with watching() as counted:
+        result, recorder, _ = bench.run(changes, host=host)
+    check(counted, recorder.lines, metadata(result.file), {"scale rates"})
+    assert counted.first == 2 and same(tensors(whole.file), tensors(result.file))
+
+
+def test_a_run_that_began_with_one_rate_for_all_its_patches_resumes_with_it(bench, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(scale_groups, "groups_apart", lambda *_: {})
+        whole, _, _ = bench.run(CONVOLUTIONS, host=bench.host("whole"))
+        _, _, host = bench.run(CONVOLUTIONS, recorder=Recorder(stop_at=2))
+    shutil.rmtree(host.paths.lora)
+    result, recorder, _ = bench.run(CONVOLUTIONS, host=host)
+    assert same(tensors(whole.file), tensors(result.file)) and any("have one rate" in line for line in recorder.lines)
+
+
+def test_further_steps_continue_each_patchs_own_rate(bench):
+    before, after = gone_on(bench, {**FAST, **CONVOLUTIONS, "training.steps": "6"}, 8, ("further steps", "further rates", "scale rates"))
+    for counted in (before, after):
+        assert counted.paces[("unet", 0.25)] == pytest.approx(4 * counted.paces[("unet", 1.0)])
+    assert all(rates["unet scale 0.25"] == pytest.approx(4 * rates["unet"]) for rates in (*before.rates, *after.rates))
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups"), [(CONVOLUTIONS, ["unet", "text encoder", "unet scale 0.25"]), (PIVOT, ["unet", "text encoder", "embedding"])]
+)
+def test_the_file_tells_every_rate(bench, changes, groups):
+    with watching() as counted:
+        result, _, _ = bench.run(changes)
+    told_rates = json.loads(metadata(result.file)["finetune_rates"])
+    assert told_rates == {group: counted.highest(group) for group in groups}
 
 
 # -- steps and images ------------------------------------------------------------------------------------------------
@@ -177,16 +233,16 @@ def test_a_batch_larger_than_what_a_size_has_is_said(tmp_path):
 # -- further steps -----------------------------------------------------------------------------------------------------
 
 
-def gone_on(bench, changes, more, expect=("further steps", "further rates", "rates", "views")):
+def gone_on(bench, changes, more, expect=("further steps", "further rates", "rates", "views"), step=None):
     """(what was counted before, and in the further steps), compared with what was said."""
     with watching() as before:
         _, _, host = bench.run(changes)
     run = host.paths.data / "runs" / "run"
     given = settings(bench.images, changes)
     name = f"{given.name}more"
-    chosen, folder = continuation.further(host, given, run, None, more, name, run.with_name("more"))
+    chosen, folder = continuation.further(host, given, run, step, more, name, run.with_name("more"))
     with watching() as after:
-        after.ended = before.rates[-1]
+        after.ended = before.rates[(step or 0) - 1]
         recorder = Recorder()
         result = Runner(chosen, host, folder, recorder, recorder).execute()
     check(after, recorder.lines, metadata(result.file), expect)
@@ -214,6 +270,13 @@ def test_further_steps_can_go_on_at_the_rate_that_the_run_ended_with(bench):
     changes = {**FAST, "optimizer.further": "end", "training.steps": "4"}
     before, after = gone_on(bench, changes, 3)
     assert set(rates_of(after)) == {rates_of(before)[-1]}
+
+
+@pytest.mark.parametrize("more", [3, 4, 5])
+def test_further_steps_from_a_snapshot_on_the_way_are_further_steps_however_many(bench, more):
+    changes = {**PIVOT, "embedding.until": "0.5", "saving.states": "all", "saving.every_steps": "1", "training.steps": "8"}
+    _, after = gone_on(bench, changes, more, step=4)
+    assert after.first == 4 and after.steps == more and after.trained("embedding")[0] == 5
 
 
 @pytest.mark.parametrize("way", ["new", "end"])
@@ -277,3 +340,101 @@ def test_a_run_that_an_older_version_began_keeps_the_automatic_values_that_it_be
     counted, _, _ = watched(bench, host=host)
     assert counted.first == 2 and set(map(tuple, (sorted(rates) for rates in counted.rates))) == {("text encoder", "unet")}
     assert counted.rates[0]["unet"] / counted.rates[0]["text encoder"] == pytest.approx(30 / 7)
+
+
+# -- captions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "trained"),
+    [
+        ("a photo of {trigger} {class} <lora:x:1>", "a photo of zxq cat"),
+        ("(masterpiece:1.2), {trigger} [filewords] <lyco:y:0.5>", "masterpiece, zxq"),
+        ("<hypernet:z:1>, {trigger}", "zxq"),
+        ("{trigger}, a {red|blue} {class}", "zxq, a red cat"),
+    ],
+)
+def test_a_template_written_as_a_prompt_is_trained_as_captions_are_and_that_is_said(bench, template, trained):
+    counted, recorder, _ = watched(bench, {"data.template": template, "data.caption_dropout": "0"})
+    assert set(counted.captions) == {trained}
+    assert [line for line in recorder.lines if line.startswith("The caption template is read as a caption is")]
+
+
+def test_templates_of_a_word_written_as_prompts_are_too(bench):
+    (bench.root / "words.txt").write_text("a photo of {trigger} <lora:x:1>\n(big:1.2) {trigger}\nplain {trigger}")
+    changes = {**WORD, "embedding.template": str(bench.root / "words.txt"), "data.caption_dropout": "0", "training.steps": "12"}
+    counted, recorder, _ = watched(bench, changes)
+    assert set(counted.captions) <= {"a photo of zxqcat", "big zxqcat", "plain zxqcat"} and len(counted.captions) > 1
+    assert [line for line in recorder.lines if line.endswith('2 of 3, first "a photo of {trigger}".')]
+
+
+def test_a_template_without_such_signs_stays_as_it_is(bench):
+    counted, recorder, _ = watched(bench, {"data.template": "saber (fate), {trigger}", "data.caption_dropout": "0"})
+    assert set(counted.captions) == {"saber (fate), zxq"} and not [line for line in recorder.lines if "caption template" in line]
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def mixed(bench):
+    """Images of two sizes and two subjects, some with captions."""
+    shutil.rmtree(bench.images)
+    draw(bench.images / "2_zxq cat", 4)
+    draw(bench.images / "1_abc dog", 3, (128, 64), seed=1)
+    (bench.images / "2_zxq cat" / "0.txt").write_text("asleep, on grass")
+    (bench.images / "1_abc dog" / "1.txt").write_text("abc dog, running")
+
+
+@pytest.mark.parametrize("changes", [LORA, WHOLE, PIVOT], ids=["lora", "whole", "pivot"])
+@pytest.mark.parametrize("prior", ["pictures", "off"])
+def test_all_that_is_said_of_the_images_is_what_the_batches_hold(bench, changes, prior):
+    mixed(bench)
+    classes = {"data.class_count": "2" if prior == "pictures" else "0", "objective.prior": prior}
+    more = {"data.resolution": "128", "data.held_out": "2", "training.batch": "3", "training.steps": "9", "data.caption_dropout": "0"}
+    expected = {"views", "rates", "sizes", "trigger in front", "validation images", "batch", "subjects"}
+    expected |= {"class images"} if prior == "pictures" else set()
+    watched(bench, {"data.trigger": "zxq", **changes, **classes, **more}, expected - ({"trigger in front"} if changes is WHOLE else set()))
+
+
+def test_what_the_tab_and_the_forecast_say_is_what_the_log_says(bench):
+    mixed(bench)
+    changes = {"data.resolution": "128", "training.steps": "9", "training.batch": "2"}
+    counted, recorder, host = watched(bench, changes, {"views", "sizes", "subjects"})
+    view = dataset_report.view(settings(bench.images, changes), host.text_tools(), dataset_report.Looks())
+    assert view.sentence in recorder.lines
+    assert {(each.width_px, each.height_px): each.pictures for each in view.buckets} == counted.sizes
+    assert (view.views, view.batches) == (sum(p.repeats for p in view.pictures), counted.epoch_steps)
+    forecast = trial.probe(settings(bench.images, {**changes, "name": "other"}), host, lambda: None)
+    assert forecast.steps == counted.steps and forecast.subjects == view.subject_lines
+    assert forecast.size in counted.sizes
+
+
+def test_a_run_that_resumes_says_where(bench):
+    _, _, host = bench.run({"training.steps": "8"}, recorder=Recorder(stop_at=3))
+    shutil.rmtree(host.paths.lora)
+    watched(bench, {"training.steps": "8"}, {"resuming", "rates", "sizes"}, host=host)
+
+
+@pytest.mark.parametrize("changes", [WORD, PIVOT], ids=["word", "pivot"])
+def test_the_words_tokens_are_its_vectors(bench, changes):
+    watched(bench, changes, {"tokens of the word"})
+
+
+def test_the_recorder_notices_what_is_not_so(bench):
+    with watching() as counted:
+        result, _, _ = bench.run({"training.steps": "4"})
+    lies = ("Sizes in training: 4 at 64×64 px.", "Resuming at step 2 of 4.", "Learning rates at their highest: UNet 0.001, text encoder 0.0001.",
+            "Validation images, not trained on: 0.png.", "The batches hold 3 of 3 class images, one beside each image.",
+            "In a prompt, zxq takes 4 of the 75 tokens.", "4 steps of 1 image: each of the 3 is seen 2 times.")  # fmt: skip
+    for lie in lies:
+        with pytest.raises(AssertionError):
+            check(counted, [lie])
+    for key, wrong in {
+        "ss_epoch": "9",
+        "ss_num_train_images": "4",
+        "ss_seed": "1",
+        "ss_optimizer": "lion",
+        "finetune_rates": '{"unet": 1.0}',
+    }.items():
+        with pytest.raises(AssertionError, match=key):
+            check(counted, [], {**metadata(result.file), key: wrong})

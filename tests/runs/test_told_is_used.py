@@ -103,3 +103,11 @@ def test_a_class_image_that_is_broken_later_is_reported(bench):
     _, told, _ = bench.run({**changes, "name": "second"}, host=host, folder="second")
     assert any(line.startswith("Skipped: 00002.png") for line in told.lines)
     assert any(line.startswith("The batches hold 3 of 3 class images") for line in told.lines)
+
+
+@pytest.mark.parametrize("prior", ["pictures", "prediction", "off"])
+@pytest.mark.parametrize("weight", ["0", "1"])
+def test_a_class_without_weight_is_said_not_to_be_kept(bench, prior, weight):
+    changes = {"data.class_count": "2" if prior == "pictures" else "0", "objective.prior": prior, "objective.prior_weight": weight}
+    _, told, _ = bench.run({**changes, "training.steps": "1"})
+    assert any(line.startswith("The class is not kept") for line in told.lines) == (weight == "0" and prior != "off")

@@ -51,8 +51,8 @@ class Adapter(Protocol):
     def parameters(self, part: str) -> Mapping[str, nn.Parameter]:
         """Trainable weights of "unet" or "text" by their name in the file."""
 
-    def scales(self, part: str) -> set[float]:
-        """The scales of the patches of "unet" or "text": a weight changes by the product of its patch times its scale."""
+    def scales(self, part: str) -> Mapping[str, float]:
+        """The scale of each of `parameters` by its name: a weight changes by the product of its patch times its scale."""
 
     def packs(self) -> Sequence[Sequence[nn.Parameter]]:
         """Weights that compute as one matrix, and are to lie one behind the other."""

@@ -38,9 +38,10 @@ class LoraAdapter:
             for name, weight in (("lora_down.weight", layer.lora_A[_NAME].weight), ("lora_up.weight", layer.lora_B[_NAME].weight))
         }
 
-    def scales(self, part: str) -> set[float]:
+    def scales(self, part: str) -> Mapping[str, float]:
         """See `Adapter.scales`."""
-        return {_scale(target) for target, _ in self._layers if target.part == part}
+        by_module = {target.kohya: _scale(target) for target, _ in self._layers}
+        return {name: by_module[name.partition(".")[0]] for name in self.parameters(part)}
 
     def packs(self) -> Sequence[Sequence[nn.Parameter]]:
         """See `Adapter.packs`."""

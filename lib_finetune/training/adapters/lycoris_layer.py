@@ -32,9 +32,10 @@ class LycorisAdapter:
             if weight.requires_grad
         }
 
-    def scales(self, part: str) -> set[float]:
+    def scales(self, part: str) -> Mapping[str, float]:
         """See `Adapter.scales`; a LoKr of two full factors has the scale 1, whatever alpha and rank are."""
-        return {float(layer.scale) for target, layer in self._layers if target.part == part}
+        by_module = {target.kohya: float(layer.scale) for target, layer in self._layers}
+        return {name: by_module[name.partition(".")[0]] for name in self.parameters(part)}
 
     def packs(self) -> Sequence[Sequence[nn.Parameter]]:
         """None: lycoris' layers compute with the weights themselves."""
