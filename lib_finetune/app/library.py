@@ -55,7 +55,8 @@ class Library:
         Raises:
             InputError: there is none.
         """
-        picture = _picture(self.file(token))
+        path = self.file(token)
+        picture = _picture(path, self._jobs_by_file().get(path))
         if picture is None:
             raise InputError([Problem("file", "The file has no image.")])
         return picture
@@ -136,7 +137,7 @@ class Library:
         return metadata
 
     def _entry(self, kind: str, path: Path, metadata: Mapping[str, str], job: Job | None) -> dict[str, Any]:
-        about, picture = path.stat(), _picture(path)
+        about, picture = path.stat(), _picture(path, job)
         base = next((metadata[name] for name in _BASES if metadata.get(name)), "")
         return {
             "token": _token(path),
@@ -171,8 +172,15 @@ def _metadata_in(path: Path) -> dict[str, str] | None:
     return metadata if METADATA_KEY in metadata else None
 
 
-def _picture(path: Path) -> Path | None:
-    return next((file for file in (path.with_name(path.stem + end) for end in _PICTURES) if file in beside(path)), None)
+def _picture(path: Path, job: Job | None) -> Path | None:
+    """The image beside a file; of a snapshot, which has none, the preview of its step or the last one before it."""
+    own = next((file for file in (path.with_name(path.stem + end) for end in _PICTURES) if file in beside(path)), None)
+    if own is not None or job is None:
+        return own
+    step = next((int(step) for step, files in job.record.points.items() if str(path) in files.values()), None)
+    previews = sorted((job.folder / "previews").glob("*/*.png")) if step is not None else []
+    shown = [file for file in previews if file.parent.name.isdigit() and 0 < int(file.parent.name) <= (step or 0)]
+    return min((file for file in shown if file.parent == shown[-1].parent), default=None)
 
 
 def _call(kind: str, path: Path) -> str:

@@ -98,8 +98,8 @@ class Tab:
                 self.gallery.build()
                 self._tasks = gr.HTML("", elem_id="finetune_tasks")
         with gr.Group(elem_id="finetune_more"):
-            self.settings.build_head()
             self.presets.build()
+            self.settings.build_head()
             self.settings.build()
 
     def _build_runs(self) -> None:

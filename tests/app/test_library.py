@@ -115,3 +115,14 @@ def test_a_training_that_goes_on_is_not_deleted(services, images):
     with pytest.raises(InputError, match="has not ended"):
         services.library.delete_training(job.folder.name)
     services.jobs.cancel(job.folder.name)
+
+
+def test_a_snapshot_has_the_preview_of_its_step(services, images):
+    job = trained(services, images, saving__every_steps="2")
+    for step in ("000000", "000002"):
+        place = job.folder / "previews" / step / "00.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"x")
+    entries = {entry["name"]: entry for entry in services.library.entries()}
+    snapshot = next(entry for name, entry in entries.items() if name != "cat")
+    assert snapshot["picture"] and services.library.picture(snapshot["token"]) == job.folder / "previews" / "000002" / "00.png"
