@@ -37,14 +37,123 @@
         }, 50);
     }
 
+    // A button that is pressed looks so at once, until the page has its answer.
+    function press(button) {
+        button.classList.add("finetune-pressed");
+        setTimeout(() => button.classList.remove("finetune-pressed"), 1200);
+    }
+
     function onButton(button) {
         if (button.dataset.sure && !confirm(button.dataset.sure)) return;
-        const given = JSON.parse(button.dataset.given || "{}");
+        press(button);
+        const {place, ...given} = JSON.parse(button.dataset.given || "{}");
+        if (place) goTo(place);
         for (const field of button.closest(".finetune-asks")?.querySelectorAll("[data-field]") || []) {
             given[field.dataset.field] = field.value;
         }
         ask(button.dataset.do, given);
     }
+
+    // The five places: the server is told which one is looked at, and makes the others when they are.
+    const PLACES = ["train", "runs", "compare", "library", "tools"];
+    const titles = () => [...page().querySelectorAll("#finetune_places > .tab-nav > button")];
+    function goTo(place) {
+        titles()[PLACES.indexOf(place)]?.click();
+    }
+    function placeNow() {
+        return PLACES[titles().findIndex((title) => title.classList.contains("selected"))] || "train";
+    }
+    function tellPlace() {
+        const field = part("place")?.querySelector("textarea, input");
+        const place = placeNow();
+        if (field && field.value !== place) {
+            write(field, place);
+            return true;
+        }
+        return false;
+    }
+    document.addEventListener("click", (event) => {
+        if (event.target.closest?.("#finetune_places > .tab-nav > button")) setTimeout(() => { if (tellPlace()) setTimeout(() => part("refresh")?.click(), 30); }, 30);
+    });
+    // How many go on and wait, on the title of their place.
+    function countRuns() {
+        const count = page().querySelector("#finetune_bar .finetune-count");
+        const title = titles()[1];
+        if (!count || !title) return;
+        const text = [[count.dataset.running, "▶"], [count.dataset.waiting, "+"]].filter(([number]) => number > 0).map(([number, sign]) => sign + number).join(" ");
+        if (text) title.dataset.count = text;
+        else delete title.dataset.count;
+    }
+
+    // An answer to a button is seen wherever the person is: above Train, and on the other places as a note at the foot.
+    let answered = "";
+    let toastEnds = 0;
+    function showAnswer() {
+        const message = part("message");
+        if (!message || message.innerHTML === answered) return;
+        answered = message.innerHTML;
+        const text = message.innerText || message.textContent.trim();
+        if (!text.trim() || placeNow() === "train") return;
+        let toast = page().querySelector("#finetune_toast");
+        if (!toast) {
+            toast = document.createElement("div");
+            toast.id = "finetune_toast";
+            toast.setAttribute("role", "status");
+            part("root").append(toast);
+        }
+        toast.textContent = text.trim();
+        toast.classList.add("finetune-seen");
+        clearTimeout(toastEnds);
+        toastEnds = setTimeout(() => toast.classList.remove("finetune-seen"), 9000);
+    }
+
+    // The end of a run is noticed: the WebUI's own sound, and the page's title until it is looked at.
+    let going = "";
+    let title = "";
+    function noticeEnd() {
+        const now = page().querySelector("#finetune_bar .finetune-going")?.dataset.job || "";
+        const ended = page().querySelector("#finetune_bar .finetune-going-ended");
+        if (going && !now && ended?.dataset.job === going) {
+            const sound = page().querySelector("#audio_notification audio");
+            if (sound) {
+                if (typeof opts === "object" && opts) sound.volume = opts.notification_volume / 100 || 1;
+                sound.play().catch(() => {});
+            }
+            if (document.hidden || !document.hasFocus()) {
+                title = title || document.title;
+                document.title = `${ended.dataset.state === "failed" ? "✗" : "✓"} ${ended.dataset.name} · ${title}`;
+            }
+        }
+        going = now;
+    }
+    function backToTitle() {
+        if (!title || document.hidden) return;
+        document.title = title;
+        title = "";
+    }
+    window.addEventListener("focus", backToTitle);
+    document.addEventListener("visibilitychange", backToTitle);
+
+    // Cards that are looked for by a word.
+    document.addEventListener("input", (event) => {
+        const filter = event.target.closest?.(".finetune-filter");
+        if (!filter) return;
+        const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+        for (const item of page().querySelectorAll(filter.dataset.filters)) item.hidden = !words.every((word) => item.dataset.words.includes(word));
+    });
+
+    // Grid or list, remembered.
+    function viewAs(view) {
+        part("gallery")?.classList.toggle("finetune-as-list", view === "list");
+        for (const button of page().querySelectorAll(".finetune-view-as")) button.setAttribute("aria-pressed", String(button.dataset.view === view));
+    }
+    const viewed = () => localStorage.getItem("finetune-view") || "grid";
+    document.addEventListener("click", (event) => {
+        const button = event.target.closest?.(".finetune-view-as");
+        if (!button) return;
+        localStorage.setItem("finetune-view", button.dataset.view);
+        viewAs(button.dataset.view);
+    });
 
     function choose(method) {
         page().querySelector(`#finetune_method input[value="${method}"]`)?.click();
@@ -66,11 +175,16 @@
     document.addEventListener("click", (event) => {
         const target = event.target.closest?.(".finetune-do, .finetune-use, .finetune-card");
         if (!target) return;
-        if (target.matches(".finetune-do")) onButton(target);
-        else if (target.matches(".finetune-use")) use(target);
+        if (target.matches(".finetune-use")) use(target);
+        else if (target.matches(".finetune-do")) onButton(target);
         else choose(target.dataset.method);
     });
     document.addEventListener("keydown", (event) => {
+        const face = event.target.closest?.("[role=button].finetune-do");
+        if (face && (event.key === "Enter" || event.key === " ")) {
+            event.preventDefault();
+            onButton(face);
+        }
         const card = event.target.closest?.(".finetune-card");
         if (card && (event.key === "Enter" || event.key === " ")) {
             event.preventDefault();
@@ -287,33 +401,6 @@
         });
     }
 
-    // Settings that differ from their defaults are marked, with a button that brings the default back.
-    function markChanged() {
-        const holder = page().querySelector("#finetune_defaults");
-        if (!holder || part("more")?.offsetParent === null) return;
-        for (const [name, known] of Object.entries(JSON.parse(holder.dataset.defaults))) {
-            const block = page().querySelector(`#${name}`);
-            const field = block?.querySelector("textarea, input");
-            if (!field) continue;
-            const value = field.type === "checkbox" ? field.checked : field.value;
-            const changed = String(value) !== String(known.value);
-            block.classList.toggle("finetune-changed", changed);
-            let button = block.querySelector(".finetune-reset");
-            if (changed && !button) {
-                button = document.createElement("button");
-                button.type = "button";
-                button.className = "finetune-reset finetune-do";
-                button.dataset.do = "default";
-                button.dataset.given = JSON.stringify({path: known.path});
-                button.textContent = "↺";
-                button.title = "back to the default";
-                block.append(button);
-            } else if (!changed && button) {
-                button.remove();
-            }
-        }
-    }
-
     // The server has read the list of Lora files again; a Lora page that is open still shows the old one.
     function refreshLoraPages() {
         for (const tab of ["txt2img", "img2img"]) {
@@ -321,26 +408,35 @@
         }
     }
 
+    // Once a second while the tab is looked at. While a run goes on and something else is looked at, once in five seconds, for its end is
+    // to be noticed; else nothing is asked.
+    const SELDOM = 5;
+    let beats = 0;
     setInterval(() => {
-        const panel = part("panel");
+        const root = part("root");
         const button = part("refresh");
-        if (!button || !panel) return;
-        const running = panel.querySelector(".finetune-running, .finetune-waiting, .finetune-queued, .finetune-paused") !== null;
-        const saved = panel.querySelector(".finetune-done, .finetune-stopped") !== null;
+        if (!button || !root) return;
+        beats += 1;
+        const running = page().querySelector("#finetune_bar .finetune-going") !== null;
+        const saved = page().querySelector("#finetune_bar .finetune-going-ended[data-state=done], #finetune_bar .finetune-going-ended[data-state=stopped]");
         if (wasRunning && saved && typeof gradioApp === "function") refreshLoraPages();
         wasRunning = running;
-        if (!seen && panel.offsetParent !== null) {
+        noticeEnd();
+        const visible = !document.hidden && root.offsetParent !== null;
+        if (!visible && !(running && beats % SELDOM === 0)) return;
+        if (!seen && visible) {
             seen = true;
             part("first")?.click();
             keepScrolled(part("gallery"));
         }
-        const captioned = panel.querySelector("[data-look]")?.dataset.look || "";
+        const captioned = part("tasks")?.querySelector("[data-look]")?.dataset.look || "";
         if (captioned && captioned !== looked) part("look")?.click();
         looked = captioned;
-        markChanged();
         lookWhenWritten();
-        // While a job runs, also when another tab is looked at: its end is to be seen there.
-        if (document.hidden || (panel.offsetParent === null && !running)) return;
+        tellPlace();
+        countRuns();
+        showAnswer();
+        viewAs(viewed());
         button.click();
     }, 1000);
 })();

@@ -67,7 +67,7 @@ class Guard:
         accounts: user → password for HTTP basic authentication.
         login: whether the page has a login of its own; then its session counts.
         signed_in: whether cookies are those of a session.
-        key: opens images only; the page carries it, so whoever may see the page has it.
+        key: opens images, curves and the files made here, and changes nothing; the page carries it, so whoever may see the page has it.
     """
 
     accounts: Mapping[str, str] = field(default_factory=dict)

@@ -34,6 +34,7 @@ SHARED_FILE_NAMES = {
     "file_kinds": {"data", "model"},  # of what lies in a folder of images, and of files of weights
     "files": {"", "ports", "host/headless", "host/webui"},  # writing, and what hosts hear of files
     "host": {"ports", "host/headless", "host/webui"},
+    "library": {"api", "app", "ui"},  # the routes, the files made here, and their cards
     "lora": {"training/adapters", "training/methods"},
     "pictures": {"ports", "host/headless", "host/webui"},
     "presets": {"app", "config"},  # a person's own, and those that come with Finetune

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -12,7 +13,7 @@ _FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 )
 _WAIT_MS = 180_000
-_PLACE = {"data": "Pictures", "network": "Network", "training": "Training", "saving": "Saving", "preview": "Preview"}
+_ON_TRAIN = ("train", "forecast", "word", "write_captions")
 
 
 class Browser:
@@ -82,21 +83,22 @@ class Browser:
         return [title.strip() for title in self.page.locator("#tabs > .tab-nav > button").all_inner_texts()]
 
     def fill(self, **values: str) -> None:
-        """Type into fields, opening the accordions they lie in: finetune_``name``=value."""
+        """Type into fields of the place Train, showing the section they lie in: finetune_``name``=value."""
+        self.place("Train")
+        facts = json.loads(self.page.get_attribute("#finetune_defaults", "data-defaults"))
         for name, value in values.items():
             field = self.page.locator(f"#finetune_{name} textarea, #finetune_{name} input").first
-            section = name.split("_")[0]
-            if section in _PLACE and not field.is_visible():
-                self._unfold("#finetune_more", field)
-                self._unfold(f"#finetune_section_{section}", field)
+            if f"finetune_{name}" in facts and not field.is_visible():
+                self.page.click(f".finetune-pill[data-section={facts[f'finetune_{name}']['section']}]")
             field.fill(value)
 
-    def _unfold(self, accordion: str, field: Any) -> None:
-        if not field.is_visible() and not self.page.locator(f"{accordion} > .label-wrap.open").count():
-            self.page.click(f"{accordion} > .label-wrap")
+    def place(self, title: str) -> None:
+        """Go to one of the tab's five places."""
+        self.page.click(f"#finetune_places > .tab-nav > button:has-text('{title}')")
 
     def press(self, name: str) -> None:
-        """Press finetune_``name``, once it can be seen."""
+        """Press finetune_``name`` in the place where it is, once it can be seen."""
+        self.place("Train" if name in _ON_TRAIN else "Runs")
         self.page.locator(f"#finetune_{name}:visible").first.click()
 
     def message(self) -> str:
@@ -110,6 +112,7 @@ class Browser:
         Raises:
             AssertionError: it did not in time.
         """
+        self.place("Runs")
         until = time.monotonic() + timeout_s
         text = ""
         while time.monotonic() < until:

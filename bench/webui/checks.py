@@ -95,7 +95,7 @@ def _train_in_the_page(world: World) -> None:
     browser.press("train")
     text = browser.panel(r"it/s|s/it")
     assert re.search(rf"\d+/{world.steps}", text) and "left" in text, text
-    browser.page.wait_for_selector("#finetune_panel svg polyline", state="attached")
+    browser.page.wait_for_selector("#finetune_plot canvas", state="attached")
     assert browser.page.locator("#finetune_keep").is_visible() and browser.page.locator("#finetune_discard").is_visible(), "no stop buttons"
     browser.panel(rf"\b[1-9]\d/{world.steps}\b")  # a curve to look at
     browser.shoot(world.shot("running"))
@@ -273,9 +273,8 @@ def three_methods_are_compared(world: World) -> str:
     assert width == 4 * 128, width
     if world.browser is not None:
         world.browser.open()
-        world.browser.page.click("#finetune_sheets_part > .label-wrap")
-        world.browser.page.wait_for_selector(".finetune-sheet")
-        world.browser.page.locator(".finetune-sheet").first.scroll_into_view_if_needed()
+        world.browser.place("Compare")
+        world.browser.page.wait_for_selector("#finetune_sheets .finetune-item img")
         world.browser.page.wait_for_timeout(1000)
         if place := world.shot("compared"):
             world.browser.page.screenshot(path=place)
@@ -381,6 +380,7 @@ def killed_and_continued(world: World) -> str:
     again = world.webui.start()
     if world.browser is not None:
         world.browser.open()
+        world.browser.place("Runs")
         world.browser.page.wait_for_selector("#finetune_continue:visible")
         world.browser.shoot(world.shot("unfinished"))
         world.browser.press("continue")

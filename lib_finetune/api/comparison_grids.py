@@ -67,5 +67,10 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         return services().comparison_grids.names()
 
     @router.get("/sheets/{file}", summary="A comparison grid", dependencies=may_see, response_class=FileResponse)
-    def comparison_grid_file(file: str) -> Response:
-        return picture_file(services().host.paths.data / "sheets", Path(file))
+    def comparison_grid_file(file: str, small: bool = False) -> Response:
+        return picture_file(services().host.paths.data / "sheets", Path(file), services().thumbnails if small else None)
+
+    @router.delete("/sheets/{file}", summary="Delete a comparison grid", dependencies=may)
+    def delete(file: str) -> dict[str, bool]:
+        services().comparison_grids.delete(file)
+        return {"ok": True}

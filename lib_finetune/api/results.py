@@ -53,5 +53,6 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         return FileResponse(file, media_type="application/octet-stream", filename=file.name)
 
     @router.get("/jobs/{name}/previews/{step}/{file}", summary="A preview", dependencies=may_see, response_class=FileResponse)
-    def preview(name: str, step: str, file: str) -> Response:
-        return picture_file(services().jobs.known.find(name).folder / "previews", Path(step) / file)
+    def preview(name: str, step: str, file: str, small: bool = False) -> Response:
+        folder = services().jobs.known.find(name).folder / "previews"
+        return picture_file(folder, Path(step) / file, services().thumbnails if small else None)

@@ -19,6 +19,7 @@ from lib_finetune.errors import FinetuneError, InputError, Problem
 
 if TYPE_CHECKING:
     from lib_finetune.access import Guard
+    from lib_finetune.app.thumbnails import Thumbnails
 
 SETTINGS_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema()}}}}
 """What takes settings says so in ``/docs``; they are checked by the settings tree itself, whose messages name the field."""
@@ -114,9 +115,15 @@ def chosen(known: dict[str, Callable[[], Any]], action: str) -> Callable[[], Any
     return known[action]
 
 
-def picture_file(folder: Path, inside: Path) -> Response:
-    """A PNG below a folder; whatever else is asked for is not there."""
+def picture_file(folder: Path, inside: Path, thumbnails: Thumbnails | None = None) -> Response:
+    """A PNG below a folder; whatever else is asked for is not there.
+
+    Args:
+        thumbnails: makes a small JPEG of it; None for the file itself.
+    """
     path = (folder / inside).resolve()
     if folder.resolve() not in path.parents or path.suffix != ".png" or not path.is_file():
         raise HTTPException(404, "There is no such image.")
+    if thumbnails is not None:
+        return Response(thumbnails.of(path), media_type="image/jpeg", headers=KEEP)
     return FileResponse(path, media_type="image/png", headers=KEEP)

@@ -210,6 +210,16 @@ class ComparisonGrids:
         folder = self._host.paths.data / "sheets"
         return sorted((path.name for path in folder.glob("*.png")), reverse=True) if folder.is_dir() else []
 
+    def delete(self, name: str) -> None:
+        """Delete a grid.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        if name not in self.names():
+            raise InputError([Problem("grid", f"There is no comparison grid {name!r}.")])
+        (self._host.paths.data / "sheets" / name).unlink(missing_ok=True)
+
     def compare_when_group_has_ended(self, job: Job) -> None:
         """Make the grid of a group of jobs once the last of them has ended; a listener of the queue."""
         group = [other for other in self._jobs.known.all() if job.record.group and other.record.group == job.record.group]

@@ -20,14 +20,16 @@ from lib_finetune.data.images import load_rgb
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.files import at_home, pasted_path, safe_name
 from lib_finetune.jobs.background_task import BackgroundTask
-from lib_finetune.preflight.dataset_report import Looks, PictureView, thumbnail, view
+from lib_finetune.preflight.dataset_report import THUMBNAIL_PX, Looks, PictureView, thumbnail, view
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from lib_finetune.app.thumbnails import Thumbnails
     from lib_finetune.jobs.queue import Jobs
 
 _SEEN_KEPT = 5000
+_LARGE_PX = 1024
 FILE_BYTES, FILES, DROP_BYTES = upload_limits.FILE_BYTES, upload_limits.FILES, upload_limits.DROP_BYTES
 LIMITS = upload_limits.LIMITS
 
@@ -35,7 +37,8 @@ LIMITS = upload_limits.LIMITS
 class Datasets:
     """Any thread. Images are known by a token once they were looked at, so that a request names no path."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, thumbnails: Thumbnails) -> None:
+        self._thumbnails = thumbnails
         self._jobs = jobs
         self._host = jobs.host
         self._looks = Looks(self._host.captions.face)
@@ -90,15 +93,17 @@ class Datasets:
             self._seen.pop(next(iter(self._seen)))
         return plain
 
-    def thumbnail(self, token: str) -> bytes:
-        """A small JPEG of an image that was looked at, its crop framed.
+    def thumbnail(self, token: str, *, large: bool = False) -> bytes:
+        """A small JPEG of an image that was looked at, its crop framed; made once.
+
+        Args:
+            large: as large as a dialog shows it.
 
         Raises:
             InputError: it was not looked at, or is gone.
         """
-        content = io.BytesIO()
-        thumbnail(self._picture(token)[0]).save(content, format="JPEG", quality=85)
-        return content.getvalue()
+        picture, side_px = self._picture(token)[0], _LARGE_PX if large else THUMBNAIL_PX
+        return self._thumbnails.kept(f"{token}|{side_px}", lambda: thumbnail(picture, side_px))
 
     def caption(self, token: str, text: str) -> str | None:
         """Write an image's caption beside it, or take it away with an empty text; returns the caption file, if there is one.

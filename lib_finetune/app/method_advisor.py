@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lib_finetune.assembly.automatic_settings import resolved
+from lib_finetune.config.codec import all_leaves
+from lib_finetune.config.fields import value_at
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.plan import Epoch
 from lib_finetune.errors import FinetuneError, InputError, Problem
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 _GIB = 1 << 30
 _USUAL_IMAGES = 10
 """Counted where no folder is named yet."""
+_OF_IMAGES = ("training.steps", "preview.every")
+"""Automatic settings that follow the number of images."""
 
 
 class MethodAdvisor:
@@ -51,7 +57,7 @@ class MethodAdvisor:
         if settings.data.images.strip():
             dataset = self._datasets.view(settings)
             pictures = len(dataset["pictures"])
-            epoch = Epoch(pictures - sum(picture["held_out"] for picture in dataset["pictures"]), dataset["views"], dataset["batches"])
+            epoch = _epoch(dataset)
         try:
             cards = method_costs.cards(settings, epoch, self._model_facts(), method_costs.machine_of(self._host))
         except FinetuneError as error:  # no checkpoint, or one of another family
@@ -64,6 +70,21 @@ class MethodAdvisor:
             "reason": advice.reason,
             "question": advice.question,
         }
+
+    def automatic(self, settings: Settings, dataset: Mapping[str, Any] | None) -> dict[str, str]:
+        """What each setting that is left automatic will be, by dotted path; what depends on the images only where there are some.
+
+        Args:
+            dataset: `Datasets.view`; None for no folder.
+
+        Raises:
+            FinetuneError: no checkpoint is loaded.
+        """
+        left = [path for path, leaf in all_leaves().items() if leaf.optional and value_at(settings, path) is None]
+        epoch = _epoch(dataset) if dataset else Epoch.of(_USUAL_IMAGES, settings.training.batch)
+        chosen, _ = resolved(settings, epoch, self._host.text_tools().clip_skip)
+        values = {path: value_at(chosen, path) for path in left if dataset or path not in _OF_IMAGES}
+        return {path: f"{value:.4g}" if isinstance(value, float) else str(value) for path, value in values.items() if value is not None}
 
     def _model_facts(self) -> ModelFacts:
         identity = self._host.checkpoint().identity
@@ -91,6 +112,11 @@ class MethodAdvisor:
         if not running:
             return None
         return f"{running[0].settings.name} is being trained; a forecast would take its memory. Ask again when it has ended."
+
+
+def _epoch(dataset: Mapping[str, Any]) -> Epoch:
+    trained = len(dataset["pictures"]) - sum(picture["held_out"] for picture in dataset["pictures"])
+    return Epoch(trained, dataset["views"], dataset["batches"])
 
 
 def _lines(forecast: trial.Forecast) -> list[str]:

@@ -62,7 +62,7 @@ class Results:
         """
         job = self._jobs.known.find(name)
         path = Path(job.record.files.get(kind) or "")
-        return path if _is_own(job, self._jobs.host, kind, path) and path.is_file() else None
+        return path if is_own(job, self._jobs.host, kind, path) and path.is_file() else None
 
     def select(self, name: str) -> BackgroundTask:
         """Load the checkpoint that a job made, before the next job begins.
@@ -142,15 +142,15 @@ def pick(job: Job, step: int, host: Host, *, delete_others: bool) -> dict[str, P
     if step != job.record.steps:
         if job.record.files and job.record.steps in files_by_step:
             others[job.record.steps] = _set_aside(final, job.record.steps)
-            _remove(final, host, card_too=False)  # what the host remembers of this name is the old file
+            remove(final, host, card_too=False)  # what the host remembers of this name is the old file
         for kind, path in files_by_step[step].items():
             _rename(path, final[kind])
-        _remove(files_by_step[step], host)
+        remove(files_by_step[step], host)
         job.record.steps, job.record.picked = step, step
     job.file, job.record.files = next(iter(final.values())), {kind: str(path) for kind, path in final.items()}
     if delete_others:
         for files in others.values():
-            _remove(files, host)
+            remove(files, host)
         others = {}
     job.keep_snapshots(others)
     job.record.keep_points(others)
@@ -166,14 +166,15 @@ def _refuse_strange(job: Job, host: Host) -> None:
     """
     for files in (job.record.files, *job.record.points.values()):
         for kind, path in files.items():
-            if not _is_own(job, host, kind, Path(path)):
+            if not is_own(job, host, kind, Path(path)):
                 raise InputError(
                     f"The record of {job.settings.name} names {path}, which is no file of this job. Nothing was changed; "
                     "choose the file in its folder by hand."
                 )
 
 
-def _is_own(job: Job, host: Host, kind: str, path: Path) -> bool:
+def is_own(job: Job, host: Host, kind: str, path: Path) -> bool:
+    """Whether a file is one that the job can have made: a record lies in a folder that others write to as well."""
     target = targets(job.settings, host.paths, job.settings.name).get(kind)
     return target is not None and bears_name_of(path, target)
 
@@ -190,10 +191,10 @@ def _targets(job: Job, host: Host) -> dict[str, Path]:
     return targets
 
 
-def _remove(files: Mapping[str, Path], host: Host, *, card_too: bool = True) -> None:
+def remove(files: Mapping[str, Path], host: Host, *, card_too: bool = True) -> None:
     """Delete files and have the host read its lists again."""
     for kind, path in files.items():
-        for file in (path, *(_beside(path) if card_too else ())):
+        for file in (path, *(beside(path) if card_too else ())):
             file.unlink(missing_ok=True)
         host.files.artifact_removed(kind, path)
 
@@ -221,5 +222,6 @@ def _rename(source: Path, target: Path) -> None:
         raise SaveError(f"{source} could not be copied to {target}: {error.strerror or error}. Both are as they were.") from error
 
 
-def _beside(path: Path) -> list[Path]:
+def beside(path: Path) -> list[Path]:
+    """Files that belong to a result: its card, picture, configuration and description."""
     return [path.with_name(path.stem + end) for end in _BESIDE if path.with_name(path.stem + end).is_file()]

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lib_finetune.access import Folders
+from lib_finetune.app.class_gallery import ClassImages
 from lib_finetune.app.comparison_grid import ComparisonGrids
 from lib_finetune.app.datasets import Datasets
+from lib_finetune.app.library import Library
 from lib_finetune.app.method_advisor import MethodAdvisor
 from lib_finetune.app.presets import Presets
+from lib_finetune.app.report import Reports
 from lib_finetune.app.results import Results
 from lib_finetune.app.settings_files import SettingsFiles
 from lib_finetune.app.storage import Storage
+from lib_finetune.app.thumbnails import Thumbnails
 from lib_finetune.app.trainings import Trainings
 from lib_finetune.jobs.queue import Jobs
 
@@ -36,6 +40,10 @@ class Services:
     results: Results
     comparison_grids: ComparisonGrids
     storage: Storage
+    library: Library
+    class_images: ClassImages
+    thumbnails: Thumbnails
+    reports: Reports
 
     @property
     def host(self) -> Host:
@@ -51,7 +59,8 @@ def services_of(jobs: Jobs, folders: Folders | None = None) -> Services:
     """
     allowed = folders or Folders()
     settings_files = SettingsFiles(jobs.host.paths.data, allowed)
-    datasets = Datasets(jobs)
+    thumbnails = Thumbnails(jobs.host.paths.data)
+    datasets = Datasets(jobs, thumbnails)
     grids = ComparisonGrids(jobs)
     jobs.when_ended(grids.compare_when_group_has_ended)
     return Services(
@@ -65,6 +74,10 @@ def services_of(jobs: Jobs, folders: Folders | None = None) -> Services:
         results=Results(jobs, allowed),
         comparison_grids=grids,
         storage=Storage(jobs),
+        library=Library(jobs),
+        class_images=ClassImages(jobs),
+        thumbnails=thumbnails,
+        reports=Reports(jobs),
     )
 
 

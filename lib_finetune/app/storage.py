@@ -23,6 +23,7 @@ PARTS = {
     "runs": "runs: logs, saved states, previews; results in the WebUI's folders stay",
     "sheets": "comparison grids",
     "exported": "exported settings",
+    "thumbnails": "small copies of images; made again when they are looked at",
 }
 
 

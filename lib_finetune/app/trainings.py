@@ -57,6 +57,14 @@ class Trainings:
         """
         return list(saved_states.kept_states(RunFolder(self._jobs.known.find(name).folder)))
 
+    def curves(self, name: str, step: int, line: int) -> dict[str, Any]:
+        """See `job_view.curves`.
+
+        Raises:
+            InputError: there is no such job.
+        """
+        return job_view.curves(self._jobs.known.find(name), step, line)
+
     def overview(self, *, series: bool = True) -> dict[str, Any]:
         """All jobs, the waiting ones in their order, the background tasks, whether the queue is held, and why nothing can begin, if so.
 

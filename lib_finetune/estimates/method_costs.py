@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.lease import Lease
 
 LIKENESS = {
-    "lora": "About 95 % of DreamBooth's likeness; its strength is set in the prompt.",
+    "lora": "Close to DreamBooth for most subjects; its strength is set in the prompt.",
     "dreambooth": "The best likeness and detail; a checkpoint of its own.",
     "textual_inversion": "Good for realistic faces and small things; no exact copy, and nothing of the model changes.",
     "pivotal_tuning": "As a LoRA, with a word that was learned too.",

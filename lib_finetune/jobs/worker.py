@@ -176,4 +176,5 @@ def _ending(result: Result) -> str:
         return "Stopped; no file was written."
     outcome = "Done" if result.outcome == DONE else "Stopped"
     warning = f"{result.warning} " if result.warning else ""
-    return f"{outcome}: {result.file.name}, {result.steps} steps. {warning}{result.restoration.line}"
+    changed = result.restoration.line if result.restoration.differences else ""  # that all is as it was stands in the log
+    return f"{outcome}: {result.file.name}, {result.steps} steps. {warning}{changed}".rstrip()

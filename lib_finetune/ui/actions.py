@@ -1,4 +1,4 @@
-"""What the page's own buttons do: those in queue, results and gallery, which are HTML and not gradio's."""
+"""What the page's own buttons do: those on cards, results and images, which are HTML and not gradio's."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _comparison_grid(press: Press) -> PageChange:
     texts = (press.text("weights") or "0.6, 0.8, 1").replace(";", ",").split(",")
     weights = [float(text) for text in texts if _is_number(text)]
     press.services.comparison_grids.of_job(press.job_id, press.text("prompts").splitlines(), weights)
-    return PageChange("The images are made before the next training begins; they appear under Comparison grids.")
+    return PageChange("The images are made before the next training begins; they appear in the place Compare.")
 
 
 def _is_number(text: str) -> bool:
@@ -135,7 +135,7 @@ def _is_number(text: str) -> bool:
 
 def _comparison_grid_of_group(press: Press) -> PageChange:
     press.services.comparison_grids.of_group(press.text("group"))
-    return PageChange("The comparison is made before the next training begins; it appears under Comparison grids.")
+    return PageChange("The comparison is made before the next training begins; it appears in the place Compare.")
 
 
 # -- the form, the images, the storage ---------------------------------------------------------------------------------
@@ -167,6 +167,15 @@ def _caption(press: Press) -> None:
     press.services.datasets.caption(press.text("picture"), press.text("text"))
 
 
+def _delete_training(press: Press) -> PageChange:
+    name = press.services.library.delete_training(press.job_id)
+    return PageChange(f"Everything of {name} is deleted.")
+
+
+def _delete_class_image(press: Press) -> None:
+    press.services.class_images.delete(press.text("folder"), press.text("file"))
+
+
 def _empty(press: Press) -> PageChange:
     return PageChange(f"{press.services.storage.empty(press.text('part')) / 1e6:.1f} MB are free again.")
 
@@ -196,4 +205,8 @@ _ACTIONS: dict[str, Callable[[Press], PageChange | None]] = {
     "default": _default,
     "caption": _caption,
     "empty": _empty,
+    "delete grid": lambda press: press.services.comparison_grids.delete(press.text("grid")),
+    "delete file": lambda press: PageChange(f"{press.services.library.delete(press.text('file'))} is deleted."),
+    "delete training": _delete_training,
+    "delete class image": _delete_class_image,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from lib_finetune.config.codec import all_leaves
 from lib_finetune.errors import FinetuneError, InputError
 from lib_finetune.ui import form, status
 
@@ -26,7 +27,10 @@ class Answers:
         try:
             return action()
         except InputError as error:
-            return status.problems([form.in_words(problem) for problem in error.problems])
+            return status.problems(
+                [form.in_words(problem) for problem in error.problems],
+                [form.element(problem.field) if problem.field in all_leaves() else "" for problem in error.problems],
+            )
         except FinetuneError as error:
             return status.problems([str(error)])
         except Exception as error:  # noqa: BLE001  an edge: shown or logged

@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from lib_finetune.ui.html import button, size
-from lib_finetune.ui.status import duration
-
-_TITLES = {
-    "lora": "LoRA",
-    "dreambooth": "DreamBooth",
-    "textual_inversion": "Textual Inversion",
-    "pivotal_tuning": "Pivotal tuning",
-}
+from lib_finetune.ui.html import button, duration, size
+from lib_finetune.ui.status import METHODS as _TITLES
 
 
 def render(advice: Mapping[str, Any], chosen: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ComparisonPanel:
     """
     Attributes:
-        sheets: the comparison grids; the page's refresh fills them.
+        comparison_grids: the grids that were made; the page's refresh fills them.
     """
 
     comparison_grids: gr.HTML
@@ -36,11 +36,11 @@ class ComparisonPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
-        with gr.Accordion("Comparison grids", open=False, elem_id="finetune_sheets_part"):
-            self.comparison_grids = gr.HTML("", elem_id="finetune_sheets")
-        with gr.Accordion("Compare: the three methods, or values of one setting", open=False, elem_id="finetune_compare_part"):
+        self.comparison_grids = gr.HTML("", elem_id="finetune_sheets")
+        with gr.Group(elem_id="finetune_compare_part"):
             gr.HTML(
-                "<p>Several jobs with these images go into the queue; at the end, one comparison grid shows them side by side, with size, time and memory.</p>"
+                "<h3>Train and compare</h3><p>Several runs with the images of the place Train go into the queue; at the end, "
+                "one comparison grid shows them side by side, with size, time and memory.</p>"
             )
             with gr.Row():
                 self._methods = own(gr.Button("Train LoRA, DreamBooth and Textual Inversion", elem_id="finetune_compare"))

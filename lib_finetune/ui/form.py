@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from lib_finetune.config import codec
+from lib_finetune.config.aliases import ALIASES
 from lib_finetune.config.fields import Leaf, value_at
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import Problem
@@ -36,37 +38,92 @@ _WISHES = {
     "use on many models": "many models",
 }
 WISHES = list(_WISHES)
-_SECTIONS = {
-    "data": "Images and captions",
-    "network": "Network",
-    "tuning": "The whole model",
-    "embedding": "Embedding",
-    "optimizer": "Learning",
-    "objective": "Objective",
-    "training": "Training",
-    "saving": "Saving",
-    "preview": "Preview",
-}
 
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the settings: its name in element ids, its title, and the dotted paths that stand first in it."""
+
+    name: str
+    title: str
+    paths: tuple[str, ...]
+
+
+SECTIONS = (
+    Section(
+        "learning",
+        "Learning",
+        (
+            *("training.steps", "optimizer.unet_rate", "optimizer.text_encoder_rate", "embedding.rate", "training.batch", "optimizer.name"),
+            *("optimizer.schedule", "optimizer.warmup", "training.seed", "data.held_out", "training.validate_every", "training.ema_decay"),
+        ),
+    ),
+    Section(
+        "network",
+        "Network",
+        (
+            *("network.rank", "network.alpha", "network.adapter", "network.text_encoder", "network.conv_rank", "network.conv_alpha"),
+            *("network.dropout", "tuning.text_encoder_until", "tuning.lora_rank", "embedding.vectors", "embedding.init", "network.start"),
+        ),
+    ),
+    Section(
+        "captions",
+        "Images and captions",
+        (
+            *("data.resolution", "data.crop", "data.buckets", "data.flip", "data.template", "embedding.template", "data.shuffle_tags"),
+            *("data.keep_tags", "data.tag_dropout", "data.caption_dropout"),
+        ),
+    ),
+    Section("preservation", "Preservation", ("objective.prior", "objective.prior_weight", "data.class_images", "data.class_count")),
+    Section(
+        "memory",
+        "Memory and speed",
+        (
+            *("training.precision", "training.gradient_checkpointing", "training.accumulation", "data.disk_cache", "tuning.weights"),
+            *("tuning.in_backward", "tuning.host_weights"),
+        ),
+    ),
+    Section(
+        "previews",
+        "Previews",
+        (
+            *("preview.enabled", "preview.every", "preview.prompts", "preview.count", "preview.weight", "preview.seed", "preview.steps"),
+            "preview.watch",
+        ),
+    ),
+    Section(
+        "saving",
+        "Saving",
+        ("saving.every_steps", "saving.every_epochs", "saving.keep", "saving.states", "saving.overwrite", "tuning.select"),
+    ),
+    Section("expert", "Expert", ()),
+)
+"""What stands in no list stands under the last of them: what a person with ten images never turns."""
 
 _PATCHES, _WORDS = ("lora", "pivotal_tuning"), ("textual_inversion", "pivotal_tuning")
 OF_METHOD = {"network": _PATCHES, "tuning": ("dreambooth",), "embedding": _WORDS}
-"""Sections that some methods alone read."""
+"""First part of a path → the methods that alone read such settings."""
+
+_STEP = {"share": 0.05, "rank": 1.0, "images": 1.0}
+_SLIDERS = ("network.rank", "network.dropout", "network.begin", "tuning.text_encoder_until", "embedding.until", "optimizer.warmup")
+SLIDERS = (
+    *_SLIDERS,
+    *("data.tag_dropout", "data.caption_dropout", "training.batch", "preview.weight", "objective.prior_weight"),
+)
+"""Numbers with bounds that cannot be automatic; all others are texts, for gradio's own number field turns what it cannot read into nothing."""
 
 
-def more_settings() -> tuple[dict[str, Any], dict[str, Any]]:
-    """(components of every setting that is not on the first screen by dotted path, the parts of `OF_METHOD` by section)."""
-    components: dict[str, Any] = {}
-    parts: dict[str, Any] = {}
-    for section, title in _SECTIONS.items():
-        shown = METHODS[0] in OF_METHOD.get(section, METHODS)
-        with gr.Accordion(title, open=False, elem_id=f"finetune_section_{section}", visible=shown) as part:
-            for path, leaf in codec.all_leaves().items():
-                if path.startswith(section + ".") and path not in ON_TOP:
-                    components[path] = _component(leaf)
-        if section in OF_METHOD:
-            parts[section] = own(part)
-    return components, parts
+def sections() -> dict[str, list[str]]:
+    """Name of each section → paths of its settings; every setting below the first screen is in one of them."""
+    listed = {path for section in SECTIONS for path in section.paths}
+    rest = [path for path in codec.all_leaves() if path not in listed and path not in ON_TOP]
+    return {section.name: [*section.paths, *(rest if section is SECTIONS[-1] else ())] for section in SECTIONS}
+
+
+def more_settings() -> dict[str, Any]:
+    """Components of every setting that is not on the first screen by dotted path; the page's script shows those of one section."""
+    with gr.Column(elem_id="finetune_fields"):
+        return {path: _component(codec.all_leaves()[path]) for paths in sections().values() for path in paths}
 
 
 def method_choices() -> list[tuple[str, str]]:
@@ -85,27 +142,21 @@ def wish_of(shown: str) -> str:
     return _WISHES.get(shown, "")
 
 
-def shown_parts(method: str) -> list[Any]:
-    """Gradio updates for the parts of `OF_METHOD` when a method is chosen."""
-    return [gr.update(visible=method in methods) for methods in OF_METHOD.values()]
-
-
 def _component(leaf: Leaf) -> Any:
     about = leaf.about
     label = f"{about.label} ({about.unit})" if about.unit else about.label
-    shared: dict[str, Any] = {"label": label, "info": about.help, "elem_id": _element(leaf.path)}
+    shared: dict[str, Any] = {"label": label, "info": about.help, "elem_id": element(leaf.path)}
     allowed = about.allowed()
-    applies = about.when is None or bool(about.when(Settings()))
-    shared["visible"] = applies
     component: Any
     if leaf.type is bool:
         component = gr.Checkbox(value=leaf.default, **shared)
     elif allowed is not None:
         component = gr.Dropdown([str(choice) for choice in allowed], value=str(leaf.default), **shared)
+    elif leaf.path in SLIDERS:
+        component = gr.Slider(about.low, about.high, leaf.default, step=_STEP.get(about.unit, 0.05), **shared)
     else:
-        # Numbers are texts here: gradio's own number field turns what it cannot read into nothing, without a word.
         shown = "" if leaf.default is None else _shown(leaf.default)
-        component = gr.Textbox(value=shown, placeholder="automatic" if leaf.optional else "", max_lines=1, **shared)
+        component = gr.Textbox(value=shown, placeholder="auto" if leaf.optional else "", max_lines=1, **shared)
     return own(component)
 
 
@@ -115,30 +166,42 @@ def values_of(settings: Settings, paths: Sequence[str]) -> list[Any]:
 
 
 def _value(leaf: Leaf, value: Any) -> Any:
-    if leaf.type is bool and not leaf.optional:
+    if (leaf.type is bool and not leaf.optional) or leaf.path in SLIDERS:
         return value
     return "" if value is None else _shown(value)
 
 
-def conditional(paths: Sequence[str]) -> list[str]:
-    """Those of the settings that do not always apply."""
-    return [path for path in paths if codec.all_leaves()[path].about.when is not None]
+def applies(settings: Settings, path: str) -> bool:
+    """Whether a setting applies beside the others."""
+    methods = OF_METHOD.get(path.partition(".")[0], METHODS)
+    condition = codec.all_leaves()[path].about.when
+    return settings.method in methods and (condition is None or bool(condition(settings)))
 
 
-def applying(settings: Settings, paths: Sequence[str]) -> list[bool]:
-    """Whether each of these settings applies beside the others."""
-    conditions = [codec.all_leaves()[path].about.when for path in paths]
-    return [condition is None or bool(condition(settings)) for condition in conditions]
+def field_facts() -> str:
+    """What the page's script has to know of each setting's field, as JSON by element id.
+
+    "path", "section", "label", "value" that it shows at first, "aliases" in other trainers, and "number" for what is typed with a keyboard of figures.
+    """
+    leaves, section_of = codec.all_leaves(), {path: name for name, paths in sections().items() for path in paths}
+    facts = {
+        element(path): {
+            "path": path,
+            "section": section_of[path],
+            "label": leaves[path].about.label,
+            "value": _value(leaves[path], leaves[path].default),
+            "aliases": " ".join(ALIASES.get(path, ())),
+            "number": leaves[path].type in (int, float),
+        }
+        for path in section_of
+    }
+    return json.dumps(facts)
 
 
-def defaults(paths: Sequence[str]) -> str:
-    """What the components of these settings show at first, as JSON by component, for the page's script."""
-    leaves = codec.all_leaves()
-    return json.dumps({_element(path): {"path": path, "value": _value(leaves[path], leaves[path].default)} for path in paths})
-
-
-def _element(path: str) -> str:
-    return "finetune_" + path.replace(".", "_")
+def element(path: str) -> str:
+    """Element id of a setting's field, on the first screen too."""
+    name = next((name for name, top in TOP.items() if top == path), path.replace(".", "_"))
+    return f"finetune_{name}"
 
 
 def numbers() -> list[str]:

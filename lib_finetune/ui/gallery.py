@@ -7,12 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from lib_finetune.ui import markup
 from lib_finetune.ui.html import button, picture_url
-
-_EMPTY = (
-    '<div class="finetune-empty">Name a folder with 4 to 20 images, or drop them on the left. '
-    "Then you see here how each is cut, and the caption that the model reads.</div>"
-)
 
 
 def captions(task: Mapping[str, Any] | None) -> str:
@@ -33,26 +29,32 @@ def summary(view: Mapping[str, Any] | None) -> str:
     """The line under the folder: how many images, captions, and what is broken."""
     if view is None:
         return ""
+    return f'<div class="finetune-found">{escape(" · ".join(_counts(view)))}</div>'
+
+
+def _counts(view: Mapping[str, Any]) -> list[str]:
     pictures, broken = view["pictures"], view["broken"]
     captions = sum(picture["caption_file"] is not None for picture in pictures)
     flagged = sum(bool(picture["flags"]) for picture in pictures)
     parts = [f"{len(pictures)} image{'s' * (len(pictures) != 1)}", f"{captions} caption{'s' * (captions != 1)}"]
-    parts += [f"{len(broken)} broken ⚠"] * bool(broken) + [f"{flagged} to look at ⚠"] * bool(flagged)
-    return f'<div class="finetune-found">{escape(" · ".join(parts))}</div>'
+    return parts + [f"{len(broken)} broken ⚠"] * bool(broken) + [f"{flagged} to look at ⚠"] * bool(flagged)
 
 
 def render(view: Mapping[str, Any] | None, key: str) -> str:
-    """All images, or what to do where there are none.
+    """All images as equal tiles, or what to do where there are none.
 
     Args:
         key: opens the thumbnails.
     """
     if view is None:
-        return _EMPTY
-    tiles = "".join(_tile(picture, key) for picture in view["pictures"])
-    lines = "".join(f"<div>{escape(line)}</div>" for line in _lines(view))
-    flags = "".join(f'<div class="finetune-flag">{escape(line)}</div>' for line in _faults(view))
-    return f'<div class="finetune-lines">{lines}{flags}</div><div class="finetune-tiles">{tiles}</div>'
+        return markup.render("gallery_empty")
+    return markup.render(
+        "gallery",
+        summary=" · ".join(_counts(view)),
+        lines=_lines(view),
+        faults=_faults(view),
+        tiles=[_tile(picture, key) for picture in view["pictures"]],
+    )
 
 
 def _lines(view: Mapping[str, Any]) -> list[str]:
@@ -77,22 +79,28 @@ def _faults(view: Mapping[str, Any]) -> list[str]:
     return faults + [message for _, message in view["problems"]]
 
 
-def _tile(picture: Mapping[str, Any], key: str) -> str:
-    name, token = escape(picture["name"]), escape(picture["token"])
-    facts = [f"{picture['width_px']}×{picture['height_px']} → {picture['bucket'][0]}×{picture['bucket'][1]}"]
+def _tile(picture: Mapping[str, Any], key: str) -> dict[str, Any]:
+    bucket = f"{picture['bucket'][0]}×{picture['bucket'][1]}"
+    facts = [f"{picture['width_px']}×{picture['height_px']} → {bucket}"]
     facts += [f"×{picture['repeats']}"] * (picture["repeats"] != 1) + ["held out"] * picture["held_out"]
     facts += ["another part each time"] * picture["crop_varies"]
     own = picture["caption_file"] is not None
-    origin = f"from {Path(picture['caption_file']).name}" if own else "from the caption template; type to give it one of its own"
-    counted = f"{picture['tokens']} tokens" + " · another caption each time" * picture["caption_varies"]
-    read = "".join(f"<span>{escape(meaning)}</span>" for meaning in picture.get("caption_meanings", ()))
-    flags = "".join(f'<span class="finetune-flag">{escape(flag["message"])}</span>' for flag in picture["flags"])
-    own_text = (picture["caption_text"] or "") if own else ""
-    return (
-        f'<figure class="finetune-tile"><img src="{picture_url(key, "thumbnails", picture["token"])}" alt="{name}" loading="lazy">'
-        f'<figcaption><b title="{name}">{name}</b><span>{escape(" · ".join(facts))}</span>'
-        f'<textarea class="finetune-caption" rows="3" data-picture="{token}" aria-label="caption of {name}" title="{escape(origin)}" '
-        f'placeholder="{"" if own else escape(origin)}">{escape(own_text)}</textarea>'
-        f'<span class="finetune-read" translate="no">{escape(picture["caption"])}</span>'
-        f'<span class="{"finetune-flag" if picture["over_chunk"] else ""}">{escape(counted)}</span>{read}{flags}</figcaption></figure>'
-    )
+    address = picture_url(key, "thumbnails", picture["token"])
+    return {
+        "name": picture["name"],
+        "token": picture["token"],
+        "small": address,
+        "full": f"{address}&large=1",
+        "bucket": bucket,
+        "held_out": picture["held_out"],
+        "facts": " · ".join(facts),
+        "own": own,
+        "origin": f"from {Path(picture['caption_file']).name}" if own else "from the caption template; type to give it one of its own",
+        "text": (picture["caption_text"] or "") if own else "",
+        "caption": picture["caption"],
+        "tokens": picture["tokens"],
+        "counted": f"{picture['tokens']} tokens" + " · another caption each time" * picture["caption_varies"],
+        "over_chunk": picture["over_chunk"],
+        "meanings": picture.get("caption_meanings", ()),
+        "flags": [flag["message"] for flag in picture["flags"]],
+    }

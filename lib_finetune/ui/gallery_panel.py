@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from lib_finetune.access import page_key
+from lib_finetune.errors import FinetuneError
 from lib_finetune.ui import form, gallery, status
 from lib_finetune.ui.components import QUICK, guarded, own
 from lib_finetune.ui.latest_only import LatestOnly
@@ -17,6 +18,7 @@ from lib_finetune.ui.page_state import PageState
 if TYPE_CHECKING:
     from lib_finetune.app.comparison_grid import ComparisonGrids
     from lib_finetune.app.datasets import Datasets
+    from lib_finetune.app.method_advisor import MethodAdvisor
     from lib_finetune.ui.answers import Answers
     from lib_finetune.ui.images_panel import ImagesPanel
     from lib_finetune.ui.page_hooks import PageHooks
@@ -40,12 +42,15 @@ class GalleryPanel:
         settings: SettingsForm,
         answers: Answers,
         images: ImagesPanel,
+        advisor: Callable[[], MethodAdvisor],
     ) -> None:
         """
         Args:
             images: where the line under the folder stands.
+            advisor: tells what settings that are left automatic will be.
         """
         self._datasets = datasets
+        self._advisor = advisor
         self._comparison_grids = comparison_grids
         self._settings = settings
         self._answers = answers
@@ -54,12 +59,12 @@ class GalleryPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
-        with gr.Accordion("Images, as the model will see them", open=True, elem_id="finetune_view"):
+        with gr.Group(elem_id="finetune_view"):
             self._gallery = gr.HTML(gallery.render(None, page_key()), elem_id="finetune_gallery")
-            with gr.Row():
+            with gr.Row(elem_id="finetune_dataset_tools"):
                 self._captioner = own(gr.Dropdown([], label="Write captions with", visible=False, elem_id="finetune_captioner"))
                 self._write_captions = own(gr.Button("Write captions", size="sm", visible=False, elem_id="finetune_write_captions"))
-                self._word = own(gr.Button("What does the trigger word mean already?", size="sm", elem_id="finetune_word"))
+                self._word = own(gr.Button("Test the trigger word", size="sm", elem_id="finetune_word"))
 
     def wire(self, hooks: PageHooks, message: gr.HTML) -> None:
         """Who is called when."""
@@ -77,34 +82,55 @@ class GalleryPanel:
         return event(guarded(self.look_if_filled), [hooks.page, *self._settings.components], self._seen(), **QUICK)
 
     def _seen(self) -> list[Any]:
-        return [self._images.summary, self._gallery, self._images.drawn]
+        return [self._images.summary, self._gallery, self._images.drawn, self._settings.checked]
 
     def look(self, page: PageState, *values: Any) -> tuple[Any, ...]:
-        """The images for what is in the form now: the line under the folder, the gallery, and whether "Photo or drawn?" is asked."""
+        """For what is in the form now: the line under the folder, the images, whether "Photo or drawn?" is asked, and `SettingsForm.facts`."""
         asks = gr.update(visible=values[list(form.TOP).index("kind")] == "person")
-        shown: list[Any] = [gr.update(), gr.update()]
+        with self._latest.newest(page) as newest:
+            if not newest:
+                return gr.update(), gr.update(), asks, gr.update()
+            summary, shown, view = self._looked_at(values)
+            marks = page.setdefault("marks", {})
+            same = shown is not None and marks.get("gallery") == hash(shown)
+            if shown is not None:
+                marks["gallery"] = hash(shown)
+            checked = self._settings.checked_html(values, self._automatic(values, view))
+            return summary, gr.update() if shown is None or same else shown, asks, checked
+
+    def _looked_at(self, values: tuple[Any, ...]) -> tuple[str, str | None, dict[str, Any] | None]:
+        """The line under the folder, the images as HTML, and as plain values."""
+        shown: list[Any] = ["", None, None]
 
         def run() -> str:
             settings = self._settings.settings(values)
             view = self._datasets().view(settings) if settings.data.images.strip() else None
-            shown[:] = gallery.summary(view), gallery.render(view, page_key())
+            shown[:] = gallery.summary(view), gallery.render(view, page_key()), view
             return ""
 
-        with self._latest.newest(page) as newest:
-            if newest and (message := self._answers.of(run)):
-                shown[0] = message  # at the field; the message above Train is that of the buttons
-        return *shown, asks
+        if message := self._answers.of(run):
+            shown[0] = message  # at the field; the message above Train is that of the buttons
+        return shown[0], shown[1], shown[2]
+
+    def _automatic(self, values: tuple[Any, ...], view: Mapping[str, Any] | None) -> dict[str, str]:
+        try:
+            return self._advisor().automatic(self._settings.settings(values), view)
+        except FinetuneError:  # said at the field
+            return {}
+        except Exception:  # noqa: BLE001  an edge: shown or logged
+            _log.debug("What is automatic cannot be told", exc_info=True)
+            return {}
 
     def look_if_filled(self, page: PageState, *values: Any) -> tuple[Any, ...]:
         """As `look`, after a button of the page that has put other settings into the form."""
-        return self.look(page, *values) if page.pop("filled", False) else (gr.update(), gr.update(), gr.update())
+        return self.look(page, *values) if page.pop("filled", False) else (gr.update(),) * 4
 
     def draw_trigger_word(self, *values: Any) -> str:
         """Have the loaded model draw the trigger word."""
 
         def start() -> str:
             self._comparison_grids().of_trigger_word(self._settings.settings(values))
-            return status.note("The loaded model draws the trigger word; the images appear under Comparison grids.")
+            return status.note("The loaded model draws the trigger word; the images appear in the place Compare.")
 
         return self._answers.of(start)
 

@@ -26,6 +26,18 @@ def button(label: str, do: str, *, sure: str = "", primary: bool = False, help_t
     return f'<button type="button" class="sm {kind} gradio-button finetune-do" data-do="{escape(do)}" data-given="{data}"{asks}{title}>{escape(label)}</button>'
 
 
+def report_button(key: str, job: str = "") -> str:
+    """A button with which the page's script copies the report for an issue.
+
+    Args:
+        key: opens the route.
+        job: id of the job that it is about.
+    """
+    title = "versions, GPU, flags, settings without private paths and the last lines of the log, for an issue"
+    address = f"{picture_url(key, 'report')}&job={quote(job, safe='')}"
+    return f'<button type="button" class="sm secondary gradio-button finetune-report" data-report="{escape(address)}" title="{title}">Copy report</button>'
+
+
 def picture_url(key: str, *parts: str) -> str:
     """Address of one of our images, relative to the page so that a WebUI behind a path works too."""
     return f"{_ROUTES}/{'/'.join(quote(part, safe='') for part in parts)}?key={quote(key)}"
@@ -68,3 +80,11 @@ def size(count: int) -> str:
 def attributes(values: Mapping[str, str]) -> str:
     """Attributes of an element, escaped."""
     return "".join(f' {name}="{escape(value)}"' for name, value in values.items())
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the words of a person: "40 s", "6 min", "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

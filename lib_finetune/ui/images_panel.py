@@ -46,7 +46,7 @@ class ImagesPanel:
         from lib_finetune.app.dropped_files import sent_endings  # it asks Pillow, which the tab's module does without
 
         with gr.Group():
-            images = self._text("images", "1  Images: a folder", "/home/me/pictures/cat")
+            images = self._text("images", "1  Training images: a folder", "/home/me/pictures/cat")
             # Not gradio's own: it copies whatever file of this machine a request names, before we are asked.
             gr.HTML(
                 html.drop("pictures", "or drop images (and captions) here", page_key(), {**_LIMITS, "endings": sent_endings()}),

@@ -40,18 +40,15 @@ _WEBUI_ENDS_IT = (
 
 
 class JobPanel:
-    """The right half of the tab, above the images.
+    """The run that a page shows.
 
     Attributes:
         buttons: those of `CONTROLS`, and "load".
-        status_view: the job's status.
-        log_view: its log.
-        outcome_view: a result, and what can be done with it.
+        views: what the page's refresh fills: "panel" (how it stands), "plot" (and log), "film" (previews) and "outcome" (a result and what
+            can be done with it).
     """
 
-    status_view: gr.HTML
-    log_view: gr.HTML
-    outcome_view: gr.HTML
+    views: dict[str, gr.HTML]
     _unfinished: gr.Dropdown
     _continue: gr.Button
 
@@ -68,16 +65,18 @@ class JobPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
+        panel = gr.HTML(status.render(None, None), elem_id="finetune_panel")
         with gr.Row(elem_id="finetune_controls"):
             for name, label in CONTROLS.items():
                 self.buttons[name] = own(gr.Button(label, size="sm", visible=False, elem_id=f"finetune_{name}"))
             self.buttons["load"] = own(gr.Button("Load the checkpoint and resume", size="sm", visible=False, elem_id="finetune_load"))
-        self.status_view = gr.HTML(status.render(None, None), elem_id="finetune_panel")
-        self.log_view = gr.HTML("", elem_id="finetune_log")
-        self.outcome_view = gr.HTML("", elem_id="finetune_outcome")
-        with gr.Row():
-            self._unfinished = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
-            self._continue = own(gr.Button("Resume this run", visible=False, elem_id="finetune_continue"))
+        others = {name: gr.HTML("", elem_id=f"finetune_{name}") for name in ("plot", "film", "outcome")}
+        self.views = {"panel": panel, **others}
+
+    def build_unfinished(self) -> None:
+        """The list of runs that can be resumed, for another place of the page."""
+        self._unfinished = own(gr.Dropdown([], label="Unfinished runs", visible=False, interactive=True, elem_id="finetune_unfinished"))
+        self._continue = own(gr.Button("Resume this run", visible=False, elem_id="finetune_continue"))
 
     def wire(self, hooks: PageHooks, message: gr.HTML) -> None:
         """Who is called when."""
@@ -118,26 +117,34 @@ class JobPanel:
             names = []
         return gr.update(choices=names, value=names[0] if names else None, visible=bool(names)), gr.update(visible=bool(names))
 
-    def status_html(self, job: Mapping[str, Any] | None, overview: Mapping[str, Any], *, active: bool) -> str:
-        """The status of a job, with the forecast and the captions that are being made.
+    def shown(self, job: Mapping[str, Any] | None, feedback: str, *, active: bool) -> dict[str, str]:
+        """HTML of `views` for a job.
 
         Args:
             job: `Trainings.view`; None for no job.
+            feedback: the answer to "Too weak" or "Overdone", or "".
+            active: whether it has not ended.
+        """
+        key = page_key()
+        memory = dataclasses.asdict(memory_of(self._jobs().host)) if active else None
+        return {
+            "panel": status.render(job, memory) + (status.hint(self._warning) if active and self._warning else ""),
+            "plot": status.plot(job, key),
+            "film": status.film(job["id"], job.get("previews", ()), key) if job else "",
+            "outcome": self.outcome_html(job, feedback),
+        }
+
+    def tasks_html(self, overview: Mapping[str, Any]) -> str:
+        """The forecast, and the captions that are being written.
+
+        Args:
             overview: `Trainings.overview`.
         """
-        memory = dataclasses.asdict(memory_of(self._jobs().host)) if active else None
         tasks = overview["errands"]
         forecast = next((task for task in reversed(tasks) if task["kind"] == "forecast"), None)
         captions = next((task for task in tasks[-1:] if task["kind"] == "captions"), None)
         failed = [task["message"] for task in tasks[-1:] if task["kind"] == "select" and task["state"] == "failed"]
-        return (
-            status.problems([overview["lost"]] if overview["lost"] else [])
-            + status.render(job, memory, page_key())
-            + (status.hint(self._warning) if active and self._warning else "")
-            + cards.forecast(forecast)
-            + gallery.captions(captions)
-            + status.problems(failed)
-        )
+        return cards.forecast(forecast) + gallery.captions(captions) + status.problems(failed)
 
     def outcome_html(self, job: Mapping[str, Any] | None, feedback: str) -> str:
         """The result of a job.
@@ -148,5 +155,5 @@ class JobPanel:
         """
         if job is None:
             return ""
-        ended = job["state"] in ("done", "stopped", "interrupted", "failed")
-        return outcome.render({**job, "states": self._trainings().kept_states(job["id"]) if ended else ()}, feedback)
+        ended = job["state"] in outcome.ENDINGS
+        return outcome.render({**job, "states": self._trainings().kept_states(job["id"]) if ended else ()}, feedback, page_key())

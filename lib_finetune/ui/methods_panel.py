@@ -46,7 +46,6 @@ class MethodsPanel:
         Args:
             after_change: as `SettingsForm.wire`.
         """
-        self._settings.wire_sections()
         after_change(self._method.change)
 
     def show_after(self, event: Callable[..., Any], hooks: PageHooks, wish: gr.Dropdown) -> None:

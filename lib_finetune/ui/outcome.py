@@ -3,88 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from lib_finetune.ui.html import attributes, button, size
+from lib_finetune.ui import markup
+from lib_finetune.ui.html import picture_url
+
+ENDINGS = ("done", "stopped", "interrupted", "failed")
+DELETE_QUESTION = "Delete the result of {}, its snapshots, its log and states, and its dropped images? This cannot be undone."
 
 
-def render(job: Mapping[str, Any] | None, feedback: str = "") -> str:
+def render(job: Mapping[str, Any] | None, feedback: str = "", key: str = "") -> str:
     """The result of a job, or nothing.
 
     Args:
-        feedback: the answer to "Too weak" or "Overdone", shown beneath it.
+        job: `Trainings.view`, with "states": steps whose states were kept.
+        feedback: the answer to "Too weak" or "Overdone", shown beside it.
+        key: opens the files.
     """
-    if job is None or not job["choices"] or job["state"] not in ("done", "stopped", "interrupted", "failed"):
+    if job is None or not job["choices"] or job["state"] not in ENDINGS:
         return ""
-    return f'<div class="finetune-outcome"><h4>{escape(job["name"])}</h4>{_use(job)}{_points(job)}{_compare(job)}{_judge(job, feedback)}{_more(job)}</div>'
-
-
-def _use(job: Mapping[str, Any]) -> str:
-    call = job["call"]
-    if not job["files"]:
-        return "<div>It ended without a result. Make one of its files the result.</div>"
-    if job["method"] != "dreambooth":
-        use = (
-            f'<button type="button" class="sm primary gradio-button finetune-use"{attributes({"data-call": call})}>Use in txt2img</button>'
-        )
-        shown = f"<code>{escape(call)}</code>"
-    else:
-        use, shown = (
-            button("Use in txt2img", "select", primary=True, job=job["id"], help_text="loads the checkpoint"),
-            "a checkpoint of its own",
-        )
-    return f'<div class="finetune-row">{use} {button("Open folder", "open", job=job["id"])} {shown}</div>'
-
-
-def _points(job: Mapping[str, Any]) -> str:
-    if len(job["choices"]) < 2:
-        return ""
-    rows = []
-    for step, files in job["choices"].items():
-        amount = sum(Path(path).stat().st_size for path in files.values() if Path(path).is_file())
-        if int(step) == job["steps"]:
-            rows.append(f"<li>step {step} · {size(amount)} · <b>the result</b></li>")
-        else:
-            keep = button("Make it the result", "pick", job=job["id"], step=int(step))
-            alone = button(
-                "… and delete the others", "pick", job=job["id"], step=int(step), alone=True, sure="Delete the files of all other steps?"
-            )
-            rows.append(f"<li>step {step} · {size(amount)} {keep} {alone}</li>")
-    return f'<ul class="finetune-points">{"".join(rows)}</ul>'
-
-
-_WEIGHTS = '<input class="finetune-field" data-field="weights" value="0.6, 0.8, 1" aria-label="weights" size="12">'
-_PROMPTS = (
-    '<textarea class="finetune-field" data-field="prompts" rows="2" aria-label="prompts" '
-    'placeholder="prompts, one a line; {trigger} and {class} are filled in"></textarea>'
-)
-
-
-def _compare(job: Mapping[str, Any]) -> str:
-    weights = _WEIGHTS if "lora" in _kinds(job) else ""
-    group = button("Compare with the others of its group", "group sheet", group=job["group"]) if job["group"] else ""
-    compare = button("Compare", "sheet", job=job["id"], help_text="images of every step at these weights, beside the base")
-    return f'<div class="finetune-row finetune-asks">{_PROMPTS}{weights}{compare}{group}</div>'
-
-
-def _kinds(job: Mapping[str, Any]) -> set[str]:
-    return {kind for files in job["choices"].values() for kind in files}
-
-
-def _judge(job: Mapping[str, Any], feedback: str) -> str:
-    weak, over = (button(label, "verdict", job=job["id"], answer=label.lower()) for label in ("Too weak", "Overdone"))
-    answer = f'<span class="finetune-answer" role="status">{escape(feedback)}</span>' if feedback else ""
-    return f'<div class="finetune-row">Not right? {weak} {over} {answer}</div>'
-
-
-def _more(job: Mapping[str, Any]) -> str:
-    steps = '<input class="finetune-field" data-field="steps" value="200" aria-label="more steps" size="6">'
     states = job.get("states", ())
-    chosen = job["steps"] if job["steps"] in states else max(states, default=0)
-    options = "".join(f'<option value="{step}"{" selected" * (step == chosen)}>from step {step}</option>' for step in states)
-    point = f'<select class="finetune-field" data-field="step" aria-label="from the state of">{options}</select>' if len(states) > 1 else ""
-    anew = button("Train more steps:", "more", job=job["id"], help_text="a schedule of their own, which rises gently")
-    same = button("… at the last rate", "more", job=job["id"], further="end", help_text="as many steps at the rate where it ended")
-    return f'<div class="finetune-row finetune-asks">{anew}{steps}{point}{same}</div>'
+    return markup.render(
+        "outcome",
+        job=job,
+        key=key,
+        files=[_file(job, kind, path, key) for kind, path in job["files"].items()],
+        snapshots=[
+            {"step": int(step), "bytes": sum(map(_bytes, files.values())), "is_result": int(step) == job["steps"]}
+            for step, files in job["choices"].items()
+        ],
+        states=states,
+        state=job["steps"] if job["steps"] in states else max(states, default=0),
+        has_weights="lora" in {kind for files in job["choices"].values() for kind in files},
+        feedback=feedback,
+        delete_question=DELETE_QUESTION.format(job["name"]),
+    )
+
+
+def _file(job: Mapping[str, Any], kind: str, path: str, key: str) -> dict[str, Any]:
+    return {"name": Path(path).name, "bytes": _bytes(path), "address": picture_url(key, "jobs", job["id"], "download", kind)}
+
+
+def _bytes(path: str) -> int:
+    return Path(path).stat().st_size if Path(path).is_file() else 0

@@ -33,7 +33,7 @@ class PageButtons:
         """The action first; then the form, the images and the methods, which may show other settings by now."""
         everything = self._settings.components
         acted = hooks.act.click(guarded(self.act), [hooks.action, hooks.page, *everything], [message, *everything], **QUICK)
-        looked = gallery.show_filled_after(self._settings.then_hide(acted).then, hooks)
+        looked = gallery.show_filled_after(acted.then, hooks)
         methods.show_after(looked.then, hooks, wish)
 
     def act(self, asked: str, page: PageState, *values: Any) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ class PageHooks:
         first: pressed when the tab is looked at for the first time: a WebUI that is opened for something else loads nothing of ours.
         action: a button of the page's own, as JSON.
         restored: the settings of the last training, as JSON.
+        place: which of the five places is looked at.
         page: the `PageState` of each page.
     """
 
@@ -29,6 +30,7 @@ class PageHooks:
     first: gr.Button
     action: gr.Textbox
     restored: gr.Textbox
+    place: gr.Textbox
     page: gr.State
 
 
@@ -41,6 +43,7 @@ def build() -> PageHooks:
         first=_button("first"),
         action=_text("action"),
         restored=_text("restored"),
+        place=_text("place"),
         page=gr.State({}),
     )
 

@@ -16,14 +16,14 @@ class PageState(TypedDict, total=False):
     """An object of its own for each page, changed in place.
 
     Attributes:
-        shown: id of the job whose status the page shows, to which the buttons above it belong; "" for none.
+        shown: id of the job that the page shows, to which the buttons beside it belong; "" for none.
         running: id of the job that was running when the page was refreshed last; "" for none.
-        job: id of the job whose result the page shows.
+        job: id of the job that was chosen; "" or absent: the one that runs or ran last is shown.
         feedback: the answer to "Too weak" or "Overdone" beneath that result.
         editing: id of the waiting job whose settings are in the form to be changed; "" for none.
         filled: other settings have come into the form, whose images are not shown yet.
         marks: panel → hash of its HTML on the page.
-        waiting: how many jobs the queue's title counts.
+        buttons: which of the buttons beside the job the page shows.
     """
 
     shown: str
@@ -33,7 +33,7 @@ class PageState(TypedDict, total=False):
     editing: str
     filled: bool
     marks: dict[str, int]
-    waiting: int
+    buttons: dict[str, bool]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lib_finetune.ui.settings_form import SettingsForm
 
 _log = logging.getLogger(__name__)
-_BUTTONS = {"load_preset": "Use", "save_preset": "Save", "delete_preset": "Delete", "reset": "All to defaults"}
+_BUTTONS = {"load_preset": "Use", "save_preset": "Save", "delete_preset": "Delete", "reset": "Reset all"}
 
 
 class PresetsPanel:
@@ -43,16 +43,14 @@ class PresetsPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
-        with gr.Row():
+        with gr.Row(elem_id="finetune_presets"):
             self._preset = own(gr.Dropdown([], label="Preset", value=None, elem_id="finetune_preset"))
             self._name = own(gr.Textbox(label="Save these settings as", max_lines=1, elem_id="finetune_preset_name"))
-        with gr.Row():
             for name, label in _BUTTONS.items():
                 self._buttons[name] = own(gr.Button(label, size="sm", elem_id=f"finetune_{name}"))
-        with gr.Row():
-            label = "Settings from a file: exported ones, or a LoRA, embedding or checkpoint made here"
-            gr.HTML(html.drop("settings/file", label, page_key()), elem_id="finetune_import")
             self._export = own(gr.Button("Export", size="sm", elem_id="finetune_export"))
+            label = "Import settings: exported ones, or a LoRA, embedding or checkpoint made here"
+            gr.HTML(html.drop("settings/file", label, page_key()), elem_id="finetune_import")
             self._exported = own(gr.File(label="Exported settings", visible=False, interactive=False, elem_id="finetune_exported"))
 
     def wire(self, hooks: PageHooks, message: gr.HTML, after_change: Callable[[Callable[..., Any]], None]) -> None:
@@ -66,7 +64,7 @@ class PresetsPanel:
             self._buttons["load_preset"].click(guarded(self.use), [self._preset, *everything], filled, **QUICK),
             self._buttons["reset"].click(guarded(self.reset), everything, filled, **QUICK),
         ):
-            after_change(self._settings.then_hide(event).then)
+            after_change(event.then)
         self._buttons["save_preset"].click(guarded(self.save), [self._name, *everything], names, **QUICK)
         self._buttons["delete_preset"].click(guarded(self.delete), [self._preset], names, **QUICK)
         self._export.click(guarded(self.export), everything, [self._exported, message], **QUICK)

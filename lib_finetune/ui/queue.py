@@ -1,99 +1,104 @@
-"""The queue, earlier jobs, sheets and storage as HTML."""
+"""Runs as cards, comparison grids and storage as HTML. No gradio here, so that it is tested as text."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from lib_finetune.ui.html import button, picture_url, size, table
-from lib_finetune.ui.status import STATES, duration
+from lib_finetune.jobs.states import ACTIVE, ENDED
+from lib_finetune.ui import markup
+from lib_finetune.ui.html import duration, picture_url
+from lib_finetune.ui.status import METHODS, STATES
 
-METHODS = {"lora": "LoRA", "dreambooth": "DreamBooth", "textual_inversion": "Textual Inversion", "pivotal_tuning": "Pivotal tuning"}
+_NONE_WAITS = (
+    '<h3>Running and waiting</h3><div class="finetune-empty"><p>No run waits. Press Train while one runs, and it is added here.</p></div>'
+)
+_NONE_ENDED = '<h3>Ended</h3><div class="finetune-empty"><p>Nothing has been trained yet.</p></div>'
+_GRIDS_SHOWN = 60
 
 
-def queue(overview: Mapping[str, Any]) -> str:
-    """Jobs that wait, next first, with what can be done with them."""
+def queue(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
+    """Runs that are going on, and those that wait, next first, with what can be done with them.
+
+    Args:
+        overview: `Trainings.overview`.
+        key: opens the images.
+        chosen: id of the run that the page shows.
+    """
     jobs = {job["id"]: job for job in overview["jobs"]}
-    waiting = [jobs[name] for name in overview["queue"]]
-    if not waiting:
-        return '<div class="finetune-empty">No job waits. Press Train while one runs, and it is added here.</div>'
-    rows = [[str(place), _name(job), _method(job), _queue_buttons(job, place, len(waiting))] for place, job in enumerate(waiting, start=1)]
-    held = button("Start the queue", "go", primary=True) if overview["held"] else button("Hold the queue", "hold")
-    notice = "The queue is held; jobs that waited when the WebUI was ended do not begin by themselves." if overview["held"] else ""
-    if overview.get("lost"):
-        held, notice = "", escape(overview["lost"])
-    return f"<p>{notice}</p>" * bool(notice) + table(["", "name", "method", ""], rows, "queue") + f'<div class="finetune-row">{held}</div>'
-
-
-def _queue_buttons(job: Mapping[str, Any], place: int, count: int) -> str:
-    name = job["id"]
-    moves = [button("↑", "move", job=name, way="up", help_text="earlier")] * (place > 1)
-    moves += [button("↓", "move", job=name, way="down", help_text="later")] * (place < count)
-    edit = button("Edit", "edit", job=name, help_text="its settings go into the form; Train puts them back")
-    return " ".join([*moves, edit, button("Clone", "clone", job=name), button("Cancel", "cancel", job=name)])
-
-
-def history(overview: Mapping[str, Any]) -> str:
-    """Jobs that have ended, newest first."""
-    ended = [job for job in overview["jobs"] if job["state"] in ("done", "stopped", "failed", "interrupted", "damaged")]
-    if not ended:
-        return '<div class="finetune-empty">Nothing has been trained yet.</div>'
-    rows = [
-        [_name(job), _method(job), escape(STATES.get(job["state"], job["state"])), _steps_taken(job), _history_buttons(job)]
-        for job in sorted(ended, key=lambda job: -job["ended"] or -job["created"])
+    active = [_card(job, key, "active") for job in overview["jobs"] if job["state"] in ACTIVE]
+    last = len(overview["queue"]) - 1
+    waiting = [
+        {**_card(jobs[name], key, "waiting"), "first": place == 0, "last": place == last} for place, name in enumerate(overview["queue"])
     ]
-    return table(["name", "method", "state", "made", ""], rows, "earlier jobs")
+    if not active and not waiting:
+        return _NONE_WAITS
+    held = waiting and overview["held"]
+    notice = "The queue is held; runs that waited when the WebUI was ended do not begin by themselves." if held else ""
+    lost = overview.get("lost") or ""
+    return markup.render(
+        "queue",
+        runs=[*active, *waiting],
+        chosen=chosen,
+        key=key,
+        notice=lost or notice,
+        hold=bool(waiting) and not overview["held"] and not lost,
+        go=bool(held) and not lost,
+    )
 
 
-def _steps_taken(job: Mapping[str, Any]) -> str:
-    if job["state"] == "damaged":
-        return escape(job["message"])
-    took = f"{job['steps']} steps in {duration(job['ended'] - job['started'])}" if job["steps"] else ""
-    return f'<span title="{escape(job["message"])}">{escape(took or job["message"][:80])}</span>'
+def history(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
+    """Runs that have ended, newest first; arguments as of `queue`."""
+    ended = [job for job in overview["jobs"] if job["state"] in ENDED and job["state"] != "discarded"]
+    if not ended:
+        return _NONE_ENDED
+    ended.sort(key=lambda job: -job["ended"] or -job["created"])
+    return markup.render("history", runs=[_card(job, key, "ended") for job in ended], chosen=chosen, key=key)
 
 
-def _history_buttons(job: Mapping[str, Any]) -> str:
-    name, buttons = job["id"], []
-    if job["can_go_on"]:
-        buttons.append(button("Resume", "go on", job=name, primary=True))
-    if job["choices"]:
-        buttons.append(button("Show", "show", job=name, help_text="its images, snapshots and what can be done with them"))
-    if job["state"] != "damaged":
-        buttons.append(button("Train again", "again", job=name, help_text="its settings go into the form"))
-    sure = "Delete its log, saved states and previews? Results in the WebUI's folders stay."
-    return " ".join([*buttons, button("Forget", "forget", job=name, sure=sure)])
+def _card(job: Mapping[str, Any], key: str, kind: str) -> dict[str, Any]:
+    damaged = job["state"] == "damaged"
+    took = f"{job['steps']} steps, {duration(job['ended'] - job['started'])}, {_when(job['ended'])}" if job["steps"] else ""
+    return {
+        "id": job["id"],
+        "name": job["name"],
+        "method": METHODS[job["method"]],
+        "state": STATES.get(job["state"], job["state"]),
+        "figures": job["message"] if damaged else took or job["message"][:80],
+        "cover": f"{picture_url(key, 'jobs', job['id'], 'cover')}&n={len(job.get('previews', ()))}",
+        "arguments": json.dumps({"job": job["id"]}),
+        "kind": kind,
+        "can_go_on": job["can_go_on"],
+        "call": job["call"] if job["files"] and job["method"] != "dreambooth" else "",
+        "whole": not damaged,
+        "first": True,
+        "last": True,
+    }
 
 
-def _name(job: Mapping[str, Any]) -> str:
-    return f"<b>{escape(job['name'])}</b>"
-
-
-def _method(job: Mapping[str, Any]) -> str:
-    return escape(METHODS[job["method"]])
+def _when(ended: float) -> str:
+    """Time of day, with the date where it is another."""
+    then, now = time.localtime(ended), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)
 
 
 def comparison_grids(names: Sequence[str], tasks: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Comparison grids, newest first, and those that are being made."""
-    going = [task for task in tasks if task["kind"] == "sheet" and task["state"] in ("queued", "running")]
-    failed = [task for task in tasks[-1:] if task["kind"] == "sheet" and task["state"] == "failed"]
-    parts = [f'<div class="finetune-problems">{escape(task["message"])}</div>' for task in failed]
-    for task in going:
-        done = f"{task['done']} of {task['total']} images" if task["total"] else "waits for its turn"
-        parts.append(f"<div><span>A comparison grid is being made: {done}</span> {button('Stop', 'stop task', task=task['id'])}</div>")
-    for name in names[:6]:
-        address = picture_url(key, "sheets", name)
-        parts.append(
-            f'<a href="{address}" target="_blank"><img class="finetune-sheet" src="{address}" alt="sheet {escape(name)}" loading="lazy"></a>'
-        )
-    return "".join(parts) or '<div class="finetune-empty">No comparison grids yet. "Compare" on a result makes one.</div>'
+    """Comparison grids as cards, newest first, and those that are being made."""
+    going = [
+        {"id": task["id"], "done": f"{task['done']} of {task['total']} images" if task["total"] else "waits for its turn"}
+        for task in tasks
+        if task["kind"] == "sheet" and task["state"] in ("queued", "running")
+    ]
+    failed = [task["message"] for task in tasks[-1:] if task["kind"] == "sheet" and task["state"] == "failed"]
+    grids = []
+    for file in names[:_GRIDS_SHOWN]:
+        address = picture_url(key, "sheets", file)
+        grids.append({"file": file, "name": file.removesuffix(".png"), "full": address, "small": f"{address}&small=1"})
+    return markup.render("grids", grids=grids, going=going, failed=failed)
 
 
 def storage(parts: Sequence[Mapping[str, Any]]) -> str:
     """What Finetune's folder holds, and how it is emptied."""
-    rows = []
-    for part in parts:
-        sure = f"Empty {part['name']}? ({part['holds']})"
-        empty = button("Empty", "empty", part=part["name"], sure=sure) if part["size"] else ""
-        rows.append([escape(part["name"]), escape(part["holds"]), size(part["size"]), empty])
-    return table(["", "holds", "size", ""], rows, "storage") + f"<p>{size(sum(part['size'] for part in parts))} in all.</p>"
+    return markup.render("storage", parts=parts, total=sum(part["size"] for part in parts))

@@ -3,93 +3,127 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from lib_finetune.access import page_key
 from lib_finetune.errors import FinetuneError
+from lib_finetune.jobs.states import ACTIVE
 from lib_finetune.ui import queue, shown_job, status
 from lib_finetune.ui.components import QUICK, guarded
 from lib_finetune.ui.page_state import PageState
 
 if TYPE_CHECKING:
-    from lib_finetune.app.comparison_grid import ComparisonGrids
-    from lib_finetune.app.trainings import Trainings
-    from lib_finetune.jobs.queue import Jobs
+    from lib_finetune.app.services import Services
+    from lib_finetune.ui.comparison_panel import ComparisonPanel
     from lib_finetune.ui.job_panel import JobPanel
+    from lib_finetune.ui.library_panel import LibraryPanel
     from lib_finetune.ui.page_hooks import PageHooks
     from lib_finetune.ui.queue_panel import QueuePanel
+    from lib_finetune.ui.tools_panel import ToolsPanel
 
 _log = logging.getLogger(__name__)
-_PANELS = ("panel", "log", "outcome", "queue", "history", "sheets")
+PANELS = ("bar", "tasks", "panel", "plot", "film", "outcome", "queue", "history", "sheets", "library", "class_images", "about")
 _BUTTONS = (*shown_job.CONTROLS, "load")
 
 
 class Refresh:
-    """Every page asks once in a while."""
+    """Every page asks once in a while, and names the place that is looked at: the others are made at their first look."""
 
     def __init__(
         self,
-        jobs: Callable[[], Jobs],
-        trainings: Callable[[], Trainings],
-        comparison_grids: Callable[[], ComparisonGrids],
+        services: Callable[[], Services],
         job_panel: JobPanel,
-        queue_panel: QueuePanel,
+        library: LibraryPanel,
+        tools: ToolsPanel,
     ) -> None:
         """
         Args:
-            job_panel: renders what is shown of a job.
-            queue_panel: counts the jobs that wait.
+            job_panel: renders the job that is shown.
+            library, tools: render theirs.
         """
-        self._jobs = jobs
-        self._trainings = trainings
-        self._comparison_grids = comparison_grids
+        self._services = services
         self._job_panel = job_panel
-        self._queue_panel = queue_panel
+        self._library = library
+        self._tools = tools
 
-    def wire(self, hooks: PageHooks, comparison_grids: gr.HTML) -> None:
+    def wire(self, hooks: PageHooks, queue_panel: QueuePanel, comparison: ComparisonPanel, bar: gr.HTML, tasks: gr.HTML) -> None:
         """
         Args:
-            sheets: where the comparison grids are shown.
+            bar: what stands above all places.
+            tasks: where forecast and captions are told of.
         """
-        job, jobs = self._job_panel, self._queue_panel
-        panels = [job.status_view, job.log_view, job.outcome_view, jobs.queue, jobs.history, comparison_grids]
-        buttons = [job.buttons[name] for name in _BUTTONS]
-        hooks.refresh.click(guarded(self.poll), [hooks.page], [*panels, *buttons, jobs.part], **QUICK)
+        panels = {
+            "bar": bar,
+            "tasks": tasks,
+            **self._job_panel.views,
+            "queue": queue_panel.queue,
+            "history": queue_panel.history,
+            "sheets": comparison.comparison_grids,
+            "library": self._library.files,
+            "class_images": self._library.class_images,
+            "about": self._tools.about,
+        }
+        buttons = [self._job_panel.buttons[name] for name in _BUTTONS]
+        hooks.refresh.click(guarded(self.poll), [hooks.page, hooks.place], [*(panels[name] for name in PANELS), *buttons], **QUICK)
 
-    def poll(self, page: PageState) -> tuple[Any, ...]:
-        """Updates of `_PANELS`, of `_BUTTONS` and of the queue's title; what has not changed is left alone."""
+    def poll(self, page: PageState, place: str = "") -> tuple[Any, ...]:
+        """Updates of `PANELS` and of `_BUTTONS`; what has not changed is left alone.
+
+        Args:
+            place: the one that is looked at; "" for all.
+        """
         try:
-            panels, visible = self._now(page)
+            panels, visible = self._now(page, place)
         except Exception as error:  # noqa: BLE001  an edge: shown or logged
             _log.debug("The status cannot be shown", exc_info=True)
             reason = str(error) if isinstance(error, FinetuneError) else f"The status cannot be shown: {error!r}"
-            panels = {"panel": status.problems([reason])}
+            panels = {"bar": status.problems([reason])}
             visible = {}
         # What has not changed is not sent again: images would flicker, and what is being typed there would be lost.
         marks = {name: hash(html) for name, html in panels.items()}
         old = page.get("marks", {})
-        updates = [gr.update() if name not in panels or old.get(name) == marks.get(name) else panels[name] for name in _PANELS]
-        buttons = [gr.update(visible=visible.get(name, False)) for name in _BUTTONS]
-        page["marks"] = {**old, **marks}
-        return *updates, *buttons, self._queue_panel.title(page)
+        updates = [gr.update() if name not in panels or old.get(name) == marks.get(name) else panels[name] for name in PANELS]
+        before = page.get("buttons")
+        buttons = [
+            gr.update()
+            if before is not None and before.get(name) == visible.get(name, False)
+            else gr.update(visible=visible.get(name, False))
+            for name in _BUTTONS
+        ]
+        page["marks"], page["buttons"] = {**old, **marks}, {name: visible.get(name, False) for name in _BUTTONS}
+        return *updates, *buttons
 
-    def _now(self, page: PageState) -> tuple[dict[str, str], dict[str, bool]]:
+    def _now(self, page: PageState, place: str) -> tuple[dict[str, str], dict[str, bool]]:
         """(panel → its HTML, button → whether it is there)."""
-        overview = self._trainings().overview(series=False)
+        services = self._services()
+        overview = services.trainings.overview(series=False)
         jobs = {job["id"]: job for job in overview["jobs"]}
-        current = self._jobs().known.current()
-        now = self._trainings().view(current) if current is not None and current.folder.name in jobs else None
+        current = services.jobs.known.current()
+        now = jobs.get(current.folder.name) if current is not None else None
         active = current is not None and not current.ended
-        shown_job.follow(page, now, active=active)
+        # After a restart no job is the current one: the one that ended last is shown.
+        last = max((job for job in jobs.values() if job["ended"]), key=lambda job: job["ended"], default=None)
+        shown_job.follow(page, now or last, jobs, active=active)
+        shown = jobs.get(page.get("shown", ""))
+        shown_active = shown is not None and shown["state"] in ACTIVE
+        running = sum(job["state"] in ACTIVE for job in overview["jobs"])
         panels = {
-            "panel": self._job_panel.status_html(now, overview, active=active),
-            "log": status.log(now["log"]) if now else "",
-            "outcome": self._job_panel.outcome_html(jobs.get(page.get("job", "")), page.get("feedback", "")),
-            "queue": queue.queue(overview),
-            "history": queue.history(overview),
-            "sheets": queue.comparison_grids(self._comparison_grids().names(), overview["errands"], page_key()),
+            "bar": status.bar(now if active else None, None if active else now, running, len(overview["queue"]), overview["lost"]),
+            "tasks": self._job_panel.tasks_html(overview),
         }
-        return panels, shown_job.visible_controls(now, active=active)
+        if place in ("", "runs"):
+            panels |= self._job_panel.shown(shown, page.get("feedback", ""), active=shown_active)
+            panels |= {name: make(overview, page_key(), page.get("shown", "")) for name, make in _LISTS.items()}
+        if place in ("", "compare"):
+            panels["sheets"] = queue.comparison_grids(services.comparison_grids.names(), overview["errands"], page_key())
+        if place in ("", "library"):
+            panels |= self._library.html()
+        if place in ("", "tools"):
+            panels["about"] = self._tools.html()
+        return panels, shown_job.visible_controls(shown, active=shown_active)
+
+
+_LISTS: Mapping[str, Callable[[Mapping[str, Any], str, str], str]] = {"queue": queue.queue, "history": queue.history}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from lib_finetune.config.settings import Settings
-from lib_finetune.errors import FinetuneError, InputError
-from lib_finetune.ui import form, status
+from lib_finetune.config.validation import validate
+from lib_finetune.errors import InputError
+from lib_finetune.ui import form, markup, status
 from lib_finetune.ui.components import QUICK, guarded, own
 
 if TYPE_CHECKING:
@@ -30,10 +30,15 @@ _RESTORE = """(told, ...now) => {
 
 
 class SettingsForm:
-    """The settings of the first screen, whose components other panels build, and those below "More settings".
+    """The settings of the first screen, whose components other panels build, and all others in their sections.
 
     What gradio hands over and takes back, ``values``, is in the order of `components`.
+
+    Attributes:
+        checked: what the page's script is to show at the fields, see `facts`.
     """
+
+    checked: gr.HTML
 
     def __init__(self, settings_files: Callable[[], SettingsFiles], jobs: Callable[[], Jobs], answers: Answers) -> None:
         self._settings_files = settings_files
@@ -41,41 +46,31 @@ class SettingsForm:
         self._answers = answers
         self._top: dict[str, Any] = {}
         self._more: dict[str, Any] = {}
-        self._sections: dict[str, Any] = {}
 
     def on_top(self, name: str, component: Any) -> Any:
         """A component of the first screen, under its name in `form.TOP`."""
         self._top[name] = own(component)
         return component
 
+    def build_head(self) -> None:
+        """The search field, the changed settings, and the sections' names; the page's script fills and follows them."""
+        gr.HTML(markup.render("settings_head", sections=form.SECTIONS, facts=form.field_facts()), elem_id="finetune_settings_head")
+
     def build(self) -> None:
-        """Those below "More settings", and their defaults for the page's script."""
-        self._more, self._sections = form.more_settings()
-        defaults = escape(form.defaults(self.paths))
-        gr.HTML(f'<div id="finetune_defaults" data-defaults="{defaults}" hidden></div>', visible=True)
+        """The fields, and what is said at them."""
+        self._more = form.more_settings()
+        self.checked = gr.HTML(_checked_html(self.facts(self.shown(Settings()))), elem_id="finetune_checked")
 
     def wire(self, hooks: PageHooks, after_change: Callable[[Callable[..., Any]], None]) -> None:
-        """What does not apply is not there: looked at whenever something changes that others depend on.
+        """The settings of the last training come into a fresh page.
 
         Args:
             after_change: called with an event's method, has what belongs to the form follow that event.
         """
-        method = self._top["method"]
-        for component in (method, *self._more.values()):
-            event = component.blur if isinstance(component, gr.Textbox) else component.change
-            event(guarded(self.applying), self.components, self._conditional(), **QUICK)
         last = hooks.first.click(guarded(self.untouched_and_last), [], [hooks.restored], **QUICK)
         # In the browser, at once: what has been typed until now stays. Gradio hands the script what the outputs hold, behind the inputs.
         restored = last.then(None, [hooks.restored], self.components, _js=_RESTORE)
         after_change(restored.then)
-
-    def wire_sections(self) -> None:
-        """A method's own sections are shown with it."""
-        self._top["method"].change(guarded(form.shown_parts), [self._top["method"]], list(self._sections.values()), **QUICK)
-
-    def then_hide(self, filled: Any) -> Any:
-        """After the form was filled: hide what does not apply; returns the event."""
-        return filled.then(guarded(self.applying), self.components, self._conditional(), **QUICK)
 
     @property
     def components(self) -> list[Any]:
@@ -84,11 +79,8 @@ class SettingsForm:
 
     @property
     def paths(self) -> list[str]:
-        """Dotted paths of the settings below "More settings"."""
+        """Dotted paths of the settings that are not on the first screen."""
         return list(self._more)
-
-    def _conditional(self) -> list[Any]:
-        return [self._more[path] for path in form.conditional(self.paths)]
 
     def settings(self, values: tuple[Any, ...]) -> Settings:
         """The settings in the form.
@@ -126,14 +118,34 @@ class SettingsForm:
 
         return self._answers.of(run), *components
 
-    def applying(self, *values: Any) -> list[Any]:
-        """Updates that show the settings that apply beside the others, and hide the rest."""
-        paths = form.conditional(self.paths)
+    def facts(self, values: Sequence[Any], automatic: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What is to be shown at the fields, by element id.
+
+        "off": those that do not apply now; None where the form cannot be read. "auto": what an empty field stands for. "problems": what is
+        wrong with a value.
+
+        Args:
+            automatic: value of each setting that is left automatic, by path.
+        """
+        auto = {form.element(path): text for path, text in (automatic or {}).items()}
         try:
-            settings = self.settings(values)
-        except (FinetuneError, OSError):  # said when Train is pressed
-            return [gr.update()] * len(paths)
-        return [gr.update(visible=applies) for applies in form.applying(settings, paths)]
+            settings = form.settings_from(self.paths, values[len(form.TOP) :], _top_of(tuple(values)))
+        except InputError as error:
+            return {"off": None, "auto": auto, "problems": self._at_fields(error)}
+        off = [form.element(path) for path in self.paths if not form.applies(settings, path)]
+        try:
+            validate(settings)
+        except InputError as error:
+            return {"off": off, "auto": auto, "problems": self._at_fields(error)}
+        return {"off": off, "auto": auto, "problems": {}}
+
+    def checked_html(self, values: Sequence[Any], automatic: Mapping[str, str] | None = None) -> str:
+        """`facts`, where the page's script finds them."""
+        return _checked_html(self.facts(values, automatic))
+
+    def _at_fields(self, error: InputError) -> dict[str, str]:
+        """What is wrong below the first screen, whose fields have their own place for it."""
+        return {form.element(problem.field): problem.message for problem in error.problems if problem.field in self._more}
 
     def untouched_and_last(self) -> str:
         """What the form shows at first, and what it would show with the settings of the last training, as JSON."""
@@ -146,3 +158,7 @@ class SettingsForm:
 
 def _top_of(values: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(form.TOP.values(), values, strict=False))
+
+
+def _checked_html(facts: Mapping[str, Any]) -> str:
+    return markup.render("checked", facts=json.dumps(facts))

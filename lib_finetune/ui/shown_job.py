@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lib_finetune.ui.page_state import PageState
@@ -18,19 +18,23 @@ CONTROLS = {
 """Buttons above a job's status: name → label."""
 
 
-def follow(page: PageState, job: Mapping[str, Any] | None, *, active: bool) -> None:
-    """Have the page show a job.
+def follow(page: PageState, job: Mapping[str, Any] | None, known: Collection[str], *, active: bool) -> None:
+    """Have the page show a job: the one that was chosen, else the one that runs or ran last.
 
     Args:
         job: `Trainings.view` of the one that runs or ran last; None where there is none.
-        active: whether it has not ended.
+        known: ids of all jobs.
+        active: whether ``job`` has not ended.
     """
-    # A job that ends is shown, whatever was looked at before.
-    ended = job is not None and page.get("running") == job["id"] and job["state"] not in ("running", "waiting", "paused", "queued")
-    if job is not None and (ended or "job" not in page):
+    before = page.get("running", "")
+    # Whoever watches a run sees its end and then the next one; who looks at an earlier run meanwhile goes on looking at that.
+    watched = page.get("job", "") in ("", before) or page.get("job") not in known
+    if job is not None and watched and page.get("job") != job["id"]:
         page["job"], page["feedback"] = job["id"], ""
+    if job is None:
+        page["job"] = ""
     page["running"] = job["id"] if job and active else ""
-    page["shown"] = job["id"] if job else ""
+    page["shown"] = page.get("job", "")
 
 
 def visible_controls(job: Mapping[str, Any] | None, *, active: bool) -> dict[str, bool]:

@@ -48,12 +48,12 @@ class StartPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
-        self.message = gr.HTML("", elem_id="finetune_message")
         with gr.Row(elem_id="finetune_start"):
             name = gr.Textbox(label="4  Name of the result", placeholder="my-cat", max_lines=1, scale=4, elem_id="finetune_name")
             self._settings.on_top("name", name)
             self._forecast = own(gr.Button("Forecast", scale=1, elem_id="finetune_forecast"))
             self._train = own(gr.Button("Train", variant="primary", scale=2, elem_id="finetune_train"))
+        self.message = gr.HTML("", elem_id="finetune_message")
 
     def wire(self, hooks: PageHooks) -> None:
         """Who is called when."""
@@ -80,7 +80,7 @@ class StartPanel:
         if lost := jobs.lost:
             return f"{name} waits. {lost}"
         if jobs.held:
-            return f"{name} waits: the queue is held. Press Start the queue, below."
+            return f"{name} waits: the queue is held. Press Start the queue in the place Runs."
         if ahead:
             return f"{name} waits in the queue; {ahead} before it."
         return f"{name} has been started; it goes on when this page is closed."
@@ -90,6 +90,6 @@ class StartPanel:
 
         def start() -> str:
             self._advisor().forecast(self._settings.settings_to_train(values))
-            return status.note("Two steps are tried out; the forecast appears on the right.")
+            return status.note("Two steps are tried out; the forecast appears beneath the images.")
 
         return self._answers.of(start)

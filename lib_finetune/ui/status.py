@@ -1,15 +1,19 @@
-"""A job's status as HTML: progress bar, figures, loss curve, log. No gradio here, so that it is tested as text."""
+"""A job as HTML: how it stands, its figures, its previews, and the places of plot and log. No gradio here, so that it is tested as text."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import zip_longest
 from typing import Any
 
-from lib_finetune.ui.html import picture_url
+from markupsafe import Markup
 
-_WIDTH, _HEIGHT, _MARGIN = 560, 180, 34
+from lib_finetune.jobs.states import ENDED
+from lib_finetune.ui import markup
+from lib_finetune.ui.html import duration, picture_url
+
+METHODS = {"lora": "LoRA", "dreambooth": "DreamBooth", "textual_inversion": "Textual Inversion", "pivotal_tuning": "Pivotal tuning"}
 _SMALL, _LOW = 150, 44
 _STAGES = {
     "pictures": "looking at the images",
@@ -34,41 +38,42 @@ STATES = {
 }
 
 
-def render(status: Mapping[str, Any] | None, memory: Mapping[str, int] | None, key: str = "") -> str:
-    """The panel of a job, or of none; its log stands below: `log`.
+def render(status: Mapping[str, Any] | None, memory: Mapping[str, int] | None) -> str:
+    """What is said of a job, or of none: how it stands, how far it is, its figures.
 
     Args:
-        status: `jobs.Job.status`.
+        status: `Trainings.view`.
         memory: bytes "now", "peak", "total" of the device.
-        key: opens the previews.
     """
     if status is None:
-        return '<div class="finetune-empty">Nothing is being trained. Name a folder with 4 to 20 images, then press Train.</div>'
-    parts = [
-        _head(status),
-        _bar(status),
-        _figures(status, memory),
-        curve(status["losses"], status["smooth"], status.get("validation", ())),
-        previews(status["id"], status.get("previews", ()), key),
-        _watch(status.get("watch", {})),
-    ]
-    return f'<div class="finetune-status finetune-{escape(status["state"])}">{"".join(parts)}</div>'
+        return '<div class="finetune-empty"><p>Nothing is being trained. Name a folder with 4 to 20 images, then press Train.</p></div>'
+    going = status["state"] not in ENDED
+    works = status.get("call") or "" if status["state"] in ("done", "stopped") and status["file"] else ""
+    return markup.render(
+        "run",
+        job=status,
+        method=METHODS[status["method"]],
+        doing=_doing(status),
+        going=going,
+        share=share(status),
+        works=works,
+        message=status["message"],
+        figures=_figures(status, memory),
+        watch=Markup(_watch(status.get("watch", {}))),
+    )
 
 
-def _head(status: Mapping[str, Any]) -> str:
+def _doing(status: Mapping[str, Any]) -> str:
     doing = STATES.get(status["state"]) or _STAGES.get(status["stage"], status["stage"])
-    if status["stopping"] and status["state"] == "running":
-        doing += " · stopping after this step"
-    message = f'<div class="finetune-message">{escape(status["message"])}</div>' if status["message"] else ""
-    return f'<div class="finetune-head"><b>{escape(status["name"])}</b> · {escape(doing)}</div>{message}'
+    return f"{doing} · stopping after this step" if status["stopping"] and status["state"] == "running" else doing
 
 
-def _bar(status: Mapping[str, Any]) -> str:
-    share = 100 * status["done"] / status["total"] if status["total"] else 0
-    return f'<div class="finetune-bar"><div style="width:{share:.1f}%"></div></div>'
+def share(status: Mapping[str, Any]) -> float:
+    """How much of a job is done, in percent."""
+    return 100 * status["done"] / status["total"] if status["total"] else 0.0
 
 
-def _figures(status: Mapping[str, Any], memory: Mapping[str, int] | None) -> str:
+def _figures(status: Mapping[str, Any], memory: Mapping[str, int] | None) -> list[str]:
     figures = [f"{status['done']}/{status['total']}"] if status["total"] else []
     if status["steps_per_s"]:
         speed = status["steps_per_s"]
@@ -77,34 +82,57 @@ def _figures(status: Mapping[str, Any], memory: Mapping[str, int] | None) -> str
         figures.append(f"{duration(status['seconds_left'])} left")
     if memory and memory["now"]:
         figures.append(f"{memory['now'] / 2**30:.1f} GB (peak {memory['peak'] / 2**30:.1f} of {memory['total'] / 2**30:.0f})")
-    figures += [f"rate {name} {rate:.2e}" for name, rate in status["rates"].items() if rate]
-    return f'<div class="finetune-figures">{escape(" · ".join(figures))}</div>'
+    return figures + [f"rate {name} {rate:.2e}" for name, rate in status["rates"].items() if rate]
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the words of a person: "40 s", "6 min", "2 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+def bar(job: Mapping[str, Any] | None, ended: Mapping[str, Any] | None, running: int, waiting: int, lost: str = "") -> str:
+    """The thin bar on every place: name, step, time left and *Open*.
+
+    Args:
+        job: that is being trained, or None.
+        ended: the one that ended last, whose end the page's script makes heard.
+        running, waiting: how many jobs there are of each.
+        lost: why nothing can be trained any more, or "".
+    """
+    figures = []
+    if job:
+        figures = [f"{job['done']}/{job['total']}"] if job["total"] else []
+        figures.append(f"{duration(job['seconds_left'])} left" if job["seconds_left"] is not None else _doing(job))
+    return markup.render(
+        "bar", job=job, ended=ended, figures=figures, share=share(job) if job else 0, running=running, waiting=waiting, lost=lost
+    )
 
 
-def previews(job: str, steps: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Previews on the way: a column for each step, the base first, and a row for each prompt with its seed."""
-    if not steps:
-        return ""
-    rows = max(len(step["files"]) for step in steps)
-    head = "".join(f"<th>{'base' if not step['step'] else step['step']}</th>" for step in steps)
-    body = ""
-    for row in range(rows):
-        cells = ""
+def plot(job: Mapping[str, Any] | None, key: str) -> str:
+    """The place of the loss curves and of the log; the page's script fills them from a route of ours.
+
+    Args:
+        key: opens the route.
+    """
+    return markup.render("plot", job=job, key=key, ended=job is not None and job["state"] in ENDED)
+
+
+def film(job: str, steps: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Previews on the way: a strip for each prompt with its seed, the base first.
+
+    Args:
+        job: id of the job.
+        steps: rows as `jobs.status` has them.
+        key: opens the images.
+    """
+    rows = []
+    for place in range(max((len(step["files"]) for step in steps), default=0)):
+        prompt = next((str(step["prompts"][place]) for step in steps if place < len(step["prompts"])), "")
+        cells = []
         for step in steps:
-            files = step["files"][row : row + 1]
-            addresses = [picture_url(key, "jobs", job, "previews", *file.split("/")[1:]) for file in files]
-            cells += "<td>" + "".join(f'<a href="{url}" target="_blank"><img src="{url}" alt="preview"></a>' for url in addresses) + "</td>"
-        prompt = next((step["prompts"][row] for step in steps if row < len(step["prompts"])), "")
-        body += f"<tr>{cells}</tr><tr><td colspan={len(steps)} translate='no'>{escape(str(prompt))}</td></tr>"
-    return f'<div class="finetune-previews" tabindex="0" aria-label="previews"><table><tr>{head}</tr>{body}</table></div>'
+            for file in step["files"][place : place + 1]:
+                label = f"step {step['step']}" if step["step"] else "base"
+                address = picture_url(key, "jobs", job, "previews", *file.split("/")[1:])
+                cells.append(
+                    {"step": step["step"], "label": label, "full": address, "small": f"{address}&small=1", "title": f"{label} · {prompt}"}
+                )
+        rows.append({"prompt": prompt, "cells": cells, "group": f"previews {place}"})
+    return markup.render("film", rows=rows)
 
 
 def _watch(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
@@ -126,40 +154,6 @@ def _small_curve(name: str, points: Sequence[tuple[int, float]]) -> str:
     )
 
 
-def curve(raw: Sequence[tuple[int, float]], smooth: Sequence[tuple[int, float]], held_out: Sequence[tuple[int, float]] = ()) -> str:
-    """The loss over the steps as SVG: raw pale, smoothed strong, that of the validation images dashed."""
-    if len(raw) < 2:
-        return ""
-    values = sorted(value for _, value in raw)
-    # Single spikes must not flatten the curve: the highest two per cent may leave the frame.
-    low, high = values[0], max(values[math.ceil(0.98 * (len(values) - 1))], values[0] + 1e-6)
-    first, last = raw[0][0], max(raw[-1][0], raw[0][0] + 1)
-
-    def path(points: Sequence[tuple[int, float]]) -> str:
-        return " ".join(
-            f"{_MARGIN + (_WIDTH - _MARGIN - 4) * (step - first) / (last - first):.1f},"
-            f"{6 + (_HEIGHT - 24) * (1 - (min(value, high) - low) / (high - low)):.1f}"
-            for step, value in points
-        )
-
-    labels = (
-        f'<text x="2" y="14">{high:.3g}</text><text x="2" y="{_HEIGHT - 18}">{low:.3g}</text>'
-        f'<text x="{_MARGIN}" y="{_HEIGHT - 3}">{first}</text>'
-        f'<text x="{_WIDTH - 4}" y="{_HEIGHT - 3}" text-anchor="end">step {raw[-1][0]}</text>'
-    )
-    lines = f'<polyline class="finetune-raw" points="{path(raw)}"/><polyline class="finetune-smooth" points="{path(smooth)}"/>'
-    if held_out:
-        marks = "".join(f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="3"/>' for point in path(held_out).split())
-        lines += f'<polyline class="finetune-held" points="{path(held_out)}"/>{marks}<text x="{_WIDTH // 2}" y="14">dashed: validation images</text>'
-    return f'<svg class="finetune-curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss curve">{lines}{labels}</svg>'
-
-
-def log(lines: Sequence[str]) -> str:
-    """The lines of a job's log, newest first: by itself, for it is long and changes seldom."""
-    rows = "".join(f"<div>{escape(line)}</div>" for line in reversed(lines))
-    return f'<div class="finetune-log" tabindex="0" aria-label="log">{rows}</div>'
-
-
 def note(text: str) -> str:
     """A message that is no problem."""
     return f'<div class="finetune-note" role="status">{escape(text)}</div>'
@@ -170,8 +164,12 @@ def hint(text: str) -> str:
     return f'<p class="finetune-hint">{escape(text)}</p>'
 
 
-def problems(messages: Sequence[str]) -> str:
-    """Messages above the Train button; empty for none."""
+def problems(messages: Sequence[str], fields: Sequence[str] = ()) -> str:
+    """Messages above the Train button; empty for none.
+
+    Args:
+        fields: element id of the field that each message is about, "" for none; the page's script marks it.
+    """
     if not messages:
         return ""
-    return '<div class="finetune-problems" role="alert">' + "".join(f"<div>{escape(line)}</div>" for line in messages) + "</div>"
+    return markup.render("problems", lines=list(zip_longest(messages, fields, fillvalue="")))

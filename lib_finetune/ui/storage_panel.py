@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StoragePanel:
-    """The last accordion."""
+    """The foot of the library."""
 
     _parts: gr.HTML
     _measure: gr.Button
@@ -27,9 +27,8 @@ class StoragePanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
-        with gr.Accordion("Storage", open=False, elem_id="finetune_storage_part"):
-            self._parts = gr.HTML("", elem_id="finetune_storage")
-            self._measure = own(gr.Button("Measure", size="sm", elem_id="finetune_measure"))
+        self._parts = gr.HTML("<h3>Storage</h3>", elem_id="finetune_storage")
+        self._measure = own(gr.Button("Measure", size="sm", elem_id="finetune_measure"))
 
     def wire(self) -> None:
         """Who is called when."""

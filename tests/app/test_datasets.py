@@ -11,6 +11,7 @@ from PIL import Image
 
 from lib_finetune.app import datasets as module
 from lib_finetune.app.datasets import Datasets
+from lib_finetune.app.thumbnails import Thumbnails
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.data.caption_file import save_caption
@@ -29,7 +30,7 @@ class _Jobs:
 
 @pytest.fixture
 def datasets(tmp_path):
-    return Datasets(_Jobs(FakeHost(tmp_path / "host")))
+    return Datasets(_Jobs(FakeHost(tmp_path / "host")), Thumbnails(tmp_path / "data"))
 
 
 def picture(colour="red", kind="PNG"):

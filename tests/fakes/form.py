@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 
 
@@ -12,7 +11,7 @@ def form_values(**values: Any) -> list[Any]:
     """What it holds at first, with other values by the name of the component."""
     from lib_finetune.ui import form
 
-    paths = [path for path in codec.all_leaves() if path not in form.ON_TOP]
+    paths = [path for section in form.sections().values() for path in section]
     names = [*form.TOP, *(path.replace(".", "_") for path in paths)]
     first = dict(zip(names, form.values_of(Settings(), paths), strict=True))
     return [*{**first, **values}.values()]

@@ -12,19 +12,69 @@ def test_the_defaults_of_the_form_are_the_defaults_of_the_settings():
     from lib_finetune.ui import form
 
     with gr.Blocks():
-        components = form.more_settings()[0]
+        components = form.more_settings()
     values = [component.value for component in components.values()]
     assert form.settings_from(list(components), values, {}) == Settings()
 
 
-def test_a_method_shows_its_own_part_only():
-    from lib_finetune.config.settings import METHODS
+def test_a_method_shows_its_own_settings_only():
+    from lib_finetune.config.fields import replaced
+    from lib_finetune.config.settings import METHODS, Settings
     from lib_finetune.ui import form
 
-    shown = {method: [update["visible"] for update in form.shown_parts(method)] for method in METHODS}
-    assert shown == {
-        "lora": [True, False, False],
-        "dreambooth": [False, True, False],
-        "textual_inversion": [False, False, True],
-        "pivotal_tuning": [True, False, True],
+    asked = {
+        "network.rank": ("lora", "pivotal_tuning"),
+        "tuning.weights": ("dreambooth",),
+        "embedding.vectors": ("textual_inversion", "pivotal_tuning"),
     }
+    for path, methods in asked.items():
+        assert tuple(method for method in METHODS if form.applies(replaced(Settings(), "method", method), path)) == methods
+
+
+def test_every_setting_stands_in_one_section_and_the_rest_under_expert():
+    from lib_finetune.config import codec
+    from lib_finetune.ui import form
+
+    paths = [path for section in form.sections().values() for path in section]
+    assert len(set(paths)) == len(paths) and set(paths) == set(codec.all_leaves()) - set(form.ON_TOP)
+    turned_by_nobody = {
+        "objective.timestep_min",
+        "objective.huber_c",
+        "optimizer.restarts",
+        "optimizer.power",
+        "network.begin",
+        "tuning.format",
+        "network.factor",
+    }
+    assert turned_by_nobody <= set(form.sections()["expert"])
+
+
+def test_sliders_have_bounds_and_cannot_be_automatic():
+    from lib_finetune.config import codec
+    from lib_finetune.ui import form
+
+    leaves = [codec.all_leaves()[path] for path in form.SLIDERS]
+    assert all(leaf.about.low is not None and leaf.about.high is not None and not leaf.optional for leaf in leaves)
+    assert not any("rate" in leaf.path.rpartition(".")[2] for leaf in leaves)
+
+
+def test_aliases_belong_to_settings_and_find_the_learning_rate():
+    from lib_finetune.config import codec
+    from lib_finetune.config.aliases import ALIASES
+
+    assert set(ALIASES) <= set(codec.all_leaves()) and {"lr", "unet_lr", "learning_rate"} <= set(ALIASES["optimizer.unet_rate"])
+    for word, path in {"network_dim": "network.rank", "train_batch_size": "training.batch", "max_train_steps": "training.steps"}.items():
+        assert [each for each, names in ALIASES.items() if word in names] == [path]
+
+
+def test_the_script_is_told_where_each_field_begins():
+    import json
+
+    from lib_finetune.ui import form
+
+    facts = json.loads(form.field_facts())
+    assert facts["finetune_optimizer_unet_rate"]["section"] == "learning" and facts["finetune_objective_huber_c"]["section"] == "expert"
+    assert facts["finetune_optimizer_unet_rate"]["value"] == "" and "lr" in facts["finetune_optimizer_unet_rate"]["aliases"].split()
+    assert (facts["finetune_network_rank"]["value"], facts["finetune_network_rank"]["number"]) == (16, True)
+    assert (facts["finetune_data_flip"]["value"], facts["finetune_data_flip"]["number"]) == (False, False)
+    assert form.element("data.images") == "finetune_images"

@@ -59,6 +59,7 @@ def test_without_unfinished_runs_nothing_is_offered(tab):
 
 
 def test_while_a_training_runs_the_webuis_tab_says_what_ends_it(services, two_jobs):
+    from lib_finetune.ui.refresh import PANELS
     from lib_finetune.ui.tab import Tab
 
     two_jobs[0].state = "running"
@@ -66,8 +67,8 @@ def test_while_a_training_runs_the_webuis_tab_says_what_ends_it(services, two_jo
     for in_webui in (True, False):
         tab = Tab(lambda: services, list, in_webui=in_webui)
         tab.build()
-        panels[in_webui] = tab.refresh.poll({})[0]
+        panels[in_webui] = tab.refresh.poll({})[PANELS.index("panel")]
     assert "Apply and restart UI" in panels[True] and "Apply and restart" not in panels[False]
     for job in two_jobs:
         job.state = "done"
-    assert "Apply and restart" not in tab.refresh.poll({})[0]
+    assert "Apply and restart" not in tab.refresh.poll({})[PANELS.index("panel")]

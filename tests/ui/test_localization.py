@@ -21,6 +21,7 @@ ELSEWHERE = ("nano", "cli.py", "__main__.py", "environment.py", "standalone.py",
 """What is said on the command line only."""
 NOT_SHOWN = {
     *("stop task", "group sheet", "give back", "too weak"),  # names of actions and stages
+    *("preferred weight", "activation text"),  # what the WebUI calls them in a card's file
     *("a photo of {trigger} {class}", "a photo of a house by the sea", "a bowl of fruit on a table"),  # prompts
     *("{} for {} is no case to advise on", "crop {} is none of {}"),  # mistakes of a program, not of a person
 }
@@ -33,7 +34,8 @@ SPEAKING = (
     *("jobs/queue.py", "jobs/job_list.py", "jobs/task_list.py", "jobs/run_folders.py", "estimates/run_form.py"),
     *("data/plan.py", "data/scan.py", "data/caption_syntax.py", "data/caption_tables.py", "data/folder_names.py"),
     *("evaluation/watch.py", "text/word_name.py", "text_files.py", "regular_files.py"),
-    *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/outcome.py", "ui/queue.py", "ui/status.py"),
+    *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/library.py", "ui/outcome.py", "ui/queue.py", "ui/status.py", "ui/tools_panel.py"),
+    *("app/library.py", "app/class_gallery.py", "app/thumbnails.py"),
 )
 SAID = ("Problem", "say", "note", "PageChange", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
 
@@ -97,6 +99,36 @@ def on_the_screen() -> Iterator[str]:
                 yield from templates(expression)
 
 
+TEMPLATES = PACKAGE / "ui" / "templates"
+
+
+def of_the_templates() -> Iterator[str]:
+    """Texts between the tags of the templates, what their attributes say, and what stands on buttons."""
+    quoted = r"""(?:'((?:[^'\\\\]|\\\\.)*)'|"((?:[^"\\\\]|\\\\.)*)")"""
+    for path in sorted(TEMPLATES.glob("*.html")):
+        source = re.sub(r"{%-?.*?-?%}", "\n", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for expression in re.findall(r"{{.*?}}", source, flags=re.DOTALL):
+            for found in re.finditer(r"(?:button\(|help_text=|sure=)" + quoted, expression):
+                whole = (found[1] or found[2]).replace("\\'", "'")
+                yield whole if expression[found.end() : found.end() + 2] != " ~" else ""
+            joined = re.search(r"sure=(" + quoted + r"(?: ~ (?:[\w.]+|" + quoted + r"))+)", expression)
+            if joined:
+                yield "".join(part.strip("'") if part.startswith("'") else "{}" for part in joined[1].split(" ~ "))
+        bare = re.sub(r"{{.*?}}", "{}", source, flags=re.DOTALL)
+        yield from re.findall(r'(?:title|aria-label|placeholder)="([^"]*)"', bare)
+        yield from (text.strip() for text in re.sub(r"<[^>]*>", "\n", bare).split("\n"))
+
+
+def of_the_scripts() -> Iterator[str]:
+    """What the page's scripts say by themselves."""
+    for path in sorted((PACKAGE.parent / "javascript").glob("*.js")):
+        source = re.sub(r"^\s*//.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for quoted in re.findall(r'"([A-Z][^"]*[a-z][^"]*)"|`([A-Z][^`]*)`', source):
+            text = re.sub(r"\$\{[^}]*\}", "{}", "".join(quoted))
+            if " " in text and not re.search(r"[<>=;#]", text):
+                yield text
+
+
 def sentences() -> Iterator[str]:
     """Whatever has two words in the modules that make what the tab shows."""
     for name, tree in modules():
@@ -134,10 +166,10 @@ def covered(text: str) -> bool:
     return bool(parts) and all(covered(part) for part in parts)
 
 
-@pytest.mark.parametrize("found", [messages, on_the_screen, sentences, of_the_settings])
+@pytest.mark.parametrize("found", [messages, on_the_screen, of_the_templates, of_the_scripts, sentences, of_the_settings])
 def test_everything_that_is_said_has_a_translation(found):
     texts = list(found())
-    assert len(texts) > 60
+    assert len(texts) > (5 if found is of_the_scripts else 60)
     missing = [text for text in dict.fromkeys(texts) if not covered(text)]
     if found is sentences:
         missing = [text for text in missing if text not in NOT_SHOWN and not piece(text)]

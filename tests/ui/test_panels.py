@@ -2,9 +2,17 @@
 
 import pytest
 
-from lib_finetune.ui import cards, gallery, html, outcome, queue, status
+from lib_finetune.ui import cards, gallery, html, library, outcome, queue, status
 
 EVIL = '"><script>alert(1)</script>'
+ENTRY = {
+    "token": "t", "kind": "lora", "name": EVIL, "file": EVIL, "folder": EVIL, "bytes": 37_000_000, "changed": 1.0, "base": EVIL, "call": EVIL, "picture": 5,
+    "job": EVIL,
+}  # fmt: skip
+STATUS = {
+    "id": "i", "name": "cat", "method": "lora", "state": "running", "stage": "train", "done": 430, "total": 1200, "message": "", "file": None, "call": "",
+    "steps_per_s": 2.0, "seconds_left": 385.0, "rates": {}, "stopping": False, "watch": {},
+}  # fmt: skip
 JOB = {
     "id": EVIL, "name": EVIL, "method": "lora", "state": "done", "message": EVIL, "created": 1.0, "started": 1.0, "ended": 61.0, "steps": 40, "group": EVIL,
     "can_go_on": True,
@@ -29,14 +37,20 @@ CARD = {
 @pytest.mark.parametrize(
     "shown",
     [
-        queue.queue(OVERVIEW),
-        queue.history(OVERVIEW),
+        queue.queue(OVERVIEW, "key"),
+        queue.history(OVERVIEW, "key", EVIL),
+        queue.storage([{"name": EVIL, "holds": EVIL, "size": 5}]),
+        library.files([ENTRY], "key"),
+        library.class_images([{"folder": EVIL, "prompt": EVIL, "files": [EVIL], "bytes": 5}], "key"),
+        status.bar({**STATUS, "name": EVIL}, None, 1, 0),
+        status.render({**STATUS, "name": EVIL, "message": EVIL}, None),
+        status.problems([EVIL], ["finetune_name"]),
         queue.comparison_grids([EVIL], [{"id": EVIL, "kind": "sheet", "state": "failed", "message": EVIL, "done": 0, "total": 0}], "key"),
         outcome.render(JOB, EVIL),
         gallery.render(VIEW, "key"),
         cards.render({"cards": [CARD], "recommended": "lora", "reason": EVIL, "question": EVIL}, "lora"),
         cards.forecast({"id": "e", "state": "failed", "message": EVIL, "result": {}}),
-        status.previews(EVIL, [{"step": 0, "files": [f"previews/000000/{EVIL}"], "prompts": [EVIL]}], "key"),
+        status.film(EVIL, [{"step": 0, "files": [f"previews/000000/{EVIL}"], "prompts": [EVIL]}], "key"),
     ],
 )
 def test_what_was_typed_stays_text(shown):
@@ -60,20 +74,86 @@ def test_a_card_that_does_not_fit_says_so():
 
 
 def test_the_queue_says_why_it_waits_and_how_to_start_it():
-    shown = queue.queue(OVERVIEW)
+    shown = queue.queue(OVERVIEW, "key")
     assert "Start the queue" in shown and "waited when the WebUI was ended" in shown
-    assert "Hold the queue" in queue.queue({**OVERVIEW, "held": False})
+    assert "Hold the queue" in queue.queue({**OVERVIEW, "held": False}, "key")
+
+
+def test_runs_that_wait_move_within_their_order():
+    jobs = [{**JOB, "id": name, "state": "queued"} for name in ("first", "second", "third")]
+    cards_of = queue.queue({**OVERVIEW, "jobs": jobs, "queue": ["first", "second", "third"]}, "key").split("<article")[1:]
+    assert [("↑" in card, "↓" in card) for card in cards_of] == [(False, True), (True, True), (True, False)]
+
+
+def test_a_run_is_a_card_with_its_picture_and_one_primary_action():
+    shown = queue.history({**OVERVIEW, "jobs": [{**JOB, "id": "one", "name": "cat"}]}, "key", "one")
+    assert "jobs/one/cover?key=key" in shown and "finetune-chosen" in shown and "40 steps, 60 s" in shown
+    assert shown.count("primary") == 1 and ">Resume<" in shown and ">Remove<" in shown
+    done = queue.history({**OVERVIEW, "jobs": [{**JOB, "id": "one", "can_go_on": False, "call": "<lora:cat:0.8>"}]}, "key")
+    assert 'data-call="&lt;lora:cat:0.8&gt;"' in done and "Resume" not in done
+
+
+def test_a_damaged_run_says_why_and_can_only_be_removed():
+    shown = queue.history(
+        {**OVERVIEW, "jobs": [{**JOB, "state": "damaged", "message": "No settings.", "can_go_on": False, "files": {}}]}, "key"
+    )
+    assert "No settings." in shown and "Remove" in shown and "Train again" not in shown
+
+
+def test_the_bar_tells_name_step_and_time_left_and_opens_the_run():
+    shown = status.bar(STATUS, None, 1, 2)
+    assert all(text in shown for text in ('<b translate="no">cat</b>', "430/1200", "6 min left", "width:35.8%", ">Open<"))
+    assert 'data-running="1" data-waiting="2"' in shown
+    idle = status.bar(None, {**STATUS, "state": "done"}, 0, 0)
+    assert "Open" not in idle and 'data-state="done"' in idle
+    assert "The GPU is gone." in status.bar(None, None, 0, 0, "The GPU is gone.")
+
+
+def test_the_headline_says_how_a_result_is_used_and_nothing_technical():
+    ended = {
+        **STATUS,
+        "state": "done",
+        "file": "/x/cat.safetensors",
+        "call": "<lora:cat:0.8> zxq",
+        "message": "Done: cat.safetensors, 1200 steps.",
+    }
+    shown = status.render(ended, None)
+    assert "<span>Done.</span> <code>&lt;lora:cat:0.8&gt; zxq</code> <span>works now.</span>" in shown
+    assert "works now" not in status.render({**ended, "state": "failed"}, None) and "works now" not in status.render(
+        {**ended, "file": None}, None
+    )
+
+
+def test_a_problem_names_its_field():
+    shown = status.problems(["Steps: wrong.", "All is lost."], ["finetune_training_steps", ""])
+    assert '<div data-field="finetune_training_steps">Steps: wrong.</div><div>All is lost.</div>' in shown
+
+
+def test_files_of_the_library_can_be_downloaded_found_and_deleted():
+    entry = {**ENTRY, "name": "cat", "file": "cat.safetensors", "base": "v1-5", "call": "<lora:cat:0.8>", "job": "run-1"}
+    shown = library.files([entry], "key")
+    assert 'href="finetune/v1/library/t/file?key=key" download="cat.safetensors"' in shown and "37.0 MB" in shown
+    assert 'data-words="cat lora v1-5 &lt;lora:cat:0.8&gt; 1970-01-01"' in shown
+    assert "Delete everything of this training" in shown and "library/t/picture?key=key&amp;small=1" in shown
+    other = library.files([{**entry, "job": "", "picture": 0, "call": ""}], "key")
+    assert "everything of this training" not in other and "no image yet" in other and "finetune-use" not in other
+    assert "Nothing has been trained yet" in library.files([], "key")
+
+
+def test_class_images_have_a_button_each():
+    shown = library.class_images([{"folder": "f", "prompt": "a photo of dog", "files": ["00001.png", "00002.png"], "bytes": 5}], "key")
+    assert shown.count("delete class image") == 2 and "2 images" in shown and "class-images/f/00002.png?key=key" in shown
 
 
 def test_points_can_be_picked_but_not_the_result_itself():
     shown = outcome.render(JOB)
-    assert shown.count("Make it the result") == 1 and "<b>the result</b>" in shown
+    assert shown.count("Use this snapshot") == 1 and "<b>the result</b>" in shown
     assert outcome.render({**JOB, "choices": {}}) == "" and outcome.render(None) == ""
 
 
 def test_a_failed_job_offers_its_files_and_no_result():
     shown = outcome.render({**JOB, "state": "failed", "files": {}, "steps": 0, "call": ""})
-    assert shown.count("Make it the result") == 2 and "ended without a result" in shown and "Use in txt2img" not in shown
+    assert shown.count("Use this snapshot") == 2 and "ended without a result" in shown and "Use in txt2img" not in shown
 
 
 def test_more_steps_begin_where_the_person_says():
@@ -93,8 +173,11 @@ def test_the_box_of_a_caption_holds_what_its_file_holds():
 
 def test_previews_stand_beside_the_base():
     rows = [{"step": step, "files": [f"previews/{step:06d}/00.png"], "prompts": ["a photo"]} for step in (0, 100)]
-    shown = status.previews("job", rows, "k")
-    assert "<th>base</th><th>100</th>" in shown and "finetune/v1/jobs/job/previews/000100/00.png?key=k" in shown
+    shown = status.film("job", rows, "k")
+    assert shown.index("<figcaption>base<") < shown.index("<figcaption>step 100<") and 'data-step="100"' in shown
+    address = "finetune/v1/jobs/job/previews/000100/00.png?key=k"
+    assert f'data-full="{address}"' in shown and f'src="{address}&amp;small=1"' in shown
+    assert status.film("job", [], "k") == ""
 
 
 def test_sizes_are_said_as_people_do():

@@ -1,6 +1,8 @@
 """The form that holds all settings."""
 
+import html
 import json
+import re
 
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
@@ -9,7 +11,7 @@ from tests.fakes.form import form_values
 from tests.fakes.runs import settings
 
 
-def test_every_setting_is_on_the_first_screen_or_under_more(tab):
+def test_every_setting_is_on_the_first_screen_or_in_a_section(tab):
     from lib_finetune.ui.form import ON_TOP
 
     assert set(tab.settings.paths) | set(ON_TOP) | {"method"} == set(codec.all_leaves())
@@ -31,17 +33,29 @@ def test_what_was_trained_last_is_restored_without_its_name(tab, services):
 
 
 def test_what_does_not_apply_is_hidden(tab):
-    from lib_finetune.ui import form
-
-    names = form.conditional(tab.settings.paths)
-    hidden = dict(zip(names, tab.settings.applying(*form_values()), strict=True))
-    shown = dict(zip(names, tab.settings.applying(*form_values(network_conv_rank="4")), strict=True))
-    assert hidden["network.conv_alpha"]["visible"] is False and shown["network.conv_alpha"]["visible"] is True
+    assert "finetune_network_conv_alpha" in tab.settings.facts(form_values())["off"]
+    assert "finetune_network_conv_alpha" not in tab.settings.facts(form_values(network_conv_rank=4))["off"]
+    of_word = tab.settings.facts(form_values(method="textual_inversion"))["off"]
+    assert "finetune_network_rank" in of_word and "finetune_embedding_vectors" not in of_word
 
 
-def test_what_cannot_be_read_hides_and_shows_nothing(tab):
-    updates = tab.settings.applying(*form_values(training_steps="many"))
-    assert updates and all("visible" not in update for update in updates)
+def test_what_cannot_be_read_hides_nothing_and_is_said_at_its_field(tab):
+    facts = tab.settings.facts(form_values(training_steps="many", optimizer_unet_rate="fast"))
+    assert facts["off"] is None and set(facts["problems"]) == {"finetune_training_steps", "finetune_optimizer_unet_rate"}
+    assert "many" in facts["problems"]["finetune_training_steps"]
+
+
+def test_a_value_out_of_its_range_is_said_at_its_field(tab):
+    facts = tab.settings.facts(form_values(data_resolution="5"))
+    assert list(facts["problems"]) == ["finetune_data_resolution"] and facts["off"] is not None
+
+
+def test_an_empty_field_tells_what_it_stands_for(tab, images):
+    checked = tab.gallery.look({}, *form_values(images=str(images)))[3]
+    facts = json.loads(html.unescape(re.search('data-checked="([^"]*)"', checked)[1]))
+    assert facts["auto"]["finetune_training_steps"] == "500" and facts["auto"]["finetune_optimizer_unet_rate"] == "0.0002"
+    without = json.loads(html.unescape(re.search('data-checked="([^"]*)"', tab.gallery.look({}, *form_values())[3])[1]))
+    assert "finetune_training_steps" not in without["auto"] and without["auto"]["finetune_optimizer_unet_rate"] == "0.0002"
 
 
 def test_a_change_without_settings_leaves_the_form(tab):

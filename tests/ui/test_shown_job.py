@@ -11,25 +11,39 @@ def job(name="a", state="running", stopping=False):
 
 def test_a_fresh_page_shows_the_job_that_runs():
     page = {}
-    follow(page, job(), active=True)
+    follow(page, job(), ["a"], active=True)
     assert page == {"job": "a", "feedback": "", "running": "a", "shown": "a"}
 
 
 def test_a_page_without_jobs_shows_none():
     page = {}
-    follow(page, None, active=False)
-    assert page == {"running": "", "shown": ""}
+    follow(page, None, [], active=False)
+    assert page == {"job": "", "running": "", "shown": ""}
 
 
-def test_the_result_that_was_chosen_stays_until_a_job_ends():
+def test_the_run_that_was_chosen_stays_and_its_buttons_are_its_own():
     page = {"job": "earlier", "feedback": "Train 200 more steps."}
-    follow(page, job(), active=True)
-    assert (page["job"], page["feedback"], page["shown"]) == ("earlier", "Train 200 more steps.", "a")
-    follow(page, job(state="done"), active=False)
-    assert (page["job"], page["feedback"], page["running"]) == ("a", "", "")
-    page["job"] = "earlier"
-    follow(page, job(state="done"), active=False)  # it has been shown already
-    assert page["job"] == "earlier"
+    follow(page, job(), ["earlier", "a"], active=True)
+    assert (page["job"], page["feedback"], page["shown"]) == ("earlier", "Train 200 more steps.", "earlier")
+    follow(page, job(state="done"), ["earlier", "a"], active=False)
+    assert (page["shown"], page["feedback"], page["running"]) == ("earlier", "Train 200 more steps.", "")
+
+
+def test_who_watches_a_run_sees_its_end_and_then_the_next():
+    page = {}
+    follow(page, job(), ["a"], active=True)
+    follow(page, job(state="done"), ["a"], active=False)
+    assert page["shown"] == "a"
+    page = {}
+    follow(page, job(), ["a", "b"], active=True)
+    follow(page, job("b"), ["a", "b"], active=True)
+    assert page["shown"] == "b"
+
+
+def test_a_run_that_was_removed_is_shown_no_longer():
+    page = {"job": "gone"}
+    follow(page, job(state="done"), ["a"], active=False)
+    assert page["shown"] == "a"
 
 
 @pytest.mark.parametrize(
