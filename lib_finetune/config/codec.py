@@ -151,7 +151,10 @@ def _typed(leaf: Leaf, value: Any) -> Any:
     if value is None and leaf.optional:
         return None
     if leaf.type is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{_short(value)} is not {_noun(leaf.type)}.") from None
     if not isinstance(value, leaf.type) or (leaf.type is int and isinstance(value, bool)):
         raise ValueError(f"{_short(value)} is not {_noun(leaf.type)}.")
     return _readable(value) if isinstance(value, str) else value
