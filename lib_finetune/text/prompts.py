@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.model.transfer import on_device
 from lib_finetune.text.learned import LearnedVectors, ids_of
 
 START, END = 49406, 49407
@@ -83,6 +85,9 @@ class TextEncoder:
         self._clip_skip = clip_skip
         self._max_tokens = max_tokens
         self._texts_kept = texts_kept
+        self._mask: torch.Tensor | None = None
+        # transformers 5 has no mask for it, and says that a token sees those before it
+        self._takes_mask = "causal_attention_mask" in inspect.signature(transformer.encoder.layers[0].forward).parameters
         self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     def tokens(self, caption: str) -> list[int]:
@@ -124,9 +129,25 @@ class TextEncoder:
         return self._known[key]
 
     def _run(self, rows: list[list[int]]) -> torch.Tensor:
-        norm = self._transformer.final_layer_norm
-        ids = torch.tensor(rows, device=norm.weight.device)
-        if self._clip_skip == 1:
-            return self._transformer(input_ids=ids).last_hidden_state
-        hidden = self._transformer(input_ids=ids, output_hidden_states=True).hidden_states
-        return norm(hidden[-self._clip_skip])
+        transformer = self._transformer
+        ids = on_device(torch.tensor(rows), transformer.final_layer_norm.weight.device)
+        hidden = transformer.embeddings(input_ids=ids)
+        for layer in transformer.encoder.layers[: len(transformer.encoder.layers) + 1 - self._clip_skip]:
+            hidden = self._layer(layer, hidden)
+        output: torch.Tensor = transformer.final_layer_norm(hidden)
+        return output
+
+    def _layer(self, layer: Any, hidden: torch.Tensor) -> torch.Tensor:
+        """One layer, in which each token sees those before it."""
+        if not self._takes_mask:
+            output: torch.Tensor = layer(hidden, None, is_causal=True)
+            return output
+        if self._mask is None or (self._mask.dtype, self._mask.device) != (hidden.dtype, hidden.device):
+            self._mask = causal_mask(hidden.shape[1], hidden.dtype, hidden.device)  # once, not with each caption
+        mask = self._mask.expand(len(hidden), -1, -1, -1)
+        return layer(hidden, attention_mask=None, causal_attention_mask=mask)[0]  # type: ignore[no-any-return]
+
+
+def causal_mask(length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What is added to attention, [1, 1, length, length]: nothing for a token and those before it, the least number for those behind it."""
+    return torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=device).triu(1)[None, None]

@@ -118,14 +118,16 @@ class Trainer:
             flat = self.optimizer.groups[group["name"]] if isinstance(self.optimizer, Flat) else None
             for weight in flat.leaves if flat else group["params"]:  # what stands still needs no gradient
                 weight.requires_grad_(group["lr"] > 0 or not any(rates.values()))
-        total = torch.zeros(())
+        total: torch.Tensor | None = None
         for micro_step, batch in zip(self._micro_steps(), batches, strict=True):
             generator = (randomness.for_step if self.plan.draws else randomness.noise_of)(self.plan.seed, micro_step)
             loss = self.loss(batch, generator)
             self.precision.backward(loss * self.plan.weight(micro_step) / self.plan.accumulation)
             if isinstance(self.optimizer, Flat):
                 self.optimizer.gather()
-            total = total.to(loss.device) + loss.detach() / self.plan.accumulation
+            part = loss.detach() / self.plan.accumulation
+            total = part if total is None else total + part
+        assert total is not None  # a step has a batch at least
         norm = self._move()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step()

@@ -1,4 +1,4 @@
-"""Turns: the job holds the host for about a second, lets others in, and takes it again. A turn ends with the first step past its time."""
+"""Turns: the job holds the host for about a second, and on while nobody waits; then it lets others in. A turn ends with a step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from lib_finetune.ports.lease import Lease
 from lib_finetune.training.model_swap import ModelSwap
 
 TURN_S = 1.0
+LONGEST_S = 30.0
+"""After so long a turn ends even if nobody waits, so that the host's weights are looked at again: some things change them without asking."""
 
 
 class Turns:
-    """Opens a turn when a step needs one and closes it when its time is over."""
+    """Opens a turn when a step needs one, and closes it when its time is over and somebody waits."""
 
     def __init__(
         self,
@@ -33,7 +35,7 @@ class Turns:
             model: the view, which is bound anew to the host's storage in each turn.
             on_changed: called while another checkpoint is loaded, again and again until that one is back; it waits,
                 loads it, or raises to end the run.
-            turn_s: seconds after which a turn ends with the step that runs.
+            turn_s: seconds after which a turn ends with the step that runs, if somebody waits for the host then or after any later step.
         """
         self._host = host
         self._checkpoint = checkpoint
@@ -41,7 +43,7 @@ class Turns:
         self._on_changed = on_changed
         self._turn_s = turn_s
         self._stack: ExitStack | None = None
-        self._ends = 0.0
+        self._ends = self._ends_at_last = self._acts = 0.0
         self._closing: list[Callable[[], None]] = []
         self._swap: ModelSwap | None = None
         self.parts: tuple[str, ...] = ("unet", "text", "vae")
@@ -57,8 +59,8 @@ class Turns:
 
         Args:
             exchange: what is trained comes to the device with each turn and leaves it with its end, and the host's other
-                parts the other way about. A turn then lasts until somebody waits for the host, and at least as long as
-                the last exchange took.
+                parts the other way about. A turn then lasts until somebody waits for the host, however long that is, and at least
+                as long as the last exchange took.
         """
         self.close()
         self.parts = tuple(parts)
@@ -74,13 +76,14 @@ class Turns:
         except BaseException as error:
             self._fail(error)
             raise
-        if time.monotonic() < self._ends:
+        now = time.monotonic()
+        if now < self._ends:
             return
-        if self._swap and not self._host.waiting():
-            self._act()
-            self._ends = time.monotonic() + self._turn_s
-        else:
+        if self._host.waiting() or (now >= self._ends_at_last and not self._swap):
             self.close()
+        elif now >= self._acts:
+            self._act()
+            self._acts = time.monotonic() + self._turn_s
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
@@ -139,7 +142,9 @@ class Turns:
                 self._come(lease.moved_s, stack)
                 stack.enter_context(self._model.bound(lease.tensors))
                 self._stack = stack.pop_all()
-            self._ends = time.monotonic() + max(self._turn_s, self._swap.seconds if self._swap else 0.0)
+            now = time.monotonic()
+            self._ends = self._acts = now + max(self._turn_s, self._swap.seconds if self._swap else 0.0)
+            self._ends_at_last = now + max(LONGEST_S, self._turn_s)
             self.count += 1
             return
 

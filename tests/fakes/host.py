@@ -95,7 +95,7 @@ class _Pictures(HeadlessPictures):
 
 
 class FakeHost(HeadlessHost):
-    """Attributes: ``faults`` maps a method's name to an exception raised at its n-th call; ``turns`` counts leases.
+    """Attributes: ``faults`` maps a method's name to an exception raised at its n-th call; ``turns`` counts leases; ``queued``: somebody waits.
 
     A test's own host overrides `paint` (what `pictures` does) and `saved` (what `files.artifact_saved` does).
     """
@@ -108,6 +108,7 @@ class FakeHost(HeadlessHost):
         self.files, self.pictures = _Files(self), _Pictures(self)
         self.lock = threading.Lock()
         self.turns = 0
+        self.queued = False
         self.faults: dict[str, tuple[int, Exception]] = {}
         self.asked: list[PictureRequest] = []
         self.removed: list[Path] = []
@@ -125,6 +126,9 @@ class FakeHost(HeadlessHost):
         with self.lock, super().lease(wanted, parts, alone=alone) as lease:
             self.turns += 1
             yield lease
+
+    def waiting(self) -> bool:
+        return self.queued
 
     def restoration(self) -> Restoration:
         self._fault("restoration")

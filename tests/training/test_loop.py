@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -232,13 +233,35 @@ def turns_on(host, on_changed=lambda error: None, turn_s=0.0):
     return Turns(host, host.checkpoint(), model, on_changed, turn_s), model
 
 
-def test_a_turn_ends_with_the_step_after_its_time(tmp_path):
+def test_a_turn_ends_with_the_step_after_its_time_where_somebody_waits(tmp_path):
     host = FakeHost(tmp_path)
+    host.queued = True
     turns, model = turns_on(host)
     for _ in range(3):
         with turns.step():
             assert host.lock.locked() and model.unet.conv_in.weight.device == CPU
     assert host.turns == 3 and not host.lock.locked() and model.unet.conv_in.weight.device.type == "meta"
+
+
+def test_a_turn_goes_on_past_its_time_until_somebody_waits_and_tells_of_its_steps_meanwhile(tmp_path):
+    host, reads = FakeHost(tmp_path), []
+    turns, _ = turns_on(host)
+    turns.before_close(lambda: reads.append(host.queued))
+    for step in range(4):
+        with turns.step():
+            host.queued = step == 2
+        assert host.lock.locked() == (step != 2)
+    assert host.turns == 2 and reads == [False, False, True, False]
+
+
+def test_a_turn_that_nobody_waits_for_ends_all_the_same_before_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib_finetune.training.turns.LONGEST_S", 0.05)
+    host = FakeHost(tmp_path)
+    turns, _ = turns_on(host)
+    for _ in range(3):
+        with turns.step():
+            time.sleep(0.06)
+    assert host.turns == 3 and not host.lock.locked()
 
 
 def test_steps_share_a_turn_while_its_time_lasts(tmp_path):
@@ -279,6 +302,7 @@ def test_others_get_the_lock_between_turns(tmp_path):
     turns, _ = turns_on(host)
     got = threading.Event()
     with turns.step():
+        host.queued = True
         threading.Thread(target=lambda: (host.lock.acquire(), got.set(), host.lock.release())).start()
     assert got.wait(30)
 

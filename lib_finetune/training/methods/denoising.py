@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lib_finetune.model import noise_schedule
+from lib_finetune.model.transfer import on_device
 from lib_finetune.training.functional import losses, noise, weighting
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def weighted(values: torch.Tensor, batch: Batch) -> torch.Tensor:
     Args:
         values: [b].
     """
-    weight = batch.weight.to(values.device, non_blocking=True)
+    weight = on_device(batch.weight, values.device)
     subjects = max(1, len(batch.prior) - sum(batch.prior))
     return (values * weight).sum() / subjects
 
@@ -137,7 +138,7 @@ class Denoiser:
         latents = (mean + std * noise.gaussian(tuple(mean.shape), 0.0, generator)) * self._scale_factor
         drawn = noise.gaussian(tuple(mean.shape), aim.noise_offset, generator)
         timesteps = noise.timesteps(len(mean), aim.timestep_min, aim.timestep_max, generator)
-        latents, drawn, timesteps = (value.to(self.device, non_blocking=True) for value in (latents, drawn, timesteps))
+        latents, drawn, timesteps = (on_device(value, self.device) for value in (latents, drawn, timesteps))
         noisy = noise_schedule.add_noise(latents, drawn, timesteps, self._alphas_cumprod)
         target = self._target(latents, drawn, timesteps)
         if teacher:
