@@ -407,7 +407,8 @@ def _batch(said: re.Match[str], counted: Counted) -> str:
 def _subjects(said: re.Match[str], counted: Counted) -> str:
     faults = []
     for words, count in re.findall(r'"([^"]+)" \((\d+)\)', said["subjects"]):
-        names = {shown.name for batch in counted.shown for shown in batch if not shown.prior and words.split()[0] in shown.caption.split()}
+        called = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)|^{re.escape(words.split()[0])},")
+        names = {shown.name for batch in counted.shown for shown in batch if not shown.prior and called.search(shown.caption)}
         faults.append(differs(f"images of {words}", int(count), len(names)) if len(names) > int(count) else "")
     return "; ".join(fault for fault in faults if fault)
 
