@@ -231,6 +231,7 @@ def a_caption_is_edited(page: Page) -> str:
     field = page.page.locator(".finetune-caption").first
     field.click()
     field.fill("a photo of sks star")
+    stood = tiles.evaluate("tiles => tiles.scrollTop")  # where the browser brought the field into view
     page.rest(4)  # it is sent; who writes keeps the cursor
     page.page.keyboard.type(" on a green meadow")
     assert field.input_value() == "a photo of sks star on a green meadow", field.input_value()
@@ -239,7 +240,7 @@ def a_caption_is_edited(page: Page) -> str:
     page.rest(1.5)
     page._until(lambda: "meadow" in page.page.locator(".finetune-read").first.inner_text(), "the tile shows it as it is read")
     assert "meadow" in page.page.locator(".finetune-caption").first.input_value()
-    assert tiles.evaluate("tiles => tiles.scrollTop") == 10, "the images have jumped"
+    assert stood and tiles.evaluate("tiles => tiles.scrollTop") == stood, "the images have jumped"
     return _captions(page)["001.txt"].strip()
 
 

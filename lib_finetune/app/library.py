@@ -173,11 +173,12 @@ def _metadata_in(path: Path) -> dict[str, str] | None:
 
 
 def _picture(path: Path, job: Job | None) -> Path | None:
-    """The image beside a file; of a snapshot, which has none, the preview of its step or the last one before it."""
+    """The image beside a file; where there is none, as of a snapshot, the preview of its step or the last one before it."""
     own = next((file for file in (path.with_name(path.stem + end) for end in _PICTURES) if file in beside(path)), None)
     if own is not None or job is None:
         return own
-    step = next((int(step) for step, files in job.record.points.items() if str(path) in files.values()), None)
+    files_by_step = {**job.record.points, str(job.record.steps): job.record.files}
+    step = next((int(step) for step, files in files_by_step.items() if str(path) in files.values()), None)
     previews = sorted((job.folder / "previews").glob("*/*.png")) if step is not None else []
     shown = [file for file in previews if file.parent.name.isdigit() and 0 < int(file.parent.name) <= (step or 0)]
     return min((file for file in shown if file.parent == shown[-1].parent), default=None)

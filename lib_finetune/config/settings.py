@@ -28,7 +28,7 @@ DEFAULT_TEMPLATE = "a photo of {trigger} {class}"
 class Data:
     """The images and how they are read."""
 
-    images: str = setting("", "Pictures", "Folder with the images; subfolders count too.")
+    images: str = setting("", "Training images", "Folder with the images; subfolders count too.")
     kind: str = setting(
         "",
         "What they show",
