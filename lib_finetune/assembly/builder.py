@@ -191,6 +191,7 @@ def assemble(
     if compute.scales and _moves_apart(settings):  # a run that goes on may come to another card than it began on
         raise InputError([precision.scaled_apart(settings.tuning.weights)])
     _prepare_modes(settings, model)
+    _prepare_copies(settings, model, compute, text)
     plan = data_plan(settings, images, tools)
     cache = _cache(settings, model, lease, cache_folder)
     batches = _batches(settings, plan, model, cache, turns)
@@ -347,8 +348,18 @@ def _prepare_modes(settings: Settings, model: BorrowedModel) -> None:
         checkpoint_gradients(model)
 
 
+def _prepare_copies(settings: Settings, model: BorrowedModel, compute: precision.Precision, text: TextEncoder) -> None:
+    """Copies of frozen weights once a turn in place of casts in every step, where a step would hold all of them at its peak anyway.
+
+    With gradient checkpointing it would not, and the memory is short.
+    """
+    if compute.casts and settings.method != "dreambooth" and not settings.training.gradient_checkpointing:
+        model.compute_in(compute.compute, ("unet",) if text.keeps else ("unet", "text"))
+
+
 def checkpoint_gradients(model: BorrowedModel) -> None:
     """Have the UNet compute again in the backward pass what it would have to keep for it."""
+    model.compute_in(torch.float32, ())
     model.unet.enable_gradient_checkpointing()
     model.unet.train()  # diffusers checkpoints in training mode only; SD1.5's UNet has no dropout of its own
 

@@ -60,6 +60,8 @@ class BorrowedModel:
         self._width = int(layout.text["max_position_embeddings"])
         self._own: dict[str, nn.Parameter] = {}
         self._lent: Mapping[str, torch.Tensor] = {}
+        self._copied: list[ParameterSlot] = []
+        self._copies_dtype = torch.float32
 
     def sources(self) -> Mapping[str, str]:
         """Name in the view ("unet.…", "vae.…", "text.…") → LDM name."""
@@ -85,7 +87,27 @@ class BorrowedModel:
                 raise
             slot.module._parameters[slot.leaf] = self._own.get(slot.source, lent)
         self._lent = tensors
+        self._copy()
         self._bind_positions(next(iter(self.text.parameters())).device)
+
+    def compute_in(self, dtype: torch.dtype, parts: Iterable[str]) -> None:
+        """From the next binding on, products in these parts have copies of the host's weights in another type for as long as it is bound.
+
+        For what autocast computes: it would make them anew in every step, and keep them to its end. Weights of norms and tables stay.
+
+        Args:
+            parts: of "unet" and "text"; none takes no copies any more.
+        """
+        inside = {id(module) for part in parts for module in getattr(self, part).modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+        self._copied = [slot for slot in self.slots if id(slot.module) in inside]
+        self._copies_dtype = dtype
+
+    def _copy(self) -> None:
+        for slot in self._copied:
+            if slot.source not in self._own:
+                lent = slot.module._parameters[slot.leaf]
+                assert lent is not None
+                slot.module._parameters[slot.leaf] = nn.Parameter(lent.detach().to(self._copies_dtype), requires_grad=False)
 
     @property
     def is_bound(self) -> bool:

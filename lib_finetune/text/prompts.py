@@ -90,6 +90,11 @@ class TextEncoder:
         self._takes_mask = "causal_attention_mask" in inspect.signature(transformer.encoder.layers[0].forward).parameters
         self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
 
+    @property
+    def keeps(self) -> bool:
+        """Whether outputs are kept, so that most steps do not run the text encoder."""
+        return self._texts_kept > 0
+
     def tokens(self, caption: str) -> list[int]:
         """Ids of a caption without start and end, uncut; embeddings by the rows of their vectors."""
         return [row for piece in self._pieces(caption) for row in (piece if isinstance(piece, tuple) else (piece,))]

@@ -37,6 +37,11 @@ class Precision:
         return torch.autocast(self._device.type, self.compute) if self._autocast else nullcontext()
 
     @property
+    def casts(self) -> bool:
+        """Whether autocast makes copies of the weights in the type that it computes in."""
+        return self._autocast
+
+    @property
     def scales(self) -> bool:
         """Whether losses are scaled, so that now and then a step is skipped."""
         return self._scaler is not None

@@ -149,7 +149,7 @@ class Denoiser:
         return self._compare(self._predict(noisy, timesteps, cond), target, timesteps, places)
 
     def _predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
-        dtype = self._unet.conv_in.weight.dtype
+        dtype = self._unet.conv_norm_out.weight.dtype  # the base's, of which the convolutions may have copies in another
         prediction: torch.Tensor = self._unet(noisy.to(dtype), timesteps, cond.to(dtype)).sample.float()
         return prediction
 

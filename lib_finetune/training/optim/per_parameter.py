@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lib_finetune.training.optim.adamw import step_alone
 from lib_finetune.training.optim.optimizer import Groups
 
 
@@ -125,7 +126,7 @@ class _Mover:
         stand_in.grad = _flat(self.gradient().float())
         for group in self.optimizer.param_groups:
             group["lr"] = self._group["lr"]
-        self.optimizer.step()
+        step_alone(self.optimizer)
         moved = stand_in.detach() if whole else stochastically_rounded(stand_in.detach())
         if moved.data_ptr() != parameter.data_ptr():  # the stand-in is the weight itself only if the weight is contiguous
             parameter.copy_(moved.view(parameter.shape))

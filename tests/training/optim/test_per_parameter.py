@@ -1,12 +1,15 @@
 """One optimizer a parameter: the same steps as together, no gradients held, and bf16 that keeps the mean."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from lib_finetune.training.loop import _tensors, restore
 from lib_finetune.training.model_swap import ModelSwap
-from lib_finetune.training.optim import OPTIMIZERS
+from lib_finetune.training.optim import OPTIMIZERS, per_parameter
+from lib_finetune.training.optim.adamw import has_fused
 from lib_finetune.training.optim.per_parameter import PerParameter, stochastically_rounded
 
 
@@ -29,6 +32,28 @@ def _steps(model, optimizer, count=4, finish=None):
 def _own(model, name="adamw", **how):
     how = {"in_backward": True, "clip_norm": 0.0} | how
     return PerParameter({"unet": list(model.parameters())}, lambda groups: OPTIMIZERS[name].build(groups, 0.01), **how)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_kernel_is_asked_itself_and_gives_the_bits_of_adamws_step(monkeypatch, resumed):
+    if not has_fused(torch.device("cpu")):
+        pytest.skip("no fused AdamW on the CPU before torch 2.4")
+    models = [_model(), _model()]
+    ours, theirs = map(_own, models)
+    if resumed:
+        for model, optimizer in zip(models, (ours, theirs), strict=True):
+            _steps(model, optimizer, 2, optimizer.finish)
+        ours.load_state_dict(copy.deepcopy(ours.state_dict()))
+    with monkeypatch.context() as patch:
+        patch.setattr(per_parameter, "step_alone", lambda optimizer: optimizer.step())
+        by_step = _steps(models[1], theirs, finish=theirs.finish)
+    asked, step = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: (asked.append(self), step(self, *args)))
+    assert torch.equal(_steps(models[0], ours, finish=ours.finish), by_step)
+    assert len(asked) == (0 if resumed else len(list(models[0].parameters())))  # the first time makes the state
+    for own, reference in zip(ours.state_dict()["each"], theirs.state_dict()["each"], strict=True):
+        assert own["state"].keys() == reference["state"].keys() == {0}
+        assert all(torch.equal(value, reference["state"][0][name]) for name, value in own["state"][0].items())
 
 
 @pytest.mark.parametrize("in_backward", [True, False])
