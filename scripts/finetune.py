@@ -4,48 +4,38 @@ import os
 
 from modules import script_callbacks
 
-from lib_finetune.installation import loaded_files  # found now, while the extension's folder is on the path; the rest when needed
+from lib_finetune.host.webui.other_hosts import refusal  # found now, while the extension's folder is on the path; the rest when needed
+from lib_finetune.installation import loaded_files
 
 # MKL then gives the same bits in every run on the CPU, which "the same seed gives the same file" needs; other machines ignore it.
 os.environ.setdefault("MKL_CBWR", "AUTO")
-
-
 loaded_files.remember()
 
 
 def _services():
     from lib_finetune.app.services import services
-    from lib_finetune.host.webui.access import folders
-    from lib_finetune.host.webui.host import WebuiHost
+    from lib_finetune.host.webui import access, host
 
-    return services("webui", WebuiHost, folders, loaded_files.outdated)
+    return services("webui", host.WebuiHost, access.folders, loaded_files.outdated)
 
 
 def _tab():
-    from lib_finetune.host.webui.other_hosts import refusal
-
-    if reason := refusal():
-        from lib_finetune.ui.sentence import sentence
-
-        return [(sentence(reason), "Finetune", "finetune")]
-    from lib_finetune.installation.requirements import problems
-    from lib_finetune.ui.tab import ELEMENT, Tab
-
-    return [(Tab(_services, lambda: [*filter(None, [loaded_files.outdated()]), *problems()], in_webui=True).build(), "Finetune", ELEMENT)]
+    if refusal():
+        from lib_finetune.ui.sentence import tab
+    else:
+        from lib_finetune.ui.tab import tab
+    return [(tab(refusal() or _services), "Finetune", "finetune")]
 
 
 def _routes(_page, app):
-    from lib_finetune.host.webui.other_hosts import refusal
-
-    if reason := refusal():
+    if refusal():
         from lib_finetune.api.refused import mount_refusal
 
-        mount_refusal(app, reason)
-        return
+        return mount_refusal(app, refusal())
     from lib_finetune.api.application import mount
     from lib_finetune.host.webui.access import guard
 
-    mount(app, _services, guard(app))
+    return mount(app, _services, guard(app))
 
 
 script_callbacks.on_ui_tabs(_tab)

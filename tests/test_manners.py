@@ -71,7 +71,7 @@ def test_the_settings_tree_is_read_above_only(part: str) -> None:
 
 def test_the_script_of_the_webui_is_short() -> None:
     for script in (ROOT / "scripts").glob("*.py"):
-        assert len(script.read_text(encoding="utf-8").splitlines()) <= 40, script.name
+        assert len(script.read_text(encoding="utf-8").splitlines()) <= 45, script.name
 
 
 @pytest.mark.parametrize(

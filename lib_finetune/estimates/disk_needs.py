@@ -85,11 +85,11 @@ def disks(needed: Sequence[Need]) -> list[Disk]:
     for need in needed:
         if need.size > 0:
             by_device.setdefault(nearest(need.folder).stat().st_dev, []).append(need)
-    found = []
+    all_disks = []
     for parts in by_device.values():
         place = nearest(parts[0].folder)
-        found.append(Disk(place, shutil.disk_usage(place).free, tuple(parts)))
-    return sorted(found, key=lambda disk: disk.free - disk.need)
+        all_disks.append(Disk(place, shutil.disk_usage(place).free, tuple(parts)))
+    return sorted(all_disks, key=lambda disk: disk.free - disk.need)
 
 
 def _class_images(settings: Settings) -> int:

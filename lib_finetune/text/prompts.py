@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.model.transfer import on_device
 from lib_finetune.text.learned import LearnedVectors, ids_of
+from lib_finetune.transfer import on_device
 
 START, END = 49406, 49407
 CHUNK = 75

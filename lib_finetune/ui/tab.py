@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from lib_finetune.installation import loaded_files, requirements
 from lib_finetune.ui import page_hooks, status
 from lib_finetune.ui.answers import Answers
 from lib_finetune.ui.comparison_panel import ComparisonPanel
@@ -129,3 +130,8 @@ class Tab:
         self.page_buttons.wire(hooks, message, self.gallery, self.methods, wish)
         self.storage.wire()
         self.refresh.wire(hooks, self.queue, self.comparison, self._bar, self._tasks)
+
+
+def tab(services: Callable[[], Services]) -> gr.Blocks:
+    """The tab in the WebUI; it says what is missing, and that the program runs an older version than lies on the disk."""
+    return Tab(services, lambda: [*filter(None, [loaded_files.outdated()]), *requirements.problems()], in_webui=True).build()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lib_finetune.model import noise_schedule
-from lib_finetune.model.transfer import on_device
 from lib_finetune.training.functional import losses, noise, weighting
+from lib_finetune.transfer import on_device
 
 if TYPE_CHECKING:
     from lib_finetune.data.batches import Batch
