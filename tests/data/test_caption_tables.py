@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lib_finetune.data import caption_tables
 from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.scan import scan
 from lib_finetune.errors import InputError
@@ -132,6 +133,18 @@ def test_a_table_that_cannot_be_read_is_named(paint, tmp_path, name, content, re
     report = scan(tmp_path)
     assert report.pictures[0].caption is None
     assert any(line.startswith(f"Caption not used: {name}") and reason in line for line in report.lines())
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "meta_cap.json"])
+def test_a_table_that_the_system_does_not_open_is_named(paint, tmp_path, monkeypatch, name):
+    paint("a.png")
+    (tmp_path / name).write_text("{}")
+
+    def refuses(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(caption_tables, "read", refuses)
+    assert f"Caption not used: {name} (it cannot be read: Permission denied)." in scan(tmp_path).lines()
 
 
 def test_a_table_with_a_byte_order_mark_is_read(paint, tmp_path):

@@ -294,6 +294,13 @@ def test_a_storage_of_more_or_fewer_parts_than_torch_writes_is_refused(tmp_path)
     refused(tmp_path, older(described()[:-1].replace(text("cpu"), b"") + b"."), "no storage")
 
 
+@pytest.mark.parametrize("other", [{"count": 2, "size": (2,)}, {"kind": "IntStorage"}])
+def test_a_storage_that_is_described_in_two_ways_is_refused(tmp_path, other):
+    for storage, file in ((None, lambda content: archive(content, {"0": NUMBERS})), (b"N", older)):
+        twice = b"\x80\x02(" + described(storage=storage)[2:-1] + described(**other, storage=storage)[2:-1] + b"t."
+        refused(tmp_path, file(twice), "two ways|another size|its storage 0")
+
+
 def test_a_tensor_without_numbers_is_read(tmp_path):
     path = tmp_path / "x.ckpt"
     empty = {"count": 0, "size": (0, 4), "stride": (4, 1)}
@@ -369,7 +376,10 @@ def test_whatever_a_pickle_asks_for_nothing_of_it_runs(tmp_path, monkeypatch, zi
     )
     (tmp_path / "x.ckpt").write_bytes(archive(content, {"0": NUMBERS}) if zipped else older(content))
     found = pickled.load(tmp_path / "x.ckpt")
-    assert found["w"].tolist() == [1, 2, 3] and not mark.exists() and set(sys.modules) == before
+    assert found["w"].tolist() == [1, 2, 3] and not mark.exists()
+    assert {
+        name for name in set(sys.modules) - before if not name.startswith("encodings.")
+    } == set()  # zipfile looks one up at its first archive
     assert not callable(found["bad"]) and type(found["bad"]).__module__ in ("lib_finetune.model.unpickler", "collections")
     assert callable(getattr(found["bad"], "items", len)), "a pickle has replaced a method"
 

@@ -78,3 +78,21 @@ def test_the_script_is_told_where_each_field_begins():
     assert (facts["finetune_network_rank"]["value"], facts["finetune_network_rank"]["number"]) == (16, True)
     assert (facts["finetune_data_flip"]["value"], facts["finetune_data_flip"]["number"]) == (False, False)
     assert form.element("data.images") == "finetune_images"
+
+
+def test_a_sweep_goes_over_numbers_and_choices_below_the_first_screen():
+    from lib_finetune.ui import form
+
+    offered = form.numbers()
+    assert {"network.rank", "optimizer.unet_rate", "optimizer.name"} <= set(offered)
+    assert not {*form.ON_TOP, "data.trigger", "training.gradient_checkpointing"} & set(offered)
+
+
+def test_keep_is_asked_for_where_files_are_saved_on_the_way():
+    from lib_finetune.config.fields import replaced
+    from lib_finetune.config.settings import Settings
+    from lib_finetune.ui import form
+
+    assert not form.applies(Settings(), "saving.keep")
+    for path in ("saving.every_steps", "saving.every_epochs"):
+        assert form.applies(replaced(Settings(), path, 2), "saving.keep")

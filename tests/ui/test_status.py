@@ -42,6 +42,16 @@ def test_a_running_job_shows_step_speed_and_time(tmp_path):
     assert all(text in html for text in ("20/100", "2.00 it/s", "40 s left", "1.0 GB", "1.00e-04"))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.25, "4.00 it/s"), (0.8, "1.25 it/s"), (1.0, "1.00 it/s"), (1.25, "1.2 s/it"), (4.0, "4.0 s/it")]
+)
+def test_fast_steps_are_told_by_the_second_and_slow_ones_by_the_step(tmp_path, seconds, words):
+    job = Job(settings(tmp_path), tmp_path)
+    for step in (10, 20):
+        job.progress.steps(StepReport(step, 100, tuple([0.5] * 10), {"unet": 1e-4}, 10 * seconds))
+    assert words in status.render(shown(job), None)
+
+
 @pytest.mark.parametrize("state", ["queued", "running", "paused", "done"])
 def test_a_job_is_paused_in_that_state_only(tmp_path, state):
     job = Job(settings(tmp_path), tmp_path)

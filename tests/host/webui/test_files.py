@@ -126,7 +126,7 @@ def test_a_picture_asks_the_host_with_the_lora_in_the_prompt(host: WebuiHost, we
     made = webui.made[0]
     assert image.size == (64, 96) and made.prompt == "a cat<lora:my-cat:0.8>" and (made.seed, made.steps) == (4, 5)
     assert made.closed and made.do_not_save_samples and made.override_settings == {}
-    assert (made.batch_size, len(webui.made)) == (1, 1)
+    assert (made.batch_size, made.n_iter, len(webui.made)) == (1, 1, 1)
 
 
 def test_a_picture_leaves_job_history_networks_and_random_states(host: WebuiHost, webui: StubWebui) -> None:
