@@ -49,7 +49,8 @@ def history(overview: Mapping[str, Any]) -> str:
 def _steps_taken(job: Mapping[str, Any]) -> str:
     if job["state"] == "damaged":
         return escape(job["message"])
-    took = f"{job['steps']} steps in {duration(job['ended'] - job['started'])}" if job["steps"] else ""
+    seconds = max(0.0, job["ended"] - job["started"])  # a clock may have been set back meanwhile
+    took = f"{job['steps']} steps in {duration(seconds)}" if job["steps"] else ""
     return f'<span title="{escape(job["message"])}">{escape(took or job["message"][:80])}</span>'
 
 
