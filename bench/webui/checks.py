@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import urllib.error
 from typing import Any
 
 from bench.webui.answers import buttons_before_the_first_step, controls_end_an_image, images_see_what_training_saw
@@ -325,6 +326,40 @@ def reloading_the_page(world: World) -> str:
     return f"{after['state']} at step {after['done']} after Reload UI" + ("" if world.browser else "; the page itself was not looked at")
 
 
+def an_update_is_noticed(world: World) -> str:
+    """Files of the extension change while the WebUI runs: no training begins, and Reload UI asks for a restart in the tab, until they are back."""
+    file = world.webui.data / "extensions" / "finetune" / "lib_finetune" / "runs" / "pace.py"
+    before, notices = file.read_bytes(), []
+    try:
+        for content in (before + b"# an update\n", before):
+            file.write_bytes(content)
+            ready = world.webui.times_ready()
+            Tab(world.webui).press("settings_restart_gradio")
+            world.webui.await_ready(ready + 1, within_s=_RELOAD_S)
+            parts = world.webui.ask("/config")["components"]
+            notices.append(next(part["props"]["value"] for part in parts if part["props"].get("elem_id") == "finetune_missing"))
+            if content != before:
+                _refused_after_update(world)
+    finally:
+        file.write_bytes(before)
+    assert "Finetune was updated while this program runs" in notices[0] and "updated" not in notices[1], notices
+    return "no training began, and the tab asked for a restart"
+
+
+def _refused_after_update(world: World) -> None:
+    if world.browser is not None:
+        world.browser.open()
+        world.browser.page.wait_for_selector("#finetune_missing .finetune-problems")
+        world.browser.shoot(world.shot("updated"))
+        world.browser.leave()
+    code = 200
+    try:
+        world.webui.ask("/finetune/v1/queue/go", {})
+    except urllib.error.HTTPError as error:
+        code = error.code
+    assert code == 409, f"the queue was let go on a mixture of versions: {code}"
+
+
 def endings_give_back(world: World) -> str:
     """After success, both stops, an error and out of memory: the model is what it was, and files are there or not."""
     told = []
@@ -427,5 +462,6 @@ CHECKS = (
     endings_give_back,
     killed_and_continued,
     weights_never_changed,
+    an_update_is_noticed,
     reloading_the_page,  # last: a WebUI that does not come back takes nothing else with it
 )

@@ -21,10 +21,12 @@ class FullDisk:
 
     Attributes:
         refused: names of the temporary files that were refused, in order.
+        sizes: temporary file → bytes that it took.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, matches: Callable[[Path], bool] = lambda _: True, room: int = 0) -> None:
         self.full, self.room, self.refused = True, room, []
+        self.sizes: dict[Path, int] = {}
         self._matches, self._names = matches, {}
         created, opened = files._created, os.fdopen
 
@@ -61,4 +63,5 @@ class _Limited:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._disk.sizes[self._name] = self._disk.room - self._left
         self._file.close()
