@@ -60,7 +60,7 @@ def history(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
 
 def _card(job: Mapping[str, Any], key: str, kind: str) -> dict[str, Any]:
     damaged = job["state"] == "damaged"
-    took = f"{job['steps']} steps, {duration(job['ended'] - job['started'])}, {_when(job['ended'])}" if job["steps"] else ""
+    took = f"{job['steps']} steps, {duration(max(0.0, job['ended'] - job['started']))}, {_when(job['ended'])}" if job["steps"] else ""
     return {
         "id": job["id"],
         "name": job["name"],
