@@ -21,9 +21,12 @@ from pathlib import PurePosixPath
 from typing import Any
 from unittest.mock import patch
 
+import torch
+
 from lib_finetune.assembly import builder
 from lib_finetune.config.settings import WORD_METHODS
 from lib_finetune.training.loop import Trainer
+from lib_finetune.training.optim.flat import Flat
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,12 @@ class Counted:
         return [self.first + place + 1 for place, rates in enumerate(self.rates) if rates.get(group, 0.0) > 0]
 
 
+def _weights(trainer: Trainer, group: Mapping[str, Any]) -> list[torch.nn.Parameter]:
+    """Those that a group moves, also where they lie in one tensor."""
+    optimizer = trainer.optimizer
+    return optimizer.groups[group["name"]].parameters if isinstance(optimizer, Flat) else group["params"]
+
+
 @contextmanager
 def watching() -> Iterator[Counted]:
     """Inside, the run that is done is counted."""
@@ -145,13 +154,16 @@ def watching() -> Iterator[Counted]:
     def watched_step(trainer: Trainer, rates: Mapping[str, float], batches: Sequence[Any]) -> Any:
         if not counted.rates:
             counted.first, counted.accumulation = trainer.step, trainer.plan.accumulation
-            counted.seed, counted.optimizer = trainer.plan.seed, type(trainer.optimizer).__name__.lower()
+            counted.seed, counted.optimizer = (
+                trainer.plan.seed,
+                type(getattr(trainer.optimizer, "optimizer", trainer.optimizer)).__name__.lower(),
+            )
             counted.vectors = sum(len(weight) for weight in trainer.method.parameters().get("embedding", {}).values())
             counted.resumed = trainer.step != getattr(trainer.plan.rates, "__self__").stretch.first  # noqa: B009  mypy
         outcome = one_step(trainer, rates, batches)
         counted.rates.append({group["name"]: float(group["lr"]) for group in trainer.optimizer.param_groups})
         for group in trainer.optimizer.param_groups:
-            for place in {patched[id(weight)] for weight in group["params"] if id(weight) in patched}:
+            for place in {patched[id(weight)] for weight in _weights(trainer, group) if id(weight) in patched}:
                 counted.paces[place] = max(counted.paces.get(place, 0.0), float(group["lr"]))
         micro = trainer.step * trainer.plan.accumulation
         for part, batch in enumerate(batches):
