@@ -294,7 +294,7 @@ def folder(tmp_path):
 def test_the_hosts_captioner_writes_for_images_that_have_no_caption(tmp_path, folder):
     host = FakeHost(tmp_path / "host")
     host.captions = _Captions()
-    datasets = Datasets(_Jobs(host))
+    datasets = Datasets(_Jobs(host), Thumbnails(tmp_path / "data"))
     settings = codec.with_values(Settings(), {"data.images": str(folder), "data.trigger": "zxq"}.items())
     task = datasets.write_captions(settings, "colours")
     task.run()
