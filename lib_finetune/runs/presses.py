@@ -65,6 +65,7 @@ class Presses:
         finally:
             over.set()
             watcher.join()
+            self._look()  # what was pressed in the last moment is answered, too
 
     @contextmanager
     def steps(self) -> Iterator[None]:
@@ -117,11 +118,14 @@ class Presses:
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(_POLL_S):
-            with self._lock:
-                self._collect()
-                lines = [line for button in tuple(self._pressed_at) if (line := self._answer(button))]
-            for line in lines:
-                self._sink.say(line)
+            self._look()
+
+    def _look(self) -> None:
+        with self._lock:
+            self._collect()
+            lines = [line for button in tuple(self._pressed_at) if (line := self._answer(button))]
+        for line in lines:
+            self._sink.say(line)
 
     def _answer(self, button: str) -> str:
         """What is to be said of a press that was not taken up; "" for nothing, or nothing yet."""

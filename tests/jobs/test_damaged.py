@@ -286,6 +286,6 @@ def test_the_page_shows_it_with_its_folder_and_a_way_to_forget_it(bench):
     bad, _ = two(bench)
     put(bad / "job.json", "{")
     overview = services_of(Jobs(bench.host())).trainings.overview()
-    shown = queue.history(overview)
-    assert str(bad) in shown and "damaged" in shown and "Forget" in shown and "Train again" not in shown and "Resume" not in shown
-    assert outcome.render(overview["jobs"][0]) == "" and queue.queue(overview)
+    shown = queue.history(overview, "key")
+    assert str(bad) in shown and "damaged" in shown and "Remove" in shown and "Train again" not in shown and "Resume" not in shown
+    assert outcome.render(overview["jobs"][0]) == "" and queue.queue(overview, "key")

@@ -211,4 +211,5 @@ def test_the_tab_stays_and_train_says_so(bench):
         assert "finetune-problems" in message and str(host.paths.data) in message
         shown = tab.refresh.poll({})[0]
         assert str(host.paths.data) in shown and "InUseError" not in shown
-    assert "press Train" in tab.refresh.poll({})[0]
+    free = tab.refresh.poll({})[0]
+    assert str(host.paths.data) not in free and "finetune-problems" not in free

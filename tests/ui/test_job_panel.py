@@ -32,7 +32,8 @@ def test_a_button_means_the_job_that_the_page_shows(tab, two_jobs, button):
 @pytest.mark.parametrize("name", ["pause", "preview", "save"])
 def test_the_other_buttons_too(tab, two_jobs, name):
     shown, running = two_jobs
-    page, running.state = {"shown": shown.folder.name}, "running"
+    page = {"shown": shown.folder.name}
+    shown.state = running.state = "running"
     tab.job.press(name)(page)
     assert getattr(shown.control, f"{name}_asked")() and not getattr(running.control, f"{name}_asked")()
 
