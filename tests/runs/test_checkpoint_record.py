@@ -110,6 +110,7 @@ def test_a_file_that_is_replaced_while_the_run_waits_for_it_ends_the_run(tmp_pat
             if report.step >= 2:
                 file.write_bytes(b"other, and longer")
                 host.load_other("other")
+                host.waiting = lambda: True  # who chooses another checkpoint waits for the host
 
     with pytest.raises(InputError, match="another file"):
         bench.run({"training.steps": "40"}, host=host, recorder=Switching())

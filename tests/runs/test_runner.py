@@ -172,6 +172,7 @@ def test_stopping_while_waiting_keeps_what_was_trained(bench, monkeypatch):
             super().steps(report)
             if report.step == 2:
                 host.load_other("other")
+                host.waiting = lambda: True  # who chooses another checkpoint waits for the host
 
         def stop_asked(self):
             return any(stage.startswith("waiting") for stage in self.stages)
