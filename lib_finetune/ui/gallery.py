@@ -62,7 +62,6 @@ def _lines(view: Mapping[str, Any]) -> list[str]:
     return [
         view["sentence"],
         *view.get("subject_lines", ()),
-        *view.get("subject_lines", ()),
         f"Sizes in training: {sizes} px.",
         *view.get("notes", ()),
         *(group["message"] for group in view.get("groups", ())),
