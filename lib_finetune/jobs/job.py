@@ -17,8 +17,8 @@ from lib_finetune.jobs.states import DAMAGED, ENDED, INTERRUPTED, QUEUED
 from lib_finetune.runs.folder import RunFolder
 
 _WAITS = {
-    "save": "This training waits for its turn. Press Save now again once its steps run.",
-    "preview": "This training waits for its turn. Press Preview now again once its steps run.",
+    "save": "This training waits for its turn: Save now is answered once it runs.",
+    "preview": "This training waits for its turn: Preview now is answered once it runs.",
 }
 
 
@@ -67,10 +67,9 @@ class Job:
         return {step: dict(zip(kinds, files, strict=True)) for step, files in self.progress.snapshots.items()}
 
     def press(self, button: str) -> None:
-        """Save now ("save") or Preview now ("preview"); while the job waits for its turn it answers that there is nothing to do it with."""
+        """Save now ("save") or Preview now ("preview"); while the job waits for its turn, it says when it will answer."""
         if self.state == QUEUED:
             self.progress.say(_WAITS[button])
-            return
         {"save": self.control.save_now, "preview": self.control.preview_now}[button]()
 
     def keep_result(self, files: Mapping[str, Path], steps: int) -> None:
