@@ -165,6 +165,7 @@ def test_waiting_for_the_checkpoint_and_going_on(bench):
 
 def test_stopping_while_waiting_keeps_what_was_trained(bench, monkeypatch):
     host = bench.host()
+    host.waiting = lambda: True  # who chooses another checkpoint waits for the host: each turn ends with its step
     monkeypatch.setattr("lib_finetune.training.turns.Turns.__init__.__defaults__", (0.0,))
 
     class Leaving(Recorder):
@@ -172,7 +173,6 @@ def test_stopping_while_waiting_keeps_what_was_trained(bench, monkeypatch):
             super().steps(report)
             if report.step == 2:
                 host.load_other("other")
-                host.waiting = lambda: True  # who chooses another checkpoint waits for the host
 
         def stop_asked(self):
             return any(stage.startswith("waiting") for stage in self.stages)
