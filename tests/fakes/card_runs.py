@@ -22,6 +22,7 @@ def run_case(root: Path, changes: dict[str, str], dtype: str, device: Any) -> di
     host = bench.host()
     held = {name: tensor.to(getattr(torch, dtype)) for name, tensor in host.held.tensors.items()}
     host.held.tensors = {name: tensor.to(device) for name, tensor in held.items()}
+    host.held.device = device
     host._alphas = host._alphas.to(device)
     steps: list[Counter[tuple[str, str]]] = []
     one_step = Trainer._one_step
@@ -44,6 +45,7 @@ def run_case(root: Path, changes: dict[str, str], dtype: str, device: Any) -> di
         "error": "",
         "transfers": [[kind, place, count] for (kind, place), count in sorted(steps[-1].items())],
         "steps": len(steps),
+        "device": host.device.type,
         "finite": bool(trained) and all(bool(value.float().isfinite().all()) for value in trained.values()),
         "differences": list(result.restoration.differences),
     }

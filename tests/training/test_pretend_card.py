@@ -83,6 +83,7 @@ def test_a_run_mixes_no_devices_and_waits_for_no_transfer_in_a_step(tmp_path: Pa
     for name, _, _ in cases_of(form):
         outcome = outcomes[name]
         assert not outcome["error"], f"{name}: {outcome['traceback']}"
+        assert outcome["device"] == "card"  # else autocast would be the CPU's, and cast nothing
         assert outcome["steps"] == 3 and outcome["finite"] and outcome["differences"] == []
         transfers = {(kind, place) for kind, place, _ in outcome["transfers"]}
         assert transfers <= OF_LIBRARIES.get(form, set()), name
