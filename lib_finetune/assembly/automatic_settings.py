@@ -220,8 +220,3 @@ def long_prompts(settings: Settings, prompts: Iterable[str], text: TextEncoder) 
 def _longer(texts: Iterable[str], text: TextEncoder, limit: int) -> list[tuple[str, int]]:
     counts = ((each, len(text.tokens(each))) for each in sorted(set(texts)))
     return [(each, count) for each, count in counts if count > limit]
-
-
-def step_rates(settings: Settings, step: int) -> dict[str, float]:
-    """Learning rate of step ``step`` (0-based) of a run of one stretch by parameter group, of resolved settings."""
-    return RatePlan(settings).at(step)

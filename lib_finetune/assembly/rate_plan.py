@@ -103,10 +103,6 @@ class RatePlan:
         """Groups of the method that are to be trained."""
         return [group for group in self._parts if group not in self.apart and _is_trained(self._settings, group)]
 
-    def rising_steps(self) -> int:
-        """Steps in which the rates of this stretch rise."""
-        return self._rising(self.steps - self.stretch.first)
-
     def further(self, done: int, way: str) -> Stretch:
         """The stretch of the steps after ``done`` steps of this plan."""
         ended = self.at(done - 1)

@@ -80,7 +80,7 @@ def beginnings(_bench, chosen):
 
 def rates(_bench, chosen):
     """Learning rates of every step."""
-    return [automatic_settings.step_rates(chosen, step) for step in range(chosen.training.steps)]
+    return [RatePlan(chosen).at(step) for step in range(chosen.training.steps)]
 
 
 def further_rates(_bench, chosen):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lib_finetune.assembly import automatic_settings
+from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.errors import CheckpointChangedError, InputError
 from lib_finetune.estimates import speed_history, trial
 from lib_finetune.model.digest import digest
@@ -79,7 +80,7 @@ def test_everything_that_will_train_trains_in_it(bench):
     chosen = settings(bench.images, METHODS["pivotal_tuning"])
     few = trial._all_training(automatic_settings.resolved(chosen, 3, 1)[0])
     for step in range(few.training.steps):
-        assert all(rate > 0 for rate in automatic_settings.step_rates(few, step).values())
+        assert all(rate > 0 for rate in RatePlan(few).at(step).values())
 
 
 def test_it_is_refused_while_a_job_runs(bench):

@@ -49,11 +49,6 @@ class PerParameter:
             mover.gradient().mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
         mover.move()
 
-    def close(self) -> None:
-        """Let go of all states; training is over."""
-        for mover in self._movers:
-            mover.optimizer.state.clear()
-
     def finish(self) -> torch.Tensor:
         """End a step: move what has not moved yet. Returns the norm of the whole gradient before clipping, on the device."""
         if self._in_backward:
