@@ -60,6 +60,7 @@ def test_without_unfinished_runs_nothing_is_offered(tab):
 
 
 def test_while_a_training_runs_the_webuis_tab_says_what_ends_it(services, two_jobs):
+    pytest.importorskip("gradio", reason="gradio belongs to the WebUI's library set")
     from lib_finetune.ui.refresh import PANELS
     from lib_finetune.ui.tab import Tab
 
