@@ -29,6 +29,7 @@ from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import Layout
 from lib_finetune.text.learned import LearnedVectors
 from lib_finetune.training.methods.denoising import Denoiser
+from lib_finetune.training.optim.flat import Flat
 from lib_finetune.training.optim.per_parameter import PerParameter
 
 _BLOCK = 512
@@ -101,20 +102,20 @@ def step(
                     module._parameters.clear()
                 live.peak = live.now  # which it was before the copies were made
             optimizer: Any = builder._optimizer(settings, {"unet": weights})
-            parameters = weights
         elif adapter is None:
             vectors = torch.nn.Parameter(torch.empty(settings.embedding.vectors, model.unet.config.cross_attention_dim))
             LearnedVectors(model.text, lambda *_, **__: SimpleNamespace(input_ids=[0]), {"": vectors})
-            parameters = [vectors]
+            optimizer = builder._optimizer(settings, {"text": [vectors]})
         else:
             adapter.train(True)
-            parameters = [*adapter.parameters("unet").values(), *adapter.parameters("text").values()]
+            groups = {part: list(adapter.parameters(part).values()) for part in ("unet", "text")}
+            optimizer = builder._optimizer(settings, {part: group for part, group in groups.items() if group}, adapter, dtype)
         held = live.now
-        if not own:
-            optimizer = torch.optim.AdamW(parameters, fused=True)
         denoiser = Denoiser(model.unet, noise_schedule.scaled_linear(), 0.18215, "epsilon", builder.objective(settings))
         latents = torch.empty(batch, 4, side, side)
         for _ in range(count):
+            if isinstance(optimizer, Flat):
+                optimizer.refresh()
             with torch.autocast("cpu", torch.bfloat16) if cast else nullcontext():
                 if adapter is None or settings.network.text_encoder:
                     cond = model.text(torch.zeros(batch, 77, dtype=torch.long)).last_hidden_state
@@ -122,11 +123,7 @@ def step(
                     cond = torch.empty(batch, 77, model.unet.config.cross_attention_dim, dtype=dtype)
                 loss = denoiser.losses(latents, latents, cond, torch.Generator()).mean()
             loss.backward()
-            if isinstance(optimizer, PerParameter):
-                optimizer.finish()
-            else:
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            _advance(optimizer)
             del cond, loss
         del lent
         return {"weights and adapters": held / 2**30, "between steps": live.now / 2**30, "peak": live.peak / 2**30}
@@ -135,6 +132,17 @@ def step(
 _WHOLE = {"method": "dreambooth", "tuning.weights": "bf16", "tuning.in_backward": "on"}
 _SINGLE = {"tuning.weights": "fp32", "training.precision": "fp32"}
 _EXCHANGED = {"tuning.host_weights": "exchange"}
+
+
+def _advance(optimizer: Any) -> None:
+    if isinstance(optimizer, PerParameter):
+        optimizer.finish()
+    elif isinstance(optimizer, Flat):
+        optimizer.gather()
+        optimizer.optimizer.step()
+    else:
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _fake(root: torch.nn.Module) -> None:

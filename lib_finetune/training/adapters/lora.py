@@ -130,7 +130,7 @@ def _put_together(roots: Mapping[str, nn.Module], layers: Sequence[tuple[Target,
     projections: dict[tuple[str, str], list[Branches]] = {}
     for (part, parent, names), group in groups.items():
         members = [group[name] for name in names]
-        downs, ups = ([getattr(layer, kind)[_NAME].weight for _, layer in members] for kind in ("lora_A", "lora_B"))
+        downs, ups = ([getattr(layer, kind)[_NAME] for _, layer in members] for kind in ("lora_A", "lora_B"))
         together = Branches([layer.base_layer for _, layer in members], downs, ups, _scale(members[0][0]))
         projections.setdefault((part, parent), []).append(together)
         if len(members) == 1:

@@ -20,7 +20,7 @@ class Branches:
         silent: whether only the bases answer.
     """
 
-    def __init__(self, bases: Sequence[Any], downs: Sequence[nn.Parameter], ups: Sequence[nn.Parameter], scale: float) -> None:
+    def __init__(self, bases: Sequence[Any], downs: Sequence[nn.Module], ups: Sequence[nn.Module], scale: float) -> None:
         self._bases = list(bases)
         self._downs, self._ups, self._scale = list(downs), list(ups), scale
         self._leaves: tuple[torch.Tensor, list[torch.Tensor]] | None = None
@@ -48,16 +48,21 @@ class Branches:
     @property
     def packs(self) -> list[list[nn.Parameter]]:
         """Weights that are to lie one behind the other."""
-        return [self._downs, *([up] for up in self._ups)]
+        return [_weights(self._downs), *([up] for up in _weights(self._ups))]
 
     def sit(self, leaf: Leaf) -> None:
         """Compute with what ``leaf`` gives for each of `packs`."""
-        self._leaves = leaf(self._downs), [leaf([up]) for up in self._ups]
+        down, *ups = self.packs
+        self._leaves = leaf(down), [leaf(up) for up in ups]
 
     def _matrices(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """A of all layers, [n · r, in], and B of each, [out, r]."""
-        down, ups = self._leaves or (_joined(self._downs), self._ups)
+        down, ups = self._leaves or (_joined(_weights(self._downs)), _weights(self._ups))
         return down.flatten(1), [up.flatten(1) for up in ups]
+
+
+def _weights(layers: Sequence[Any]) -> list[nn.Parameter]:
+    return [layer.weight for layer in layers]
 
 
 def _joined(weights: Sequence[nn.Parameter]) -> torch.Tensor:
