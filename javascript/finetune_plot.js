@@ -158,12 +158,17 @@
     }
 
     window.addEventListener("resize", () => { if (shown?.plot) void draw(); });
-    new MutationObserver(() => {  // another theme has other colours
-        if (!shown?.plot) return;
-        shown.plot.destroy();
-        shown.plot = null;
-        void draw();
-    }).observe(document.body, {attributes: true, attributeFilter: ["class"]});
+    function watchTheme() {  // another one has other colours
+        new MutationObserver(() => {
+            if (!shown?.plot) return;
+            shown.plot.destroy();
+            shown.plot = null;
+            void draw();
+        }).observe(document.body, {attributes: true, attributeFilter: ["class"]});
+    }
+    // The WebUI runs this in the page's head, when there is no body yet.
+    if (document.body) watchTheme();
+    else document.addEventListener("DOMContentLoaded", watchTheme);
 
     setInterval(async () => {
         const place = page().querySelector("#finetune_panel");

@@ -116,7 +116,8 @@ class Browser:
         until = time.monotonic() + timeout_s
         text = ""
         while time.monotonic() < until:
-            text = self.page.inner_text("#finetune_panel") + "\n" + self.page.inner_text("#finetune_log")
+            log = self.page.locator("#finetune_plot .finetune-log").all_text_contents()  # folded up, and filled by the page's script
+            text = "\n".join([self.page.inner_text("#finetune_panel"), *log])
             if re.search(pattern, text):
                 return str(text)
             time.sleep(0.3)
