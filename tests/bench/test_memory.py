@@ -23,6 +23,24 @@ def test_checkpointing_costs_less():
     assert peak("true") < peak("false")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network.text_encoder": "true"},
+        {"method": "textual_inversion"},
+        {"method": "dreambooth", "tuning.weights": "bf16", "tuning.in_backward": "on", "optimizer.name": "adamw"},
+        {"method": "dreambooth", "tuning.weights": "fp32", "tuning.in_backward": "off", "optimizer.name": "adamw"},
+    ],
+    ids=["lora", "textual inversion", "dreambooth in the backward pass", "dreambooth at the end of a step"],
+)
+def test_a_step_keeps_the_optimizers_state(changes):
+    from bench.memory import step
+
+    found = step(changes, 128, torch.float16, small_layout())
+    assert found["weights and adapters"] < found["between steps"] < found["peak"]
+
+
 def test_what_is_let_go_of_is_not_counted():
     from bench.memory import LiveBytes
 
