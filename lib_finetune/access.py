@@ -35,7 +35,7 @@ class Folders:
             return
         real = at_home(path).resolve()
         if not any(real == folder or folder in real.parents for folder in (allowed.resolve() for allowed in self.allowed)):
-            raise InputError([Problem(field_name, f"{path} lies outside the folders that may be used from other machines. {self.how}")])
+            raise InputError([Problem(field_name, f"{path} is outside the folders that other machines may use. {self.how}")])
 
 
 @functools.cache

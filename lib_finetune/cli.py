@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--output-root", type=Path, default=Path(), metavar="DIR", help="the result goes to DIR/models/… or DIR/embeddings")
     train.add_argument("--config", type=Path, metavar="FILE", help="settings as .toml or .json")
     train.add_argument("--set", action="append", default=[], metavar="section.field=value", help="any setting; see describe")
-    train.add_argument("--continue", dest="resume", action="store_true", help="go on from the last saved state of this name")
+    train.add_argument("--continue", dest="resume", action="store_true", help="resume from the last saved state of this name")
     generate = commands.add_parser("generate", help="make an image")
     generate.add_argument("--checkpoint", required=True, type=Path, metavar="FILE")
     generate.add_argument("--prompt", required=True, metavar="TEXT")
@@ -193,7 +193,7 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
     """Train on a host with a progress bar; returns the `runner.Result`.
 
     Args:
-        resume: go on from the state that a run of the same name left behind.
+        resume: from the state that a run of the same name left behind.
     """
     from lib_finetune.jobs.end_signals import EndingControl
     from lib_finetune.jobs.folder_lock import run_lock
@@ -223,7 +223,7 @@ def _interrupted(folder: Path) -> FinetuneError:
     from lib_finetune.runs.folder import RunFolder
 
     if RunFolder(folder).resumes():
-        return FinetuneError("interrupted; run the same command with --continue to go on from the last saved state.")
+        return FinetuneError("interrupted; run the same command with --continue to resume from the last saved state.")
     return FinetuneError("interrupted before a state was saved; run the same command to begin anew.")
 
 

@@ -67,7 +67,7 @@ class DependencyError(InputError):
 
 
 class HostError(FinetuneError):
-    """The WebUI is in a state in which training cannot go on (a flag, a failed load); the message says what to change."""
+    """The WebUI is in a state in which training cannot continue (a flag, a failed load); the message says what to change."""
 
 
 class InUseError(HostError):

@@ -12,7 +12,7 @@ TIME = re.compile(
 )
 ABOVE = 4
 """Lines above the sentence in which the measurement stands."""
-NO_TIME = ("--second", "no longer", "images during training come at once", "so that the next run starts at once")
+NO_TIME = ("--second", "no longer", "images during training come at once", "the next run then starts at once")
 """What happens without waiting for a step of its own, and what is longer in another sense."""
 
 

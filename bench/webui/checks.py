@@ -186,7 +186,7 @@ def models_change_places(world: World) -> str:
         found[name] = tensors(world.webui.data / "models" / "Stable-diffusion" / f"{name}.safetensors")[1]
     assert found["beside"] == found["exchanged"], "the models learned different things"
     assert world.webui.picture(PROMPT) == world.notes["plain"], "the plain image is another one now"
-    return next(line for line in log.split("\n") if "The two models changed places" in line)
+    return next(line for line in log.split("\n") if "The two models were swapped" in line)
 
 
 def bundled_word_works_at_once(world: World) -> str:

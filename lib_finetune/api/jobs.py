@@ -51,9 +51,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
         services().jobs.edit(name, services().settings_files.from_values(settings))
         return services().trainings.view(services().jobs.known.find(name))
 
-    @router.delete(
-        "/jobs/{name}", summary="Take a waiting job out of the queue, or delete what is left of one that has ended", dependencies=may
-    )
+    @router.delete("/jobs/{name}", summary="Remove a waiting job from the queue, or delete what an ended job left", dependencies=may)
     def remove(name: str) -> dict[str, bool]:
         job = services().jobs.known.find(name)
         (services().jobs.forget if job.ended else services().jobs.cancel)(name)

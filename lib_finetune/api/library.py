@@ -23,7 +23,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     def entries() -> list[dict[str, Any]]:
         return services().library.entries()
 
-    @router.delete("/library/{token}", summary="Delete a file with what lies beside it", dependencies=may)
+    @router.delete("/library/{token}", summary="Delete a file and its sidecar files", dependencies=may)
     def delete(token: str) -> dict[str, str]:
         return {"file": services().library.delete(token)}
 

@@ -18,7 +18,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     """Add the routes of this resource."""
     may = [may_use(guard)]
 
-    @router.get("/storage", summary="What lies in Finetune's folder, in bytes", dependencies=may)
+    @router.get("/storage", summary="What Finetune's folder holds, in bytes", dependencies=may)
     def storage() -> list[dict[str, Any]]:
         return services().storage.parts()
 

@@ -62,7 +62,7 @@ async def sent_files(request: Request, files: int, size: int, limits: str) -> As
     except (ValueError, KeyError) as error:  # what the form's parser says to other broken forms
         raise InputError(_UNREAD) from error
     except OSError as error:
-        raise SaveError(f"What was sent could not be kept: {error.strerror or error}. Send fewer files at once.") from error
+        raise SaveError(f"The files could not be stored: {error.strerror or error}. Send fewer files at once.") from error
     try:
         yield [(file.filename or "", file.file) for file in form.getlist("files") if isinstance(file, UploadedFile)]
     finally:

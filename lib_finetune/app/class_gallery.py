@@ -45,7 +45,13 @@ class ClassImages:
         """
         file = self.file(folder, name)
         if any(not job.ended for job in self._jobs.known.all()):
-            raise InputError([Problem("file", "A run goes on or waits, and may need the class images. Delete them when all have ended.")])
+            raise InputError(
+                [
+                    Problem(
+                        "file", "A training is running or waiting and may need the class images. Delete them when all trainings have ended."
+                    )
+                ]
+            )
         file.unlink(missing_ok=True)
 
 

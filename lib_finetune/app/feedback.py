@@ -80,10 +80,10 @@ def _gentler(
         return Change("point", point, f"Take the file of step {point}: on the validation images, step {best} did best.")
     if earlier:
         point = min(earlier, key=lambda step: abs(step - 0.6 * last))
-        return Change("point", point, f"Take the file of step {point}, about two thirds of the way.")
+        return Change("point", point, f"Take the file of step {point}, about two thirds of the training.")
     if settings.method in ("lora", "pivotal_tuning") and settings.preview.weight > 0.6:
         return Change("weight", 0.6, f"Use it with weight 0.6 instead of {settings.preview.weight:g}.")
-    return Change("rate", 0.5, "Train again with half the learning rate, and save files on the way to choose from.")
+    return Change("rate", 0.5, "Train again with half the learning rate, and save files during training to choose from.")
 
 
 def _fell_to_the_end(losses: Sequence[float]) -> bool:

@@ -62,7 +62,7 @@ class Library:
         return picture
 
     def delete(self, token: str) -> str:
-        """Delete a file with what lies beside it (card, picture, configuration); returns its name.
+        """Delete a file and its sidecar files (card, picture, configuration); returns its name.
 
         Raises:
             InputError: there is none.

@@ -212,7 +212,7 @@ def long_prompts(settings: Settings, prompts: Iterable[str], text: TextEncoder) 
     """A line for each preview prompt that is longer than what is read of a caption; a host reads prompts whole."""
     limit = settings.data.max_tokens
     return [
-        f"A preview prompt has {count} tokens; of captions {limit} are read, so that what stands behind them is not trained: {prompt[:60]}…"
+        f"A preview prompt has {count} tokens; of captions {limit} are read; what follows them is not trained: {prompt[:60]}…"
         for prompt, count in _longer(prompts, text, limit)
     ]
 

@@ -188,7 +188,7 @@ def assemble(
     denoiser = Denoiser(model.unet, lease.alphas_cumprod.clone(), lease.scale_factor, info.prediction, objective(settings))
     method, text, adapter = _METHODS[settings.method](settings, subjects_of(settings, images), model, tools, denoiser)
     compute = precision.choose(settings.training.precision, model.unet.conv_in.weight.dtype, lease.device)
-    if compute.scales and _moves_apart(settings):  # a run that goes on may come to another card than it began on
+    if compute.scales and _moves_apart(settings):  # a run may resume on another GPU than it began on
         raise InputError([precision.scaled_apart(settings.tuning.weights)])
     _prepare_modes(settings, model)
     _prepare_copies(settings, model, compute, text)

@@ -107,7 +107,8 @@ def _places(settings: Settings) -> dict[str, Path]:
     if classes is not None and lies_in(images, classes):
         what = "is the folder of the training images" if is_same(images, classes) else f'holds the training images in "{images}"'
         message = (
-            f'"{classes}" {what}. Class images show others of the class and lie in a folder of their own. Name that one, or leave it empty.'
+            f'"{classes}" {what}. Class images show other members of the class and are kept in a separate folder. '
+            "Name that folder, or leave the field empty."
         )
         raise InputError([Problem("data.class_images", message)])
     return places

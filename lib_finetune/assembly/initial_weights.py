@@ -82,7 +82,7 @@ def notes(settings: Settings) -> list[str]:
     if path is None:
         return []
     lost = [] if teaches_word(settings) else sorted(_parts(path)[1])
-    left = f" Its word {', '.join(lost)} will not be in the result; choose pivotal_tuning to go on with it." if lost else ""
+    left = f" Its word {', '.join(lost)} will not be in the result; choose pivotal_tuning to keep training it." if lost else ""
     return [f"The patches begin with those of {path.name}.{left}"]
 
 

@@ -131,7 +131,7 @@ def changed_meaning(stored: str, settings: Settings) -> list[str]:
 
 
 def _is_lowered(path: str, then: Any, now: Any) -> bool:
-    """Whether a setting is a learning rate that is lower than before: what a run that went wrong goes on with."""
+    """Whether a setting is a learning rate that is lower than before: what a run that went wrong resumes with."""
     return path in _RATES and isinstance(then, float) and isinstance(now, float) and 0 < now < then
 
 

@@ -19,7 +19,7 @@ _GENTLE_STEPS = 10
 
 @dataclass(frozen=True)
 class Stretch:
-    """Steps with a schedule of their own: all of a run, or the further ones of a run that goes on with more.
+    """Steps with a schedule of their own: all of a run, or the further ones of a run that continues with more.
 
     Attributes:
         first: step (0-based) that it begins with.
@@ -77,7 +77,7 @@ class RatePlan:
             self._parts[group] = dataclasses.replace(self._parts[lead], peak=self._parts[lead].peak * share)
 
     def at(self, step: int) -> dict[str, float]:
-        """Learning rate of step ``step`` (0-based) by group; 0 where it stands still."""
+        """Learning rate of step ``step`` (0-based) by group; 0 where it is not trained."""
         return {group: self._rate(group, part, step) for group, part in self._parts.items()}
 
     def highest(self, group: str) -> float:

@@ -54,7 +54,7 @@ def scale_notes(settings: Settings, rates: RatePlan, scales: Scales | None) -> l
     """
     network, notes = settings.network, []
     if scales and network.alpha != network.rank and all(tuple(counts) == (1.0,) for counts in scales.values()):
-        notes.append(f"Alpha ({network.alpha:g}) changes nothing here: both factors of every patch are whole, so that each counts 1.")
+        notes.append(f"Alpha ({network.alpha:g}) changes nothing here: both factors of every patch are whole, so each has scale 1.")
     for part, (most, *others) in (scales or {}).items():
         group = _GROUPS[part]
         spoken, same = SPOKEN.get(group, group), []

@@ -123,5 +123,5 @@ def subject_notes(settings: Settings, subjects: Sequence[Subject]) -> list[str]:
         each = "; ".join(f'"{subject.words}" ({subject.pictures})' for subject in subjects)
         notes.append(f"Subjects, each called by its own words, with their images: {each}.")
     if trigger and subjects and not any(subject.main for subject in subjects):
-        notes.append(f'No image is called by the trigger word "{trigger}": all lie in folders with words of their own.')
+        notes.append(f'No image is called by the trigger word "{trigger}": every folder sets words of its own.')
     return notes

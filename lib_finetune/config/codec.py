@@ -114,7 +114,7 @@ def _toml(text: str) -> dict[str, Any]:
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in values.items():
         path = f"{prefix}{key}"
-        # A table of unknown name goes on as one value, so that its own name is reported and not its content's.
+        # A table of unknown name is passed on as one value, so that its own name is reported and not its content's.
         if isinstance(value, Mapping) and any(known.startswith(path + ".") for known in _LEAVES):
             yield from _flatten(value, path + ".")
         else:

@@ -11,7 +11,7 @@ class Demands:
 
     Attributes:
         finds_rate: it finds its own learning rate; the one that is set multiplies it and is 1 as a rule.
-        one_rate: all that is trained has one learning rate, or stands still.
+        one_rate: all that is trained has one learning rate.
         whole_gradient: it looks at the gradient of all weights together, so that none can be moved by itself.
         devices: kinds of devices that its library computes on; none: all.
         fewest_steps: in fewer steps it learns next to nothing; 0: any number will do.

@@ -95,12 +95,12 @@ _HABITS: tuple[tuple[str, _Holds, _Answer], ...] = (
     (
         "training.seed",
         _NEGATIVE,
-        _says("Where other tools take -1 for a seed by chance, name one here, so that the run can be repeated: 42."),
+        _says("Other tools read -1 as a random seed; set a number here, for example 42, to make the run repeatable."),
     ),
     (
         "preview.seed",
         _NEGATIVE,
-        _says("Where other tools take -1 for a seed by chance, name one here, so that previews can be compared: 42."),
+        _says("Other tools read -1 as a random seed; set a number here, for example 42, to make previews comparable."),
     ),
     ("training.clip_skip", _OFF, _layers),
     ("training.ema_decay", _COUNTED, _says("0 is off; the largest is 0.99999.")),

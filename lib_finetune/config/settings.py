@@ -53,7 +53,7 @@ class Data:
     keep_tags: int = setting(
         1,
         "Keep first tags",
-        "So many leading tags stay in front and are never dropped.",
+        "Number of leading tags that stay in front and are never dropped.",
         unit="tags",
         low=0,
         high=75,
@@ -74,16 +74,16 @@ class Data:
     crop: str = setting(
         "centre",
         "Crop",
-        "Which part is kept where an image does not fit its bucket: focal: what stands out; face: the largest face that the WebUI's finder "
-        "sees.",
+        "Which part of an image is kept when it does not fit its bucket. focal: the most detailed part; face: the largest face that "
+        "the WebUI detects.",
         choices=("centre", "random", "focal", "face"),
     )
     flip: bool = setting(False, "Mirror", "Also train on mirrored images. Leave off for faces and anything with text.")
     masks: str = setting(
         "files",
         "Masks",
-        "Where a mask (cat_mask.png, or mask/cat.png; white is the subject) lies beside an image, the rest of it counts less. alpha: an "
-        "image's transparency is its mask, too.",
+        "If an image has a mask (cat_mask.png, or mask/cat.png; white is the subject), the rest of the image counts less. alpha: "
+        "transparency is used as a mask too.",
         choices=("files", "alpha", "off"),
     )
     max_tokens: int = setting(
@@ -108,12 +108,12 @@ class Data:
     held_out: int = setting(
         0,
         "Validation images",
-        "So many images are not trained on: the loss on them is measured now and then, and the state that does best there is saved. 0 is off.",
+        "Number of images kept out of training. The loss on them is measured now and then, and the state with the lowest one is saved. 0 is off.",
         unit="images",
         low=0,
         high=100,
     )
-    disk_cache: bool = setting(True, "Keep encoded images", "Store the encoded images on disk, so that the next run starts at once.")
+    disk_cache: bool = setting(True, "Keep encoded images", "Store the encoded images on disk; the next run then starts at once.")
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ class Embedding:
     until: float = setting(
         0.5,
         "Word learns until",
-        "Share of the steps after which the vectors stay and the patches go on; 1 teaches both to the end.",
+        "Share of the steps after which the vectors stay as they are and only the patches are trained; 1 trains both to the end.",
         unit="share",
         low=0.0,
         high=1.0,
@@ -427,7 +427,7 @@ class Training:
     accumulation: int = setting(1, "Accumulation", "Batches summed into one step; a larger batch without its memory.", low=1, high=256)
     seed: int = setting(42, "Seed", "The same seed and settings give the same file on the CPU.", low=0, high=2**31 - 1)
     precision: str = setting(
-        "auto", "Precision", "Of the computation. Automatic: bf16 or fp16 on CUDA, fp32 on the CPU.", choices=PRECISIONS
+        "auto", "Precision", "Precision of the computation. Automatic: bf16 or fp16 on CUDA, fp32 on the CPU.", choices=PRECISIONS
     )
     gradient_checkpointing: bool = setting(
         False,
@@ -461,12 +461,14 @@ class Training:
 class Saving:
     """What is written, and when."""
 
-    every_steps: int = setting(0, "Save every … steps", "Also save the file on the way; 0 is off.", unit="steps", low=0, high=1_000_000)
+    every_steps: int = setting(
+        0, "Save every … steps", "Also save the file during training; 0 is off.", unit="steps", low=0, high=1_000_000
+    )
     every_epochs: int = setting(0, "Save every … epochs", "An epoch shows every image once; 0 is off.", unit="epochs", low=0, high=100_000)
     keep: int = setting(
         0,
         "Keep",
-        "How many of the files saved on the way are kept; 0 keeps all.",
+        "How many of the files saved during training are kept; 0 keeps all.",
         unit="files",
         low=0,
         high=1000,
@@ -480,8 +482,8 @@ class Saving:
     states: str = setting(
         "auto",
         "Keep states",
-        "So that more steps can be trained later: none, the last step's, or one for each file saved on the way too (all). "
-        "Automatic: the last; for DreamBooth, whose states take several GB each, none.",
+        "States that let you train more steps later: none, the last step's, or also one for each saved file (all). Automatic: the "
+        "last; for DreamBooth, whose states take several GB each, none.",
         choices=STATES,
     )
 
@@ -501,7 +503,7 @@ class Preview:
     every: int | None = setting(
         None,
         "Preview every … steps",
-        "Images of the base and of each snapshot, of the same prompts and seeds. Automatic: four times in a run; 0: only the card's image.",
+        "Images of the base and of each snapshot, with the same prompts and seeds. Automatic: four times in a run; 0: only the card's image.",
         unit="steps",
         low=0,
         high=1_000_000,
@@ -510,8 +512,8 @@ class Preview:
     prompts: str = setting(
         "",
         "Preview prompts",
-        "Several are separated by ; or stand on lines of their own; {trigger} and {class} are filled in, and the first is the card's. "
-        "Empty: the caption template.",
+        "Separate several prompts by ; or by lines; {trigger} and {class} are filled in, and the first prompt is the card's. Empty: "
+        "the caption template.",
         when=_shows,
     )
     count: int = setting(1, "Images a prompt", "Of seeds that follow one another.", unit="images", low=1, high=16, when=_shows)

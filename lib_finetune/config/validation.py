@@ -113,8 +113,8 @@ def _combinations(settings: Settings) -> list[Problem]:
         problems.append(Problem("data.resolution", f"{settings.data.resolution} is not a multiple of 64; {near} is the nearest."))
     if settings.objective.timestep_min > settings.objective.timestep_max:
         low, high = settings.objective.timestep_min, settings.objective.timestep_max
-        problems.append(Problem("objective.timestep_min", f"{low} lies above objective.timestep_max = {high}."))
+        problems.append(Problem("objective.timestep_min", f"{low} is above objective.timestep_max = {high}."))
     if settings.method == "pivotal_tuning" and settings.network.begin > settings.embedding.until:
         begin, until = settings.network.begin, settings.embedding.until
-        problems.append(Problem("network.begin", f"{begin:g} lies behind embedding.until = {until:g}: between them nothing would learn."))
+        problems.append(Problem("network.begin", f"{begin:g} is after embedding.until = {until:g}: between them nothing would learn."))
     return problems

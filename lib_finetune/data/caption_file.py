@@ -99,7 +99,7 @@ def _inside(picture: Path, folder: Path) -> Path:
     if base not in path.parents or not path.is_file():
         path = _absolute(picture) if base in _absolute(picture).parents else path
     if base not in path.parents:
-        raise InputError([Problem(_FIELD, f"{picture} does not lie in the folder of the images, {base}.")])
+        raise InputError([Problem(_FIELD, f"{picture} is not in the folder of the images, {base}.")])
     if path.suffix.lower() not in readable_endings() or not path.is_file():
         raise InputError([Problem(_FIELD, f"{path} is no image of this folder any more. Look at the folder again.")])
     return path

@@ -35,7 +35,7 @@ MEANINGS = {
     "breaks": ("Captions with BREAK or AND", "BREAK and AND are read as commas."),
     "separators": ("Captions with ||| or ;;; between tags", "They are read as commas; data.keep_tags says how many tags stay in front."),
     "comments": ('Captions with lines that begin with "# "', 'Lines that begin with "# " are left out.'),
-    "notes": ("Captions that are the WebUI's notes on a generated image", "Of such notes the prompt is read, and nothing else."),
+    "notes": ("Captions that are the WebUI's generation parameters", "Only the prompt is read from them."),
 }
 """Kind of sign → which captions have it, and what happens to it."""
 _KEPT = 20_000

@@ -132,7 +132,7 @@ _LABELS = {FileKind.MASK: re.compile(r".+[-_. ]masklabel", re.DOTALL), FileKind.
 _MADE = re.compile(r"(xyz_)?grid-\d{4,}(-.*)?|.+\.preview", re.DOTALL)
 """Grids of the WebUI, and the preview beside a model."""
 OWN_NOTES = "about.json"
-"""Lies among the class images that are made here, which are called by numbers of five digits."""
+"""Is among the class images that Finetune made, which are named by numbers of five digits."""
 EMPTIED = ".table.bak"
 """How the file beside an image ends that says that its caption in a table was emptied."""
 _OWN_IMAGE = re.compile(r"\d{5}\.png")

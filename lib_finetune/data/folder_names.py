@@ -37,7 +37,7 @@ def _remark(name: str) -> str | None:
     if _MANY_DIGITS.fullmatch(name):
         return f'The folder "{name}" gives no repeats and no words: a number of more than three digits is taken for a year.'
     if _NAMELESS.fullmatch(name):
-        return f'The folder "{name}" gives no repeats: behind the number stands no name, as in 10_zxq.'
+        return f'The folder "{name}" sets no repeats: no name follows the number, as in 10_zxq.'
     near = _NEAR.fullmatch(name)
     if near is None:
         return None

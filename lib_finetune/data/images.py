@@ -86,7 +86,7 @@ def load_rgb(path: Path, content: str | None = None) -> Image.Image:
     except OSError as error:
         raise InputError(f"The image {path} cannot be read ({error.strerror or error}). Put it back, or start again without it.") from error
     if content is not None and hashlib.sha256(data).hexdigest() != content:
-        raise InputError(f"The image {path} has changed since training was prepared. Start again, so that it is read anew.")
+        raise InputError(f"The image {path} has changed since training was prepared. Start again to read it anew.")
     try:
         return decode(data)
     except UnreadablePictureError as error:

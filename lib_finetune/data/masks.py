@@ -135,7 +135,7 @@ def opened(mask: Mask) -> Image.Image:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"The mask {mask.path} cannot be used ({reason}). Put it back, or start again without it.") from error
     if content != mask.content:
-        raise InputError(f"The mask {mask.path} has changed since training was prepared. Start again, so that it is read anew.")
+        raise InputError(f"The mask {mask.path} has changed since training was prepared. Start again to read it anew.")
     return image
 
 

@@ -74,7 +74,7 @@ def templated(plan: Plan) -> list[str]:
         ]
     shown = captioning.templates if captioning.templates_win else (captioning.template,)
     if written and any(map(holds_caption, shown)):
-        return [f"The template stands around the captions of {written} of {len(plan.pictures)} images."]
+        return [f"The template surrounds the captions of {written} of {len(plan.pictures)} images."]
     return []
 
 

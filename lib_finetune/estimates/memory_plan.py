@@ -148,8 +148,8 @@ def choose_memory_plan(settings: Settings, weights: Weights, device: torch.devic
     note += f"; {_gib(free)} are free." if free else "."
     if form.swapped:
         note += (
-            f" While it trains, {_gib(room.away)} GiB of the WebUI's model lie in main memory; for each image they come back and the "
-            f"{_gib(form.rest(work))} GiB that are trained go there. The seconds that this takes are told when it happens first."
+            f" While it trains, {_gib(room.away)} GiB of the WebUI's model are moved to main memory; for each image they come back and the "
+            f"{_gib(form.rest(work))} GiB that are trained go there. The log says how long this takes when it happens first."
         )
     if form.in_backward and settings.optimizer.clip_norm:
         note += " Gradients are clipped layer by layer."
@@ -157,7 +157,7 @@ def choose_memory_plan(settings: Settings, weights: Weights, device: torch.devic
 
 
 def placed(settings: Settings, weights: Weights, device: torch.device, free: int, ram: int) -> Settings:
-    """Settings whose form stands, because a run goes on with it, with the place of the host's model chosen anew where it is open."""
+    """Settings of a resumed run: the form stays; the place of the host's model is chosen anew if it was left automatic."""
     if settings.tuning.host_weights != "auto":
         return settings
     room = _room(settings, weights, device, free, ram)

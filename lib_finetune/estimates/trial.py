@@ -182,7 +182,7 @@ def _timed(
         times: dict[int, float] = {}
 
         def stamp(step: int) -> None:
-            """Without the time in which the two models changed places, which a run does seldom."""
+            """Without the time in which the two models were swapped, which a run does seldom."""
             times[step] = time.monotonic() - (assembly.swap.total if assembly.swap else 0.0)
 
         assembly.trainer.train(stop_asked, lambda step: step in (_WARM_UP, steps), stamp, judged=lambda: False)

@@ -33,7 +33,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     """The vectors in an image by their names in it ("*").
 
     Raises:
-        ValueError: it holds none, or cannot be read; the message goes on after the file's name.
+        ValueError: it holds none, or cannot be read; the message follows the file's name.
     """
     try:
         with Image.open(path) as image:

@@ -31,7 +31,7 @@ def grid(rows: Sequence[Sequence[Image.Image]], columns: Sequence[str], names: S
     """Images of one size in rows, with a label above each column and, above each row, its name.
 
     Args:
-        columns: one label a column; one that is too long goes on in the next line.
+        columns: one label a column; one that is too long continues in the next line.
         names: one label a row.
     """
     width, height = rows[0][0].size

@@ -18,7 +18,7 @@ from lib_finetune.installation import requirements
 ROOT = Path(__file__).resolve().parents[2]
 STAMP = "finetune-installed.txt"
 USAGE = """usage: python quickstart.py [--output-root DIR]
-           sets everything up, trains a LoRA on the sample images and says where it lies
+           sets everything up, trains a LoRA on the sample images and prints where the file is
        python quickstart.py ui [--output-root DIR] [--checkpoint FILE] [--port P]
            sets everything up and serves the tab without the WebUI, with a small checkpoint unless another is named
            (Python 3.10 or 3.11: the tab needs the WebUI's own libraries)
@@ -108,7 +108,7 @@ def create(environment: Environment) -> None:
     if done.returncode != 0:
         version = ".".join(map(str, environment.python))
         raise SetupError(
-            f"Could not make a virtual environment in {environment.folder} (exit code {done.returncode}; the reason stands above).\n"
+            f"Could not make a virtual environment in {environment.folder} (exit code {done.returncode}; see the message above).\n"
             f"On Debian and Ubuntu, first run: sudo apt install python{version}-venv\n"
             "Elsewhere, check that the folder can be written and that the disk has room; then run the same command again."
         )
@@ -131,12 +131,12 @@ def pip_install(environment: Environment, arguments: Sequence[str]) -> None:
         return
     free_gb = shutil.disk_usage(environment.folder).free / 1e9
     raise SetupError(
-        f"The libraries could not be installed: pip ended with exit code {code}, its reason stands above.\n"
+        f"The libraries could not be installed: pip ended with exit code {code}, see its message above.\n"
         "- No connection: check the network and the proxy (pip reads HTTPS_PROXY).\n"
         f"- Disk: {free_gb:.1f} GB are free at {environment.folder}; with CUDA about 8 GB are needed, without about 2 GB.\n"
         f"- No matching distribution: there is no build for this machine ({platform.system()} {platform.machine()}, "
         f"Python {environment.python[0]}.{environment.python[1]}); the README names those that work.\n"
-        "Then run the same command again; it goes on where it stopped."
+        "Then run the same command again; it continues where it stopped."
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parents[1]
 OUTDATED = (
     "Finetune was updated while this program runs. Close the WebUI (or the program that trains without it) and start it again: "
-    "Reload UI keeps the old version in memory. Until then no training begins; one that runs goes on."
+    "Reload UI keeps the old version in memory. Until then no new training starts; a running one continues."
 )
 
 

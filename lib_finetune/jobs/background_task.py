@@ -77,7 +77,7 @@ class BackgroundTask:
         _log.error("The task %s failed", self.kind, exc_info=error)
         if denied := denied_in_words(error):
             return denied
-        return f"Something went wrong that should not: {error!r}. The console has the details."
+        return f"An unexpected error: {error!r}. The console has the details."
 
     @property
     def ended(self) -> bool:

@@ -111,7 +111,7 @@ class Worker:
             self._fail(job, runner, error)
 
     def _fail(self, job: Job, runner: Runner | None, error: BaseException) -> None:
-        message = "Something went wrong that should not. The console has the details."
+        message = "An unexpected error. The console has the details."
         with _logged("The account of what went wrong"):
             if runner is not None and runner.rescued is not None:
                 steps, files = runner.rescued
@@ -133,7 +133,7 @@ class Worker:
         if denied := denied_in_words(error):
             return denied
         _write_traceback(job, error)
-        return f"Something went wrong that should not: {error!r}. The details are in {RunFolder(job.folder).traceback}."
+        return f"An unexpected error: {error!r}. The details are in {RunFolder(job.folder).traceback}."
 
     def _lose(self, reason: str) -> None:
         """If the GPU is lost, let nothing more begin; ``reason`` is "" if it is not."""

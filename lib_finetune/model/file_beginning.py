@@ -19,7 +19,7 @@ _PICTURE = f"is an image ({{}}), not a model. {_WEIGHTS}"
 _KNOWN: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (
         re.compile(rb"version https://git-lfs\.github\.com/"),
-        "is a pointer of Git LFS, a few lines that stand for the model. Fetch the model itself (git lfs pull), or download it by the site's button.",
+        "is a Git LFS pointer: a few lines of text instead of the model. Fetch the model itself (git lfs pull), or download it with the site's button.",
     ),
     (re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body|<!--)", re.IGNORECASE), _PAGE),
     (re.compile(rb"(\xef\xbb\xbf)?\s*<\?xml|(\xef\xbb\xbf)?\s*<Error>"), f"is XML, not a model: most likely a server's message of an error. {_AGAIN}."),
@@ -56,7 +56,7 @@ def container(path: Path) -> str:
     """`SAFETENSORS`, `ZIP` (torch's newer form) or `PICKLE` (its older one), by content.
 
     Raises:
-        ValueError: something else; the message says what, and what to do, and goes on after the file's name.
+        ValueError: something else; the message says what, and what to do, and follows the file's name.
         OSError: it cannot be read.
     """
     size = path.stat().st_size

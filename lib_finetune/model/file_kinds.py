@@ -58,14 +58,15 @@ NOTHING = Kind("a file without tensors that have names", "Download it again.")
 _WITHOUT_VAE = Kind("a checkpoint without its VAE", "Load the full version of this model, or bake a VAE in with a merger.")
 _WITHOUT_TEXT = Kind("a checkpoint without its text encoder", _FULL)
 _AVERAGE_ALONE = Kind(
-    "a checkpoint of averaged weights (EMA) alone", "Load the version of this model with plain weights, or convert it so that the average is them."
-)  # fmt: skip
+    "a checkpoint of averaged weights (EMA) alone",
+    "Load the version of this model with plain weights, or convert it so that the averaged weights take their place.",
+)
 _ONE_FILE = Kind(
     "a whole model in one file, but under diffusers' names", "Convert it to the original layout, or load the version of this model in it."
 )
 _NETWORK = Kind("a diffusion network alone, without VAE and text encoder")
 LORA = _kind(
-    "a LoRA", "A LoRA changes a checkpoint and is none: call it in a prompt, or name it under network.start to train it further.",
+    "a LoRA", "A LoRA is not a checkpoint: use it in a prompt, or name it under network.start to train it further.",
     r"^(lora|lycoris|oft|boft|loha|lokr|glora|ia3)_(unet|te\d?|transformer|prior|text_encoder|mid|down|up|blocks|double|single)_",
     r"_lora_(up|down|mid|A|B|magnitude_vector|embedding_A|embedding_B|linear_layer)(_|$)", r"_(hada|lokr)_[wt]\d(_|$)",
     r"_(oft_(blocks|diag|R)|boft_[RS]|vera_lambda)(_|$)", r"_(dora_scale|set_weight|on_input)$", r"^bundle_emb_",
@@ -126,7 +127,7 @@ _LATER = (
         "an upscaler", "Such files go to models/ESRGAN or the folder of their kind.", r"^model_1_sub_0", r"^RRDB_trunk_", r"^HRconv_",
         r"^(conv_first_|body_\d+_rdb1|conv_up1_|upconv1_)", r"^layers_0_residual_group_", r"^body_1_weight$", r"^conv_1_sk_",
     ),
-    _kind("a saved state of an optimizer", "Name the model that lies beside it.", r"_exp_avg(_sq)?$", r"^optimizer_", r"^state_\d+_"),
+    _kind("a saved state of an optimizer", "Name the model beside it.", r"_exp_avg(_sq)?$", r"^optimizer_", r"^state_\d+_"),
 )  # fmt: skip
 """Asked after them."""
 _PARTS = {

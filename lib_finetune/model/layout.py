@@ -44,7 +44,7 @@ def infer(tensors: Mapping[str, torch.Tensor], text_heads: int | None = None, ac
     missing = [name for name in _ANCHORS if name not in tensors]
     if missing:
         kind = file_kinds.identify({name: tuple(tensor.shape) for name, tensor in tensors.items()}).phrase
-        message = f"this {kind}: no whole Stable Diffusion 1.x checkpoint, because {missing[0]} is missing. Load a whole one."
+        message = f"this {kind}: not a complete Stable Diffusion 1.x checkpoint, because {missing[0]} is missing. Load a complete one."
         raise CheckpointError([Problem("checkpoint", message)])
     try:
         return Layout(_unet(tensors), _vae(tensors), _text(tensors, text_heads, activation))

@@ -27,7 +27,7 @@ def opened(path: Path) -> Iterator[tuple[dict[str, Entry], dict[str, str]]]:
     """(the tensors, which are read when they are asked for; the metadata). Outside, no tensor can be asked for.
 
     Raises:
-        ValueError: it is broken or holds what cannot be read; the message goes on after the file's name.
+        ValueError: it is broken or holds what cannot be read; the message follows the file's name.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -95,7 +95,7 @@ def _entry(file: BufferedReader, start: int, name: str, description: Any, held: 
 
 
 def unreadable(name: str, kind: str) -> str:
-    """What is said of a type of numbers that this torch has not; goes on after the file's name."""
+    """The message about a number type that this version of torch does not have; it follows the file's name."""
     return f"holds {name} as {kind}, which torch {torch.__version__} cannot turn into plain numbers. Save it as fp16, bf16 or fp32."
 
 

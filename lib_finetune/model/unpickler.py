@@ -182,7 +182,7 @@ class Unpickler:
         """The last value."""
         value = self.stack.pop()
         if value is _MARK:
-            raise UnpicklingError("it is broken: a mark stands where a value should")
+            raise UnpicklingError("it is broken: it has a mark in place of a value")
         return value
 
     def top(self) -> Any:

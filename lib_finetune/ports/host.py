@@ -105,7 +105,7 @@ class HostWeights(Protocol):
         """Called with no lease held: returns when requests that wait for the turn have had theirs (never blocks more than seconds)."""
 
     def load(self, checkpoint: CheckpointInfo) -> None:
-        """Load the checkpoint and VAE of ``checkpoint`` (the person chose "load X and go on").
+        """Load the checkpoint and VAE of ``checkpoint`` (the person chose "load X and resume").
 
         Raises:
             HostError: it is gone or does not load.

@@ -61,7 +61,9 @@ def _prior_problems(settings: Settings) -> list[Problem]:
     problems = []
     makes = prior == "pictures" and not data.class_images
     if (prior == "prediction" or (makes and data.class_count)) and not data.class_word.strip():
-        problems.append(Problem("data.class_word", "is empty, and the class is to be kept. Say what the subject is: woman, dog, car."))
+        problems.append(
+            Problem("data.class_word", "is empty, but the class cannot be preserved without it. Say what the subject is: woman, dog, car.")
+        )
     if makes and not data.class_count:
         message = "is 0, and there is no folder of class images. Set how many are to be made (200 is usual), or choose prediction."
         problems.append(Problem("data.class_count", message))
@@ -205,8 +207,8 @@ def _label_problems(settings: Settings, images: Dataset) -> list[Problem]:
         return [Problem("data.images", message)]
     if others and not any(subject.main for subject in subjects):
         message = (
-            f"no image would teach the word {settings.name}: all lie in folders with words of their own ({others}). "
-            "Write the trigger word as it stands in one of the folders' names."
+            f"no image would teach the word {settings.name}: every folder sets words of its own ({others}). "
+            "Write the trigger word as in one of the folders' names."
         )
         return [Problem("data.images", message)]
     return []

@@ -80,7 +80,7 @@ class PictureView:
         caption_varies: another template, line or part of a choice comes every time; ``caption`` is the first.
         caption_meanings: what is done with the signs in its text, such as weights.
         tokens: of the caption, the longest where it varies, by the host's tokenizer; the word of an embedding counts its vectors.
-        over_chunk: it is longer than the 75 tokens that are read together, and goes on in another row.
+        over_chunk: it is longer than the 75 tokens that are read together, and continues in another row.
         cut_off: it is longer than data.max_tokens; the rest is not read.
         caption_file: where its own text comes from, or None.
         caption_text: that text, or None.
@@ -349,7 +349,7 @@ def _masked(picture: Picture, bucket: tuple[int, int], position: tuple[float, fl
     trained = kept_box(picture.width_px, picture.height_px, bucket, position)
     if picture.mask is None or not shows_nothing(picture.mask, trained, (picture.width_px, picture.height_px)):
         return []
-    return [Flag("mask_cut_off", "What its mask shows lies in the part that is cut off. Set data.crop to focal, or crop it yourself.")]
+    return [Flag("mask_cut_off", "The part that its mask shows is cut off. Set data.crop to focal, or crop it yourself.")]
 
 
 def _cut(plan: Plan) -> list[str]:
@@ -400,7 +400,7 @@ def _of_file(look: ImageLook) -> list[Flag]:
     )
     source = (
         ("blurred", look.blurred, "Nothing in it is sharp; the result would learn the blur."),
-        ("rotated", look.marks.rotated, "It is stored lying or mirrored and is turned upright, as its camera noted."),
+        ("rotated", look.marks.rotated, "It is stored rotated or mirrored and is turned upright, as its metadata says."),
         ("transparent", look.marks.transparent, "It has transparent parts; they become white."),
         ("animated", look.marks.animated, "It is animated; only its first frame is used."),
         ("profile_unread", bool(look.marks.profile_unread), unread),

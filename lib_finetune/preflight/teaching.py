@@ -56,8 +56,8 @@ def _of_words(settings: Settings, images: Dataset) -> list[str]:
         if settings.data.kind == "style":
             return ["Nothing says what is taught: the style has no word that calls it, and comes with every prompt."]
         return ["Nothing says what is taught: there is neither a trigger word, a class word nor a caption."]
-    message = f"Of {silent} of {len(images.pictures)} images nothing says what they show: they have no caption, and there is neither a "
-    return [message + "trigger word nor a class word."]
+    message = f"{silent} of {len(images.pictures)} images have nothing that says what they show: no caption, "
+    return [message + "and there is neither a trigger word nor a class word."]
 
 
 def _of_steps(settings: Settings, plan: DataPlan) -> list[str]:
@@ -75,7 +75,7 @@ def _nothing_is_said(settings: Settings, images: Dataset) -> bool:
 
 
 def _silent(settings: Settings, images: Dataset) -> int:
-    """Of how many images nothing says what they show."""
+    """Number of images that have nothing that says what they show."""
     if teaches_word(settings):
         return 0  # the word stands in every caption
     captioning = builder.captioning_of(settings, images)

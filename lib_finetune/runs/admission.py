@@ -33,7 +33,7 @@ def checkpoint_of_run(whole_model: bool, host: HostWeights, folder: RunFolder, s
     if began is None:
         if folder.resumes():
             sink.say(
-                f"{folder.checkpoint_file.name} of this run is missing, so it cannot be told whether it began on {loaded}. It goes on."
+                f"{folder.checkpoint_file.name} of this run is missing, so it cannot be told whether it began on {loaded}. The run continues."
             )
         return checkpoint_record.begin(loaded, folder)
     checkpoint_record.check_unchanged(began, folder, sink.say)

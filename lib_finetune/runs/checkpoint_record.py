@@ -48,7 +48,7 @@ def stored(folder: RunFolder) -> CheckpointInfo | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"{folder.checkpoint_file} does not tell any more which checkpoint this run began on ({error}). Start a new run."
+        message = f"{folder.checkpoint_file} no longer records which checkpoint this run began on ({error}). Start a new run."
         raise InputError([Problem("checkpoint", message)]) from error
 
 

@@ -86,7 +86,7 @@ def _state(settings: Settings, run_folder: Path, step: int | None) -> tuple[Path
 
 
 def _without_state(settings: Settings) -> str:
-    return f"to go on from the file alone, which has no state of the optimizer, {_FROM_FILE[settings.method]}."
+    return f"to continue from the file alone, which has no optimizer state, {_FROM_FILE[settings.method]}."
 
 
 def _link(source: Path, target: Path) -> None:

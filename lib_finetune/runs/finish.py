@@ -66,7 +66,7 @@ def warning_of(session: Session) -> str:
     proposal = f" {main_file(point.files).name} (step {point.step}) was still good: try it first." if point else ""
     further = ""
     if session.folder.resumes():
-        further = " The run can go on from its last good state with a lower learning rate; a third is a good next try."
+        further = " The run can resume from its last good state with a lower learning rate; a third is a good next try."
     return f"Check the result: the loss rose from {begun:.2f} to {ended:.2f}, so it has probably gone wrong.{proposal}{further}"
 
 

@@ -1,4 +1,4 @@
-"""What the person presses while a run goes on: Save and Preview are answered soon, whatever the run is at."""
+"""What the person presses during a run: Save and Preview are answered soon, whatever the stage."""
 
 from __future__ import annotations
 

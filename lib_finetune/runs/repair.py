@@ -77,7 +77,7 @@ def _set_damaged_states_aside(folder: RunFolder) -> tuple[list[str], list[dict[s
             except OSError as failure:
                 _log.warning("%s keeps its name: %s", path, failure)
                 continue
-            lines.append(f"{error} It is called {aside.name} now, and the run goes on from {folder.state.name}.")
+            lines.append(f"{error} It is called {aside.name} now, and the run resumes from {folder.state.name}.")
     return lines, whole
 
 

@@ -73,14 +73,14 @@ def say_distance(sink: ProgressSink, far: bool) -> None:
 def say_swap(sink: ProgressSink, swap: ModelSwap) -> None:
     """Report the first model swap."""
     if swap.count == 1:
-        sink.say(f"The WebUI's model and the trained one changed places: {swap.seconds:.1f} s there and back.")
+        sink.say(f"Swapped the WebUI's model and the trained one: {swap.seconds:.1f} s there and back.")
 
 
 def say_swaps(session: Session) -> None:
     """Report the number and the time of all model swaps."""
     swap = session.assembly.swap
     if swap and swap.count:
-        session.sink.say(f"The two models changed places {swap.count} times, {swap.total:.1f} s in all.")
+        session.sink.say(f"The two models were swapped {swap.count} times, {swap.total:.1f} s in total.")
 
 
 def remember_speed(session: Session, seconds: float | None) -> None:

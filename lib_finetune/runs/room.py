@@ -139,7 +139,7 @@ class DiskRoom:
                 self._sink.say(f"The state of step {step} is saved now.")
                 self._missing = False
                 return True
-        self._sink.say("Training goes on without it; the next state is tried as usual. If the program ends before, the steps are lost.")
+        self._sink.say("Training continues without it; the next state is tried as usual. If the program ends before, the steps are lost.")
         return False
 
     def _given_up(self, failure: DiskError, tries: int, seconds: float) -> DiskError:

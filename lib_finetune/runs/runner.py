@@ -181,10 +181,7 @@ class Runner:
         self._steps.pace = pace_of(session)
         trainer.loss_log.turned = partial(reports.say_distance, self._sink)
         schedule = schedule_of(session)
-
-        def judged() -> bool:
-            return trainer.step == session.total or not self._control.discard_asked()
-
+        judged = lambda: trainer.step == session.total or not self._control.discard_asked()  # noqa: E731
         try:
             with self._control.steps():
                 with_second_try(session, lambda: trainer.train(self._control.stop_asked, schedule.due, schedule.act, judged=judged))

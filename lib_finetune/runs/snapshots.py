@@ -40,7 +40,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """Has points written and remembers them in the run's folder, so that a run which goes on finds them and leaves no rest."""
+    """Writes snapshots and records them in the run's folder, so that a resumed run finds them and leaves no remains."""
 
     def __init__(
         self,

@@ -38,6 +38,6 @@ class StateClock:
         if self._least <= max(before, EVERY_S):
             return ""
         return (
-            f"Writing the state took {seconds:.0f} s. So that writing stays below {SHARE:.0%} of the time, the next one is written "
+            f"Writing the state took {seconds:.0f} s. To keep writing below {SHARE:.0%} of the time, the next one is written "
             f"after {self._least / 60:.0f} minutes at the earliest."
         )

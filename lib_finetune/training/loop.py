@@ -116,7 +116,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
             flat = self.optimizer.groups[group["name"]] if isinstance(self.optimizer, Flat) else None
-            for weight in flat.leaves if flat else group["params"]:  # what stands still needs no gradient
+            for weight in flat.leaves if flat else group["params"]:  # a weight that is not trained needs no gradient
                 weight.requires_grad_(group["lr"] > 0 or not any(rates.values()))
         total: torch.Tensor | None = None
         for micro_step, batch in zip(self._micro_steps(), batches, strict=True):

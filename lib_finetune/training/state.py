@@ -60,7 +60,7 @@ def _read(path: Path, *, whole: bool) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from error
     if header.get("form") != _FORM:
-        raise InputError([Problem("", f"{path} is no state of this version of Finetune; start the run anew.")])
+        raise InputError([Problem("", f"{path} is not a saved state of this version of Finetune; start the run anew.")])
     if header.get("digest", _digest(header.get("value", ""))) != _digest(header.get("value", "")):  # older states have none
         raise _damaged(path, "its header is not what was written")
     try:

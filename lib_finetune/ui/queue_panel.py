@@ -1,4 +1,4 @@
-"""The runs of this WebUI: those that go on or wait, and those that have ended."""
+"""The runs of this WebUI: those that run or wait, and those that have ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class QueuePanel:
     """Two lists that the page's refresh fills.
 
     Attributes:
-        queue: runs that go on or wait.
+        queue: runs that run or wait.
         history: runs that have ended.
     """
 

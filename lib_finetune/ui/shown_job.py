@@ -27,7 +27,7 @@ def follow(page: PageState, job: Mapping[str, Any] | None, known: Collection[str
         active: whether ``job`` has not ended.
     """
     before = page.get("running", "")
-    # Whoever watches a run sees its end and then the next one; who looks at an earlier run meanwhile goes on looking at that.
+    # Whoever watches a run sees its end and then the next one; an earlier run that is open stays open.
     watched = page.get("job", "") in ("", before) or page.get("job") not in known
     if job is not None and watched and page.get("job") != job["id"]:
         page["job"], page["feedback"] = job["id"], ""

@@ -83,7 +83,7 @@ class StartPanel:
             return f"{name} waits: the queue is held. Press Start the queue in the place Runs."
         if ahead:
             return f"{name} waits in the queue; {ahead} before it."
-        return f"{name} has been started; it goes on when this page is closed."
+        return f"{name} has been started; it continues when this page is closed."
 
     def forecast(self, *values: Any) -> str:
         """Have two steps tried out."""

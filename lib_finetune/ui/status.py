@@ -113,7 +113,7 @@ def plot(job: Mapping[str, Any] | None, key: str) -> str:
 
 
 def film(job: str, steps: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Previews on the way: a strip for each prompt with its seed, the base first.
+    """Previews so far: a strip for each prompt with its seed, the base first.
 
     Args:
         job: id of the job.

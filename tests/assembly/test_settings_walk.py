@@ -153,9 +153,9 @@ def whole(bench, chosen):
 
 
 def placed(bench, chosen):
-    """Whether the host's model and the trained one have changed places."""
+    """Whether the host's model and the trained one were swapped."""
     _, recorder = _run(bench, chosen)
-    return any("changed places" in line for line in recorder.lines)
+    return any("were swapped" in line or "Swapped the" in line for line in recorder.lines)
 
 
 def cached(bench, chosen):

@@ -124,7 +124,7 @@ def test_class_pictures_get_their_own_words_too(picture):
     [
         (("a {trigger}",), "The templates replace the captions of 1 of 2 images."),
         (("a {trigger}", FILEWORDS), "Templates without [filewords] replace the captions of 1 of 2"),
-        ((FILEWORDS,), "The template stands around the captions of 1 of 2"),
+        ((FILEWORDS,), "The template surrounds the captions of 1 of 2"),
     ],
 )
 def test_what_becomes_of_captions_beside_templates_is_said(picture, templates, line):

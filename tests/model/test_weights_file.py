@@ -124,7 +124,7 @@ BEGINNINGS = {
     "a page": (b"<!DOCTYPE html><html><body>Log in</body></html>", "web page"),
     "a page with a mark": ("\ufeff\n <HTML lang='en'>".encode(), "web page"),
     "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML"),
-    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4265146304\n", "pointer of Git LFS"),
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4265146304\n", "Git LFS pointer"),
     "GGUF": (b"GGUF\x03\0\0\0" + bytes(64), "GGUF"),
     "ONNX": (b"\x08\x07\x12\x07pytorch\x1a\x052.0.1:" + bytes(64), "ONNX"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5"),

@@ -67,7 +67,7 @@ def test_a_damaged_newer_state_gives_way_to_the_last_good_one(stopped, damage):
     (folder / NEXT).write_bytes(DAMAGE[damage](content))
     recorder = Recorder()
     result, _, _ = bench.run(CHANGES, host=host, recorder=recorder)
-    assert any(NEXT in line and "goes on from" in line for line in recorder.lines)
+    assert any(NEXT in line and "resumes from" in line for line in recorder.lines)
     assert same(tensors(result.file), tensors(straight.file))
 
 

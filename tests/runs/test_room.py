@@ -129,7 +129,7 @@ def test_states_that_find_no_room_are_waited_on_once_and_said_once(bench, monkey
     job.control.resume()
     until(lambda: job.ended)
     lines = "\n".join(job.progress.lines)
-    assert job.state == "done" and lines.count("was not saved") == 1 and lines.count("goes on without") == 1
+    assert job.state == "done" and lines.count("was not saved") == 1 and lines.count("continues without") == 1
     assert len(disk.refused) > 3  # each is tried
 
 

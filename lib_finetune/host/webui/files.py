@@ -120,7 +120,7 @@ def _lora(path: Path, model: Any) -> Verification:
     total, words = _parts_in(path)
     if networks is None:
         return Verification(
-            0, len(total), "The WebUI's Lora extension is switched off, so nobody could check the file: enable it in the tab Extensions."
+            0, len(total), "The WebUI's Lora extension is switched off, so the file could not be checked: enable it in the tab Extensions."
         )
     networks.list_available_networks()
     entry = lora_entry(path)

@@ -24,7 +24,7 @@ def loaded_model() -> Any | None:
 
 
 def await_model() -> None:
-    """Wait for the load at start: it does not hold the queue lock, but nothing may be borrowed or built while it goes on.
+    """Wait for the load at start: it does not hold the queue lock, but nothing may be borrowed or built until it has ended.
 
     Takes the turn if there is no model, as while the WebUI changes to another checkpoint, which it does under the lock.
 

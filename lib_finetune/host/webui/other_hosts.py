@@ -23,7 +23,9 @@ def refusal(root: Path | None = None) -> str:
         root: the program's folder; without it, the one that the program's own module tells.
     """
     name = _name(root or _root())
-    return f"This program is {name} and not the AUTOMATIC1111 WebUI: its model lies in memory in another way. {_WAY_OUT}" if name else ""
+    return (
+        f"This program is {name} and not the AUTOMATIC1111 WebUI: it keeps its model in memory in another way. {_WAY_OUT}" if name else ""
+    )
 
 
 def refuses_model(model: Any) -> str:

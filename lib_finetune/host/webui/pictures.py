@@ -129,7 +129,7 @@ def _failed(error: Exception) -> HostError:
         return HostError(f"The WebUI could not make the preview image: {reason}")
     return HostError(
         f"The WebUI could not make the preview image, because the extension {extension} failed: {reason}. "
-        "If it goes on failing, switch it off in the Extensions tab or update it."
+        "If it keeps failing, switch it off in the Extensions tab or update it."
     )
 
 

@@ -52,7 +52,7 @@ class Mark(NamedTuple):
             return f"has requires_grad {other.requires_grad}, had {self.requires_grad}"
         if self.version != other.version:
             return "was written to"
-        return "lies elsewhere in memory" if self.pointer != other.pointer else None
+        return "is elsewhere in memory" if self.pointer != other.pointer else None
 
 
 def marks(model: nn.Module) -> dict[str, Mark]:

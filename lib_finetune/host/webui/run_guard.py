@@ -25,7 +25,7 @@ class RunGuard:
     def refuse_broken(self) -> None:
         """
         Raises:
-            WeightsChangedError: the run must not go on, because weights were changed in a turn of ours and could not be put back.
+            WeightsChangedError: the run must stop, because weights were changed in a turn of ours and could not be put back.
         """
         if self.watch is not None and self.watch.broken:
             broken = self.watch.broken

@@ -28,7 +28,7 @@ def put_to_rest(p: Any) -> None:
     """Give a request the scripts of txt2img, each with the default value of every control, as the WebUI's own API does it.
 
     Raises:
-        HostError: the WebUI goes on building its page for too long (after Reload UI).
+        HostError: the WebUI takes too long to build its page (after Reload UI).
     """
     runner = _awaited_runner()
     if runner is None:

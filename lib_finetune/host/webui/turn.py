@@ -90,7 +90,7 @@ class Turn:
                     if turn in waiting:  # otherwise the lock has just been handed to us, and must be taken so that the queue moves on
                         waiting.remove(turn)
                         raise PictureInterruptedError(
-                            "The image was not begun: somebody else's work had the WebUI until a stop was asked for."
+                            "The image was not started: the WebUI was busy with other work until Stop was pressed."
                         )
         plain.acquire()
 

@@ -40,7 +40,7 @@ class Watch:
         """
         self.checkpoint = checkpoint
         self.broken: WeightsChangedError | None = None
-        """Why the run must not go on: weights were changed in a turn of ours and could not be put back."""
+        """Why the run must stop: weights were changed in a turn of ours and could not be put back."""
         self._digest = _digest(model)
         self._present = dict(self._digest)
         self._last = remembered_state.marks(model)
@@ -119,7 +119,7 @@ class Watch:
         self.broken = WeightsChangedError(
             f"Something changed weights of the loaded model while {_WHEN[in_training]}: {_named(list(left))}. They could not be put back, so "
             "the run was stopped. Choose another checkpoint at the top left and this one again, switch off extensions that change the model, "
-            "and go on.",
+            "and continue.",
             in_training=in_training,
         )
 

@@ -196,7 +196,7 @@ def bring(model: Any, parts: Iterable[str], device: torch.device, back: ExitStac
     modules = {part: module_of(model, part) for part in parts}
     for module in modules.values():
         if place_of(module).type == "meta":
-            raise HostError("The WebUI has unloaded the checkpoint. Choose it again at the top left, then go on.")
+            raise HostError("The WebUI has unloaded the checkpoint. Choose it again at the top left, then continue.")
     if getattr(model, "lowvram", False):
         _bring_medvram(modules, device, back)
         return
@@ -249,7 +249,7 @@ def _bring_back(parking: Parking) -> None:
         if not is_out_of_memory(error):
             raise
         raise HostError(
-            f"The GPU has no room for the WebUI's own model any more; part of it lies in main memory ({str(error).split('. ')[0]}). "
+            f"The GPU no longer has room for the WebUI's own model; part of it is in main memory ({str(error).split('. ')[0]}). "
             "Close other programs that use the GPU, then choose another checkpoint at the top left, and this one again."
         ) from None
 

@@ -257,8 +257,8 @@ def test_models_that_change_places_learn_the_same(bench, monkeypatch, form):
     assert result.restoration.differences == ()
     assert len(host.seen) >= steps and all(parked for _, parked in host.seen)
     assert host.seen[-1][0] > host.seen[0][0]  # the optimizer's state has come to it
-    assert sum("changed places: " in line for line in recorder.lines) == 1
-    assert any(f"changed places {steps} times" in line for line in recorder.lines)
+    assert sum("Swapped the " in line for line in recorder.lines) == 1
+    assert any(f"were swapped {steps} times" in line for line in recorder.lines)
 
 
 def test_only_the_parts_that_a_step_needs_stay_on_the_device(bench, monkeypatch):
@@ -304,13 +304,13 @@ def test_a_run_that_goes_on_may_change_the_place_of_the_hosts_model(bench):
     for path in host.paths.checkpoints.iterdir():
         path.unlink()
     _, recorder, _ = bench.run(changes | EXCHANGED, host=host)
-    assert any("Resuming at step 1" in line for line in recorder.lines) and any("changed places" in line for line in recorder.lines)
+    assert any("Resuming at step 1" in line for line in recorder.lines) and any("Swapped the" in line for line in recorder.lines)
 
 
 def test_while_nobody_waits_nothing_moves_and_progress_is_told(bench, monkeypatch):
     monkeypatch.setattr("lib_finetune.training.turns.Turns.__init__.__defaults__", (0.0,))
     _, recorder, _ = bench.run(WHOLE | RARE | EXCHANGED)
-    assert any("changed places 1 times" in line for line in recorder.lines)
+    assert any("were swapped 1 times" in line for line in recorder.lines)
     assert [len(report.losses) for report in recorder.reports] == [1, 1, 1]
 
 
@@ -804,8 +804,8 @@ def test_too_little_disk_is_said_before_the_start(bench, monkeypatch):
     ("changes", "field", "words"),
     [
         ({"data.trigger": ""}, "data.trigger", "is empty"),
-        ({"data.class_word": "", "objective.prior": "prediction"}, "data.class_word", "the class is to be kept"),
-        ({"data.class_word": "", "data.class_count": "10"}, "data.class_word", "the class is to be kept"),
+        ({"data.class_word": "", "objective.prior": "prediction"}, "data.class_word", "the class cannot be preserved"),
+        ({"data.class_word": "", "data.class_count": "10"}, "data.class_word", "the class cannot be preserved"),
         ({"objective.prior": "pictures"}, "data.class_count", "no folder of class images"),
         ({"tuning.in_backward": "on", "training.accumulation": "2"}, "tuning.in_backward", "cannot be summed"),
         ({"tuning.weights": "bf16", "training.ema_decay": "0.9"}, "training.ema_decay", "would not move"),

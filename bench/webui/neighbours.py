@@ -1,0 +1,234 @@
+"""Beside other extensions: ``python -m bench.webui.neighbours --webui DIR --python PYTHON --checkpoint FILE --extensions DIR``.
+
+A bare WebUI trains a LoRA with previews and a DreamBooth checkpoint with class images. Then each extension that lies in ``--extensions``
+stands beside Finetune, alone and all together; the person makes images with the extension switched on before, during and after the same
+trainings. Prints a table of what was equal; an extension that is not there, or does not load, is left out with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.webui.files import draw, pixels, tensors
+from bench.webui.tab import Tab
+from bench.webui.webui import WebUI
+from bench.webui.world import PROMPT, World
+
+_STEPS, _SHORT = 12, 6
+_IMAGE = {"seed": 1, "steps": 4, "width": 128, "height": 128, "sampler_name": "Euler"}
+_LORA = "neighbour"
+"""Name of a LoRA file that an extension finds in its own folder."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An extension, and how a person switches it on.
+
+    Attributes:
+        folder: its name below ``extensions/``.
+        controls: title of a script → label of a control → value; one that ends with * is the first choice that begins so.
+        prompt: more words of the prompt.
+        lora_folder: where it looks for LoRA files, below its own folder.
+    """
+
+    folder: str
+    controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    prompt: str = ""
+    lora_folder: str = ""
+
+
+NEIGHBOURS = (
+    Neighbour("sd-webui-cd-tuner", {"CD Tuner": {"CD Tuner": True, "Detail(d1)": 5.0, "Contrast(con1)": 5.0, "Cyan-Red(col1)": 5.0}}),
+    Neighbour("sd-webui-vectorscope-cc", {"Vectorscope CC": {"Enable": True, "Brightness": 3.0, "Contrast": 2.0}}),
+    Neighbour("sd-webui-incantations", {"Incantations": {"Active": True, "SEG Blur Sigma": 11.0}}),
+    Neighbour(
+        "sd-webui-additional-networks",
+        {"Additional networks for generating": {"Enable": True, "Model 1": f"{_LORA}*"}},
+        lora_folder="models/lora",
+    ),
+    Neighbour("sd-webui-regional-prompter", {"Regional Prompter": {"Active": True}}, prompt=" BREAK a red car"),
+    Neighbour("sd-webui-negpip", {"NegPiP": {"Active": True}}, prompt=", (a red car:-1.0)"),
+    Neighbour("sd-webui-lora-block-weight", {"LoRA Block Weight": {"Active": True}}),
+    Neighbour("sd-webui-freeu", {"FreeU": {"Enable": True}}),
+    Neighbour("sd-dynamic-thresholding", {"Dynamic Thresholding (CFG Scale Fix)": {"Enable Dynamic Thresholding (CFG Scale Fix)": True}}),
+    Neighbour("multidiffusion-upscaler-for-automatic1111", {"Tiled Diffusion": {"Enable Tiled Diffusion": True}}),
+    Neighbour("sd-webui-supermerger"),
+    Neighbour("sd-webui-controlnet"),
+)
+
+
+def always_on(scripts: Sequence[Mapping[str, Any]], neighbour: Neighbour) -> dict[str, Any]:
+    """``alwayson_scripts`` of a txt2img request in which the extension is switched on.
+
+    Args:
+        scripts: as ``/sdapi/v1/script-info`` gives them.
+
+    Raises:
+        KeyError: a script or a control does not exist; the message names those that do.
+    """
+    result = {}
+    for title, wanted in neighbour.controls.items():
+        script = next((each for each in scripts if each["name"] == title.lower() and not each["is_img2img"]), None)
+        if script is None:
+            raise KeyError(f"{neighbour.folder} has no script {title}: {sorted({each['name'] for each in scripts})}")
+        values = [control["value"] for control in script["args"]]
+        for label, value in wanted.items():
+            place = next((place for place, control in enumerate(script["args"]) if control["label"] == label), None)
+            if place is None:
+                raise KeyError(f"{title} has no control {label}: {[control['label'] for control in script['args']]}")
+            values[place] = _chosen(script["args"][place].get("choices") or (), value)
+        result[title] = {"args": values}
+    return result
+
+
+def _chosen(choices: Sequence[Any], value: Any) -> Any:
+    if not (isinstance(value, str) and value.endswith("*")):
+        return value
+    return next(choice for choice in choices if str(choice).startswith(value[:-1]))
+
+
+@dataclass
+class Results:
+    """What trainings left: tensors of the files, pixels of previews, class images and of the person's images."""
+
+    lora: Any
+    dreambooth: Any
+    previews: list[bytes]
+    classes: list[bytes]
+    person: list[bytes]
+
+
+def differences(bare: Results, beside: Results) -> list[str]:
+    """What is not equal, in words."""
+    named = {"LoRA": "lora", "DreamBooth": "dreambooth", "previews": "previews", "class images": "classes"}
+    unlike = [name for name, attribute in named.items() if getattr(bare, attribute) != getattr(beside, attribute)]
+    moments = ("before", "before", "during the LoRA", "after the LoRA", "during DreamBooth", "after DreamBooth")
+    return unlike + [
+        f"the person's image {moment}" for moment, image in zip(moments, beside.person, strict=True) if image != beside.person[0]
+    ]
+
+
+def trained(world: World, request: dict[str, Any]) -> Results:
+    """Make the trainings, with the person's image at six moments.
+
+    Raises:
+        AssertionError: a run fails, or the WebUI was not given back as it was.
+    """
+
+    def image() -> bytes:
+        return pixels(world.webui.raw_picture(request))
+
+    person = [image(), image()]
+    world.train(_LORA, _STEPS, preview_every="6")
+    world.await_step(_LORA, 2)
+    person.append(image())
+    log = world.await_end(_LORA)["log"]
+    person.append(image())
+    whole = {"method": "dreambooth", "optimizer_unet_rate": "1e-3", "trigger": "sks", "data_class_count": "2"}
+    world.train("whole", _SHORT, **whole)
+    world.await_step("whole", 2)
+    person.append(image())
+    log += world.await_end("whole")["log"]
+    person.append(image())
+    assert sum("exactly as it was" in line for line in log) == 2, "\n".join(log)
+    hidden = world.webui.data / ".finetune"
+    previews = sorted((hidden / "runs").glob(f"{_LORA}*/previews/*/*.png"))
+    return Results(
+        tensors(world.file(_LORA))[1],
+        tensors(world.webui.data / "models" / "Stable-diffusion" / "whole.safetensors")[1],
+        [pixels(path.read_bytes()) for path in previews],
+        [pixels(path.read_bytes()) for path in sorted((hidden / "classes").glob("*/*.png"))],
+        person,
+    )
+
+
+def beside(given: argparse.Namespace, neighbours: Sequence[Neighbour], data: Path, lora: Path | None = None) -> Results:
+    """What trainings left in a WebUI with these extensions.
+
+    Args:
+        data: its data folder, which is made.
+        lora: a LoRA file for the extensions that look for some in a folder of their own.
+
+    Raises:
+        AssertionError, KeyError, RuntimeError: an extension or a training does not work; the message says which.
+    """
+    webui = WebUI(given.webui.absolute(), given.python.absolute(), data, given.port, given.flags.split())
+    webui.prepare([given.checkpoint])
+    for neighbour in neighbours:
+        target = data / "extensions" / neighbour.folder
+        shutil.copytree(given.extensions / neighbour.folder, target, ignore=shutil.ignore_patterns(".git"))
+        if neighbour.lora_folder and lora:
+            (target / neighbour.lora_folder).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(lora, target / neighbour.lora_folder / f"{_LORA}.safetensors")
+    print(f"log and files: {data}", flush=True)
+    try:
+        webui.start()
+        world = World(webui, draw(data / "pictures"), _STEPS)
+        Tab(webui).fill(**world.settings(_LORA))
+        scripts = webui.ask("/sdapi/v1/script-info")
+        request: dict[str, Any] = {**_IMAGE, "prompt": PROMPT + "".join(neighbour.prompt for neighbour in neighbours)}
+        request["alwayson_scripts"] = {}
+        plain = pixels(webui.raw_picture(request))
+        for neighbour in neighbours:
+            request["alwayson_scripts"].update(always_on(scripts, neighbour))
+        switched_on = pixels(webui.raw_picture(request)) != plain
+        results = trained(world, request)
+        if neighbours and not switched_on:
+            print("  (the extension changes nothing in the person's image)", flush=True)
+        return results
+    finally:
+        webui.kill()
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Print a row for each extension and for all together; 1 when something is not equal."""
+    wanted = _arguments(given)
+    chosen = [each for each in NEIGHBOURS if not wanted.only or each.folder in wanted.only]
+    there = [each for each in chosen if (wanted.extensions / each.folder).is_dir()]
+    scratch = Path(tempfile.mkdtemp(prefix="finetune-neighbours-"))
+    bare = beside(wanted, (), scratch / "bare")
+    lora = scratch / "bare" / "my-loras" / f"{_LORA}.safetensors"
+    rows = [(each.folder, "left out: it does not lie in the folder of extensions") for each in chosen if each not in there]
+    failed = 0
+    for together in [[each] for each in there] + ([there] if len(there) > 1 else []):
+        name = " + ".join(each.folder for each in together) if len(together) < len(there) or len(there) == 1 else "all together"
+        try:
+            unlike = differences(bare, beside(wanted, together, scratch / name.replace(" ", "-"), lora))
+        except Exception as error:  # noqa: BLE001  the other extensions still have their turn
+            unlike = [f"{type(error).__name__}: {error}"[:600]]
+        failed += bool(unlike)
+        rows.append((name, "; ".join(unlike) or "equal"))
+        print(f"{name}: {rows[-1][1]}", flush=True)
+    print("\n| beside | LoRA, DreamBooth, previews, class images, six images of the person |\n| --- | --- |")
+    print("\n".join(f"| {name} | {outcome} |" for name, outcome in rows), flush=True)
+    if wanted.json:
+        wanted.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    return 1 if failed else 0
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench.webui.neighbours", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, text in (
+        ("webui", "folder of the WebUI 1.10.1"), ("python", "Python of its environment"), ("checkpoint", "checkpoint to train on"),
+        ("extensions", "folder that holds the other extensions"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--port", type=int, default=7896)
+    parser.add_argument("--flags", default="", help="more arguments for the WebUI, as one")
+    parser.add_argument("--only", nargs="*", help="folders of the extensions to try")
+    parser.add_argument("--json", type=Path, help="file for the rows")
+    return parser.parse_args(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
