@@ -47,7 +47,7 @@ class Neighbour:
 
 NEIGHBOURS = (
     Neighbour("sd-webui-cd-tuner", {"CD Tuner": {"CD Tuner": True, "Detail(d1)": 5.0, "Contrast(con1)": 5.0, "Cyan-Red(col1)": 5.0}}),
-    Neighbour("sd-webui-vectorscope-cc", {"Vectorscope CC": {"Enable": True, "Brightness": 3.0, "Contrast": 2.0}}),
+    Neighbour("sd-webui-vectorscope-cc", {"Vectorscope CC": {"Enable": True, "Alt. (Stronger Effects)": True, "Brightness": 3.0}}),
     Neighbour("sd-webui-incantations", {"Incantations": {"Active": True, "SEG Blur Sigma": 11.0}}),
     Neighbour(
         "sd-webui-additional-networks",

@@ -222,7 +222,7 @@ def test_what_should_be_known_of_all_pictures_is_told(folder, tools):
     shutil.move(folder / "b.png", folder / "10 zxq" / "b.png")
     (folder / "templates.md").write_text("a [name]")
     notes = seen(folder, tools, training__steps=1).notes
-    assert [note.split(" ")[0] for note in notes] == ["Of", "The", "The"]
+    assert [note.split(" ")[0] for note in notes] == ["1", "The", "The"]
     assert "1 of 2 are seen" in notes[1] and '"10_zxq"' in notes[2]
     own = seen(folder, tools, method="textual_inversion", name="zxqcat", embedding__template=folder / "templates.md").notes
     assert any("replace the captions of 1 of 2" in note for note in own)
