@@ -171,6 +171,9 @@ def beside(given: argparse.Namespace, neighbours: Sequence[Neighbour], data: Pat
     print(f"log and files: {data}", flush=True)
     try:
         webui.start()
+        # The WebUI keeps the encoded prompt of the last image and does not know that an extension patches the text encoder: with
+        # additional-networks a person's images then depend on those between them, whoever made them.
+        webui.ask("/sdapi/v1/options", {"persistent_cond_cache": False})
         world = World(webui, draw(data / "pictures"), _STEPS)
         Tab(webui).fill(**world.settings(_LORA))
         scripts = webui.ask("/sdapi/v1/script-info")
@@ -198,7 +201,8 @@ def main(given: Sequence[str] | None = None) -> int:
     lora = scratch / "bare" / "my-loras" / f"{_LORA}.safetensors"
     rows = [(each.folder, "left out: it does not lie in the folder of extensions") for each in chosen if each not in there]
     failed = 0
-    for together in [[each] for each in there] + ([there] if len(there) > 1 else []):
+    alone = [] if wanted.together else [[each] for each in there]
+    for together in alone + ([there] if len(there) > 1 else []):
         name = " + ".join(each.folder for each in together) if len(together) < len(there) or len(there) == 1 else "all together"
         try:
             unlike = differences(bare, beside(wanted, together, scratch / name.replace(" ", "-"), lora))
@@ -226,6 +230,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=7896)
     parser.add_argument("--flags", default="", help="more arguments for the WebUI, as one")
     parser.add_argument("--only", nargs="*", help="folders of the extensions to try")
+    parser.add_argument("--together", action="store_true", help="all at once only, not each alone")
     parser.add_argument("--json", type=Path, help="file for the rows")
     return parser.parse_args(given)
 
