@@ -39,7 +39,7 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     def comparison_grid_of_group(group: str, prompts: list[str] = Body([], embed=True)) -> dict[str, Any]:
         return services().comparison_grids.of_group(group, prompts).status()
 
-    @router.get("/errands/{name}", summary="A background task: a comparison grid, a trial or captions", dependencies=may)
+    @router.get("/errands/{name}", summary="A background task: a comparison grid, a trial, captions or a LoRA", dependencies=may)
     def task(name: str) -> dict[str, Any]:
         return services().jobs.tasks.find(name).status()
 

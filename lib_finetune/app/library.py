@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.app.results import beside, is_own, remove
 from lib_finetune.app.settings_files import METADATA_KEY
 from lib_finetune.app.storage import empty
+from lib_finetune.app.written_lora import TOOL_KEY
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.model import tensor_file
 
@@ -169,7 +170,7 @@ def _metadata_in(path: Path) -> dict[str, str] | None:
             metadata = tensor_file.metadata_in(head + file.read(size))
     except (OSError, ValueError):  # not readable, or of a form that is not ours
         return None
-    return metadata if METADATA_KEY in metadata else None
+    return metadata if METADATA_KEY in metadata or TOOL_KEY in metadata else None
 
 
 def _picture(path: Path, job: Job | None) -> Path | None:

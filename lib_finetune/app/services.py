@@ -12,6 +12,7 @@ from lib_finetune.app.class_gallery import ClassImages
 from lib_finetune.app.comparison_grid import ComparisonGrids
 from lib_finetune.app.datasets import Datasets
 from lib_finetune.app.library import Library
+from lib_finetune.app.lora_tools import LoraTools
 from lib_finetune.app.method_advisor import MethodAdvisor
 from lib_finetune.app.presets import Presets
 from lib_finetune.app.report import Reports
@@ -41,6 +42,7 @@ class Services:
     comparison_grids: ComparisonGrids
     storage: Storage
     library: Library
+    lora_tools: LoraTools
     class_images: ClassImages
     thumbnails: Thumbnails
     reports: Reports
@@ -75,6 +77,7 @@ def services_of(jobs: Jobs, folders: Folders | None = None) -> Services:
         comparison_grids=grids,
         storage=Storage(jobs),
         library=Library(jobs),
+        lora_tools=LoraTools(jobs, allowed),
         class_images=ClassImages(jobs),
         thumbnails=thumbnails,
         reports=Reports(jobs),

@@ -22,15 +22,19 @@ _NUMBERS = ("alpha", "scale", "on_input")
 _KOHYA = re.compile(r"lora_(unet|te1?)_[^.]+\.|bundle_emb\.[^.]+\.string_to_param\.")
 
 
-def refuse_taken(path: Path, overwrite: bool) -> None:
+def refuse_taken(path: Path, overwrite: bool | None) -> None:
     """
+    Args:
+        overwrite: whether it may be replaced; None where nobody is asked that.
+
     Raises:
         InputError: a file stands at ``path`` and may not be replaced; a free name is proposed.
     """
     if standing(path) and not overwrite:
         number = next(n for n in range(2, 10_000) if not standing(path.with_name(f"{path.stem}-{n}{path.suffix}")))
         message = (
-            f"{path.name} exists already in {path.parent}. Choose another name, for example {path.stem}-{number}, or allow overwriting."
+            f"{path.name} exists already in {path.parent}. Choose another name, for example {path.stem}-{number}"
+            f"{'.' if overwrite is None else ', or allow overwriting.'}"
         )
         raise InputError([Problem("name", message)])
 

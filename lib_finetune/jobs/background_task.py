@@ -20,7 +20,7 @@ class BackgroundTask:
     """Every method may be called from any thread but `run`, which belongs to the worker.
 
     Attributes:
-        kind: what it does: "sheet", "forecast", "select", "captions".
+        kind: what it does: "sheet", "forecast", "select", "captions", "extract", "resize".
         about: id of the job or group that it belongs to, or "".
         work: takes this task and does the work; its answer (plain values) becomes ``result``.
         lost_reason: what the driver said when the work lost the GPU, or "".

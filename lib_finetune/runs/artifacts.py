@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lib_finetune.assembly import builder
 from lib_finetune.errors import CheckpointError, FinetuneError, HostError, SaveError
 from lib_finetune.export import checkpoint_writer, extraction
+from lib_finetune.export.low_rank import Keep
 from lib_finetune.files import bears_name_of, write_atomically
 from lib_finetune.model import tensor_file
 from lib_finetune.runs.write_journal import NoJournal
@@ -159,7 +160,7 @@ class Artifacts:
         try:
             with self._host.lease(self._info, ("unet", "text")) as lease, self._assembly.best():
                 names = builder.lora_names(self._assembly.model)
-                extracted = extraction.extract(self._assembly.trainer.method.artifact(), lease.tensors, names, rank, look)
+                extracted = extraction.extract(self._assembly.trainer.method.artifact(), lease.tensors, names, Keep(rank), look)
             recipe = dataclasses.replace(
                 self._assembly.recipe, name=target.stem, rank=rank, alpha=float(rank), network_module="networks.lora"
             )

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lib_finetune.app.lora_tools import EXTRACT, RESIZE
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.ui.page_state import PageChange, PageState
 
 if TYPE_CHECKING:
     from lib_finetune.app.services import Services
+    from lib_finetune.jobs.background_task import BackgroundTask
     from lib_finetune.jobs.job import Job
 
 
@@ -176,6 +178,33 @@ def _delete_class_image(press: Press) -> None:
     press.services.class_images.delete(press.text("folder"), press.text("file"))
 
 
+def _tool(kind: str, start: Callable[[Press], BackgroundTask]) -> Callable[[Press], PageChange]:
+    """A tool whose form shows what is wrong with its fields."""
+
+    def act(press: Press) -> PageChange:
+        wrong = press.page.setdefault("tool_problems", {})
+        wrong.pop(kind, None)
+        try:
+            task = start(press)
+        except InputError as error:
+            wrong[kind] = [(problem.field, problem.message) for problem in error.problems]
+            raise
+        return PageChange(f"{task.about} is made before the next training begins.")
+
+    return act
+
+
+def _extract(press: Press) -> BackgroundTask:
+    files = [press.text(name) for name in ("checkpoint", "base", "name")]
+    size = [press.text(name) for name in ("rank", "share")]
+    return press.services.lora_tools.extract(*files, *size, conv=press.text("conv") == "conv", precision=press.text("precision"))
+
+
+def _resize(press: Press) -> BackgroundTask:
+    texts = [press.text(name) for name in ("lora", "name", "rank", "share")]
+    return press.services.lora_tools.resize(*texts, precision=press.text("precision"))
+
+
 def _empty(press: Press) -> PageChange:
     return PageChange(f"{press.services.storage.empty(press.text('part')) / 1e6:.1f} MB are free again.")
 
@@ -205,6 +234,8 @@ _ACTIONS: dict[str, Callable[[Press], PageChange | None]] = {
     "default": _default,
     "caption": _caption,
     "empty": _empty,
+    "extract": _tool(EXTRACT, _extract),
+    "resize": _tool(RESIZE, _resize),
     "delete grid": lambda press: press.services.comparison_grids.delete(press.text("grid")),
     "delete file": lambda press: PageChange(f"{press.services.library.delete(press.text('file'))} is deleted."),
     "delete training": _delete_training,

@@ -20,7 +20,9 @@ def _environment() -> Environment:
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(button=_button, report_button=_report_button, picture_url=html.picture_url)
-    environment.filters.update(size=html.size, duration=html.duration, file_name=lambda path: Path(path).name)
+    environment.filters.update(
+        size=html.size, duration=html.duration, file_name=lambda path: Path(path).name, stem=lambda path: Path(path).stem
+    )
     return environment
 
 

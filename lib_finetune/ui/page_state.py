@@ -22,6 +22,7 @@ class PageState(TypedDict, total=False):
         feedback: the answer to "Too weak" or "Overdone" beneath that result.
         editing: id of the waiting job whose settings are in the form to be changed; "" for none.
         filled: other settings have come into the form, whose images are not shown yet.
+        tool_problems: tool → (field, message) of what is wrong with what was asked of it.
         marks: panel → hash of its HTML on the page.
         buttons: which of the buttons beside the job the page shows.
     """
@@ -32,6 +33,7 @@ class PageState(TypedDict, total=False):
     feedback: str
     editing: str
     filled: bool
+    tool_problems: dict[str, list[tuple[str, str]]]
     marks: dict[str, int]
     buttons: dict[str, bool]
 

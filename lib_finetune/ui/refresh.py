@@ -122,7 +122,7 @@ class Refresh:
         if place in ("", "library"):
             panels |= self._library.html()
         if place in ("", "tools"):
-            panels["about"] = self._tools.html()
+            panels["about"] = self._tools.html(page.get("tool_problems", {}))
         return panels, shown_job.visible_controls(shown, active=shown_active)
 
 

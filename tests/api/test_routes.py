@@ -389,3 +389,17 @@ def test_a_client_with_a_cursor_gets_what_has_changed_and_one_without_gets_every
     assert everything["jobs"] == first["jobs"] and set(everything) == {"jobs", "queue", "held", "lost", "errands"}
     assert served.ask("DELETE", f"/jobs/{name}").status_code == 200
     assert served.ask("GET", f"/jobs?since={first['cursor']}").json()["gone"] == [name]
+
+
+def test_a_lora_is_resized_by_the_api(served):
+    name = served.job()
+    served.settle(name)
+    answer = served.ask("POST", "/tools/resize", json={"lora": "cat", "name": "small", "rank": 1})
+    assert answer.status_code == 201 and "cat.safetensors" in served.ask("GET", "/tools").json()["lora"]
+    until = time.monotonic() + 60
+    while (task := served.ask("GET", f"/errands/{answer.json()['id']}").json())["state"] in ("queued", "running"):
+        assert time.monotonic() < until
+        time.sleep(0.03)
+    assert task["state"] == "done" and task["result"]["file"] == "small.safetensors", task
+    wrong = served.ask("POST", "/tools/extract", json={"checkpoint": "none", "rank": 0})
+    assert wrong.status_code == 422 and {problem["field"] for problem in wrong.json()["detail"]} == {"checkpoint", "rank"}

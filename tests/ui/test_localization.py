@@ -34,8 +34,18 @@ SPEAKING = (
     *("jobs/queue.py", "jobs/job_list.py", "jobs/task_list.py", "jobs/run_folders.py", "estimates/run_form.py"),
     *("data/plan.py", "data/scan.py", "data/caption_syntax.py", "data/caption_tables.py", "data/folder_names.py"),
     *("evaluation/watch.py", "text/word_name.py", "text_files.py", "regular_files.py"),
-    *("ui/cards.py", "ui/form.py", "ui/gallery.py", "ui/library.py", "ui/outcome.py", "ui/queue.py", "ui/status.py", "ui/tools_panel.py"),
-    *("app/library.py", "app/class_gallery.py", "app/thumbnails.py"),
+    *(
+        "ui/cards.py",
+        "ui/form.py",
+        "ui/gallery.py",
+        "ui/library.py",
+        "ui/outcome.py",
+        "ui/queue.py",
+        "ui/status.py",
+        "ui/tool_forms.py",
+        "ui/tools_panel.py",
+    ),
+    *("app/library.py", "app/class_gallery.py", "app/thumbnails.py", "app/extracted_lora.py", "app/lora_tools.py", "app/resized_lora.py"),
 )
 SAID = ("Problem", "say", "note", "PageChange", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
 

@@ -19,7 +19,7 @@ def test_the_panels_are_there_when_a_library_is_missing():
     assert tab.settings.untouched_and_last() == "" and tab.storage.measure().startswith('<div class="finetune-problems"')
     for updates in (tab.job.unfinished(), tab.gallery.captioners()):
         assert [update["visible"] for update in updates] == [False, False]
-    assert all("peft" in html for html in tab.library.html().values()) and "peft" in tab.tools.html()
+    assert all("peft" in html for html in tab.library.html().values()) and "peft" in tab.tools.html({})
     nothing = {"__type__": "generic_update"}
     assert tab.presets.names() == nothing == tab.methods.render_cards({}, "", *form_values())
 
