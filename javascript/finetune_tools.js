@@ -1,19 +1,27 @@
 // The forms of the tools stay as they are; what became of a tool comes with the refresh and is brought to its form. What is wrong with a
-// field is said beneath, and the field is marked and looked at.
+// field is said at the field, which is marked and looked at.
 (function () {
     const page = () => (typeof gradioApp === "function" ? gradioApp() : document);
 
     function mark(form) {
-        const wrong = new Set([...form.querySelectorAll("[data-wrong]")].map((each) => each.dataset.wrong));
         const fields = [...form.querySelectorAll("[data-field]")];
-        for (const field of fields) {
-            const faulty = wrong.has(field.dataset.field);
-            field.closest(".finetune-tool-field")?.classList.toggle("finetune-wrong", faulty);
-            field.setAttribute("aria-invalid", String(faulty));
-        }
-        const first = fields.find((field) => wrong.has(field.dataset.field));
-        first?.scrollIntoView({block: "nearest"});
-        first?.focus({preventScroll: true});
+        form.querySelectorAll(".finetune-field-message").forEach((message) => message.remove());
+        const wrong = fields.filter((field) => {
+            const message = form.querySelector(`.finetune-tool-answer [data-wrong="${field.dataset.field}"]`);
+            const place = field.closest(".finetune-tool-field");
+            place.classList.toggle("finetune-wrong", message !== null);
+            field.setAttribute("aria-invalid", String(message !== null));
+            if (!message) return false;
+            message.querySelector("b")?.remove();  // the label stands above
+            message.className = "finetune-field-message";
+            message.setAttribute("role", "alert");
+            place.append(message);
+            return true;
+        });
+        const rest = form.querySelector(".finetune-tool-answer .finetune-problems");
+        if (rest && !rest.textContent.trim()) rest.remove();
+        wrong[0]?.scrollIntoView({block: "nearest"});
+        wrong[0]?.focus({preventScroll: true});
     }
 
     const shown = {};

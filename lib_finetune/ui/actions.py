@@ -179,7 +179,7 @@ def _delete_class_image(press: Press) -> None:
 
 
 def _tool(kind: str, start: Callable[[Press], BackgroundTask]) -> Callable[[Press], PageChange]:
-    """A tool whose form shows what is wrong with its fields."""
+    """A tool; what is wrong with its fields is shown there, not above Train."""
 
     def act(press: Press) -> PageChange:
         wrong = press.page.setdefault("tool_problems", {})
@@ -188,7 +188,7 @@ def _tool(kind: str, start: Callable[[Press], BackgroundTask]) -> Callable[[Pres
             task = start(press)
         except InputError as error:
             wrong[kind] = [(problem.field, problem.message) for problem in error.problems]
-            raise
+            return PageChange()
         return PageChange(f"{task.about} is made before the next training begins.")
 
     return act

@@ -45,7 +45,7 @@ def state(task: Mapping[str, Any] | None, problems: Sequence[tuple[str, str]]) -
         task: `BackgroundTask.status`.
         problems: (field, message).
     """
-    wrong = [{"field": field, "text": f"{_LABELS.get(field, field)}: {message}"} for field, message in problems]
+    wrong = [{"field": field, "label": _LABELS.get(field, field), "message": message} for field, message in problems]
     share = 100 * task["done"] / task["total"] if task and task["total"] else 0
     doing = _DOING[task["kind"]].format(task["done"], task["total"]) if task and task["total"] else "waits for its turn"
     call = f"<lora:{Path(task['result'].get('file', '')).stem}:1>" if task else ""
