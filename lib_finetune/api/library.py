@@ -39,7 +39,11 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
             return Response(services().thumbnails.of(path), media_type="image/jpeg", headers=KEEP)
         return FileResponse(path, media_type="image/png", headers=KEEP)
 
-    @router.delete("/jobs/{name}/everything", summary="Delete results, snapshots, log, states and dropped images", dependencies=may)
+    @router.get("/jobs/{name}/everything", summary="What deleting everything of a training takes away", dependencies=may_see)
+    def everything(name: str) -> dict[str, Any]:
+        return services().library.everything(name)
+
+    @router.delete("/jobs/{name}/everything", summary="Delete everything of a training", dependencies=may)
     def delete_training(name: str) -> dict[str, str]:
         return {"name": services().library.delete_training(name)}
 

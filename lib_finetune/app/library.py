@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_finetune.app.results import beside, is_own, remove
 from lib_finetune.app.settings_files import METADATA_KEY
-from lib_finetune.app.storage import empty
+from lib_finetune.app.training_files import TrainingFiles, everything_of, files_of
 from lib_finetune.app.written_lora import TOOL_KEY
 from lib_finetune.errors import InputError, Problem
 from lib_finetune.model import tensor_file
@@ -72,37 +71,40 @@ class Library:
         remove({kind: path}, self._host)
         return path.name
 
-    def delete_training(self, name: str) -> str:
-        """Delete everything of a training: its results and snapshots with what lies beside them, its log, states and previews, its dropped
-        images where no other run uses them, and, where nothing runs or waits, the encoded images; returns its name.
+    def everything(self, name: str) -> dict[str, Any]:
+        """What `delete_training` takes away: "name", "parts" (see `TrainingFiles.parts`), "bytes" in all, and "stays" (sentences).
 
         Raises:
             InputError: there is no such job, or it has not ended.
         """
+        job, files = self._files_of_ended(name)
+        parts = files.parts()
+        return {"name": job.settings.name, "parts": parts, "bytes": sum(part["bytes"] for part in parts), "stays": list(files.stays)}
+
+    def delete_training(self, name: str) -> str:
+        """Delete everything of a training: its results and snapshots with what lies beside them, its log, states and previews, and, where no
+        other training uses them, its dropped images, its encoded images and its class images; returns its name.
+
+        Raises:
+            InputError: there is no such job, or it has not ended.
+            InUseError: another program resumes it.
+        """
+        job, files = self._files_of_ended(name)
+        self._jobs.forget(name)  # first: it is refused where another program works on the run
+        for kind, path in files.results:
+            remove({kind: path}, self._host)
+        files.remove_shared()
+        return job.settings.name
+
+    def _files_of_ended(self, name: str) -> tuple[Job, TrainingFiles]:
         job = self._jobs.known.find(name)
         if not job.ended:
             raise InputError([Problem("id", f"{job.settings.name} has not ended. Stop it first.")])
-        for kind, path in _files_of(job):
-            if is_own(job, self._host, kind, path) and path.is_file():
-                remove({kind: path}, self._host)
-        images = job.settings.data.images
-        self._jobs.forget(name)
-        self._drop_images(images)
-        if all(other.ended for other in self._jobs.known.all()):
-            empty(self._host.paths.data, "cache")
-        return job.settings.name
-
-    def _drop_images(self, images: str) -> None:
-        """Delete a folder of dropped images that no other run was made from; others are the person's own."""
-        folder, ours = Path(images), self._host.paths.data / "datasets"
-        if not images or folder.resolve().parent != ours.resolve() or not folder.is_dir():
-            return
-        if not any(Path(job.settings.data.images) == folder for job in self._jobs.known.all()):
-            shutil.rmtree(folder, ignore_errors=True)
+        return job, everything_of(job, self._jobs.known.all(), self._host)
 
     def _jobs_by_file(self) -> dict[Path, Job]:
         known = self._jobs.known.all()
-        return {path: job for job in known for kind, path in _files_of(job) if is_own(job, self._host, kind, path)}
+        return {path: job for job in known for kind, path in files_of(job) if is_own(job, self._host, kind, path)}
 
     def _known(self, token: str) -> tuple[str, Path]:
         jobs = self._jobs_by_file()
@@ -153,11 +155,6 @@ class Library:
             "picture": int(picture.stat().st_mtime) if picture else 0,
             "job": job.folder.name if job is not None and job.ended else "",
         }
-
-
-def _files_of(job: Job) -> list[tuple[str, Path]]:
-    """(kind, file) of a job's result and snapshots, as its record tells."""
-    return [(kind, Path(path)) for files in (job.record.files, *job.record.points.values()) for kind, path in files.items()]
 
 
 def _metadata_in(path: Path) -> dict[str, str] | None:

@@ -135,11 +135,13 @@ def bind(
     on_changed: Callable[[CheckpointChangedError], None],
     report: Callable[[StepReport], None],
     rates: RatePlan | None = None,
+    on_latent: Callable[[str], None] = lambda _: None,
 ) -> Assembly:
     """Borrow the model for as long as it takes to make the objects of a run from resolved settings.
 
     Args:
         on_changed: see `Turns`.
+        on_latent: see `LatentCache`.
         rates: learning rates by step; those of a run in one stretch where none are handed over.
 
     Raises:
@@ -157,7 +159,9 @@ def bind(
         turns = Turns(host, info, model, on_changed)
         try:
             with model.bound(lease.tensors):
-                assembly = assemble(settings, images, model, lease, tools, info, cache_folder, turns, report, rates or RatePlan(settings))
+                assembly = assemble(
+                    settings, images, model, lease, tools, info, cache_folder, turns, report, rates or RatePlan(settings), on_latent
+                )
             if swapped:
                 assembly.swap = ModelSwap(assembly.trainer.held)
                 assembly.swap.leave()
@@ -179,6 +183,7 @@ def assemble(
     turns: Turns,
     report: Callable[[StepReport], None],
     rates: RatePlan,
+    on_latent: Callable[[str], None],
 ) -> Assembly:
     """Make the objects of a run from resolved settings; ``model`` is bound.
 
@@ -193,7 +198,7 @@ def assemble(
     _prepare_modes(settings, model)
     _prepare_copies(settings, model, compute, text)
     plan = data_plan(settings, images, tools)
-    cache = _cache(settings, model, lease, cache_folder)
+    cache = _cache(settings, model, lease, cache_folder, on_latent)
     batches = _batches(settings, plan, model, cache, turns)
     trainer = _trainer(settings, method, adapter, parameter_groups(method, adapter, rates), batches, compute, turns, report, rates)
     provenance = recipe(settings, images, plan, adapter, info, rates)
@@ -419,11 +424,13 @@ def captioning_of(settings: Settings, images: Dataset, is_read: Callable[[str], 
     )
 
 
-def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path) -> LatentCache:
+def _cache(settings: Settings, model: BorrowedModel, lease: Lease, folder: Path, on_latent: Callable[[str], None]) -> LatentCache:
     vae = digest({name: tensor for name, tensor in lease.tensors.items() if name.startswith(layout.VAE)})
     computed = (str(model.vae.quant_conv.weight.dtype), lease.device.type)  # cards and processors round differently
     vae_key = hashlib.sha256(repr((sorted(vae.items()), *computed)).encode()).hexdigest()
-    return LatentCache(folder if settings.data.disk_cache else None, vae_key=vae_key)
+    return LatentCache(
+        folder if settings.data.disk_cache else None, vae_key=vae_key, on_used=on_latent if settings.data.disk_cache else lambda _: None
+    )
 
 
 def _batches(settings: Settings, plan: DataPlan, model: BorrowedModel, cache: LatentCache, turns: Turns) -> Batches:

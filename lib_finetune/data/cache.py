@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
@@ -45,9 +46,12 @@ class LatentCache:
         folder: where the files are kept, or None.
         vae_key: part of every key, see `variant_key`.
         ram_bytes: bound on what is held in memory; an entry larger than it is not held.
+        on_used: told each key the first time that it is put or asked for and there.
     """
 
-    def __init__(self, folder: Path | None, vae_key: str, ram_bytes: int = 512 * 2**20) -> None:
+    def __init__(
+        self, folder: Path | None, vae_key: str, ram_bytes: int = 512 * 2**20, on_used: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._folder = folder
         self._vae_key = vae_key
         self._ram_bytes = ram_bytes
@@ -55,6 +59,8 @@ class LatentCache:
         self._held_bytes = 0
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._sound: set[str] = set()
+        self._used: set[str] = set()
+        self._on_used = on_used
         self._warned = False
 
     def key(self, content: str, size: tuple[int, int], position: tuple[float, float], flip: bool) -> str:
@@ -69,6 +75,11 @@ class LatentCache:
             return True
         return self.get(key) is not None
 
+    def _note(self, key: str) -> None:
+        if key not in self._used:
+            self._used.add(key)
+            self._on_used(key)
+
     def get(self, key: str) -> Encoded | None:
         """The entry (mean, std), float32 on the CPU, or None. The tensors are the cache's own: read them only."""
         if key in self._ram:
@@ -76,6 +87,7 @@ class LatentCache:
             return self._ram[key]
         moments = self._read(key)
         if moments is not None:
+            self._note(key)
             self._hold(key, moments)
         return moments
 
@@ -83,6 +95,7 @@ class LatentCache:
         """Keep an entry; the tensors are copied."""
         entry = (_own(mean), _own(std))
         self._sound.discard(key)
+        self._note(key)
         if self._folder is not None:
             self._write(key, entry)
         self._hold(key, entry)

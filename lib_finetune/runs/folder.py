@@ -93,6 +93,11 @@ class RunFolder:
         return self.path / "writes.jsonl"
 
     @property
+    def used_files(self) -> Path:
+        """What the run used of Finetune's folder beside its own: encoded images and sets of class images."""
+        return self.path / "used.txt"
+
+    @property
     def log(self) -> Path:
         """Lines of the log with their times."""
         return self.path / "log.csv"

@@ -38,6 +38,7 @@ from lib_finetune.runs.schedule import catch_up, keep_last_state, schedule_of
 from lib_finetune.runs.second_try import with_second_try
 from lib_finetune.runs.session import Session
 from lib_finetune.runs.snapshots import Snapshots
+from lib_finetune.runs.used_files import LATENTS, UsedFiles
 from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn, heed
 from lib_finetune.runs.write_journal import WriteJournal
 
@@ -125,8 +126,12 @@ class Runner:
     def _bind(
         self, settings: Settings, images: Dataset, info: CheckpointInfo, waiting: Waiting, clock: speed_history.Clock, rates: RatePlan
     ) -> builder.Assembly:
-        cache = self._host.paths.data / "cache" / "latents"
-        assembly = builder.bind(settings, images, self._host, info, cache, waiting.for_checkpoint, clock.steps, rates)
+        cache, used = self._host.paths.data / LATENTS, UsedFiles(self._folder)
+        if images.classes:
+            used.note_classes(self._host.paths.data, (picture.path.parent for picture in images.classes.pictures))
+        assembly = builder.bind(
+            settings, images, self._host, info, cache, waiting.for_checkpoint, clock.steps, rates, on_latent=used.note_latent
+        )
         if assembly.swap:
             assembly.swap.on_swapped = partial(reports.say_swap, self._sink)
         return assembly

@@ -38,6 +38,17 @@ def report_button(key: str, job: str = "") -> str:
     return f'<button type="button" class="sm secondary gradio-button finetune-report" data-report="{escape(address)}" title="{title}">Copy report</button>'
 
 
+def question_button(key: str, job: str) -> str:
+    """A button that asks whether everything of a training is to be deleted; the page's script fetches the list of what that is.
+
+    Args:
+        key: opens the route.
+    """
+    address = picture_url(key, "jobs", job, "everything")
+    kind = "sm secondary gradio-button finetune-question"
+    return f'<button type="button" class="{kind}" data-question="{escape(address)}" data-job="{escape(job)}">Delete everything of this training</button>'
+
+
 def picture_url(key: str, *parts: str) -> str:
     """Address of one of our images, relative to the page so that a WebUI behind a path works too."""
     return f"{_ROUTES}/{'/'.join(quote(part, safe='') for part in parts)}?key={quote(key)}"

@@ -8,7 +8,6 @@ from typing import Any
 
 from lib_finetune.ui import markup
 from lib_finetune.ui.html import picture_url
-from lib_finetune.ui.outcome import DELETE_QUESTION
 
 _KINDS = {"lora": "LoRA", "checkpoint": "checkpoint", "embedding": "embedding"}
 
@@ -20,7 +19,7 @@ def files(entries: Sequence[Mapping[str, Any]], key: str) -> str:
         entries: `Library.entries`.
         key: opens pictures and files.
     """
-    return markup.render("library", items=[_item(entry, key) for entry in entries], total=sum(entry["bytes"] for entry in entries))
+    return markup.render("library", items=[_item(entry, key) for entry in entries], total=sum(entry["bytes"] for entry in entries), key=key)
 
 
 def _item(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -34,7 +33,6 @@ def _item(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
         "full": f"{address}&n={entry['picture']}",
         "address": picture_url(key, "library", entry["token"], "file"),
         "words": f"{entry['name']} {_KINDS[entry['kind']]} {entry['base']} {entry['call']} {date}".lower(),
-        "question": DELETE_QUESTION.format(entry["name"]),
     }
 
 

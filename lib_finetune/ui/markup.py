@@ -19,7 +19,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(button=_button, report_button=_report_button, picture_url=html.picture_url)
+    environment.globals.update(button=_button, report_button=_report_button, question_button=_question_button, picture_url=html.picture_url)
     environment.filters.update(
         size=html.size, duration=html.duration, file_name=lambda path: Path(path).name, stem=lambda path: Path(path).stem
     )
@@ -34,6 +34,11 @@ def _button(label: str, do: str, **options: Any) -> Markup:
 def _report_button(key: str, job: str = "") -> Markup:
     """See `html.report_button`."""
     return Markup(html.report_button(key, job))
+
+
+def _question_button(key: str, job: str) -> Markup:
+    """See `html.question_button`."""
+    return Markup(html.question_button(key, job))
 
 
 def render(name: str, **values: Any) -> str:

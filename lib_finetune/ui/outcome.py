@@ -10,7 +10,6 @@ from lib_finetune.ui import markup
 from lib_finetune.ui.html import picture_url
 
 ENDINGS = ("done", "stopped", "interrupted", "failed")
-DELETE_QUESTION = "Delete the result of {}, its snapshots, its log and states, and its dropped images? This cannot be undone."
 
 
 def render(job: Mapping[str, Any] | None, feedback: str = "", key: str = "") -> str:
@@ -37,7 +36,6 @@ def render(job: Mapping[str, Any] | None, feedback: str = "", key: str = "") -> 
         state=job["steps"] if job["steps"] in states else max(states, default=0),
         has_weights="lora" in {kind for files in job["choices"].values() for kind in files},
         feedback=feedback,
-        delete_question=DELETE_QUESTION.format(job["name"]),
     )
 
 

@@ -45,7 +45,15 @@ SPEAKING = (
         "ui/tool_forms.py",
         "ui/tools_panel.py",
     ),
-    *("app/library.py", "app/class_gallery.py", "app/thumbnails.py", "app/extracted_lora.py", "app/lora_tools.py", "app/resized_lora.py"),
+    *(
+        "app/library.py",
+        "app/class_gallery.py",
+        "app/thumbnails.py",
+        "app/extracted_lora.py",
+        "app/lora_tools.py",
+        "app/resized_lora.py",
+        "app/training_files.py",
+    ),
 )
 SAID = ("Problem", "say", "note", "PageChange", "problems", "InputError", "HostError", "SaveError", "CheckpointError", "OutOfMemoryError")
 
