@@ -42,6 +42,21 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     def caption(token: str, text: str = Body(..., embed=True)) -> dict[str, str | None]:
         return {"file": services().datasets.caption(token, text)}
 
+    @router.post("/captions/edit", summary="Add, replace or remove tags or words in captions", dependencies=may)
+    def edit(
+        settings: dict[str, Any] = Body(...),
+        how: str = Body(...),
+        text: str = Body(...),
+        instead: str = Body(""),
+        chosen: list[str] = Body([]),
+    ) -> dict[str, int]:
+        """``how``: front, behind, replace or remove; ``chosen``: tokens of images, none for all."""
+        return services().datasets.edit_captions(services().settings_files.from_values(settings), how, text, instead, chosen)
+
+    @router.post("/captions/undo", summary="Take the last change of captions back", dependencies=may)
+    def undo() -> dict[str, int]:
+        return {"files": services().datasets.undo_captions()}
+
     @router.get("/captioners", summary="What can write captions here", dependencies=may)
     def captioners() -> list[str]:
         return services().datasets.captioners()

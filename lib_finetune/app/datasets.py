@@ -7,13 +7,15 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lib_finetune.app import dropped_files, upload_limits
+from lib_finetune.app.caption_edits import CaptionEdits
 from lib_finetune.app.dropped_file import DroppedFile
 from lib_finetune.config.settings import Settings
+from lib_finetune.data import tags
 from lib_finetune.data.caption_file import save_caption
 from lib_finetune.data.file_kinds import readable_endings
 from lib_finetune.data.images import load_rgb
@@ -43,6 +45,7 @@ class Datasets:
         self._host = jobs.host
         self._looks = Looks(self._host.captions.face)
         self._dropping = threading.Lock()
+        self._edits = CaptionEdits()
         self._seen: dict[str, tuple[PictureView, Path, Path | None]] = {}
 
     def keep(self, dropped: Sequence[tuple[str, bytes | BinaryIO]], folder: str = "", into: str = "") -> Path:
@@ -91,6 +94,10 @@ class Datasets:
             self._seen[shown["token"]] = (picture, Path(report.folder), classes)
         while len(self._seen) > _SEEN_KEPT:
             self._seen.pop(next(iter(self._seen)))
+        texts = [picture.caption_text for picture in report.pictures if picture.caption_text]
+        plain["sentences"] = tags.are_sentences(texts)
+        plain["tags"] = [{"text": text, "count": count} for text, count in tags.counts(texts)]
+        plain["can_undo"] = self._edits.can_undo
         return plain
 
     def thumbnail(self, token: str, *, large: bool = False) -> bytes:
@@ -115,6 +122,43 @@ class Datasets:
         picture, folder, classes = self._picture(token)
         file = save_caption(Path(picture.path), text, folder, classes)
         return str(file) if file else None
+
+    def edit_captions(self, settings: Settings, how: str, text: str, instead: str = "", chosen: Collection[str] = ()) -> dict[str, int]:
+        """Change the captions of all images, or of some; images without a caption of their own stay as they are.
+
+        Args:
+            how: "front" or "behind" (``text`` is added), "replace" (by ``instead``) or "remove"; of sentences words count, of tags whole tags.
+            chosen: tokens; none for all images.
+
+        Returns:
+            "changed": how many captions; "without": how many images have none.
+
+        Raises:
+            InputError: the folder will not do, there is no text, or no image is among the chosen.
+            SaveError: a file cannot be written; those before are changed, and `undo_captions` brings them back.
+        """
+        if how not in tags.HOW:
+            raise InputError([Problem("how", f"{how!r} is none of {', '.join(tags.HOW)}.")])
+        if not text.strip():
+            raise InputError([Problem("text", "is empty. Write a tag or words, or choose one from the table.")])
+        view = self.view(settings)
+        pictures = [picture for picture in view["pictures"] if not chosen or picture["token"] in chosen]
+        if not pictures:
+            raise InputError([Problem("chosen", "None of the chosen images is in the folder any more. Choose them again.")])
+        change = tags.CaptionChange(how, text, instead, view["sentences"])
+        old = [(picture, picture["caption_text"]) for picture in pictures if picture["caption_text"] is not None]
+        new = [(picture, change.applied(before)) for picture, before in old if change.applied(before) != before]
+
+        def write() -> None:
+            for picture, caption in new:
+                self.caption(picture["token"], caption)
+
+        self._edits.make((Path(picture["path"]) for picture in pictures), write)
+        return {"changed": len(new), "without": len(pictures) - len(old)}
+
+    def undo_captions(self) -> int:
+        """See `CaptionEdits.undo`."""
+        return self._edits.undo()
 
     def captioners(self) -> list[str]:
         """Names of what can write captions here."""

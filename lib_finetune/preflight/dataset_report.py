@@ -19,7 +19,7 @@ from lib_finetune.config.fields import replaced
 from lib_finetune.config.validation import validate
 from lib_finetune.data import caption_syntax
 from lib_finetune.data.images import UnreadablePictureError, kept_box, load_rgb, lost_share
-from lib_finetune.data.look import ImageLook, Remembered, alike, look_at
+from lib_finetune.data.look import ImageLook, Remembered, alike, common_traits, look_at
 from lib_finetune.data.masks import decoded, shows_nothing
 from lib_finetune.data.plan_report import bucket_counts, crop_advice, first_positions, is_much_cut, masked, much_cut, templated
 from lib_finetune.data.scan import examined
@@ -223,6 +223,7 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
         *template_notes(chosen, dataset.written_templates(chosen)),
         *_notes(images.subject, plan),
         *_colours(seen),
+        *(_common(seen) if chosen.data.kind != "style" else ()),
         *_cut(plan),
         *masked(plan),
     )
@@ -365,6 +366,15 @@ def _colours(looks: Sequence[ImageLook | None]) -> list[str]:
     names = [look.marks.profile for look in looks if look and look.marks.profile]
     counts = ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
     return [f"Colours are brought to sRGB from what the files declare: {counts}."] if names else []
+
+
+def _common(looks: Sequence[ImageLook | None]) -> list[str]:
+    """What all images share is learned with the subject, unless captions name it."""
+    return [
+        f"All images look alike in their {trait}, judged by small statistics of colours alone. Vary them, or name everything but the subject in the "
+        "captions: what is named there is learned less as a part of it."
+        for trait in common_traits(looks)
+    ]
 
 
 def _long(tokens: int, limit: int) -> list[Flag]:

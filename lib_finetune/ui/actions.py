@@ -169,6 +169,20 @@ def _caption(press: Press) -> None:
     press.services.datasets.caption(press.text("picture"), press.text("text"))
 
 
+def _edit_captions(press: Press) -> PageChange:
+    how, text, instead = press.text("how"), press.text("text"), press.text("instead")
+    outcome = press.services.datasets.edit_captions(press.settings(), how, text, instead, press.text("chosen").split())
+    press.page["filled"] = True  # the images are shown anew
+    without = f" {outcome['without']} images without a caption of their own stay as they are." if outcome["without"] else ""
+    return PageChange(f"{outcome['changed']} captions changed.{without}")
+
+
+def _undo_captions(press: Press) -> PageChange:
+    count = press.services.datasets.undo_captions()
+    press.page["filled"] = True
+    return PageChange(f"{count} caption files are as they were before.")
+
+
 def _delete_training(press: Press) -> PageChange:
     name = press.services.library.delete_training(press.job_id)
     return PageChange(f"Everything of {name} is deleted.")
@@ -233,6 +247,8 @@ _ACTIONS: dict[str, Callable[[Press], PageChange | None]] = {
     "import": _import,
     "default": _default,
     "caption": _caption,
+    "edit captions": _edit_captions,
+    "undo captions": _undo_captions,
     "empty": _empty,
     "extract": _tool(EXTRACT, _extract),
     "resize": _tool(RESIZE, _resize),

@@ -54,6 +54,9 @@ def render(view: Mapping[str, Any] | None, key: str) -> str:
         lines=_lines(view),
         faults=_faults(view),
         tiles=[_tile(picture, key) for picture in view["pictures"]],
+        tags=view.get("tags", ()),
+        sentences=view.get("sentences", False),
+        can_undo=view.get("can_undo", False),
     )
 
 

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from lib_finetune.data import look
 from lib_finetune.data.images import marks
-from lib_finetune.data.look import BLURRED, Remembered, alike, look_at
+from lib_finetune.data.look import BACKGROUND, BLURRED, LIGHT, POSE, Remembered, alike, common_traits, look_at
 from tests.fakes.pictures import photo
 
 
@@ -87,3 +87,45 @@ def test_a_file_is_computed_again_only_when_it_changed(tmp_path):
     assert [remembered(path), remembered(path)] == ["1", "1"] and len(asked) == 1
     path.write_text("22")
     assert remembered(path) == "22" and len(asked) == 2
+
+
+def scene(ground, subject, place, light=1.0):
+    """A plain ground with a disc on it, its brightness changed as by a lamp."""
+    image = Image.new("RGB", (128, 128), ground)
+    ImageDraw.Draw(image).ellipse((place, 34, place + 60, 94), fill=subject)
+    return image.point(lambda level: int(level * light))
+
+
+COLOURS = [(200, 60, 40), (40, 160, 60), (60, 70, 190), (190, 180, 50), (150, 60, 160)]
+
+
+def traits(tmp_path, images):
+    for number, image in enumerate(images):
+        image.save(tmp_path / f"{number}.png")
+    return common_traits([look_at(tmp_path / f"{number}.png") for number in range(len(images))])
+
+
+def test_a_ground_that_all_images_share_is_seen_and_different_ones_are_not(tmp_path):
+    places = (5, 25, 40, 55, 62)
+    assert BACKGROUND in traits(tmp_path, [scene((120, 130, 110), colour, place) for colour, place in zip(COLOURS, places, strict=True)])
+    assert BACKGROUND not in traits(
+        tmp_path, [scene(colour, (128, 128, 128), place) for colour, place in zip(COLOURS, places, strict=True)]
+    )
+
+
+def test_light_that_changes_is_no_common_light(tmp_path):
+    alike_in_light = [scene((120, 130, 110), (130, 120, 120), place) for place in (5, 25, 40, 55)]
+    assert LIGHT in traits(tmp_path, alike_in_light)
+    assert LIGHT not in traits(tmp_path, [scene((120, 130, 110), (130, 120, 120), 40, light) for light in (0.4, 0.7, 1.0, 1.6)])
+
+
+def test_one_pose_before_all_grounds_is_seen(tmp_path):
+    assert POSE in traits(tmp_path, [scene(colour, tuple(level // 3 for level in colour), 34) for colour in COLOURS])
+    assert POSE not in traits(tmp_path, [photo(seed) for seed in range(5)])
+
+
+def test_images_that_have_nothing_in_common_and_too_few_say_nothing(tmp_path):
+    tinted = [Image.blend(photo(seed), Image.new("RGB", (768, 512), COLOURS[seed]), 0.5) for seed in range(5)]
+    assert traits(tmp_path, tinted) == []
+    assert traits(tmp_path, [scene((120, 130, 110), COLOURS[0], 40)] * 3) == []
+    assert common_traits([None] * 5) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,9 +13,14 @@ from PIL import Image
 from lib_finetune.errors import HostError, OutOfMemoryError
 from lib_finetune.host.webui import faces
 from lib_finetune.host.webui.loading import await_model
-from lib_finetune.host.webui.modules import webui
+from lib_finetune.host.webui.modules import tagger_extension, webui
 from lib_finetune.host.webui.turn import Turn
 
+_log = logging.getLogger(__name__)
+_WD14 = "WD14: "
+_LIKELY = 0.35
+"""The extension's own limit for a tag."""
+_FACE = 3
 _ESCAPED = re.compile(r"\\([\\()])")
 
 
@@ -25,8 +31,8 @@ class WebuiCaptions:
         self._turn = turn
 
     def captioners(self) -> tuple[str, ...]:
-        """Names of the interrogators; the WebUI downloads the model of each when it is used for the first time."""
-        return tuple(_SAY)
+        """Names of the interrogators, and of the WD14 tagger's where that extension is; the model of each is downloaded at its first use."""
+        return (*_SAY, *(_WD14 + name for name in _taggers()))
 
     def describe(self, captioner: str, image: Image.Image) -> str:
         """See `HostCaptions.describe`.
@@ -55,11 +61,12 @@ def describe(captioner: str, image: Image.Image) -> str:
         HostError: there is no such interrogator, or the WebUI could not run it (most often: its model could not be downloaded).
         OutOfMemoryError: the device has no room for it.
     """
-    if captioner not in _SAY:
-        raise HostError(f"The WebUI has no interrogator {captioner!r}: it has {', '.join(_SAY)}.")
+    taggers = {_WD14 + name: tagger for name, tagger in _taggers().items()}
+    if captioner not in _SAY and captioner not in taggers:
+        raise HostError(f"The WebUI has no interrogator {captioner!r}: it has {', '.join((*_SAY, *taggers))}.")
     try:
         webui("lowvram").send_everything_to_cpu()  # as the WebUI does before it interrogates, under --medvram
-        return _SAY[captioner](image)
+        return _SAY[captioner](image) if captioner in _SAY else _tagged(taggers[captioner], image)
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"The device has no room for {captioner}: write the captions by hand, or close what else uses it."
@@ -69,6 +76,33 @@ def describe(captioner: str, image: Image.Image) -> str:
         raise HostError(
             f"{captioner} could not describe the images: {reason}. Try Interrogate in img2img; the WebUI's console has the details."
         ) from error
+
+
+def _taggers() -> Mapping[str, Any]:
+    """Name → interrogator of the WD14 tagger's extension; none where it is not there, or is of a form that is not known here.
+
+    Reference: `tagger/utils.py` and `tagger/interrogator.py` of toriato's stable-diffusion-webui-wd14-tagger and of its successors.
+    """
+    extension = tagger_extension()
+    if extension is None:
+        return {}
+    try:
+        if not extension.interrogators:
+            extension.refresh_interrogators()
+        return dict(extension.interrogators)
+    except Exception:  # noqa: BLE001  an edge: an extension of others fails as it likes; captions can be written by hand
+        _log.debug("The WD14 tagger's models cannot be listed", exc_info=True)
+        return {}
+
+
+def _tagged(tagger: Any, image: Image.Image) -> str:
+    """Tags that are likely enough, the likeliest first, with spaces for underscores except in faces such as o_o."""
+    try:
+        shares = tagger.interrogate(image)[1]
+    finally:
+        getattr(tagger, "unload", lambda: None)()  # the first versions have none
+    likely = sorted((tag for tag, share in shares.items() if float(share) >= _LIKELY), key=lambda tag: -float(shares[tag]))
+    return ", ".join(str(tag).replace("_", " ") if len(str(tag)) > _FACE else str(tag) for tag in likely)
 
 
 def _deepbooru(image: Image.Image) -> str:

@@ -20,3 +20,13 @@ def lora_extension() -> Any | None:
     networks = sys.modules.get("networks")
     is_ours = hasattr(networks, "network_apply_weights") and hasattr(networks, "loaded_networks")
     return networks if is_ours else None
+
+
+def tagger_extension() -> Any | None:
+    """The `tagger.utils` module of the WD14 tagger's extension, or None where it is not there.
+
+    It is found where the extension's own script has loaded it; its folder is on the path only then. Its functions identify it.
+    """
+    utils = sys.modules.get("tagger.utils")
+    is_tagger = hasattr(utils, "interrogators") and hasattr(utils, "refresh_interrogators")
+    return utils if is_tagger else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any
 
@@ -96,3 +97,38 @@ def test_an_unknown_interrogator_is_named(host: WebuiHost, webui: StubWebui) -> 
     assert list(host.captions.captioners()) == ["BLIP", "deepbooru"]
     with pytest.raises(HostError, match="'wd14'.*BLIP, deepbooru"):
         host.captions.describe("wd14", PICTURE)
+
+
+@pytest.fixture
+def wd14(webui: StubWebui, monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """As `tagger.utils` of stable-diffusion-webui-wd14-tagger: interrogators by name, listed when they are refreshed."""
+    unloaded: list[str] = []
+
+    class Tagger:
+        def interrogate(self, image: Any) -> tuple[dict[str, float], dict[str, float]]:
+            assert webui.lock._lock.locked()
+            return {"general": 0.9}, {"long_hair": 0.5, "1girl": 0.99, "o_o": 0.4, "unlikely": 0.34}
+
+        def unload(self) -> bool:
+            unloaded.append("unload")
+            return True
+
+    utils = types.SimpleNamespace(interrogators={}, unloaded=unloaded)
+    utils.refresh_interrogators = lambda: utils.interrogators.update({"wd14-vit.v2": Tagger()})
+    monkeypatch.setitem(sys.modules, "tagger.utils", utils)  # type: ignore[arg-type]
+    return utils
+
+
+def test_the_wd14_tagger_is_listed_and_writes_likely_tags(host: WebuiHost, wd14: types.SimpleNamespace) -> None:
+    assert list(host.captions.captioners()) == ["BLIP", "deepbooru", "WD14: wd14-vit.v2"]
+    assert host.captions.describe("WD14: wd14-vit.v2", PICTURE) == "1girl, long hair, o_o"
+    assert wd14.unloaded == ["unload"]
+
+
+def test_another_module_of_that_name_and_a_broken_extension_list_nothing(
+    host: WebuiHost, wd14: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wd14.refresh_interrogators = lambda: 1 / 0
+    assert list(host.captions.captioners()) == ["BLIP", "deepbooru"]
+    monkeypatch.setitem(sys.modules, "tagger.utils", types.ModuleType("tagger.utils"))
+    assert list(host.captions.captioners()) == ["BLIP", "deepbooru"]
