@@ -293,7 +293,7 @@ def test_from_other_machines_only_the_hosts_files_can_be_named(tmp_path, checkpo
     services = services_of(Jobs(Bench(tmp_path / "second").host()), Folders((tmp_path / "allowed",), "Ask."))
     outside = tmp_path / "secret.safetensors"
     save_file(tiny_tensors(), outside)
-    with pytest.raises(InputError, match="lies outside the folders"):
+    with pytest.raises(InputError, match="is outside the folders"):
         services.lora_tools.extract(str(outside), str(outside), "", 2)
     with pytest.raises(InputError, match="outside the folders"):
         services.lora_tools.resize("../../../secret.safetensors", "", 2)
