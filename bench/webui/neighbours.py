@@ -173,7 +173,7 @@ def trained(world: World, request: dict[str, Any]) -> Results:
     person.append(image())
     assert sum("exactly as it was" in line for line in log) == 2, "\n".join(log)
     hidden = world.webui.data / ".finetune"
-    previews = sorted((hidden / "runs").glob(f"{_LORA}*/previews/*/*.png"))
+    previews = sorted((hidden / "runs").glob("*/previews/*/*.png"))
     classes = sorted((hidden / "classes").glob("*/*.png"))
     assert previews and classes, f"{len(previews)} previews and {len(classes)} class images lie below {hidden}"
     return Results(
