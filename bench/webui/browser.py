@@ -129,3 +129,12 @@ class Browser:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.page.evaluate("window.scrollTo(0, 0)")
             self.page.screenshot(path=path)
+
+
+def browser_at(port: int, profile: Path) -> Browser | None:
+    """A browser for the page on a port; None, with the reason printed, where there is none."""
+    try:
+        return Browser(port, profile)
+    except (ImportError, RuntimeError) as error:
+        print(f"without a browser: {error}", flush=True)
+        return None

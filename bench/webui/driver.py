@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.webui.browser import Browser
+from bench.webui.browser import browser_at
 from bench.webui.checks import CHECKS
 from bench.webui.files import draw
 from bench.webui.webui import WebUI
@@ -35,7 +35,7 @@ def main(given: Sequence[str] | None = None) -> int:
     print(f"log and files: {data}", flush=True)
     try:
         world.notes["start_s"] = webui.start()
-        world.browser = _browser(webui)
+        world.browser = browser_at(webui.port, webui.data / "tmp" / "browser")
         results = [_run(check, world) for check in CHECKS if not wanted.only or check.__name__ in wanted.only]
     finally:
         if world.browser is not None:
@@ -59,14 +59,6 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--screenshots", type=Path, help="folder for images of the tab")
     parser.add_argument("--only", nargs="*", help="names of checks to run (later ones may need earlier ones)")
     return parser.parse_args(given)
-
-
-def _browser(webui: WebUI) -> Browser | None:
-    try:
-        return Browser(webui.port, webui.data / "tmp" / "browser")
-    except (ImportError, RuntimeError) as error:
-        print(f"without a browser: {error}", flush=True)
-        return None
 
 
 def _run(check: Callable[[World], str], world: World) -> str:

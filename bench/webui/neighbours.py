@@ -8,24 +8,32 @@ trainings. Prints a table of what was equal; an extension that is not there, or 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.webui.browser import browser_at
+from bench.webui.checks import tab_stands_before_settings
 from bench.webui.files import draw, pixels, tensors
-from bench.webui.tab import Tab
 from bench.webui.webui import WebUI
-from bench.webui.world import PROMPT, World
+from bench.webui.world import PROMPT, LeftOut, World
 
 _STEPS, _SHORT = 12, 6
 _IMAGE = {"seed": 1, "steps": 4, "width": 128, "height": 128, "sampler_name": "Euler"}
-_LORA = "neighbour"
-"""Name of a LoRA file that an extension finds in its own folder."""
+_LORA, _WORN = "neighbour", "worn"
+"""Names of the LoRA that is trained, also of its file that an extension finds in its own folder, and of one that the person's prompt wears."""
+_EQUAL, _LEFT_OUT = "equal", "left out"
+_ANY_IMAGE = "an image"
+"""Stands for the content of an image among the values of an extension's controls."""
+_FAILURE = re.compile(r"\*\*\* Error.*?^---$", re.MULTILINE | re.DOTALL)
+"""What the WebUI writes when a script fails while it loads, draws its controls or has its part in an image."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,14 @@ class Neighbour:
     Attributes:
         folder: its name below ``extensions/``.
         controls: title of a script → label of a control → value; one that ends with * is the first choice that begins so.
+        units: title of a script → all its values, where its controls have no labels.
         prompt: more words of the prompt.
         lora_folder: where it looks for LoRA files, below its own folder.
     """
 
     folder: str
     controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    units: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     prompt: str = ""
     lora_folder: str = ""
 
@@ -56,25 +66,32 @@ NEIGHBOURS = (
     ),
     Neighbour("sd-webui-regional-prompter", {"Regional Prompter": {"Regional Prompter": True}}, prompt=" BREAK a red car"),
     Neighbour("sd-webui-negpip", {"NegPiP": {"NegPiP": True}}, prompt=", (a red car:-1.0)"),
-    Neighbour("sd-webui-lora-block-weight", {"LoRA Block Weight": {"LoRA Block Weight": True}}),
+    Neighbour("sd-webui-lora-block-weight", {"LoRA Block Weight": {"LoRA Block Weight": True}}, prompt=f" <lora:{_WORN}:1:lbw=OUTALL>"),
     Neighbour("sd-webui-freeu", {"FreeU": {"Enable": True}}),
     Neighbour("sd-dynamic-thresholding", {"Dynamic Thresholding (CFG Scale Fix)": {"Enable Dynamic Thresholding (CFG Scale Fix)": True}}),
-    Neighbour("multidiffusion-upscaler-for-automatic1111", {"Tiled Diffusion": {"Tiled Diffusion": True}}),
+    Neighbour(
+        "multidiffusion-upscaler-for-automatic1111",
+        {"Tiled Diffusion": {"Tiled Diffusion": True, "Latent tile width": 8, "Latent tile height": 8, "Latent tile overlap": 4}},
+    ),
     Neighbour("sd-webui-supermerger"),
-    Neighbour("sd-webui-controlnet"),
+    Neighbour("sd-webui-controlnet", units={"ControlNet": [{"enabled": True, "module": "reference_only", "image": _ANY_IMAGE}]}),
 )
 
 
-def always_on(scripts: Sequence[Mapping[str, Any]], neighbour: Neighbour) -> dict[str, Any]:
+def always_on(scripts: Sequence[Mapping[str, Any]], neighbour: Neighbour, image: str = "") -> dict[str, Any]:
     """``alwayson_scripts`` of a txt2img request in which the extension is switched on.
 
     Args:
         scripts: as ``/sdapi/v1/script-info`` gives them.
+        image: in base64, for an extension that asks for one.
 
     Raises:
         KeyError: a script or a control does not exist; the message names those that do.
     """
-    result = {}
+    result: dict[str, Any] = {
+        title: {"args": [{name: image if value == _ANY_IMAGE else value for name, value in unit.items()} for unit in units]}
+        for title, units in neighbour.units.items()
+    }
     for title, wanted in neighbour.controls.items():
         script = next((each for each in scripts if each["name"] == title.lower() and not each["is_img2img"]), None)
         if script is None:
@@ -95,22 +112,38 @@ def _chosen(choices: Sequence[Any], value: Any) -> Any:
     return next(choice for choice in choices if str(choice).startswith(value[:-1]))
 
 
+def failure_of(neighbours: Sequence[Neighbour], log: str) -> str | None:
+    """The first error in the WebUI's log that goes through files of one of the extensions, in a line; None without any."""
+    for failure in _FAILURE.findall(log):
+        for neighbour in neighbours:
+            if f"extensions/{neighbour.folder}/" in failure:
+                return f"{neighbour.folder}: {[line.strip() for line in failure.splitlines() if line.strip()][-2]}"
+    return None
+
+
 @dataclass
 class Results:
-    """What trainings left: tensors of the files, pixels of previews, class images and of the person's images."""
+    """What trainings left: tensors of the files, pixels of previews, class images and of the person's images.
+
+    Attributes:
+        switched_on: the person's image differs from the one without the extension.
+        failure: an error that the extension raised after it was loaded.
+    """
 
     lora: Any
     dreambooth: Any
     previews: list[bytes]
     classes: list[bytes]
     person: list[bytes]
+    switched_on: bool = True
+    failure: str | None = None
 
 
 def differences(bare: Results, beside: Results) -> list[str]:
     """What is not equal, in words."""
     named = {"LoRA": "lora", "DreamBooth": "dreambooth", "previews": "previews", "class images": "classes"}
     unlike = [name for name, attribute in named.items() if getattr(bare, attribute) != getattr(beside, attribute)]
-    moments = ("before", "before", "during the LoRA", "after the LoRA", "during DreamBooth", "after DreamBooth")
+    moments = ("", "made again before a training", "during the LoRA", "after the LoRA", "during DreamBooth", "after DreamBooth")
     return unlike + [
         f"the person's image {moment}" for moment, image in zip(moments, beside.person, strict=True) if image != beside.person[0]
     ]
@@ -140,12 +173,14 @@ def trained(world: World, request: dict[str, Any]) -> Results:
     person.append(image())
     assert sum("exactly as it was" in line for line in log) == 2, "\n".join(log)
     hidden = world.webui.data / ".finetune"
-    previews = sorted((hidden / "runs").glob(f"{_LORA}*/previews/*/*.png"))
+    previews = sorted((hidden / "runs").glob("*/previews/*/*.png"))
+    classes = sorted((hidden / "classes").glob("*/*.png"))
+    assert previews and classes, f"{len(previews)} previews and {len(classes)} class images lie below {hidden}"
     return Results(
         tensors(world.file(_LORA))[1],
         tensors(world.webui.data / "models" / "Stable-diffusion" / "whole.safetensors")[1],
         [pixels(path.read_bytes()) for path in previews],
-        [pixels(path.read_bytes()) for path in sorted((hidden / "classes").glob("*/*.png"))],
+        [pixels(path.read_bytes()) for path in classes],
         person,
     )
 
@@ -155,13 +190,16 @@ def beside(given: argparse.Namespace, neighbours: Sequence[Neighbour], data: Pat
 
     Args:
         data: its data folder, which is made.
-        lora: a LoRA file for the extensions that look for some in a folder of their own.
+        lora: a LoRA file for the person's images.
 
     Raises:
-        AssertionError, KeyError, RuntimeError: an extension or a training does not work; the message says which.
+        LeftOut: an extension does not load.
+        AssertionError, KeyError, RuntimeError: the tab, an extension's controls or a training do not work; the message says which.
     """
     webui = WebUI(given.webui.absolute(), given.python.absolute(), data, given.port, given.flags.split())
     webui.prepare([given.checkpoint])
+    if lora:
+        shutil.copyfile(lora, webui.lora / f"{_WORN}.safetensors")
     for neighbour in neighbours:
         target = data / "extensions" / neighbour.folder
         shutil.copytree(given.extensions / neighbour.folder, target, ignore=shutil.ignore_patterns(".git"))
@@ -171,24 +209,37 @@ def beside(given: argparse.Namespace, neighbours: Sequence[Neighbour], data: Pat
     print(f"log and files: {data}", flush=True)
     try:
         webui.start()
+        world = World(webui, draw(data / "pictures"), _STEPS)
+        _look_at_the_tab(world)
+        failure = failure_of(neighbours, webui.log.read_text(encoding="utf-8", errors="replace"))
+        if failure:
+            raise LeftOut(f"it does not load: {failure}")
         # The WebUI keeps the encoded prompt of the last image and does not know that an extension patches the text encoder: with
         # additional-networks a person's images then depend on those between them, whoever made them.
         webui.ask("/sdapi/v1/options", {"persistent_cond_cache": False})
-        world = World(webui, draw(data / "pictures"), _STEPS)
-        Tab(webui).fill(**world.settings(_LORA))
-        scripts = webui.ask("/sdapi/v1/script-info")
         request: dict[str, Any] = {**_IMAGE, "prompt": PROMPT + "".join(neighbour.prompt for neighbour in neighbours)}
-        request["alwayson_scripts"] = {}
         plain = pixels(webui.raw_picture(request))
-        for neighbour in neighbours:
-            request["alwayson_scripts"].update(always_on(scripts, neighbour))
+        scripts, image = webui.ask("/sdapi/v1/script-info"), base64.b64encode((world.pictures / "0.png").read_bytes()).decode()
+        request["alwayson_scripts"] = {
+            title: values for neighbour in neighbours for title, values in always_on(scripts, neighbour, image).items()
+        }
         switched_on = pixels(webui.raw_picture(request)) != plain
         results = trained(world, request)
-        if neighbours and not switched_on:
-            print("  (the extension changes nothing in the person's image)", flush=True)
-        return results
+        return replace(
+            results, switched_on=switched_on, failure=failure_of(neighbours, webui.log.read_text(encoding="utf-8", errors="replace"))
+        )
     finally:
         webui.kill()
+
+
+def _look_at_the_tab(world: World) -> None:
+    world.browser = browser_at(world.webui.port, world.webui.data / "tmp" / "browser")
+    if world.browser is not None:
+        try:
+            tab_stands_before_settings(world)
+        finally:
+            world.browser.close()
+            world.browser = None
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -198,24 +249,36 @@ def main(given: Sequence[str] | None = None) -> int:
     there = [each for each in chosen if (wanted.extensions / each.folder).is_dir()]
     scratch = Path(tempfile.mkdtemp(prefix="finetune-neighbours-"))
     bare = beside(wanted, (), scratch / "bare")
-    lora = scratch / "bare" / "my-loras" / f"{_LORA}.safetensors"
-    rows = [(each.folder, "left out: it does not lie in the folder of extensions") for each in chosen if each not in there]
-    failed = 0
-    alone = [] if wanted.together else [[each] for each in there]
-    for together in alone + ([there] if len(there) > 1 else []):
-        name = " + ".join(each.folder for each in together) if len(together) < len(there) or len(there) == 1 else "all together"
-        try:
-            unlike = differences(bare, beside(wanted, together, scratch / name.replace(" ", "-"), lora))
-        except Exception as error:  # noqa: BLE001  the other extensions still have their turn
-            unlike = [f"{type(error).__name__}: {error}"[:600]]
-        failed += bool(unlike)
-        rows.append((name, "; ".join(unlike) or "equal"))
-        print(f"{name}: {rows[-1][1]}", flush=True)
+    rows = [(each.folder, f"{_LEFT_OUT}: it does not lie in the folder of extensions") for each in chosen if each not in there]
+    if not wanted.together:
+        for each in list(there):
+            rows.append((each.folder, _outcome(wanted, [each], bare, scratch / each.folder)))
+            if rows[-1][1].startswith(_LEFT_OUT):
+                there.remove(each)
+    if len(there) > 1:
+        rows.append((f"all {len(there)} together", _outcome(wanted, there, bare, scratch / "together")))
     print("\n| beside | LoRA, DreamBooth, previews, class images, six images of the person |\n| --- | --- |")
     print("\n".join(f"| {name} | {outcome} |" for name, outcome in rows), flush=True)
     if wanted.json:
         wanted.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    return 1 if failed else 0
+    return 0 if all(outcome.startswith((_EQUAL, _LEFT_OUT)) for _, outcome in rows) else 1
+
+
+def _outcome(wanted: argparse.Namespace, together: Sequence[Neighbour], bare: Results, data: Path) -> str:
+    """In words: equal, left out, or what is not equal or does not work."""
+    try:
+        results = beside(wanted, together, data, data.parent / "bare" / "my-loras" / f"{_LORA}.safetensors")
+        outcome = "; ".join(differences(bare, results)) or _EQUAL
+        if not results.switched_on:
+            outcome += " (it changes nothing in the person's image)"
+        if results.failure:
+            outcome += f" (it failed: {results.failure})"
+    except LeftOut as reason:
+        outcome = f"{_LEFT_OUT}: {reason}"
+    except Exception as error:  # noqa: BLE001  the other extensions still have their turn
+        outcome = f"{type(error).__name__}: {error}"[:600]
+    print(f"{' + '.join(each.folder for each in together)}: {outcome}", flush=True)
+    return outcome
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:

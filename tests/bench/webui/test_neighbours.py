@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
-from bench.webui.neighbours import NEIGHBOURS, Neighbour, Results, always_on, differences, main
+from bench.webui import neighbours
+from bench.webui.neighbours import NEIGHBOURS, Neighbour, Results, always_on, differences, failure_of, main
+from bench.webui.world import LeftOut
 
 SCRIPTS = [
     {"name": "cd tuner", "is_img2img": True, "args": []},
@@ -43,6 +45,7 @@ def _results(**changes):
         ({"dreambooth": {}}, "DreamBooth"),
         ({"previews": []}, "previews"),
         ({"classes": [b"d"]}, "class images"),
+        ({"person": [b"image", b"other", *[b"image"] * 4]}, "the person's image made again before a training"),
         ({"person": [b"image"] * 5 + [b"other"]}, "the person's image after DreamBooth"),
         ({"person": [b"image"] * 2 + [b"other"] + [b"image"] * 3}, "the person's image during the LoRA"),
     ],
@@ -56,10 +59,80 @@ def test_the_images_of_a_person_differ_from_the_bare_ones_because_the_extension_
     assert differences(_results(), _results(person=[b"tuned"] * 6)) == []
 
 
-def test_extensions_that_are_not_there_are_left_out_by_name(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("bench.webui.neighbours.beside", lambda *_: _results())
-    (tmp_path / NEIGHBOURS[0].folder).mkdir()
-    places = [f"--{name}={tmp_path}" for name in ("webui", "python", "checkpoint", "extensions")]
-    assert main([*places, "--only", NEIGHBOURS[0].folder, NEIGHBOURS[1].folder]) == 0
-    printed = capsys.readouterr().out
-    assert f"| {NEIGHBOURS[0].folder} | equal |" in printed and f"| {NEIGHBOURS[1].folder} | left out" in printed
+def test_values_without_labels_are_given_as_they_are_with_an_image():
+    wanted = Neighbour("net", units={"ControlNet": [{"enabled": True, "image": "an image"}]})
+    assert always_on([], wanted, "iVBOR") == {"ControlNet": {"args": [{"enabled": True, "image": "iVBOR"}]}}
+
+
+LOG = """Loading weights
+ 50%|#####     | 1/2 [00:00<00:00]*** Error loading script: merger.py
+    Traceback (most recent call last):
+      File "/w/modules/scripts.py", line 515, in load_scripts
+      File "/d/extensions/merger/scripts/merger.py", line 3, in <module>
+        import sklearn
+    ModuleNotFoundError: No module named 'sklearn'
+
+---
+Startup time: 3 s
+"""
+
+
+def test_an_error_in_the_log_belongs_to_the_extension_whose_file_it_goes_through():
+    assert failure_of([Neighbour("other"), Neighbour("merger")], LOG) == "merger: ModuleNotFoundError: No module named 'sklearn'"
+    assert failure_of([Neighbour("merge")], LOG) is None
+    assert failure_of([Neighbour("merger")], "Loading weights\n/d/extensions/merger/ is there\n") is None
+
+
+@pytest.fixture
+def tried(tmp_path, monkeypatch, capsys):
+    """Runs the command for the first two extensions, of which the named ones are there; gives its exit code and what it printed."""
+
+    def run(outcomes, *there, more=()):
+        def beside(_, together, *__):
+            outcome = outcomes.get(" + ".join(each.folder for each in together), _results())
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(neighbours, "beside", beside)
+        for folder in there:
+            (tmp_path / folder).mkdir()
+        places = [f"--{name}={tmp_path}" for name in ("webui", "python", "checkpoint", "extensions")]
+        code = main([*places, *more, "--only", FIRST, SECOND])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+FIRST, SECOND = (each.folder for each in NEIGHBOURS[:2])
+
+
+def test_extensions_that_are_not_there_are_left_out_by_name(tried):
+    code, printed = tried({}, FIRST)
+    assert code == 0
+    assert f"| {FIRST} | equal |" in printed and f"| {SECOND} | left out: it does not lie in the folder" in printed
+    assert "together" not in printed
+
+
+def test_an_extension_that_does_not_load_is_left_out_with_the_reason_and_does_not_stand_beside_the_others(tried):
+    code, printed = tried({FIRST: LeftOut("it does not load: no sklearn"), f"{FIRST} + {SECOND}": RuntimeError("no")}, FIRST, SECOND)
+    assert code == 0
+    assert f"| {FIRST} | left out: it does not load: no sklearn |" in printed and f"| {SECOND} | equal |" in printed
+
+
+@pytest.mark.parametrize("wrong", [_results(lora={}), AssertionError("the run failed")])
+def test_a_difference_or_an_error_fails_and_the_others_still_have_their_turn(tried, wrong):
+    code, printed = tried({FIRST: wrong}, FIRST, SECOND)
+    assert code == 1
+    assert f"| {FIRST} | equal" not in printed and f"| {SECOND} | equal |" in printed and "| all 2 together | equal |" in printed
+
+
+def test_all_at_once_alone_is_a_choice(tried):
+    code, printed = tried({}, FIRST, SECOND, more=["--together"])
+    assert code == 0 and "| all 2 together | equal |" in printed and f"| {FIRST} |" not in printed
+
+
+def test_an_extension_that_changes_nothing_or_fails_says_so_beside_the_outcome(tried):
+    _, printed = tried({FIRST: _results(switched_on=False), SECOND: _results(failure="b: KeyError: 'c'")}, FIRST, SECOND)
+    assert f"| {FIRST} | equal (it changes nothing in the person's image) |" in printed
+    assert f"| {SECOND} | equal (it failed: b: KeyError: 'c') |" in printed
