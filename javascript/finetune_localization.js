@@ -65,6 +65,8 @@
         return text;
     }
 
+    window.finetuneTranslated = translated;  // for questions, which stand in no node
+
     function translateUnder(node) {
         if (node.nodeType === Node.TEXT_NODE) {
             const parent = node.parentElement?.nodeName;

@@ -9,6 +9,7 @@ caption, trains, watches, reloads the page midway, pauses, stops, picks a point 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import shutil
@@ -108,6 +109,29 @@ class Page:
         for step in ("dragEnter", "dragOver", "drop"):
             data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
             session.send("Input.dispatchDragEvent", {"type": step, "x": box["x"] + 20, "y": box["y"] + 20, "data": data})
+
+    def stroke(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """A stroke of the brush over a mask, between two places of it (0..1)."""
+        box = self.page.locator(".finetune-mask-canvas").bounding_box()
+        self.page.mouse.move(box["x"] + start[0] * box["width"], box["y"] + start[1] * box["height"])
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + end[0] * box["width"], box["y"] + end[1] * box["height"], steps=8)
+        self.page.mouse.up()
+
+    def levels(self, file: Path, places: list[tuple[float, float]]) -> list[int]:
+        """What an image file has at places (0..1), 0..255, read by the browser."""
+        script = """([data, places]) => new Promise((take) => {
+            const image = new Image();
+            image.onload = () => {
+                const canvas = Object.assign(document.createElement("canvas"), {width: image.width, height: image.height});
+                const pen = canvas.getContext("2d");
+                pen.drawImage(image, 0, 0);
+                take(places.map(([x, y]) => pen.getImageData(Math.floor(x * image.width), Math.floor(y * image.height), 1, 1).data[0]));
+            };
+            image.src = data;
+        })"""
+        data = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+        return list(self.page.evaluate(script, [data, places]))
 
     def rest(self, seconds: float) -> None:
         """Wait, and let the browser's requests through meanwhile: they are looked at on their way."""
@@ -246,6 +270,39 @@ def a_caption_is_edited(page: Page) -> str:
 
 def _captions(page: Page) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in (page.root / "out/.finetune/datasets").rglob("*.txt")}
+
+
+def a_mask_is_painted(page: Page) -> str:
+    """With mouse, finger and keys; it is saved beside its image and shown on the tile, and what is not saved is asked for."""
+    page.page.locator(".finetune-tile .finetune-picture").first.click()
+    page.page.click(".finetune-mask-start")
+    page.page.wait_for_selector(".finetune-mask-canvas")
+    page.stroke((0.3, 0.5), (0.7, 0.5))
+    questions: list[str] = []
+
+    def stay(dialog: Any) -> None:
+        questions.append(dialog.message)
+        dialog.dismiss()
+
+    page.page.once("dialog", stay)
+    page.page.keyboard.press("Escape")
+    page._until(lambda: questions, "it is asked before paint is lost")
+    assert page.page.is_visible(".finetune-mask-canvas"), "what was painted is gone"
+    page.page.click("button:has-text('Invert')")
+    page.page.click("button:has-text('Undo')")
+    page.page.click(".finetune-mask-tools button:has-text('Erase')")
+    page.page.locator(".finetune-mask-canvas").focus()
+    page.page.keyboard.press("Space")  # in the middle
+    page.page.click("button:has-text('Save mask')")
+    page.page.wait_for_selector(".finetune-dialog :text('is saved as 001-masklabel.png')")
+    page.shoot("mask")
+    file = next((page.root / "out/.finetune/datasets").rglob("001-masklabel.png"))
+    levels = page.levels(file, [(0.5, 0.1), (0.32, 0.5), (0.5, 0.5)])
+    assert levels == [0, 255, 0], levels
+    page.page.click("button:has-text('Close the brush')")
+    page.page.keyboard.press("Escape")
+    page.page.wait_for_selector(".finetune-tile .finetune-badge:has-text('mask')")
+    return f"{file.name}, {file.stat().st_size} bytes"
 
 
 def what_does_not_apply_is_not_there(page: Page) -> str:
@@ -450,6 +507,7 @@ CHECKS = (
     a_dropped_folder_comes_with_its_folders,
     dropped_pictures_are_shown_as_the_model_sees_them,
     a_caption_is_edited,
+    a_mask_is_painted,
     what_does_not_apply_is_not_there,
     a_forecast_is_made,
     a_training_is_watched_and_survives_a_reload,

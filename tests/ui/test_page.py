@@ -42,5 +42,5 @@ def test_scripts_load_nothing_from_elsewhere():
 
 def test_the_webui_loads_no_file_of_the_subfolder_by_itself():
     assert {path.name for path in (ROOT / "javascript").glob("*.js")} == {
-        "finetune.js", "finetune_dialog.js", "finetune_localization.js", "finetune_plot.js", "finetune_settings.js",
+        "finetune.js", "finetune_dialog.js", "finetune_localization.js", "finetune_mask.js", "finetune_plot.js", "finetune_settings.js",
     }  # fmt: skip
