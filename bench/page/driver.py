@@ -525,9 +525,12 @@ def the_page_goes_offline_and_comes_back(page: Page) -> str:
     assert page.page.is_visible("#finetune_panel"), "the page has gone"
     page.page.context.set_offline(False)
     before = page.job("two-pages")["done"]
-    page.until(
-        lambda: int(re.search(r"(\d+)/4000", page.page.inner_text("#finetune_panel"))[1]) >= before, "the panel goes on", wait_s=_WORK_S
-    )
+
+    def goes_on() -> bool:
+        shown = re.search(r"(\d+)/4000", page.page.inner_text("#finetune_panel"))
+        return shown is not None and int(shown[1]) >= before
+
+    page.until(goes_on, "the panel goes on", wait_s=_WORK_S)
     return f"at step {before}"
 
 

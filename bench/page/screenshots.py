@@ -138,7 +138,7 @@ def shoot(page: Any, row: pairwise.Row, into: Path) -> list[str]:
 def of_the_page(python: Path, port: int, into: Path, only: list[str]) -> dict[str, list[str]]:
     """Screenshots of the page without the WebUI: name → what axe-core found."""
     root = Path(tempfile.mkdtemp(prefix="finetune-screens-"))
-    star = [python, "-m", "bench", "nano", "subject", "winking-star", str(root / "star")]
+    star = [str(python), "-m", "bench", "nano", "subject", "winking-star", str(root / "star")]
     subprocess.run(star, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     found: dict[str, list[str]] = {}
     page = Page(python, port, root, None)

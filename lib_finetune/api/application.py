@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 
-from lib_finetune.api import about, comparison_grids, datasets, jobs, library, mask_routes, page_files, queue, results, settings, storage, tools
+from lib_finetune.api import (
+    about,
+    comparison_grids,
+    datasets,
+    jobs,
+    library,
+    mask_routes,
+    page_files,
+    queue,
+    results,
+    settings,
+    storage,
+    tools,
+)
 from lib_finetune.api.routing import WRONG_INPUT, Route
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ def drop(to: str, label: str, key: str, limits: Mapping[str, Any] | None = None)
         f'<div class="finetune-drop" data-to="{escape(f"{_ROUTES}/{to}")}" data-key="{escape(key)}" data-limits="{data}">'
         f'<span id="{name}_label">{escape(label)}</span>'
         f'<input type="file" id="{name}" aria-labelledby="{name}_choose {name}_label"{more}>'
-        f'<label for="{name}" id="{name}_choose" class="finetune-choose">{choose}</label>'
+        f'<label for="{name}" id="{name}_choose" class="finetune-files-button">{choose}</label>'
         f'<progress hidden max="1" value="0" aria-labelledby="{name}_said"></progress><div id="{name}_said" aria-live="polite"></div></div>'
     )
 

@@ -137,4 +137,6 @@ def test_what_becomes_of_captions_beside_templates_is_said(picture, templates, l
 
 def test_a_caption_template_with_filewords_is_said_too(picture):
     pictures = [picture(1, caption="hat"), picture(2, caption="x")]
-    assert any("surrounds the captions of 2 of 2" in line for line in lines(Plan(pictures, captioning=Captioning("zxq", template=FILEWORDS))))
+    assert any(
+        "surrounds the captions of 2 of 2" in line for line in lines(Plan(pictures, captioning=Captioning("zxq", template=FILEWORDS)))
+    )
