@@ -120,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Measurements, and what drives Finetune from outside. Each tool has its own --help.\n\n"
         + "\n".join(f"  {name:12}{summary}" for name, (_, summary) in TOOLS.items())
         + "\n\nThe drivers, which need no library of ours: python -m bench.webui.driver, bench.webui.guarded, bench.webui.localized, "
-        "bench.page.driver.",
+        "bench.page.driver, bench.page.screenshots.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("tool", choices=TOOLS)

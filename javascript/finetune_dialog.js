@@ -15,12 +15,15 @@
             + '<div class="finetune-dialog-body"><button type="button" class="finetune-dialog-left" aria-label="the image before">‹</button>'
             + '<img alt=""><button type="button" class="finetune-dialog-right" aria-label="the next image">›</button></div>'
             + '<div class="finetune-dialog-foot"></div>';
-        dialog.querySelector(".finetune-dialog-close").addEventListener("click", () => dialog.close());
+        dialog.querySelector(".finetune-dialog-close").addEventListener("click", leave);
         dialog.querySelector(".finetune-dialog-left").addEventListener("click", () => step(-1));
         dialog.querySelector(".finetune-dialog-right").addEventListener("click", () => step(1));
-        dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+        dialog.addEventListener("click", (event) => { if (event.target === dialog) leave(); });
+        dialog.addEventListener("cancel", (event) => { if (!mayLeave()) event.preventDefault(); });
+        dialog.addEventListener("finetune-renew", () => { renewed(); show(); showRenewed(20); });
         dialog.addEventListener("keydown", (event) => {
             event.stopPropagation();  // the WebUI has keys of its own
+            if (event.defaultPrevented) return;
             if (event.target.matches("textarea, input")) return;
             if (event.key === "ArrowLeft") step(-1);
             if (event.key === "ArrowRight") step(1);
@@ -29,8 +32,37 @@
         return dialog;
     }
 
+    // What is in the dialog may have something to lose (a mask that is not saved): it is asked before the image goes.
+    function mayLeave() {
+        return dialog.dispatchEvent(new CustomEvent("finetune-leave", {cancelable: true, bubbles: true}));
+    }
+    function leave() {
+        if (mayLeave()) dialog.close();
+    }
+
+    // Of a group that was made anew meanwhile, the images that stand there now.
+    function renewed() {
+        if (!group.length || group[place].isConnected) return;
+        const now = [...page().querySelectorAll(`.finetune-picture[data-group="${group[place].dataset.group}"]`)];
+        const same = now.findIndex((each) => each.dataset.title === group[place].dataset.title);
+        if (same < 0) return;
+        group = now;
+        place = same;
+    }
+
+    // The image as it is now, once the tiles are made anew; what is written below it stays.
+    function showRenewed(times) {
+        if (!group[place]?.isConnected) {
+            renewed();
+            if (!dialog.querySelector(".finetune-mask-stage")) dialog.querySelector("img").src = group[place].dataset.full;
+        } else if (times && dialog.open) {
+            setTimeout(() => showRenewed(times - 1), 300);
+        }
+    }
+
     function step(by) {
-        if (group.length < 2) return;
+        if (group.length < 2 || !mayLeave()) return;
+        renewed();
         place = (place + by + group.length) % group.length;
         show();
     }
@@ -44,6 +76,7 @@
         dialog.querySelector(".finetune-dialog-title").textContent = group.length > 1 ? `${title} (${place + 1}/${group.length})` : title;
         for (const side of ["left", "right"]) dialog.querySelector(`.finetune-dialog-${side}`).hidden = group.length < 2;
         dialog.querySelector(".finetune-dialog-foot").replaceChildren(...about(picture));
+        dialog.dispatchEvent(new CustomEvent("finetune-shown", {bubbles: true, detail: picture}));
     }
 
     // Of a training image: its caption, to be edited here too, and what is to be known of it.

@@ -1,7 +1,7 @@
 // The WebUI translates a text of the page when it stands in the table (localizations/*.json) as it is. Many of ours have
 // names and figures in them: their entries hold {} in those places, and here they are put together.
 (function () {
-    const ROOT = "#tab_finetune";
+    const ROOT = "#tab_finetune, #finetune_root";  // the latter where the page is the tab alone
     const TOLD = ["title", "placeholder", "aria-label", "data-sure"];
     let templates = null;
 
@@ -32,7 +32,7 @@
     }
 
     // Several told in one text: figures between dots, a label and what is said of it, sentence after sentence, a list.
-    const JOINTS = [/(\s·\s)/, /((?<=[.!?…])\s+(?=\S))/, /(:\s)/, /(;\s)/, /(,\s)/];
+    const JOINTS = [/((?:^|\s)·\s)/, /((?<=[.!?…])\s+(?=\S))/, /(:\s)/, /(;\s)/, /(,\s)/];
 
     const remembered = new Map();
     function translated(text) {
@@ -55,6 +55,7 @@
             if (found) return text.replace(bare, () => filled(into, found.slice(1).map(translated)));
         }
         const labelled = text.match(/^(\s*)([^:]+)(: )(.*)$/s);
+        if (labelled && /^[a-z_]+(\.[a-z_]+)+$/.test(labelled[2])) return labelled[1] + labelled[2] + labelled[3] + translated(labelled[4]);  // a setting
         if (labelled && table()[labelled[2]] !== undefined) return labelled[1] + table()[labelled[2]] + labelled[3] + translated(labelled[4]);
         for (const joint of JOINTS) {
             const parts = text.split(joint);
@@ -64,6 +65,8 @@
         }
         return text;
     }
+
+    window.finetuneTranslated = translated;  // for questions, which stand in no node
 
     function translateUnder(node) {
         if (node.nodeType === Node.TEXT_NODE) {

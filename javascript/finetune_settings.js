@@ -20,6 +20,7 @@
             for (const [name, about] of Object.entries(known)) {
                 const field = fieldOf(page().querySelector(`#${name}`));
                 if (about.number && field) field.inputMode = "decimal";
+                for (const slider of page().querySelectorAll(`#${name} input[type=number]`)) slider.setAttribute("aria-label", about.label);
             }
         }
         return known || {};

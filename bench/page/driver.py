@@ -9,6 +9,7 @@ caption, trains, watches, reloads the page midway, pauses, stops, picks a point 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import re
 import shutil
@@ -21,9 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-)
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 _WAIT_S = 240  # only a fault waits so long, or a busy machine
 _WORK_S = 600  # what trains or paints takes as long as this on a busy machine
 
@@ -34,15 +33,34 @@ class Page:
     def __init__(self, python: Path, port: int, root: Path, screenshots: Path | None) -> None:
         self.root, self.port, self.screenshots = root, port, screenshots
         self.errors: list[str] = []
-        command = [str(python), "-m", "bench", "ui", "--port", str(port), "--output-root", str(root / "out")]
-        self.log = (root / "log.txt").open("w", encoding="utf-8")
+        self._command = [str(python), "-m", "bench", "ui", "--port", str(port), "--output-root", str(root / "out")]
         self.page: Any = None
-        self.server = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=subprocess.STDOUT)
-        self._until(lambda: "is ready" in (root / "log.txt").read_text(encoding="utf-8"), "the server said that it is ready")
+        self.start()
         from playwright.sync_api import sync_playwright
 
         self._playwright = sync_playwright().start()
-        self._browser = self._playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS.split())
+        self._browser = self._playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS.split())
+
+    def start(self) -> None:
+        """Serve the page; from what an earlier server has left, where there was one."""
+        log = self.root / "log.txt"
+        before = log.stat().st_size if log.is_file() else 0
+        self.log = log.open("a", encoding="utf-8")
+        self.server = subprocess.Popen(self._command, cwd=ROOT, stdout=self.log, stderr=subprocess.STDOUT)
+        self.until(lambda: b"is ready" in log.read_bytes()[before:], "the server said that it is ready")
+
+    def kill(self) -> None:
+        """End the server as a crash does."""
+        self.server.kill()
+        self.server.wait(20)
+
+    def another(self) -> Any:
+        """A second page, as of another window."""
+        page = self._browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.on("pageerror", lambda error: self.errors.append(f"{error} {(error.stack or '')[:500]}"))
+        page.goto(f"{self.address}/", wait_until="domcontentloaded")
+        page.wait_for_selector("#finetune_train")
+        return page
 
     def open(self, theme: str = "light", width: int = 1280, height: int = 1000) -> None:
         """A fresh page."""
@@ -63,6 +81,10 @@ class Page:
         """An answer of the API."""
         with urllib.request.urlopen(f"{self.address}/finetune/v1{path}", timeout=60) as answer:
             return json.load(answer)
+
+    def job(self, name: str) -> Any:
+        """The newest run of this name, as the API tells it."""
+        return [job for job in self.ask("/jobs")["jobs"] if job["name"] == name][-1]
 
     def place(self, title: str) -> None:
         """Go to one of the five places."""
@@ -109,6 +131,29 @@ class Page:
             data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
             session.send("Input.dispatchDragEvent", {"type": step, "x": box["x"] + 20, "y": box["y"] + 20, "data": data})
 
+    def stroke(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """A stroke of the brush over a mask, between two places of it (0..1)."""
+        box = self.page.locator(".finetune-mask-canvas").bounding_box()
+        self.page.mouse.move(box["x"] + start[0] * box["width"], box["y"] + start[1] * box["height"])
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + end[0] * box["width"], box["y"] + end[1] * box["height"], steps=8)
+        self.page.mouse.up()
+
+    def levels(self, file: Path, places: list[tuple[float, float]]) -> list[int]:
+        """What an image file has at places (0..1), 0..255, read by the browser."""
+        script = """([data, places]) => new Promise((take) => {
+            const image = new Image();
+            image.onload = () => {
+                const canvas = Object.assign(document.createElement("canvas"), {width: image.width, height: image.height});
+                const pen = canvas.getContext("2d");
+                pen.drawImage(image, 0, 0);
+                take(places.map(([x, y]) => pen.getImageData(Math.floor(x * image.width), Math.floor(y * image.height), 1, 1).data[0]));
+            };
+            image.src = data;
+        })"""
+        data = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+        return list(self.page.evaluate(script, [data, places]))
+
     def rest(self, seconds: float) -> None:
         """Wait, and let the browser's requests through meanwhile: they are looked at on their way."""
         if self.page is None:
@@ -129,7 +174,12 @@ class Page:
         self.server.terminate()
         self.server.wait(20)
 
-    def _until(self, holds: Any, what: str, wait_s: float = _WAIT_S) -> None:
+    def until(self, holds: Any, what: str, wait_s: float = _WAIT_S) -> None:
+        """Wait until something holds.
+
+        Raises:
+            AssertionError: it did not in time, or the server has ended.
+        """
         until = time.monotonic() + wait_s
         while not holds():
             if time.monotonic() > until or self.server.poll() is not None:
@@ -184,10 +234,10 @@ def dropped_pictures_are_shown_as_the_model_sees_them(page: Page) -> str:
     page.page.wait_for_function("document.querySelector('.finetune-dialog[open] img').naturalWidth > 0")
     first = page.page.inner_text(".finetune-dialog-title")
     page.page.keyboard.press("ArrowRight")
-    page._until(lambda: page.page.inner_text(".finetune-dialog-title") != first, "the next image is large")
+    page.until(lambda: page.page.inner_text(".finetune-dialog-title") != first, "the next image is large")
     page.shoot("dialog")
     page.page.keyboard.press("Escape")
-    page._until(lambda: not page.page.locator(".finetune-dialog[open]").count(), "Escape closes it")
+    page.until(lambda: not page.page.locator(".finetune-dialog[open]").count(), "Escape closes it")
     page.page.click(".finetune-view-as[data-view=list]")
     return f"{tiles} tiles"
 
@@ -236,9 +286,9 @@ def a_caption_is_edited(page: Page) -> str:
     page.page.keyboard.type(" on a green meadow")
     assert field.input_value() == "a photo of sks star on a green meadow", field.input_value()
     field.blur()
-    page._until(lambda: _captions(page).get("001.txt") == "a photo of sks star on a green meadow\n", "the caption is beside the image")
+    page.until(lambda: _captions(page).get("001.txt") == "a photo of sks star on a green meadow\n", "the caption is beside the image")
     page.rest(1.5)
-    page._until(lambda: "meadow" in page.page.locator(".finetune-read").first.inner_text(), "the tile shows it as it is read")
+    page.until(lambda: "meadow" in page.page.locator(".finetune-read").first.inner_text(), "the tile shows it as it is read")
     assert "meadow" in page.page.locator(".finetune-caption").first.input_value()
     assert stood and tiles.evaluate("tiles => tiles.scrollTop") == stood, "the images have jumped"
     return _captions(page)["001.txt"].strip()
@@ -246,6 +296,39 @@ def a_caption_is_edited(page: Page) -> str:
 
 def _captions(page: Page) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in (page.root / "out/.finetune/datasets").rglob("*.txt")}
+
+
+def a_mask_is_painted(page: Page) -> str:
+    """With mouse, finger and keys; it is saved beside its image and shown on the tile, and what is not saved is asked for."""
+    page.page.locator(".finetune-tile .finetune-picture").first.click()
+    page.page.click(".finetune-mask-start")
+    page.page.wait_for_selector(".finetune-mask-canvas")
+    page.stroke((0.3, 0.5), (0.7, 0.5))
+    questions: list[str] = []
+
+    def stay(dialog: Any) -> None:
+        questions.append(dialog.message)
+        dialog.dismiss()
+
+    page.page.once("dialog", stay)
+    page.page.keyboard.press("Escape")
+    page.until(lambda: questions, "it is asked before paint is lost")
+    assert page.page.is_visible(".finetune-mask-canvas"), "what was painted is gone"
+    page.page.click("button:has-text('Invert')")
+    page.page.click("button:has-text('Undo')")
+    page.page.click(".finetune-mask-tools button:has-text('Erase')")
+    page.page.locator(".finetune-mask-canvas").focus()
+    page.page.keyboard.press("Space")  # in the middle
+    page.page.click("button:has-text('Save mask')")
+    page.page.wait_for_selector(".finetune-dialog :text('is saved as 001-masklabel.png')")
+    page.shoot("mask")
+    file = next((page.root / "out/.finetune/datasets").rglob("001-masklabel.png"))
+    levels = page.levels(file, [(0.5, 0.1), (0.32, 0.5), (0.5, 0.5)])
+    assert levels == [0, 255, 0], levels
+    page.page.click("button:has-text('Close the brush')")
+    page.page.keyboard.press("Escape")
+    page.page.wait_for_selector(".finetune-tile .finetune-badge:has-text('mask')")
+    return f"{file.name}, {file.stat().st_size} bytes"
 
 
 def what_does_not_apply_is_not_there(page: Page) -> str:
@@ -271,7 +354,7 @@ def what_does_not_apply_is_not_there(page: Page) -> str:
     page.page.wait_for_selector("#finetune_network_conv_rank.finetune-changed")
     page.shoot("more-settings")
     page.page.click(".finetune-chip:has-text('Convolution rank') .finetune-reset")
-    page._until(
+    page.until(
         lambda: page.page.locator("#finetune_network_conv_rank textarea, #finetune_network_conv_rank input").first.input_value() == "0",
         "reset",
     )
@@ -324,7 +407,7 @@ def a_training_is_watched_and_survives_a_reload(page: Page) -> str:
 
 def it_is_stopped_and_kept(page: Page) -> str:
     """Stop and keep: the file is there and the result can be used."""
-    page._until(
+    page.until(
         lambda: page.ask("/jobs")["jobs"][0]["done"] >= 101 or page.ask("/jobs")["jobs"][0]["state"] == "done",
         "100 steps are done",
         wait_s=_WORK_S,
@@ -401,9 +484,99 @@ def the_queue_is_moved_and_cancelled(page: Page) -> str:
     page.shoot("queue")
     for name in ("third-star", "second-star"):
         page.page.locator(f"#finetune_queue .finetune-run:has-text('{name}') button:has-text('Cancel')").click()
-        page._until(lambda name=name: name not in page.page.inner_text("#finetune_queue"), f"{name} is gone")
+        page.until(lambda name=name: name not in page.page.inner_text("#finetune_queue"), f"{name} is gone")
     assert page.ask("/jobs")["queue"] == []
     return "moved and cancelled"
+
+
+def _train(page: Page, name: str, steps: int) -> None:
+    """Start a training of the form, and wait until it runs."""
+    page.fill(name=name, training_steps=str(steps), saving_state_every="10", preview_every="0")
+    page.press("train")
+    page.shows("message", f"{name}.*has been started")
+    page.place("Runs")
+    page.until(lambda: page.job(name)["done"] >= 1, "a step is done", wait_s=_WORK_S)
+
+
+def two_pages_show_one_training(page: Page) -> str:
+    """What is paused on one page is paused on the other, which goes on with it."""
+    urllib.request.urlopen(urllib.request.Request(page.address + "/finetune/v1/queue/go", method="POST")).close()
+    page.open()
+    page.page.locator("#finetune_files input[type=file]").set_input_files(sorted(str(path) for path in (page.root / "star").iterdir()))
+    page.shows("found", "8 images")
+    page.fill(trigger="sks", class_word="star", data_resolution="128")
+    _train(page, "two-pages", 4000)
+    second = page.another()
+    second.click("#finetune_places > .tab-nav > button:has-text('Runs')")
+    second.locator("#finetune_pause:visible").click(timeout=_WAIT_S * 1000)
+    page.shows("panel", "paused")
+    page.press("resume")
+    second.wait_for_selector("#finetune_pause:visible", timeout=_WAIT_S * 1000)
+    second.close()
+    return f"paused and resumed at step {page.job('two-pages')['done']}"
+
+
+def the_page_goes_offline_and_comes_back(page: Page) -> str:
+    """Without a network nothing is lost and no script fails; afterwards the page shows how far the training is by then."""
+    page.place("Runs")
+    page.page.context.set_offline(True)
+    page.rest(4)
+    page.shoot("offline")
+    assert page.page.is_visible("#finetune_panel"), "the page has gone"
+    page.page.context.set_offline(False)
+    before = page.job("two-pages")["done"]
+
+    def goes_on() -> bool:
+        shown = re.search(r"(\d+)/4000", page.page.inner_text("#finetune_panel"))
+        return shown is not None and int(shown[1]) >= before
+
+    page.until(goes_on, "the panel goes on", wait_s=_WORK_S)
+    return f"at step {before}"
+
+
+def the_server_is_killed_and_the_run_resumes(page: Page) -> str:
+    """After a crash the run is offered, goes on from its last state, and its result is kept."""
+    page.until(lambda: page.job("two-pages")["done"] >= 20, "a state is saved", wait_s=_WORK_S)
+    page.kill()
+    page.rest(2)
+    page.shoot("killed")
+    page.start()
+    page.open()
+    page.place("Runs")
+    page.page.locator(".finetune-run:has-text('two-pages') button:has-text('Resume')").first.click(timeout=_WAIT_S * 1000)
+    page.shows("message", "is resumed")
+    page.until(lambda: page.job("two-pages")["state"] == "running", "it runs again", wait_s=_WORK_S)
+    done = page.job("two-pages")["done"]
+    page.rest(1)
+    page.press("keep")
+    page.until(lambda: page.job("two-pages")["state"] in ("stopped", "done"), "it is kept", wait_s=_WORK_S)
+    assert Path(page.job("two-pages")["file"]).is_file()
+    return f"resumed, {done} steps done"
+
+
+def a_result_is_used_and_deleted(page: Page) -> str:
+    """Its tag is there to take along; the file goes with its sidecars after a question."""
+    page.place("Runs")
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.page.locator("#finetune_outcome .finetune-use").first.click(timeout=_WAIT_S * 1000)
+    page.until(lambda: "lora:two-pages" in page.page.evaluate("navigator.clipboard.readText()"), "the tag is in the clipboard")
+    file = Path(page.job("two-pages")["file"])
+    page.place("Library")
+    page.page.fill("#finetune_library .finetune-filter", "two-pages")
+    card = page.page.locator("#finetune_library .finetune-item:visible").first
+    card.locator(".finetune-menu > summary").click(timeout=_WAIT_S * 1000)
+    questions: list[str] = []
+
+    def agree(dialog: Any) -> None:
+        questions.append(dialog.message)
+        dialog.accept()
+
+    page.page.once("dialog", agree)
+    card.locator("button:text-is('Delete')").click()
+    page.until(lambda: not file.exists(), "the file is gone")
+    assert questions and file.name in questions[0], questions
+    assert not list(file.parent.glob(f"{file.stem}*")), "a sidecar stays"
+    return questions[0]
 
 
 def it_fits_a_phone(page: Page) -> str:
@@ -450,6 +623,7 @@ CHECKS = (
     a_dropped_folder_comes_with_its_folders,
     dropped_pictures_are_shown_as_the_model_sees_them,
     a_caption_is_edited,
+    a_mask_is_painted,
     what_does_not_apply_is_not_there,
     a_forecast_is_made,
     a_training_is_watched_and_survives_a_reload,
@@ -458,6 +632,10 @@ CHECKS = (
     a_sheet_compares_points_and_weights,
     the_library_has_the_file,
     the_queue_is_moved_and_cancelled,
+    two_pages_show_one_training,
+    the_page_goes_offline_and_comes_back,
+    the_server_is_killed_and_the_run_resumes,
+    a_result_is_used_and_deleted,
     it_fits_a_phone,
     keys_alone_reach_train,
     the_console_is_quiet,

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 
-from lib_finetune.api import about, comparison_grids, datasets, jobs, library, page_files, queue, results, settings, storage, tools
+from lib_finetune.api import (
+    about,
+    comparison_grids,
+    datasets,
+    jobs,
+    library,
+    mask_routes,
+    page_files,
+    queue,
+    results,
+    settings,
+    storage,
+    tools,
+)
 from lib_finetune.api.routing import WRONG_INPUT, Route
 
 if TYPE_CHECKING:
@@ -16,7 +29,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/finetune/v1"
 _TAG = "Finetune"
-_RESOURCES = (about, queue, results, comparison_grids, datasets, settings, storage, library, tools, page_files, jobs)
+_RESOURCES = (about, queue, results, comparison_grids, datasets, mask_routes, settings, storage, library, tools, page_files, jobs)
 """In this order: the last has a route for any action of a job."""
 
 

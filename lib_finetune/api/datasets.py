@@ -68,5 +68,5 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     @router.get(
         "/thumbnails/{token}", summary="An image of the dataset, small, its crop framed", dependencies=may_see, response_class=Response
     )
-    def thumbnail(token: str, large: bool = False) -> Response:
-        return Response(services().datasets.thumbnail(token, large=large), media_type="image/jpeg", headers=KEEP)
+    def thumbnail(token: str, large: bool = False, bare: bool = False) -> Response:
+        return Response(services().datasets.thumbnail(token, large=large, bare=bare), media_type="image/jpeg", headers=KEEP)

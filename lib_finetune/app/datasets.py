@@ -100,17 +100,27 @@ class Datasets:
         plain["can_undo"] = self._edits.can_undo
         return plain
 
-    def thumbnail(self, token: str, *, large: bool = False) -> bytes:
+    def known(self, token: str) -> PictureView:
+        """An image that was looked at.
+
+        Raises:
+            InputError: it was not.
+        """
+        return self._picture(token)[0]
+
+    def thumbnail(self, token: str, *, large: bool = False, bare: bool = False) -> bytes:
         """A small JPEG of an image that was looked at, its crop framed; made once.
 
         Args:
             large: as large as a dialog shows it.
+            bare: without its mask on it, for a mask to be painted.
 
         Raises:
             InputError: it was not looked at, or is gone.
         """
         picture, side_px = self._picture(token)[0], _LARGE_PX if large else THUMBNAIL_PX
-        return self._thumbnails.kept(f"{token}|{side_px}", lambda: thumbnail(picture, side_px))
+        shown = dataclasses.replace(picture, mask=None) if bare else picture
+        return self._thumbnails.kept(f"{token}|{side_px}{'|bare' * bare}", lambda: thumbnail(shown, side_px))
 
     def caption(self, token: str, text: str) -> str | None:
         """Write an image's caption beside it, or take it away with an empty text; returns the caption file, if there is one.

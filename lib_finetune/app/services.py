@@ -14,6 +14,7 @@ from lib_finetune.app.datasets import Datasets
 from lib_finetune.app.library import Library
 from lib_finetune.app.lora_tools import LoraTools
 from lib_finetune.app.method_advisor import MethodAdvisor
+from lib_finetune.app.painted_masks import PaintedMasks
 from lib_finetune.app.presets import Presets
 from lib_finetune.app.report import Reports
 from lib_finetune.app.results import Results
@@ -36,6 +37,7 @@ class Services:
     settings_files: SettingsFiles
     presets: Presets
     datasets: Datasets
+    masks: PaintedMasks
     advisor: MethodAdvisor
     trainings: Trainings
     results: Results
@@ -71,6 +73,7 @@ def services_of(jobs: Jobs, folders: Folders | None = None) -> Services:
         settings_files=settings_files,
         presets=Presets(jobs.host.paths.data),
         datasets=datasets,
+        masks=PaintedMasks(datasets),
         advisor=MethodAdvisor(jobs, datasets),
         trainings=Trainings(jobs, settings_files),
         results=Results(jobs, allowed),

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from lib_finetune.data.file_kinds import FileKind, companion_folder, companion_names, name_key
 
+_LABEL = "-masklabel"
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -31,7 +33,8 @@ def mask_files(masks: Iterable[Path], pictures: Iterable[Path], folder: Path) ->
     """Image → its masks, the one that counts first.
 
     A mask belongs to the images beside it that its name holds (``cat_mask.png`` to ``cat.jpg``); in a folder of masks, to the images of its
-    name in the same place outside of it, else to those of one other folder.
+    name in the same place outside of it, else to those of one other folder. Of several, ``cat.jpg-masklabel.png`` goes first, then
+    ``cat-masklabel.png``: so what is painted here counts whatever else there is.
 
     Args:
         folder: that all of them lie in.
@@ -45,7 +48,15 @@ def mask_files(masks: Iterable[Path], pictures: Iterable[Path], folder: Path) ->
     for mask in sorted(masks):
         for picture in _of_mask(PurePosixPath(mask.relative_to(folder).as_posix()), index):
             owned[picture].append(mask)
-    return {picture: tuple(files) for picture, files in owned.items()}
+    return {picture: tuple(sorted(files, key=lambda file: _rank(file, picture))) for picture, files in owned.items()}
+
+
+def _rank(mask: Path, picture: Path) -> int:
+    if mask.parent != picture.parent:
+        return 2
+    names = [f"{name_key(name)}{_LABEL}" for name in (picture.name, picture.stem)]
+    stem = name_key(mask.stem)
+    return names.index(stem) if stem in names else 2
 
 
 def _of_mask(mask: PurePosixPath, index: dict[PurePosixPath, dict[str, list[Path]]]) -> list[Path]:

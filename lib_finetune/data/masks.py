@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MASKS = ("files", "alpha", "off")
 _LATENT_PX = 8
-_LIT = 8
+LIT = 8
 """Of 255: a mask in which nothing is brighter is an empty one. Labels of 0 and 1 look black too, and are named with it."""
 _SHAPE_TOLERANCE = 0.02
 """How far the sides' ratio may be off: masks are made at sizes of their own, and rounded."""
@@ -69,9 +69,14 @@ def _of_file(picture: Picture) -> Mask | str:
     if seen.box is None:
         return "is empty: nothing in it is white, so nothing of its image would be learned"
     width, height = seen.size
-    if abs(width * picture.height_px / (height * picture.width_px) - 1.0) > _SHAPE_TOLERANCE:
+    if not has_shape_of(seen.size, (picture.width_px, picture.height_px)):
         return f"has another shape than its image ({width}×{height} px against {picture.width_px}×{picture.height_px})"
     return Mask(path, seen.content, box=seen.box)
+
+
+def has_shape_of(mask: tuple[int, int], picture: tuple[int, int]) -> bool:
+    """Whether the sides of a mask relate as those of an image do; (width, height) of both in px."""
+    return abs(mask[0] * picture[1] / (mask[1] * picture[0]) - 1.0) <= _SHAPE_TOLERANCE
 
 
 def _of_alpha(picture: Picture) -> Mask | str | None:
@@ -89,7 +94,7 @@ def _seen(path: Path, alpha: bool) -> _Seen | str:
         return f"cannot be read: {error.strerror or error}"
     except UnreadablePictureError as error:
         return f"cannot be used: {error}"
-    box = image.point(lambda level: 255 if level >= _LIT else 0).getbbox()
+    box = image.point(lambda level: 255 if level >= LIT else 0).getbbox()
     shares = (box[0] / image.width, box[1] / image.height, box[2] / image.width, box[3] / image.height) if box else None
     return _Seen(image.size, content, shares, image.getextrema()[0] == 255)
 

@@ -124,8 +124,8 @@ _DEVELOPMENT = (
     "ruff==0.17.6",
 )
 
-#: Tests of the page drive a Chromium that is there already; the page itself belongs to the set `host`.
-_BROWSER = {"host": ("playwright==1.65.2",), "newest": ()}
+#: Tests of the page drive a Chromium that is there already, and ask axe-core, which the second brings; the page itself belongs to the set `host`.
+_BROWSER: dict[str, tuple[str, ...]] = {"host": ("playwright==1.65.2", "axe-playwright-python==0.1.8"), "newest": ()}
 
 #: Only its table of byte pairs is read (the tokenizer's vocabulary); it is never imported, so nothing that it asks for is needed.
 _VOCABULARY = "open-clip-torch==2.20.0"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
 
@@ -44,6 +44,7 @@ _TINT = 0.55
 """Colour that lies on what a mask leaves out, and how thick."""
 _ENLARGED = 1.05
 _LISTED = 100
+_COUNTS = 20_000
 _CONCERNS = ("method", "data.", "training.", "embedding.")
 
 
@@ -193,6 +194,18 @@ class Looks:
         self.examined = Remembered(examined)
         self.faces = Remembered(lambda path: examined(path, face))
         self.look = Remembered(look_at)
+        self._tokens: dict[tuple[str, str, int], int] = {}
+        self._tokenizer: Any = None
+
+    def tokens(self, tokenizer: Any, caption: str, word: str, vectors: int) -> int:
+        """As `count_tokens`; counted again only for another tokenizer."""
+        if self._tokenizer is not tokenizer or len(self._tokens) > _COUNTS:
+            self._tokenizer, self._tokens = tokenizer, {}
+        key = (caption, word, vectors)
+        counts = self._tokens
+        if key not in counts:
+            counts[key] = count_tokens(tokenizer, caption, word, vectors)
+        return counts[key]
 
 
 def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
@@ -214,8 +227,13 @@ def view(settings: Settings, tools: TextTools, looks: Looks) -> DatasetView:
     seen = [looks.look(picture.path) for picture in images.subject.pictures]
     flags = _flags(images.subject, seen)
     placed = {**_placed(plan), **(_placed(held) if held else {})}
+    held_out = {picture.path for picture in images.held}
+
+    def count(caption: str, word: str) -> int:
+        return looks.tokens(tools.tokenizer, caption, word, chosen.embedding.vectors)
+
     views = tuple(
-        _view(picture, *placed[picture.path], chosen, tools, own, held_out=picture in images.held)
+        _view(picture, *placed[picture.path], chosen, count, own, held_out=picture.path in held_out)
         for picture, own in zip(images.subject.pictures, flags, strict=True)
     )
     notes = (
@@ -293,14 +311,14 @@ def _view(
     captions: list[str],
     crop_varies: bool,
     settings: Settings,
-    tools: TextTools,
+    count: Callable[[str, str], int],
     flags: list[Flag],
     *,
     held_out: bool,
 ) -> PictureView:
     left, top, right, bottom = kept_box(picture.width_px, picture.height_px, bucket, position)
     word = settings.name.strip() if teaches_word(settings) else ""
-    tokens = max(count_tokens(tools.tokenizer, caption, word, settings.embedding.vectors) for caption in captions)
+    tokens = max(count(caption, word) for caption in captions)
     limit = settings.data.max_tokens
     return PictureView(
         path=str(picture.path),

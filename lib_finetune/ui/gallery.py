@@ -94,6 +94,8 @@ def _tile(picture: Mapping[str, Any], key: str) -> dict[str, Any]:
         "token": picture["token"],
         "small": address,
         "full": f"{address}&large=1",
+        "mask": picture_url(key, "masks", picture["token"]),
+        "masked": picture["mask"] is not None,
         "bucket": bucket,
         "held_out": picture["held_out"],
         "facts": " · ".join(facts),

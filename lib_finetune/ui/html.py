@@ -57,6 +57,8 @@ def picture_url(key: str, *parts: str) -> str:
 def drop(to: str, label: str, key: str, limits: Mapping[str, Any] | None = None) -> str:
     """A field for files, to be chosen or dropped, which the page's script sends to one of our routes.
 
+    The browser's own button, which speaks the browser's language, is out of sight; the keyboard reaches it, and its label stands for it.
+
     Args:
         to: the route.
         key: proves the page to it.
@@ -64,11 +66,13 @@ def drop(to: str, label: str, key: str, limits: Mapping[str, Any] | None = None)
             whole; None for one file.
     """
     name = f"finetune_drop_{to.replace('/', '_')}"
-    more = " multiple" if limits else ""
+    more, choose = (" multiple", "Choose files") if limits else ("", "Choose a file")
     data = escape(json.dumps(limits or {}))
     return (
         f'<div class="finetune-drop" data-to="{escape(f"{_ROUTES}/{to}")}" data-key="{escape(key)}" data-limits="{data}">'
-        f'<label for="{name}">{escape(label)}</label><input type="file" id="{name}"{more}>'
+        f'<span id="{name}_label">{escape(label)}</span>'
+        f'<input type="file" id="{name}" aria-labelledby="{name}_choose {name}_label"{more}>'
+        f'<label for="{name}" id="{name}_choose" class="finetune-files-button">{choose}</label>'
         f'<progress hidden max="1" value="0" aria-labelledby="{name}_said"></progress><div id="{name}_said" aria-live="polite"></div></div>'
     )
 

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 import time
+import types
 
 import pytest
 from PIL import Image
@@ -301,3 +302,37 @@ def test_an_hdr_gain_map_is_flagged(tmp_path, tools):
     mark = b"http://ns.adobe.com/xap/1.0/\0http://ns.adobe.com/hdr-gain-map/1.0/"
     (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xe1" + (len(mark) + 2).to_bytes(2, "big") + mark + data[2:])
     assert "gain_map" in kinds(seen(tmp_path, tools).pictures[0])
+
+
+def test_a_second_view_reads_no_image_and_counts_no_caption_again(folder, tools, monkeypatch):
+    looks = Looks()
+    first = seen(folder, tools, looks, data__trigger="zxq")
+
+    def again(*_, **__):
+        raise AssertionError("looked at again")
+
+    for place in ("lib_finetune.data.scan.read", "lib_finetune.data.look.read", "lib_finetune.preflight.dataset_report.count_tokens"):
+        monkeypatch.setattr(place, again)
+    assert seen(folder, tools, looks, data__trigger="zxq") == first
+
+
+def test_another_tokenizer_counts_anew(tools):
+    class Longer:
+        def __call__(self, words, **_):
+            return types.SimpleNamespace(input_ids=[1] * 30)
+
+    looks = Looks()
+    assert looks.tokens(tools.tokenizer, "a cat", "", 1) == 2
+    assert looks.tokens(Longer(), "a cat", "", 1) == 30
+
+
+def test_three_hundred_images_are_viewed_again_within_their_two_seconds(tmp_path, tools):
+    """Counted in time of the processor, so that a busy machine changes little; the page has the rest of the two seconds."""
+    for number in range(300):
+        photo(number, (96, 64)).save(tmp_path / f"{number:03}.png")
+        (tmp_path / f"{number:03}.txt").write_text(f"a cat on chair number {number}")
+    looks = Looks()
+    assert len(seen(tmp_path, tools, looks, data__trigger="zxq").pictures) == 300
+    began = time.thread_time()
+    seen(tmp_path, tools, looks, data__trigger="zxq")
+    assert time.thread_time() - began < 1.5
