@@ -17,7 +17,7 @@ class PageState(TypedDict, total=False):
 
     Attributes:
         shown: id of the job that the page shows, to which the buttons beside it belong; "" for none.
-        running: id of the job that was running when the page was refreshed last; "" for none.
+        followed: id of the job that ran, or had run last, when the page was refreshed last; "" for none.
         job: id of the job that was chosen; "" or absent: the one that runs or ran last is shown.
         feedback: the answer to "Too weak" or "Overdone" beneath that result.
         editing: id of the waiting job whose settings are in the form to be changed; "" for none.
@@ -28,7 +28,7 @@ class PageState(TypedDict, total=False):
     """
 
     shown: str
-    running: str
+    followed: str
     job: str
     feedback: str
     editing: str

@@ -106,7 +106,7 @@ class Refresh:
         active = current is not None and not current.ended
         # After a restart no job is the current one: the one that ended last is shown.
         last = max((job for job in jobs.values() if job["ended"]), key=lambda job: job["ended"], default=None)
-        shown_job.follow(page, now or last, jobs, active=active)
+        shown_job.follow(page, now or last, jobs)
         shown = jobs.get(page.get("shown", ""))
         shown_active = shown is not None and shown["state"] in ACTIVE
         running = sum(job["state"] in ACTIVE for job in overview["jobs"])

@@ -18,22 +18,20 @@ CONTROLS = {
 """Buttons above a job's status: name → label."""
 
 
-def follow(page: PageState, job: Mapping[str, Any] | None, known: Collection[str], *, active: bool) -> None:
+def follow(page: PageState, job: Mapping[str, Any] | None, known: Collection[str]) -> None:
     """Have the page show a job: the one that was chosen, else the one that runs or ran last.
 
     Args:
         job: `Trainings.view` of the one that runs or ran last; None where there is none.
         known: ids of all jobs.
-        active: whether ``job`` has not ended.
     """
-    before = page.get("running", "")
-    # Whoever watches a run sees its end and then the next one; an earlier run that is open stays open.
-    watched = page.get("job", "") in ("", before) or page.get("job") not in known
+    # Whoever looks at the last run, going on or ended, sees the next one when it starts; an earlier run that is open stays open.
+    watched = page.get("job", "") in ("", page.get("followed", "")) or page.get("job") not in known
     if job is not None and watched and page.get("job") != job["id"]:
         page["job"], page["feedback"] = job["id"], ""
     if job is None:
         page["job"] = ""
-    page["running"] = job["id"] if job and active else ""
+    page["followed"] = job["id"] if job else ""
     page["shown"] = page.get("job", "")
 
 

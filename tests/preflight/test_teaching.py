@@ -73,7 +73,7 @@ def test_the_name_of_a_kohya_folder_is_enough(bench):
 def test_some_captions_are_enough_and_the_rest_is_said(bench):
     (bench.images / "0.txt").write_text("a red thing", encoding="utf-8")
     assert fields(bench, SILENT) == []
-    assert [line[:20] for line in warnings(bench, SILENT)] == ["Of 2 of 3 images not"]
+    assert [line[:20] for line in warnings(bench, SILENT)] == ["2 of 3 images have n"]
     assert warnings(bench, {}) == []
 
 

@@ -1,6 +1,7 @@
 """Use sees what training saw: every image that a run, a grid or a trial of the word asks for is read at the clip skip of the training."""
 
 import json
+import time
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_a_grid_and_a_trial_of_the_word_are_painted_so_too(bench, tmp_path):
                        settings(bench.images), ["zxq"])  # fmt: skip
     word = grids.of_trigger_word(settings(bench.images, {"training.clip_skip": "2"}))
     while not (task.ended and word.ended):
-        pass
+        time.sleep(0.02)
     assert {request.clip_skip for request in host.asked if request.loras} == {2}
     assert {request.clip_skip for request in host.asked if request.prompt == "zxq cat"} == {2}
 

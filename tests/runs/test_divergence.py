@@ -1,6 +1,7 @@
 """Runs that go wrong: what is good is kept, what came after it goes, and nothing that was good before is written over."""
 
 import shutil
+import time
 
 import pytest
 import torch
@@ -285,7 +286,7 @@ def test_what_ends_far_is_said_in_the_headline_with_the_best_snapshot(bench, wro
     wrong["on10"] = 1000.0
     job = Jobs(bench.host()).submit(settings(bench.images, changes))
     while not job.ended:
-        pass
+        time.sleep(0.02)  # a loop without it takes the interpreter from the run
     assert job.state == "done" and "Check the result: the loss rose from" in job.message, job.message
     assert "zxqcat-000008" in job.message and "(step 8) was still good: try it first" in job.message
     assert "lower learning rate" in job.message

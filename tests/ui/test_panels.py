@@ -21,7 +21,7 @@ JOB = {
 OVERVIEW = {"jobs": [JOB, {**JOB, "id": "next", "state": "queued"}], "queue": ["next"], "held": True, "errands": []}
 PICTURE = {
     "name": EVIL, "token": "t", "width_px": 800, "height_px": 600, "bucket": (576, 448), "repeats": 10, "held_out": True, "crop_varies": True,
-    "caption": EVIL,
+    "caption": EVIL, "mask": None,
     "caption_text": EVIL, "caption_varies": False, "caption_file": f"/x/{EVIL}.txt", "tokens": 80, "over_chunk": True, "flags": [{"message": EVIL}],
 }  # fmt: skip
 VIEW = {

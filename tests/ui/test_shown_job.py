@@ -11,38 +11,46 @@ def job(name="a", state="running", stopping=False):
 
 def test_a_fresh_page_shows_the_job_that_runs():
     page = {}
-    follow(page, job(), ["a"], active=True)
-    assert page == {"job": "a", "feedback": "", "running": "a", "shown": "a"}
+    follow(page, job(), ["a"])
+    assert page == {"job": "a", "feedback": "", "followed": "a", "shown": "a"}
 
 
 def test_a_page_without_jobs_shows_none():
     page = {}
-    follow(page, None, [], active=False)
-    assert page == {"job": "", "running": "", "shown": ""}
+    follow(page, None, [])
+    assert page == {"job": "", "followed": "", "shown": ""}
 
 
 def test_the_run_that_was_chosen_stays_and_its_buttons_are_its_own():
     page = {"job": "earlier", "feedback": "Train 200 more steps."}
-    follow(page, job(), ["earlier", "a"], active=True)
+    follow(page, job(), ["earlier", "a"])
     assert (page["job"], page["feedback"], page["shown"]) == ("earlier", "Train 200 more steps.", "earlier")
-    follow(page, job(state="done"), ["earlier", "a"], active=False)
-    assert (page["shown"], page["feedback"], page["running"]) == ("earlier", "Train 200 more steps.", "")
+    follow(page, job(state="done"), ["earlier", "a"])
+    assert (page["shown"], page["feedback"], page["followed"]) == ("earlier", "Train 200 more steps.", "a")
 
 
 def test_who_watches_a_run_sees_its_end_and_then_the_next():
     page = {}
-    follow(page, job(), ["a"], active=True)
-    follow(page, job(state="done"), ["a"], active=False)
+    follow(page, job(), ["a"])
+    follow(page, job(state="done"), ["a"])
     assert page["shown"] == "a"
     page = {}
-    follow(page, job(), ["a", "b"], active=True)
-    follow(page, job("b"), ["a", "b"], active=True)
+    follow(page, job(), ["a", "b"])
+    follow(page, job("b"), ["a", "b"])
     assert page["shown"] == "b"
+
+
+def test_a_run_that_starts_is_shown_on_a_page_that_was_opened_after_the_last_one_ended():
+    page = {}
+    follow(page, job("ended", state="cancelled"), ["ended"])
+    assert page["shown"] == "ended"
+    follow(page, job("started"), ["ended", "started"])
+    assert page["shown"] == "started"
 
 
 def test_a_run_that_was_removed_is_shown_no_longer():
     page = {"job": "gone"}
-    follow(page, job(state="done"), ["a"], active=False)
+    follow(page, job(state="done"), ["a"])
     assert page["shown"] == "a"
 
 

@@ -235,8 +235,8 @@ def visited(bench, monkeypatch, where):
     monkeypatch.setattr("lib_finetune.training.turns.Turns.__init__.__defaults__", (0.0,))
     host, real = Visited(bench.root / where), builder.bind
 
-    def bind(*args):
-        host.assembly = real(*args)
+    def bind(*args, **named):
+        host.assembly = real(*args, **named)
         return host.assembly
 
     monkeypatch.setattr(builder, "bind", bind)
