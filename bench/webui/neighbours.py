@@ -45,6 +45,7 @@ class Neighbour:
         controls: title of a script → label of a control → value; one that ends with * is the first choice that begins so.
         units: title of a script → all its values, where its controls have no labels.
         prompt: more words of the prompt.
+        prompt_without: more words of the prompt of the image without the extension, for one that is switched on by its default.
         lora_folder: where it looks for LoRA files, below its own folder.
     """
 
@@ -52,6 +53,7 @@ class Neighbour:
     controls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     units: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     prompt: str = ""
+    prompt_without: str | None = None
     lora_folder: str = ""
 
 
@@ -66,7 +68,12 @@ NEIGHBOURS = (
     ),
     Neighbour("sd-webui-regional-prompter", {"Regional Prompter": {"Regional Prompter": True}}, prompt=" BREAK a red car"),
     Neighbour("sd-webui-negpip", {"NegPiP": {"NegPiP": True}}, prompt=", (a red car:-1.0)"),
-    Neighbour("sd-webui-lora-block-weight", {"LoRA Block Weight": {"LoRA Block Weight": True}}, prompt=f" <lora:{_WORN}:1:lbw=OUTALL>"),
+    Neighbour(
+        "sd-webui-lora-block-weight",
+        {"LoRA Block Weight": {"LoRA Block Weight": True}},
+        prompt=f" <lora:{_WORN}:1:lbw=OUTALL>",
+        prompt_without=f" <lora:{_WORN}:1>",
+    ),
     Neighbour("sd-webui-freeu", {"FreeU": {"Enable": True}}),
     Neighbour("sd-dynamic-thresholding", {"Dynamic Thresholding (CFG Scale Fix)": {"Enable Dynamic Thresholding (CFG Scale Fix)": True}}),
     Neighbour(
@@ -198,6 +205,7 @@ def beside(given: argparse.Namespace, neighbours: Sequence[Neighbour], data: Pat
     """
     webui = WebUI(given.webui.absolute(), given.python.absolute(), data, given.port, given.flags.split())
     webui.prepare([given.checkpoint])
+    (data / "ui-config.json").write_text("{}", encoding="utf-8")  # sd-webui-negpip opens it as it loads; one that was started before has it
     if lora:
         shutil.copyfile(lora, webui.lora / f"{_WORN}.safetensors")
     for neighbour in neighbours:
@@ -218,7 +226,8 @@ def beside(given: argparse.Namespace, neighbours: Sequence[Neighbour], data: Pat
         # additional-networks a person's images then depend on those between them, whoever made them.
         webui.ask("/sdapi/v1/options", {"persistent_cond_cache": False})
         request: dict[str, Any] = {**_IMAGE, "prompt": PROMPT + "".join(neighbour.prompt for neighbour in neighbours)}
-        plain = pixels(webui.raw_picture(request))
+        without = (neighbour.prompt if neighbour.prompt_without is None else neighbour.prompt_without for neighbour in neighbours)
+        plain = pixels(webui.raw_picture({**request, "prompt": PROMPT + "".join(without)}))
         scripts, image = webui.ask("/sdapi/v1/script-info"), base64.b64encode((world.pictures / "0.png").read_bytes()).decode()
         request["alwayson_scripts"] = {
             title: values for neighbour in neighbours for title, values in always_on(scripts, neighbour, image).items()
@@ -269,7 +278,7 @@ def _outcome(wanted: argparse.Namespace, together: Sequence[Neighbour], bare: Re
     try:
         results = beside(wanted, together, data, data.parent / "bare" / "my-loras" / f"{_LORA}.safetensors")
         outcome = "; ".join(differences(bare, results)) or _EQUAL
-        if not results.switched_on:
+        if not results.switched_on and any(each.controls or each.units for each in together):
             outcome += " (it changes nothing in the person's image)"
         if results.failure:
             outcome += f" (it failed: {results.failure})"
