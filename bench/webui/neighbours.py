@@ -78,7 +78,7 @@ NEIGHBOURS = (
     Neighbour("sd-dynamic-thresholding", {"Dynamic Thresholding (CFG Scale Fix)": {"Enable Dynamic Thresholding (CFG Scale Fix)": True}}),
     Neighbour(
         "multidiffusion-upscaler-for-automatic1111",
-        {"Tiled Diffusion": {"Tiled Diffusion": True, "Latent tile width": 8, "Latent tile height": 8, "Latent tile overlap": 4}},
+        {"Tiled Diffusion": {"Enable Tiled Diffusion": True, "Latent tile width": 8, "Latent tile height": 8, "Latent tile overlap": 4}},
     ),
     Neighbour("sd-webui-supermerger"),
     Neighbour("sd-webui-controlnet", units={"ControlNet": [{"enabled": True, "module": "reference_only", "image": _ANY_IMAGE}]}),
