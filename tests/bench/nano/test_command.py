@@ -34,8 +34,9 @@ def lora(tmp_path):
     module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     width = layout.UNET_WIDTH
     tensors = {
-        f"{module}.lora_down.weight": torch.ones(2, layout.TEXT_WIDTH),
-        f"{module}.lora_up.weight": torch.ones(width, 2),
+        # not ones: the sum over a normalized token is zero, up to what the processor rounds
+        f"{module}.lora_down.weight": torch.randn(2, layout.TEXT_WIDTH, generator=torch.Generator().manual_seed(1)),
+        f"{module}.lora_up.weight": torch.randn(width, 2, generator=torch.Generator().manual_seed(2)),
         f"{module}.alpha": torch.tensor(2.0),
     }
     save_file(tensors, tmp_path / "some-lora.safetensors")
