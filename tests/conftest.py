@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(
                 pytest.mark.skip(reason="what a run does about faults is tried on the set host; FINETUNE_FAULTS=all asks for it here")
             )
+    # The journey through the page takes minutes and little of the processor: it goes on beside all the others.
+    items.sort(key=lambda item: item.get_closest_marker("browser") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -170,8 +170,9 @@ def inner_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     if arguments[:1] == ["test"]:
         parser.add_argument("--libraries", choices=requirements.LIBRARY_SETS)
         known, rest = parser.parse_known_args(arguments[1:])
-        # Before the caller's own arguments, so that these can say otherwise (-n 0).
-        return known.libraries, ["pytest", "-n", "logical", "--maxprocesses", "4", *rest]
+        # Before the caller's own arguments, so that these can say otherwise (-n 0). A worker that is done takes over what waits behind
+        # a long test of another.
+        return known.libraries, ["pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "worksteal", *rest]
     shows_tab = arguments[:1] == ["ui"]
     for flag in ("--output-root", "--checkpoint") if shows_tab else ("--output-root",):
         parser.add_argument(flag, dest=flag, type=Path)

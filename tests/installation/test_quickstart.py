@@ -112,7 +112,7 @@ def test_a_set_that_this_python_cannot_have_is_refused(library_set: str, python:
 def test_tests_run_inside_with_pytests_own_arguments() -> None:
     assert environment.inner_command(["test", "-k", "names and not slow", "--libraries", "host", "tests/model", "-x"]) == (
         "host",
-        ["pytest", "-n", "logical", "--maxprocesses", "4", "-k", "names and not slow", "tests/model", "-x"],
+        ["pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "worksteal", "-k", "names and not slow", "tests/model", "-x"],
     )
 
 

@@ -29,7 +29,7 @@ def missing() -> str:
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1200)
 def test_a_person_trains_through_the_page(tmp_path: Path) -> None:
     if reason := missing():
         pytest.skip(reason)
