@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 from bench.webui.browser import browser_at
 from bench.webui.checks import tab_stands_before_settings
@@ -135,6 +136,7 @@ class Results:
     Attributes:
         switched_on: the person's image differs from the one without the extension.
         failure: an error that the extension raised after it was loaded.
+        at_rest: folders of the extensions that stay off, for with the others they fail at the person's image without any training.
     """
 
     lora: Any
@@ -144,6 +146,7 @@ class Results:
     person: list[bytes]
     switched_on: bool = True
     failure: str | None = None
+    at_rest: list[str] = field(default_factory=list)
 
 
 def differences(bare: Results, beside: Results) -> list[str]:
@@ -219,26 +222,64 @@ def beside(given: argparse.Namespace, neighbours: Sequence[Neighbour], data: Pat
         webui.start()
         world = World(webui, draw(data / "pictures"), _STEPS)
         _look_at_the_tab(world)
-        failure = failure_of(neighbours, webui.log.read_text(encoding="utf-8", errors="replace"))
+        failure = failure_of(neighbours, _log(webui))
         if failure:
             raise LeftOut(f"it does not load: {failure}")
         # The WebUI keeps the encoded prompt of the last image and does not know that an extension patches the text encoder: with
         # additional-networks a person's images then depend on those between them, whoever made them.
         webui.ask("/sdapi/v1/options", {"persistent_cond_cache": False})
-        request: dict[str, Any] = {**_IMAGE, "prompt": PROMPT + "".join(neighbour.prompt for neighbour in neighbours)}
-        without = (neighbour.prompt if neighbour.prompt_without is None else neighbour.prompt_without for neighbour in neighbours)
-        plain = pixels(webui.raw_picture({**request, "prompt": PROMPT + "".join(without)}))
-        scripts, image = webui.ask("/sdapi/v1/script-info"), base64.b64encode((world.pictures / "0.png").read_bytes()).decode()
-        request["alwayson_scripts"] = {
-            title: values for neighbour in neighbours for title, values in always_on(scripts, neighbour, image).items()
-        }
+        request, plain, at_rest = _request(webui, neighbours, base64.b64encode((world.pictures / "0.png").read_bytes()).decode())
         switched_on = pixels(webui.raw_picture(request)) != plain
         results = trained(world, request)
-        return replace(
-            results, switched_on=switched_on, failure=failure_of(neighbours, webui.log.read_text(encoding="utf-8", errors="replace"))
-        )
+        return replace(results, switched_on=switched_on, at_rest=at_rest, failure=failure_of(switched(neighbours, at_rest), _log(webui)))
     finally:
         webui.kill()
+
+
+def _request(webui: WebUI, neighbours: Sequence[Neighbour], image: str) -> tuple[dict[str, Any], bytes, list[str]]:
+    """The person's request with as many extensions switched on as the WebUI can make an image with, before anything is trained.
+
+    Extensions fail with one another, too. The one in whose files the last failure is then stays installed and is switched off.
+
+    Returns:
+        The request, the pixels of the image without the extensions, and the folders of those that stay off.
+
+    Raises:
+        LeftOut: the image cannot be made, and no extension is left that could be switched off.
+    """
+    scripts = webui.ask("/sdapi/v1/script-info")
+    at_rest: list[str] = []
+    while True:
+        on = switched(neighbours, at_rest)
+        request: dict[str, Any] = {**_IMAGE, "prompt": PROMPT + "".join(neighbour.prompt for neighbour in on)}
+        without = (neighbour.prompt if neighbour.prompt_without is None else neighbour.prompt_without for neighbour in on)
+        plain = pixels(webui.raw_picture({**request, "prompt": PROMPT + "".join(without)}))
+        request["alwayson_scripts"] = {title: values for each in on for title, values in always_on(scripts, each, image).items()}
+        try:
+            webui.raw_picture(request)
+        except HTTPError as error:
+            culprit = last_in(on, _log(webui))
+            if culprit is None or len(on) == 1:
+                raise LeftOut(f"the person's image cannot be made with it, before a training: {error}") from error
+            at_rest.append(culprit)
+            continue
+        return request, plain, at_rest
+
+
+def switched(neighbours: Sequence[Neighbour], at_rest: Sequence[str]) -> list[Neighbour]:
+    """Those that are switched on."""
+    return [each for each in neighbours if each.folder not in at_rest]
+
+
+def last_in(neighbours: Sequence[Neighbour], log: str) -> str | None:
+    """The folder of the extension that the WebUI's log names last; None where it names none."""
+    places = {each.folder: log.rfind(f"extensions/{each.folder}/") for each in neighbours}
+    folder = max(places, key=places.__getitem__, default=None)
+    return folder if folder is not None and places[folder] >= 0 else None
+
+
+def _log(webui: WebUI) -> str:
+    return webui.log.read_text(encoding="utf-8", errors="replace")
 
 
 def _look_at_the_tab(world: World) -> None:
@@ -280,6 +321,8 @@ def _outcome(wanted: argparse.Namespace, together: Sequence[Neighbour], bare: Re
         outcome = "; ".join(differences(bare, results)) or _EQUAL
         if not results.switched_on and any(each.controls or each.units for each in together):
             outcome += " (it changes nothing in the person's image)"
+        if results.at_rest:
+            outcome += f" (installed and switched off, for with the others they fail without a training: {', '.join(results.at_rest)})"
         if results.failure:
             outcome += f" (it failed: {results.failure})"
     except LeftOut as reason:

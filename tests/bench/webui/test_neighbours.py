@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from bench.webui import neighbours
-from bench.webui.neighbours import NEIGHBOURS, Neighbour, Results, always_on, differences, failure_of, main
+from bench.webui.neighbours import NEIGHBOURS, Neighbour, Results, always_on, differences, failure_of, last_in, main, switched
 from bench.webui.world import LeftOut
 
 SCRIPTS = [
@@ -136,3 +136,10 @@ def test_an_extension_that_changes_nothing_or_fails_says_so_beside_the_outcome(t
     _, printed = tried({FIRST: _results(switched_on=False), SECOND: _results(failure="b: KeyError: 'c'")}, FIRST, SECOND)
     assert f"| {FIRST} | equal (it changes nothing in the person's image) |" in printed
     assert f"| {SECOND} | equal (it failed: b: KeyError: 'c') |" in printed
+
+
+def test_of_extensions_that_fail_with_one_another_the_last_in_the_log_stays_off():
+    both = [Neighbour("a"), Neighbour("b")]
+    log = 'File "/x/extensions/b/hook.py", line 1\n  File "/x/extensions/a/run.py", line 2\nRuntimeError: sizes\n'
+    assert last_in(both, log) == "a" and last_in(both, 'File "/x/modules/processing.py"') is None
+    assert switched(both, ["a"]) == [both[1]]
