@@ -136,6 +136,7 @@ class Results:
     Attributes:
         switched_on: the person's image differs from the one without the extension.
         failure: an error that the extension raised after it was loaded.
+        after_plain: the person's image right after one without the extension, before any training: some extensions carry something over.
         at_rest: folders of the extensions that stay off, for with the others they fail at the person's image without any training.
     """
 
@@ -146,6 +147,7 @@ class Results:
     person: list[bytes]
     switched_on: bool = True
     failure: str | None = None
+    after_plain: bytes = b""
     at_rest: list[str] = field(default_factory=list)
 
 
@@ -154,9 +156,8 @@ def differences(bare: Results, beside: Results) -> list[str]:
     named = {"LoRA": "lora", "DreamBooth": "dreambooth", "previews": "previews", "class images": "classes"}
     unlike = [name for name, attribute in named.items() if getattr(bare, attribute) != getattr(beside, attribute)]
     moments = ("", "made again before a training", "during the LoRA", "after the LoRA", "during DreamBooth", "after DreamBooth")
-    return unlike + [
-        f"the person's image {moment}" for moment, image in zip(moments, beside.person, strict=True) if image != beside.person[0]
-    ]
+    usual = (beside.person[0], beside.after_plain or beside.person[0])
+    return unlike + [f"the person's image {moment}" for moment, image in zip(moments, beside.person, strict=True) if image not in usual]
 
 
 def trained(world: World, request: dict[str, Any]) -> Results:
@@ -229,9 +230,16 @@ def beside(given: argparse.Namespace, neighbours: Sequence[Neighbour], data: Pat
         # additional-networks a person's images then depend on those between them, whoever made them.
         webui.ask("/sdapi/v1/options", {"persistent_cond_cache": False})
         request, plain, at_rest = _request(webui, neighbours, base64.b64encode((world.pictures / "0.png").read_bytes()).decode())
-        switched_on = pixels(webui.raw_picture(request)) != plain
+        webui.raw_picture({**request, "alwayson_scripts": {}})
+        after_plain = pixels(webui.raw_picture(request))
         results = trained(world, request)
-        return replace(results, switched_on=switched_on, at_rest=at_rest, failure=failure_of(switched(neighbours, at_rest), _log(webui)))
+        return replace(
+            results,
+            switched_on=results.person[0] != plain,
+            after_plain=after_plain,
+            at_rest=at_rest,
+            failure=failure_of(switched(neighbours, at_rest), _log(webui)),
+        )
     finally:
         webui.kill()
 
@@ -321,6 +329,8 @@ def _outcome(wanted: argparse.Namespace, together: Sequence[Neighbour], bare: Re
         outcome = "; ".join(differences(bare, results)) or _EQUAL
         if not results.switched_on and any(each.controls or each.units for each in together):
             outcome += " (it changes nothing in the person's image)"
+        if results.after_plain not in (b"", results.person[0]):
+            outcome += " (without a training, too, the person's image differs when one without the extension was made before it)"
         if results.at_rest:
             outcome += f" (installed and switched off, for with the others they fail without a training: {', '.join(results.at_rest)})"
         if results.failure:

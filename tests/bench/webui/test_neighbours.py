@@ -143,3 +143,10 @@ def test_of_extensions_that_fail_with_one_another_the_last_in_the_log_stays_off(
     log = 'File "/x/extensions/b/hook.py", line 1\n  File "/x/extensions/a/run.py", line 2\nRuntimeError: sizes\n'
     assert last_in(both, log) == "a" and last_in(both, 'File "/x/modules/processing.py"') is None
     assert switched(both, ["a"]) == [both[1]]
+
+
+def test_an_image_as_it_is_after_a_plain_one_is_no_difference_of_ours_and_any_other_is():
+    bare = _results()
+    carried = _results(person=[b"image"] * 3 + [b"after"] + [b"image"] * 2, after_plain=b"after")
+    assert differences(bare, carried) == []
+    assert differences(bare, dataclasses.replace(carried, after_plain=b"another")) == ["the person's image after the LoRA"]
