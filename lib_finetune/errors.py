@@ -249,7 +249,7 @@ def let_go(error: BaseException) -> None:
 
 @contextmanager
 def device_errors_in_words() -> Iterator[None]:
-    """Out of memory, or a lost GPU, as an error that says what to do; the traceback, which holds tensors, is let go of.
+    """Out of memory, or a lost GPU, as an error that says what to do; the traceback, which holds tensors, is released.
 
     Raises:
         OutOfMemoryError, DeviceLostError: in place of what was raised.

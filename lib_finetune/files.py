@@ -111,7 +111,7 @@ def open_in_file_manager(folder: Path) -> None:
 
 
 class WriteLog(Protocol):
-    """Hears of each file that is written within `logged_to`."""
+    """Receives each file that is written within `logged_to`."""
 
     def begins(self, temporary: Path, target: Path) -> None:
         """A file is about to be made beside its target."""
@@ -130,7 +130,7 @@ TEMPORARY = r"\.(.{1,40})\.[0-9a-f]{8}\.part"
 
 @contextlib.contextmanager
 def logged_to(log: WriteLog) -> Iterator[None]:
-    """Within, a log hears of every file that this thread writes."""
+    """Within, a log receives every file that this thread writes."""
     token = _LOG.set(log)
     try:
         yield
@@ -156,7 +156,7 @@ def replacing(path: Path, size: int = 0) -> Iterator[BinaryIO]:
     """A file beside the target to write to, flushed to the disk and put in place in one step when the block is left without an error.
 
     Args:
-        size: bytes that will be written, where they are known; they are told when there is no room for them.
+        size: bytes that will be written, where they are known; the error names them when there is no room for them.
 
     Raises:
         DiskError: what failed, where, and what to do; a file that stood at ``path`` is untouched and no rest stays.

@@ -82,7 +82,7 @@ def decoded(content: bytes) -> str:
     a wrong guess would be read without a word of it.
 
     Raises:
-        NotTextError: it is in another encoding, whose likely name is told, or holds NUL bytes.
+        NotTextError: it is in another encoding, whose likely name the error gives, or holds NUL bytes.
     """
     mark, encoding, name = next((known for known in _MARKS if content.startswith(known[0])), (b"", "utf-8", "UTF-8"))
     try:

@@ -32,7 +32,7 @@ class MaskFacts:
         file: name of the file whose mask counts, "" for none.
         target: name under which a painted mask is saved.
         content: `drawn_mask.content_of` the target.
-        painted: whether the target was painted here; else it is somebody's.
+        painted: whether the target was painted here; else a person put it there.
     """
 
     width_px: int

@@ -97,7 +97,7 @@ class SettingsFiles:
         return imported(path, now), []
 
     def from_upload(self, name: str, content: bytes) -> tuple[Settings, list[str], bool]:
-        """As `from_file`, of a file that was sent; third: whether what is about the subject is told too.
+        """As `from_file`, of a file that was sent; third: whether it holds what is about the subject, too.
 
         Args:
             content: all of an exported file; of a result its beginning, see `of_beginning`.

@@ -108,7 +108,7 @@ class Assembly:
         checkpoint_gradients(self.model)
 
     def close(self) -> None:
-        """Let go of what was trained beside the host's model; its files are written."""
+        """Release what was trained beside the host's model; its files are written."""
         self.trainer.close()
         self.model.disown()
 

@@ -65,7 +65,7 @@ def vectors(settings: Settings) -> torch.Tensor | None:
 
 
 def brings_word(settings: Settings) -> bool:
-    """Whether the word begins with that of the file; a file that cannot be read is told by `problems`."""
+    """Whether the word begins with that of the file; a file that cannot be read is reported by `problems`."""
     try:
         return vectors(settings) is not None
     except InputError:

@@ -33,7 +33,7 @@ _RATES = ("optimizer.unet_rate", "optimizer.text_encoder_rate", "embedding.rate"
 
 
 def recipe(settings: Settings, images: Dataset, plan: DataPlan, adapter: Adapter | None, info: CheckpointInfo, rates: RatePlan) -> Recipe:
-    """What a file of this run tells of its training; name and steps are those of the end until told otherwise."""
+    """What a file of this run records of its training; name and steps are those of the end unless others are named."""
     data, network, training = settings.data, settings.network, settings.training
     pictures = images.pictures
     steps = training.steps or 0

@@ -200,7 +200,7 @@ def scan(
 ) -> Report:
     """Find the images in a folder and its subfolders, decoding each once to know that it is whole.
 
-    What else lies there is told by kind (`file_kinds`). The order depends on the names only.
+    Other files are reported by kind (`file_kinds`). The order depends on the names only.
 
     Args:
         field: name of the setting that the folder came from, for error messages.
@@ -280,7 +280,7 @@ def _by_kind(
 
 
 def _groups(sorted_out: Mapping[FileKind, Sequence[Path]], tables: Collection[Path]) -> tuple[Group, ...]:
-    """Files by kind, without our own, and without those that hold the captions of many images, of which more is told."""
+    """Files by kind, without our own, and without those that hold the captions of many images, which are reported in more detail."""
     kinds = (kind for kind in FileKind if kind is not FileKind.OWN)
     groups = (Group(kind, tuple(path for path in sorted_out.get(kind, ()) if path not in tables)) for kind in kinds)
     return tuple(group for group in groups if group.paths)

@@ -260,4 +260,4 @@ def _give_up(changed: CheckpointChangedError) -> NoReturn:
 
 
 def _unheard(_: StepReport) -> None:
-    """The steps of a trial are shown to nobody."""
+    """The steps of a trial are not shown."""

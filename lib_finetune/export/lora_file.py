@@ -25,7 +25,7 @@ _KOHYA = re.compile(r"lora_(unet|te1?)_[^.]+\.|bundle_emb\.[^.]+\.string_to_para
 def refuse_taken(path: Path, overwrite: bool | None) -> None:
     """
     Args:
-        overwrite: whether it may be replaced; None where nobody is asked that.
+        overwrite: whether it may be replaced; None where that is not asked.
 
     Raises:
         InputError: a file stands at ``path`` and may not be replaced; a free name is proposed.

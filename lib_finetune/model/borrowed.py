@@ -115,7 +115,7 @@ class BorrowedModel:
         return bool(self._lent)
 
     def unbind(self) -> None:
-        """Let go of every tensor of the host; weights of the view's own keep their slots."""
+        """Release every tensor of the host; weights of the view's own keep their slots."""
         self._lent = {}
         for slot in self.slots:
             slot.module._parameters[slot.leaf] = self._own.get(slot.source, slot.empty)

@@ -1,7 +1,7 @@
 """A ``.safetensors`` file read tensor by tensor, with a sentence for each thing that can be wrong with it.
 
 Reference: the format in huggingface/safetensors, README.md ("Format"). The library itself knows fewer types of numbers in older versions,
-and tells of a broken file in its own words.
+and describes a broken file in its own words.
 """
 
 from __future__ import annotations

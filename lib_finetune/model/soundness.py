@@ -1,4 +1,4 @@
-"""Whether weights are numbers: a file that holds NaN gives NaN for everything, and is told by its name before anything is trained."""
+"""Whether weights are numbers: a file that holds NaN gives NaN for everything, and is named before anything is trained."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class PreviewRow:
 
 
 class ProgressSink(Protocol):
-    """Hears how a run goes. A sink that raises is logged and does not end the training."""
+    """Receives the events of a run. A sink that raises is logged and does not end the training."""
 
     def stage(self, name: str, done: int = 0, total: int = 0) -> None:
         """A stage began or moved on: "pictures", "class images", "bind", "cache", "train", "measure", "paused",

@@ -56,7 +56,7 @@ class Verification:
 
 
 class HostFiles(Protocol):
-    """Hears of the files that are written for a host. Job's thread, no lease held."""
+    """Receives the files that are written for a host. Job's thread, no lease held."""
 
     def artifact_saved(self, kind: str, path: Path, card: Card) -> Verification:
         """A file was written: refresh the lists, pass it through the host's own loader, write the card beside it.

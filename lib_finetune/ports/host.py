@@ -130,7 +130,7 @@ class Host(HostWeights, Protocol):
 
     @property
     def files(self) -> HostFiles:
-        """Hears of the files that are written."""
+        """Receives the files that are written."""
 
     @property
     def pictures(self) -> HostPictures:

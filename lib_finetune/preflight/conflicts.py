@@ -224,7 +224,7 @@ def _captions(images: Dataset) -> list[str]:
 
 
 def _around(settings: Settings) -> list[str]:
-    """Templates and class word, without the word that is taught; a list of templates that cannot be read is told elsewhere."""
+    """Templates and class word, without the word that is taught; a list of templates that cannot be read is reported elsewhere."""
     try:
         around = templates(settings)
     except InputError:

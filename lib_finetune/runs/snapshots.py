@@ -53,7 +53,7 @@ class Snapshots:
         """
         Args:
             folder: of the run.
-            files: hears of the files that go.
+            files: receives the files that are deleted.
             artifacts: writes the files of a step, knows them again, and passes them through the host's loader.
             keep: how many of those that the settings keep stay; 0 keeps all.
         """

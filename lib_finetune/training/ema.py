@@ -37,7 +37,7 @@ class Ema:
             torch._foreach_lerp_(list(self.tensors.values()), [value.detach() for value in followed], 1 - decay)
 
     def close(self) -> None:
-        """Let go of the average; training is over."""
+        """Release the average; training is over."""
         self.average.clear()
         self.tensors.clear()
 

@@ -168,7 +168,7 @@ class Trainer:
         self.precision.forget_step()
 
     def close(self) -> None:
-        """Let go of what the optimizer and the average hold; training is over."""
+        """Release what the optimizer and the average hold; training is over."""
         for optimizer in self._optimizers():
             optimizer.state.clear()
         self.optimizer.zero_grad(set_to_none=True)

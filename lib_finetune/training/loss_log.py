@@ -33,7 +33,7 @@ class LossLog:
         good_step: of the copy that is kept; 0 without one.
         present: whether what trains is good as it is now; None until the loss after it is known.
         learned: whether any step has moved what trains: with fp16's loss scaler, steps are skipped while it looks for a scale.
-        turned: hears when the loss comes to be far above its beginning (True) and when it comes down again (False).
+        turned: called when the loss rises far above its beginning (True) and when it comes down again (False).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LossLog:
             parameters: what trains, by name.
             total: steps of the run.
             norm_counts: whether a gradient that is not finite is a fault (with fp16's loss scaler it is normal).
-            report: hears of the steps at each fetch.
+            report: receives the steps at each fetch.
             average: of the parameters, kept and brought back with them.
         """
         self._held: list[torch.Tensor] = [*parameters.values(), *average] if keeps else []
@@ -116,7 +116,7 @@ class LossLog:
     def when_judged(self, listener: Callable[[bool], None]) -> None:
         """Call ``listener`` when the loss of the next step is known, with whether what is trained now is good. Call after a `fetch`.
 
-        It is called inside a turn, and hears nothing where the run ends before.
+        It is called inside a turn, and not at all where the run ends before.
         """
         self._waiting.append(listener)
 

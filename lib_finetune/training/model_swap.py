@@ -1,4 +1,4 @@
-"""The model swap: where the device cannot hold both the host's model and the trained one, the one at rest lies in main memory."""
+"""The model swap: where the device cannot hold both the host's model and the trained one, the one that is not used lies in main memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns: the job holds the host for about a second, and on while nobody waits; then it lets others in. A turn ends with a step."""
+"""Turns: the job holds the host for about a second, and longer while nobody waits; then others have it. A turn ends with a step."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Refresh:
         """
         Args:
             bar: what stands above all places.
-            tasks: where forecast and captions are told of.
+            tasks: where the state of forecast and captions is shown.
         """
         panels = {
             "bar": bar,

@@ -1,4 +1,4 @@
-"""The tools: a LoRA extracted, a LoRA resized; what is told of this installation, and the report for an issue."""
+"""The tools: a LoRA extracted, a LoRA resized; the state of this installation, and the report for an issue."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Borrowing:
         return Lease(self._tensors, alphas.detach().to(device, torch.float32, copy=True), float(model.scale_factor), device, moved)
 
     def give_back(self) -> None:
-        """Undo all that `take` did, last first, and let go of the model."""
+        """Undo all that `take` did, last first, and release the model."""
         self._after.close()
 
     def _watch_weights(self, model: Any) -> None:
@@ -94,7 +94,7 @@ class Around:
             self._settings |= {key: value for key, value in after.items() if settings.get(key) != value}
 
     def close(self) -> None:
-        """Compare once more, tell the watch, and let go of the model."""
+        """Compare once more, tell the watch, and release the model."""
         model, self._model = self._model, None
         if self._watch is not None:
             self._watch.around(self._surroundings, remembered_state.surroundings(model))
