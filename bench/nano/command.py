@@ -1,4 +1,4 @@
-"""The command line of the drawn world: ``python -m bench nano {install,subject,style,class,measure,train} ...``."""
+"""The command line of the drawn world: ``python -m bench nano {install,subject,style,class,measure,words,train} ...``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib_finetune.errors import InputError, Problem
 
-from . import checkpoint, folders, judge
+from . import checkpoint, folders, judge, words
 from .install import install
 from .presets import PRESETS, preset
 from .shapes import SHAPES
@@ -40,6 +40,9 @@ def main(arguments: Sequence[str], train: Train) -> int:
 def _run(options: argparse.Namespace, train: Train) -> str:
     if options.command == "measure":
         return _measure(options, train)
+    if options.command == "words":
+        predict = words.predictor(options.checkpoint)
+        return words.table({each: words.shares(predict, options.word, each) for each in options.class_word})
     if options.command == "install":
         return f"{install(options.webui, options.checkpoint)} is installed: refresh the WebUI's list of checkpoints and choose it."
     count = options.count or _DEFAULT_COUNTS[options.command]
@@ -161,6 +164,10 @@ def _parser() -> argparse.ArgumentParser:
         folder.add_argument("--count", type=int, help="how many pictures")
         folder.add_argument("--seed", type=int, default=0)
     commands.add_parser("train", help="make the small checkpoint and the judge from nothing (train --help)")
+    strength = commands.add_parser("words", help=f"how much words change the prediction, as a share of what {words.KNOWN!r} changes")
+    strength.add_argument("word", nargs="+")
+    strength.add_argument("--class-word", nargs="+", choices=SHAPES, default=list(SHAPES)[:2])
+    strength.add_argument("--checkpoint", type=Path, default=checkpoint.FILE)
     _measure_arguments(commands.add_parser("measure", help="train on a subject or style, or take files, and say how good they are"), styles)
     return parser
 

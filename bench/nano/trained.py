@@ -98,6 +98,17 @@ def painter(checkpoint: Path, file: Path | None = None, *, weight: float = 1.0, 
     )
 
 
+def bound(checkpoint: Path) -> Any:
+    """A view of a checkpoint of the drawn world with its weights in place.
+
+    Raises:
+        CheckpointError: the file is missing or of another family.
+    """
+    model, tensors = _model(checkpoint)
+    model.bind(tensors)
+    return model
+
+
 def _model(path: Path) -> tuple[Any, dict[str, torch.Tensor]]:
     import torch
 
