@@ -1,4 +1,4 @@
-"""Runs as cards, comparison grids and storage as HTML. No gradio here, so that it is tested as text."""
+"""Runs as cards, and storage, as HTML. No gradio here, so that it is tested as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ _NONE_WAITS = (
     '<h3>Running and waiting</h3><div class="finetune-empty"><p>No run waits. Press Train while one runs, and it is added here.</p></div>'
 )
 _NONE_ENDED = '<h3>Ended</h3><div class="finetune-empty"><p>Nothing has been trained yet.</p></div>'
-_GRIDS_SHOWN = 60
 
 
 def queue(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
@@ -82,21 +81,6 @@ def _when(ended: float) -> str:
     """Time of day, with the date where it is another."""
     then, now = time.localtime(ended), time.localtime()
     return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)
-
-
-def comparison_grids(names: Sequence[str], tasks: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Comparison grids as cards, newest first, and those that are being made."""
-    going = [
-        {"id": task["id"], "done": f"{task['done']} of {task['total']} images" if task["total"] else "waits for its turn"}
-        for task in tasks
-        if task["kind"] == "sheet" and task["state"] in ("queued", "running")
-    ]
-    failed = [task["message"] for task in tasks[-1:] if task["kind"] == "sheet" and task["state"] == "failed"]
-    grids = []
-    for file in names[:_GRIDS_SHOWN]:
-        address = picture_url(key, "sheets", file)
-        grids.append({"file": file, "name": file.removesuffix(".png"), "full": address, "small": f"{address}&small=1"})
-    return markup.render("grids", grids=grids, going=going, failed=failed)
 
 
 def storage(parts: Sequence[Mapping[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib_finetune.ui import cards, gallery, html, library, outcome, queue, status
+from lib_finetune.ui import cards, gallery, grids, html, library, outcome, queue, status
 
 EVIL = '"><script>alert(1)</script>'
 ENTRY = {
@@ -28,6 +28,9 @@ VIEW = {
     "pictures": [PICTURE], "broken": [(f"/x/{EVIL}", EVIL)], "unread_captions": [], "orphans": ["/x/lone.txt"], "doubles": [], "other_kinds": [],
     "never": [], "problems": [("data.held_out", "too many")], "buckets": [{"pictures": 1, "width_px": 576, "height_px": 448}], "sentence": EVIL,
 }  # fmt: skip
+GRID = {
+    "chosen": [EVIL], "weights": [0.6], "seeds": [1], "prompts": [EVIL], "base": True, "columns": [[EVIL, [EVIL]]], "rows": [[EVIL, 1]],
+}  # fmt: skip
 CARD = {
     "method": "lora", "likeness": EVIL, "file_bytes": 37_000_000, "seconds": 480.0, "seconds_from": "guessed", "memory_bytes": 3 << 30, "fits": False,
     "message": EVIL,
@@ -45,7 +48,8 @@ CARD = {
         status.bar({**STATUS, "name": EVIL}, None, 1, 0),
         status.render({**STATUS, "name": EVIL, "message": EVIL}, None),
         status.problems([EVIL], ["finetune_name"]),
-        queue.comparison_grids([EVIL], [{"id": EVIL, "kind": "sheet", "state": "failed", "message": EVIL, "done": 0, "total": 0}], "key"),
+        grids.made([(EVIL, GRID)], [{"id": EVIL, "kind": "sheet", "state": "failed", "message": EVIL, "done": 0, "total": 0}], "key"),
+        grids.offered([{"job": EVIL, "name": EVIL, "method": "lora", "steps": [20, 40], "result": 40}], [("weights", EVIL)], "key"),
         outcome.render(JOB, EVIL),
         gallery.render(VIEW, "key"),
         cards.render({"cards": [CARD], "recommended": "lora", "reason": EVIL, "question": EVIL}, "lora"),
