@@ -137,7 +137,8 @@
             if (log) log.replaceChildren();
             shown = {job: holder.dataset.job, holder: holder, plot: null, step: -1, line: 0, raw: new Map(), smooth: new Map(), validation: new Map(), snapshots: [], ended: false};
         }
-        if (shown.ended && holder.dataset.ended === "true") {
+        const over = page().querySelector("#finetune_panel .finetune-status")?.dataset.ended === "true";
+        if (shown.ended && over) {
             const canvas = holder.querySelector(".finetune-plot-canvas");
             if (shown.raw.size > 1 && canvas.clientWidth && (!shown.plot || shown.plot.width !== canvas.clientWidth)) await draw();
             return;

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lib_finetune.app.lora_tools import EXTRACT, RESIZE
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
-from lib_finetune.ui import grids
+from lib_finetune.ui import grids, queue
 from lib_finetune.ui.page_state import PageChange, PageState
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ def act(name: str, press: Press) -> PageChange:
 def _move(press: Press) -> None:
     """Up or down by one place."""
     jobs = press.services.jobs
-    queue = [job.folder.name for job in jobs.known.waiting()]
+    order = [job.folder.name for job in jobs.known.waiting()]
     name = press.job_id
-    place = queue.index(name) if name in queue else -1
+    place = order.index(name) if name in order else -1
     if press.text("way") == "up" and place > 0:
-        jobs.move(name, queue[place - 1])
-    elif press.text("way") == "down" and 0 <= place < len(queue) - 1:
-        jobs.move(queue[place + 1], name)
+        jobs.move(name, order[place - 1])
+    elif press.text("way") == "down" and 0 <= place < len(order) - 1:
+        jobs.move(order[place + 1], name)
 
 
 def _clone(press: Press) -> PageChange:
@@ -92,6 +92,10 @@ def _clone(press: Press) -> PageChange:
 
 def _show(press: Press) -> None:
     press.page["job"], press.page["feedback"] = press.text("job"), ""
+
+
+def _older_runs(press: Press) -> None:
+    press.page["ended"] = press.page.get("ended", queue.ENDED_AT_ONCE) + queue.ENDED_AT_ONCE
 
 
 def _go_on(press: Press) -> PageChange:
@@ -259,6 +263,7 @@ _ACTIONS: dict[str, Callable[[Press], PageChange | None]] = {
     "hold": lambda press: press.services.jobs.hold(),
     "go": lambda press: press.services.jobs.go(),
     "show": _show,
+    "older runs": _older_runs,
     "again": lambda press: _into_form(press, edit=False),
     "go on": _go_on,
     "pick": _pick,

@@ -39,6 +39,7 @@ class ComparisonPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
+        swept = form.swept()
         gr.HTML(grids.form(), elem_id="finetune_grid_form")
         self.choices = gr.HTML("", elem_id="finetune_grid_choices")
         self.comparison_grids = gr.HTML("", elem_id="finetune_sheets")
@@ -50,7 +51,8 @@ class ComparisonPanel:
             with gr.Row(elem_id="finetune_compare_methods"):
                 self._methods = own(gr.Button("Train LoRA, DreamBooth and Textual Inversion", size="sm", elem_id="finetune_compare"))
             with gr.Row(elem_id="finetune_compare_values"):
-                self._path = own(gr.Dropdown(form.swept(), value="network.rank", label="Setting", elem_id="finetune_sweep_path"))
+                first = next(shown for shown in swept if form.swept_path(shown) == "network.rank")
+                self._path = own(gr.Dropdown(swept, value=first, label="Setting", elem_id="finetune_sweep_path"))
                 self._values = own(
                     gr.Textbox("8, 16, 32", label="Values, separated by commas", max_lines=1, elem_id="finetune_sweep_values")
                 )
@@ -66,12 +68,14 @@ class ComparisonPanel:
         """Queue a training with each method."""
         return self._answers.of(lambda: _queued(self._trainings().compare(self._settings.settings_to_train(values))))
 
-    def sweep(self, path: str, variants: str, *values: Any) -> str:
+    def sweep(self, setting: str, variants: str, *values: Any) -> str:
         """Queue a training for each value of a setting.
 
         Args:
+            setting: of `form.swept`.
             variants: the values, separated by commas.
         """
+        path = form.swept_path(setting or "")
         return self._answers.of(
             lambda: _queued(self._trainings().sweep(self._settings.settings_to_train(values), path, variants.split(",")))
         )

@@ -100,6 +100,7 @@ SECTIONS = (
 )
 """What stands in no list stands under the last of them: what a person with ten images never turns."""
 
+_JOINT = " · "
 _STEP = {"share": 0.05, "rank": 1.0, "images": 1.0}
 _SLIDERS = ("network.rank", "network.dropout", "network.begin", "tuning.text_encoder_until", "embedding.until", "optimizer.warmup")
 SLIDERS = (
@@ -193,12 +194,17 @@ def element(path: str) -> str:
     return f"finetune_{name}"
 
 
-def swept() -> list[tuple[str, str]]:
-    """(label, path) of the settings that a sweep can go over: all numbers and choices below the first screen, in the order of their sections."""
+def swept() -> list[str]:
+    """Label and path (`swept_path`) of what a sweep can go over: all numbers and choices below the first screen, section by section."""
     leaves = codec.all_leaves()
     paths = [path for paths in sections().values() for path in paths]
     able = [path for path in paths if leaves[path].type in (int, float) or leaves[path].about.allowed() is not None]
-    return [(f"{leaves[path].about.label} · {path}", path) for path in able]
+    return [f"{leaves[path].about.label}{_JOINT}{path}" for path in able]
+
+
+def swept_path(shown: str) -> str:
+    """The path of what `swept` shows; a path alone stays as it is. gradio's list of choices has no values apart from what is shown."""
+    return shown.rpartition(_JOINT)[2]
 
 
 def _shown(value: Any) -> str:

@@ -57,7 +57,8 @@ def made(grids: Sequence[tuple[str, Mapping[str, Any]]], tasks: Sequence[Mapping
 
 def _card(file: str, settings: Mapping[str, Any], key: str) -> dict[str, Any]:
     address = picture_url(key, "sheets", file)
-    card = {"file": file, "name": file.removesuffix(".png"), "full": address, "small": f"{address}&small=1", "columns": [], "again": ""}
+    card: dict[str, Any] = {"file": file, "name": file.removesuffix(".png"), "full": address, "small": f"{address}&small=1"}
+    card |= {"columns": [], "has_figures": False, "again": ""}
     if not settings:
         return card
     again = {
@@ -66,9 +67,11 @@ def _card(file: str, settings: Mapping[str, Any], key: str) -> dict[str, Any]:
         "seeds": ", ".join(map(str, settings["seeds"])),
         "prompts": "\n".join(map(str, settings["prompts"])),
     }
+    columns = [{"label": str(label), "figures": [str(figure) for figure in figures]} for label, figures in settings["columns"]]
     return {
         **card,
-        "columns": [{"label": str(label), "figures": [str(figure) for figure in figures]} for label, figures in settings["columns"]],
+        "columns": columns,
+        "has_figures": any(column["figures"] for column in columns),
         "rows": [{"prompt": str(prompt), "seed": seed} for prompt, seed in settings["rows"]],
         "again": json.dumps(again) if settings["chosen"] else "",
     }

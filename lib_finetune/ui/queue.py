@@ -12,6 +12,8 @@ from lib_finetune.ui import markup
 from lib_finetune.ui.html import duration, picture_url
 from lib_finetune.ui.status import METHODS, STATES
 
+ENDED_AT_ONCE = 20
+"""So many ended runs are listed, and so many more at each press."""
 _NONE_WAITS = (
     '<h3>Running and waiting</h3><div class="finetune-empty"><p>No run waits. Press Train while one runs, and it is added here.</p></div>'
 )
@@ -48,13 +50,19 @@ def queue(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
     )
 
 
-def history(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
-    """Runs that have ended, newest first; arguments as of `queue`."""
+def history(overview: Mapping[str, Any], key: str, chosen: str = "", count: int = ENDED_AT_ONCE) -> str:
+    """Runs that have ended, newest first; arguments as of `queue`.
+
+    Args:
+        count: so many are shown, and the chosen one; the others have a button.
+    """
     ended = [job for job in overview["jobs"] if job["state"] in ENDED and job["state"] != "discarded"]
     if not ended:
         return _NONE_ENDED
     ended.sort(key=lambda job: -job["ended"] or -job["created"])
-    return markup.render("history", runs=[_card(job, key, "ended") for job in ended], chosen=chosen, key=key)
+    shown = [job for place, job in enumerate(ended) if place < count or job["id"] == chosen]
+    runs = [_card(job, key, "ended") for job in shown]
+    return markup.render("history", runs=runs, older=len(ended) - len(shown), chosen=chosen, key=key)
 
 
 def _card(job: Mapping[str, Any], key: str, kind: str) -> dict[str, Any]:

@@ -132,7 +132,8 @@ class Refresh:
         }
         if place in ("", "runs"):
             panels |= self._job_panel.shown(shown, page.get("feedback", ""), active=shown_active)
-            panels |= {name: make(overview, page_key(), page.get("shown", "")) for name, make in _LISTS.items()}
+            panels["queue"] = queue.queue(overview, page_key(), page.get("shown", ""))
+            panels["history"] = queue.history(overview, page_key(), page.get("shown", ""), page.get("ended", queue.ENDED_AT_ONCE))
         if place in ("", "compare"):
             panels |= _grids(services.comparison_grids, overview["errands"], page.get("tool_problems", {}).get(grids.FORM, ()))
         if place in ("", "library"):
@@ -148,6 +149,3 @@ def _grids(service: ComparisonGrids, tasks: Sequence[Mapping[str, Any]], problem
         "grid_choices": grids.offered(service.offered(), problems, key),
         "sheets": grids.made([(file, service.settings(file)) for file in files[: grids.SHOWN]], tasks, key),
     }
-
-
-_LISTS: Mapping[str, Callable[[Mapping[str, Any], str, str], str]] = {"queue": queue.queue, "history": queue.history}

@@ -90,6 +90,13 @@ def test_show_changes_the_result_and_forgets_the_feedback(act):
     assert page == {"job": "b", "feedback": ""}
 
 
+def test_older_runs_are_listed_step_by_step(act):
+    page = {}
+    for count in (40, 60):
+        act("older runs", page)
+        assert page == {"ended": count}
+
+
 def test_feedback_stands_beneath_the_result(act, waiting):
     job, page = waiting("cat"), {}
     assert act("verdict", page, job=job.folder.name, answer="too weak").message == ""

@@ -23,7 +23,7 @@ def test_a_job_for_each_method_is_queued(tab, services, values):
 
 
 def test_values_of_a_rate_are_swept(tab, services, values):
-    assert "cat-unet-rate-1e-4, cat-unet-rate-3e-4" in tab.comparison.sweep("optimizer.unet_rate", "1e-4, 3e-4", *values)
+    assert "cat-unet-rate-1e-4, cat-unet-rate-3e-4" in tab.comparison.sweep("Learning rate · optimizer.unet_rate", "1e-4, 3e-4", *values)
     assert [job.settings.optimizer.unet_rate for job in services.jobs.known.all()] == [1e-4, 3e-4]
 
 

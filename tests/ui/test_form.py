@@ -83,7 +83,7 @@ def test_the_script_is_told_where_each_field_begins():
 def test_a_sweep_goes_over_numbers_and_choices_below_the_first_screen():
     from lib_finetune.ui import form
 
-    offered = [path for _, path in form.swept()]
+    offered = [form.swept_path(shown) for shown in form.swept()]
     assert {"network.rank", "optimizer.unet_rate", "optimizer.name"} <= set(offered)
     assert not {*form.ON_TOP, "data.trigger", "training.gradient_checkpointing"} & set(offered)
 

@@ -33,7 +33,7 @@ GRID = {
 }  # fmt: skip
 CARD = {
     "method": "lora", "likeness": EVIL, "file_bytes": 37_000_000, "seconds": 480.0, "seconds_from": "guessed", "memory_bytes": 3 << 30, "fits": False,
-    "message": EVIL,
+    "message": EVIL, "why": dict.fromkeys(("likeness", "time", "file", "memory", "risk"), EVIL),
 }  # fmt: skip
 
 
@@ -74,7 +74,25 @@ def test_a_card_that_does_not_fit_says_so():
     shown = cards.render(
         {"cards": [{**CARD, "message": "set data.resolution to 448"}], "recommended": "", "reason": "", "question": ""}, "lora"
     )
-    assert all(text in shown for text in ("8 min (guessed)", "37.0 MB", "3.0 GB memory ✗", "set data.resolution to 448", "finetune-chosen"))
+    assert all(
+        text in shown
+        for text in ("8 min (estimate)", "37.0 MB", "3.0 GB memory (estimate) ✗", "set data.resolution to 448", "finetune-chosen")
+    )
+
+
+def test_only_a_time_that_was_measured_is_told_as_a_fact():
+    def shown(**changes):
+        return cards.render({"cards": [{**CARD, **changes}], "recommended": "", "reason": "", "question": ""}, "lora")
+
+    assert "8 min (estimate)" in shown(seconds_from="scaled") and ">8 min<" in shown(seconds_from="measured")
+    assert "time not known yet" in shown(seconds=None, seconds_from="")
+
+
+def test_each_method_says_why():
+    why = {"likeness": "close", "time": "short", "file": "small", "memory": "little", "risk": "some"}
+    shown = cards.render({"cards": [{**CARD, "why": why}], "recommended": "lora", "reason": "r", "question": "q"}, "lora")
+    assert all(f"<dt>{name}</dt><dd>{text}</dd>" in shown for name, text in why.items()) and shown.count("<details") == 1
+    assert "LoRA ★" in shown and "★ r" in shown and ">q<" in shown and "<details" not in cards.bare("lora")
 
 
 def test_the_queue_says_why_it_waits_and_how_to_start_it():
