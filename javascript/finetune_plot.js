@@ -171,7 +171,7 @@
     if (document.body) watchTheme();
     else document.addEventListener("DOMContentLoaded", watchTheme);
 
-    setInterval(async () => {
+    async function tick() {
         const place = page().querySelector("#finetune_panel");
         if (asking || document.hidden || !place || place.offsetParent === null) return;
         asking = true;
@@ -182,5 +182,15 @@
         } finally {
             asking = false;
         }
+    }
+    setInterval(tick, 1000);
+    // Another run that is chosen is drawn at once.
+    const waiting = setInterval(() => {
+        const part = page().querySelector("#finetune_plot");
+        if (!part) return;
+        clearInterval(waiting);
+        new MutationObserver(() => {
+            if (part.querySelector(".finetune-plot") !== (shown?.holder || null)) void tick();
+        }).observe(part, {childList: true, subtree: true});
     }, 1000);
 })();

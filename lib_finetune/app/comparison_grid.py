@@ -82,8 +82,8 @@ class ComparisonGrids:
         columns: list[Column] = []
         for job, step, files in results:
             words = job.settings.data.trigger, job.settings.data.class_word
-            found = columns_of(job.settings, _label(job, step), files, weights, measured_at(job, step))
-            columns += [dataclasses.replace(column, words=words) for column in found]
+            own = columns_of(job.settings, _label(job, step), files, weights, measured_at(job, step))
+            columns += [dataclasses.replace(column, words=words) for column in own]
         if base:
             columns = [_base_of(columns), *columns]
         first = results[0][0].settings

@@ -42,7 +42,7 @@ PROSPECTS = {
         "are the remedy",
     ),
     "textual_inversion": Prospect(
-        "Good for realistic faces and small things; no exact copy, and nothing of the model changes.",
+        "Good for realistic faces and small things; no exact copy.",
         likeness="good for realistic faces and one small thing; no exact copy, and no style",
         time="more steps than a LoRA, for a few vectors learn slowly",
         file="the smallest; several can be used in one prompt",

@@ -24,10 +24,8 @@ FIGURES = (COLOUR, OTHER_CHANGE, CLASS_CHANGE, COPYING)
 COLOUR_LIMIT = 15.0
 """Above it, colour drift is said; growing at two previews in a row above it, it is said again. The other figures compare thumbnails, which a new
 pose moves as well: they are shown as curves and have no limit."""
-_DRIFTED = (
-    "Colours of images that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). "
-    "Keep an earlier snapshot, or train again with a lower learning rate or fewer steps."
-)
+_DRIFTED = "Colours of images that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f})."
+_BACK = "Keep an earlier snapshot, or train again with a lower learning rate or fewer steps."
 
 
 def figures(
@@ -63,7 +61,7 @@ def warnings(curves: Curves) -> list[str]:
     values = [value for _, value in curves.get(COLOUR, ())]
     if not values or values[-1] <= COLOUR_LIMIT:
         return []
-    sentence = _DRIFTED.format(value=values[-1], limit=COLOUR_LIMIT)
+    sentence = f"{_DRIFTED.format(value=values[-1], limit=COLOUR_LIMIT)} {_BACK}"
     if len(values) == 1 or values[-2] <= COLOUR_LIMIT:
         return [sentence]
     grows = [later > earlier > COLOUR_LIMIT for earlier, later in itertools.pairwise(values)]

@@ -48,15 +48,11 @@ class ComparisonPanel:
                 "<h3>Train and compare</h3><p>Several runs with images and settings of the place Train go into the queue; at the end, "
                 "one comparison grid shows them side by side, with size, time, memory, validation loss and colour drift, as far as they are measured.</p>"
             )
-            with gr.Row(elem_id="finetune_compare_methods"):
-                self._methods = own(gr.Button("Train LoRA, DreamBooth and Textual Inversion", size="sm", elem_id="finetune_compare"))
-            with gr.Row(elem_id="finetune_compare_values"):
-                first = next(shown for shown in swept if form.swept_path(shown) == "network.rank")
-                self._path = own(gr.Dropdown(swept, value=first, label="Setting", elem_id="finetune_sweep_path"))
-                self._values = own(
-                    gr.Textbox("8, 16, 32", label="Values, separated by commas", max_lines=1, elem_id="finetune_sweep_values")
-                )
-                self._sweep = own(gr.Button("Train one for each value", size="sm", elem_id="finetune_sweep"))
+            self._methods = own(gr.Button("Train LoRA, DreamBooth and Textual Inversion", size="sm", elem_id="finetune_compare"))
+            first = next(shown for shown in swept if form.swept_path(shown) == "network.rank")
+            self._path = own(gr.Dropdown(swept, value=first, label="Setting", elem_id="finetune_sweep_path"))
+            self._values = own(gr.Textbox("8, 16, 32", label="Values, separated by commas", max_lines=1, elem_id="finetune_sweep_values"))
+            self._sweep = own(gr.Button("Train one for each value", size="sm", elem_id="finetune_sweep"))
 
     def wire(self, message: gr.HTML) -> None:
         """Who is called when."""

@@ -121,6 +121,7 @@ class Tab:
         self.methods.wire(show_after)
         self.images.wire(show_after)
         show_after(hooks.look.click)
+        self.methods.show_after(hooks.first.click, hooks, wish)
         self.start.wire(hooks)
         self.comparison.wire(message)
         self.job.wire(hooks, message)

@@ -76,7 +76,14 @@ def test_a_card_that_does_not_fit_says_so():
     )
     assert all(
         text in shown
-        for text in ("8 min (estimate)", "37.0 MB", "3.0 GB memory (estimate) ✗", "set data.resolution to 448", "finetune-chosen")
+        for text in (
+            "8 min (estimate)",
+            "37.0 MB",
+            "3.0 GB memory ✗",
+            "Memory is an estimate.",
+            "set data.resolution to 448",
+            "finetune-chosen",
+        )
     )
 
 
