@@ -40,7 +40,7 @@ def _bare(chosen: str) -> list[dict[str, Any]]:
 
 def _card(card: Mapping[str, Any], best: str, chosen: str) -> dict[str, Any]:
     estimate = "" if card["seconds_from"] == "measured" else " (estimate)"
-    time = f"{duration(card['seconds'])}{estimate}" if card["seconds"] else "time not known yet"
+    time = f"{duration(card['seconds'])}{estimate}" if card["seconds"] else "time unknown"
     memory = f"{card['memory_bytes'] / 2**30:.1f} GB memory {'✓' if card['fits'] else '✗'}"
     return {
         "method": card["method"],

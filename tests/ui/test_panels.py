@@ -92,7 +92,7 @@ def test_only_a_time_that_was_measured_is_told_as_a_fact():
         return cards.render({"cards": [{**CARD, **changes}], "recommended": "", "reason": "", "question": ""}, "lora")
 
     assert "8 min (estimate)" in shown(seconds_from="scaled") and ">8 min<" in shown(seconds_from="measured")
-    assert "time not known yet" in shown(seconds=None, seconds_from="")
+    assert "time unknown" in shown(seconds=None, seconds_from="")
 
 
 def test_each_method_says_why():
