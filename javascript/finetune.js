@@ -89,7 +89,8 @@
     let answered = "";
     let toastEnds = 0;
     function showAnswer() {
-        const message = part("message");
+        const message = part("message")?.querySelector(".finetune-note, .finetune-problems");  // without gradio's own count of seconds
+        if (!message) answered = "";
         if (!message || message.innerHTML === answered) return;
         answered = message.innerHTML;
         const text = message.innerText || message.textContent.trim();

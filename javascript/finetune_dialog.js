@@ -16,6 +16,7 @@
             + '<img alt=""><button type="button" class="finetune-dialog-right" aria-label="the next image">›</button></div>'
             + '<div class="finetune-dialog-foot"></div>';
         dialog.querySelector(".finetune-dialog-close").addEventListener("click", leave);
+        dialog.querySelector("img").addEventListener("click", (event) => { if (!event.target.closest(".finetune-mask-stage")) inFull(!dialog.classList.contains("finetune-dialog-full")); });
         dialog.querySelector(".finetune-dialog-left").addEventListener("click", () => step(-1));
         dialog.querySelector(".finetune-dialog-right").addEventListener("click", () => step(1));
         dialog.addEventListener("click", (event) => { if (event.target === dialog) leave(); });
@@ -60,6 +61,11 @@
         }
     }
 
+    // An image that is larger than the dialog is shown pixel by pixel at a click, to be scrolled, and as a whole at the next.
+    function inFull(full) {
+        dialog.classList.toggle("finetune-dialog-full", full);
+    }
+
     function step(by) {
         if (group.length < 2 || !mayLeave()) return;
         renewed();
@@ -70,6 +76,7 @@
     function show() {
         const picture = group[place];
         const image = dialog.querySelector("img");
+        inFull(false);
         image.src = picture.dataset.full;
         image.alt = picture.querySelector("img")?.alt || "";
         const title = picture.dataset.title || image.alt;
@@ -79,9 +86,9 @@
         dialog.dispatchEvent(new CustomEvent("finetune-shown", {bubbles: true, detail: picture}));
     }
 
-    // Of a training image: its caption, to be edited here too, and what is to be known of it.
+    // Of a training image: its caption, to be edited here too; of it and of a comparison grid what is to be known of it.
     function about(picture) {
-        const tile = picture.closest(".finetune-tile");
+        const tile = picture.closest(".finetune-tile, .finetune-item");
         const caption = tile?.querySelector(".finetune-caption");
         const details = tile?.querySelector(".finetune-details");
         if (!details) return [];

@@ -137,7 +137,8 @@
             if (log) log.replaceChildren();
             shown = {job: holder.dataset.job, holder: holder, plot: null, step: -1, line: 0, raw: new Map(), smooth: new Map(), validation: new Map(), snapshots: [], ended: false};
         }
-        if (shown.ended && holder.dataset.ended === "true") {
+        const over = page().querySelector("#finetune_panel .finetune-status")?.dataset.ended === "true";
+        if (shown.ended && over) {
             const canvas = holder.querySelector(".finetune-plot-canvas");
             if (shown.raw.size > 1 && canvas.clientWidth && (!shown.plot || shown.plot.width !== canvas.clientWidth)) await draw();
             return;
@@ -170,7 +171,7 @@
     if (document.body) watchTheme();
     else document.addEventListener("DOMContentLoaded", watchTheme);
 
-    setInterval(async () => {
+    async function tick() {
         const place = page().querySelector("#finetune_panel");
         if (asking || document.hidden || !place || place.offsetParent === null) return;
         asking = true;
@@ -181,5 +182,15 @@
         } finally {
             asking = false;
         }
+    }
+    setInterval(tick, 1000);
+    // Another run that is chosen is drawn at once.
+    const waiting = setInterval(() => {
+        const part = page().querySelector("#finetune_plot");
+        if (!part) return;
+        clearInterval(waiting);
+        new MutationObserver(() => {
+            if (part.querySelector(".finetune-plot") !== (shown?.holder || null)) void tick();
+        }).observe(part, {childList: true, subtree: true});
     }, 1000);
 })();

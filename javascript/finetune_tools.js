@@ -1,4 +1,4 @@
-// The forms of the tools stay as they are; what became of a tool comes with the refresh and is brought to its form. What is wrong with a
+// The forms of the tools, and that of a comparison grid, stay as they are; what became of one comes with the refresh and is brought to its form. What is wrong with a
 // field is said at the field, which is marked and looked at.
 (function () {
     const page = () => (typeof gradioApp === "function" ? gradioApp() : document);
@@ -9,6 +9,7 @@
         const wrong = fields.filter((field) => {
             const message = form.querySelector(`.finetune-tool-answer [data-wrong="${field.dataset.field}"]`);
             const place = field.closest(".finetune-tool-field");
+            if (!place) return false;
             place.classList.toggle("finetune-wrong", message !== null);
             field.setAttribute("aria-invalid", String(message !== null));
             if (!message) return false;
@@ -37,11 +38,13 @@
 
     // The place is there when the tab has been built, which is some time after this script.
     const waiting = setInterval(() => {
-        const answers = page().querySelector("#finetune_about");
-        if (!answers) return;
+        const sources = ["about", "grid_choices"].map((name) => page().querySelector(`#finetune_${name}`));
+        if (!sources.every(Boolean)) return;
         clearInterval(waiting);
-        bring(answers);
-        new MutationObserver(() => bring(answers)).observe(answers, {childList: true, subtree: true});
+        for (const answers of sources) {
+            bring(answers);
+            new MutationObserver(() => bring(answers)).observe(answers, {childList: true, subtree: true});
+        }
     }, 1000);
 
     // Enter presses the button of its form.

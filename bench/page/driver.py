@@ -453,6 +453,27 @@ def a_sheet_compares_points_and_weights(page: Page) -> str:
     return page.ask("/sheets")[0]
 
 
+def a_grid_is_made_of_what_is_chosen(page: Page) -> str:
+    """Two snapshots on two seeds, with the base; a wrong weight is said at its field, and nothing typed is lost."""
+    boxes = page.page.locator(".finetune-grid-form .finetune-grid-steps input")
+    boxes.first.wait_for()
+    for place in range(2):
+        boxes.nth(place).check()
+    form = ".finetune-grid-form [data-field=%s]"
+    page.page.fill(form % "prompts", "a photo of {trigger} star")
+    page.page.fill(form % "seeds", "3, 4")
+    page.page.fill(form % "weights", "0.5, x")
+    page.page.click(".finetune-grid-form button:has-text('Make the grid')")
+    page.page.wait_for_selector(".finetune-grid-form .finetune-wrong .finetune-field-message", timeout=_WAIT_S * 1000)
+    page.page.fill(form % "weights", "1")
+    grids = len(page.ask("/sheets"))
+    page.page.click(".finetune-grid-form button:has-text('Make the grid')")
+    page.until(lambda: len(page.ask("/sheets")) > grids, "the grid is there", wait_s=_WORK_S)
+    told = page.ask(f"/sheets/{page.ask('/sheets')[0]}/settings")
+    assert told["rows"] == [["a photo of sks star", 3], ["a photo of sks star", 4]] and told["columns"][0][0] == "base"
+    return ", ".join(label for label, _ in told["columns"])
+
+
 def the_library_has_the_file(page: Page) -> str:
     """The file is a card that can be found, and downloaded whole."""
     page.place("Library")
@@ -630,6 +651,7 @@ CHECKS = (
     it_is_stopped_and_kept,
     a_point_is_picked,
     a_sheet_compares_points_and_weights,
+    a_grid_is_made_of_what_is_chosen,
     the_library_has_the_file,
     the_queue_is_moved_and_cancelled,
     two_pages_show_one_training,

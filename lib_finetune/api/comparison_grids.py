@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard) -> None:
     """Add the routes of this resource."""
-    may, may_see = [may_use(guard)], [may_see_pictures(guard)]
+    may = [may_use(guard)]
 
     @router.post("/sweep", summary="A job for each value of one setting", dependencies=may, status_code=201)
     def sweep(settings: dict[str, Any] = Body(...), path: str = Body(...), values: list[str] = Body(...)) -> list[dict[str, Any]]:
@@ -61,6 +61,30 @@ def add_routes(router: APIRouter, services: Callable[[], Services], guard: Guard
     )
     def word(settings: dict[str, Any] = Body(...)) -> dict[str, Any]:
         return services().comparison_grids.of_trigger_word(services().settings_files.from_values(settings)).status()
+
+    _add_routes_of_grids(router, services, guard)
+
+
+def _add_routes_of_grids(router: APIRouter, services: Callable[[], Services], guard: Guard) -> None:
+    may, may_see = [may_use(guard)], [may_see_pictures(guard)]
+
+    @router.post("/sheets", summary="Results and snapshots × weights × prompts × seeds", dependencies=may, status_code=201)
+    def chosen(
+        chosen: list[str] = Body(..., description="id of a job:step"),
+        weights: list[float] = Body([0.6, 0.8, 1.0]),
+        prompts: list[str] = Body([]),
+        seeds: list[int] = Body([]),
+        base: bool = Body(True),
+    ) -> dict[str, Any]:
+        return services().comparison_grids.of_choices(chosen, weights, prompts, seeds, base=base).status()
+
+    @router.get("/sheet-choices", summary="Runs with the steps of their files, of which a grid can be made", dependencies=may)
+    def choices() -> list[dict[str, Any]]:
+        return services().comparison_grids.offered()
+
+    @router.get("/sheets/{file}/settings", summary="What a comparison grid was made with", dependencies=may)
+    def settings_of_grid(file: str) -> dict[str, Any]:
+        return services().comparison_grids.settings(file)
 
     @router.get("/sheets", summary="Comparison grids that were made", dependencies=may)
     def comparison_grids() -> list[str]:

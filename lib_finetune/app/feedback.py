@@ -1,4 +1,4 @@
-"""The verdict of the person, "too weak" or "overdone", and the one change that answers it."""
+"""What to try next: the one change that answers a person's "too weak" or "overdone", or what the figures of a run suggest by themselves."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.evaluation.watch import COLOUR_LIMIT
 
 TOO_WEAK, OVERDONE = "too weak", "overdone"
 _FALLING = 0.03
 """A mean of the last fifth of the losses that is lower by this share than the fifth before: it was still learning."""
 _MOST_STEPS = 10_000
+_ENOUGH_POINTS = 3
+"""Measurements on the validation images from which on their lowest says something."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,55 @@ def change(
     raise InputError([Problem("verdict", f"{answer!r} is none of: {TOO_WEAK}, {OVERDONE}.")])
 
 
+def next_step(
+    losses: Sequence[tuple[int, float]],
+    points: Sequence[int],
+    validation: Sequence[tuple[int, float]],
+    drift: Sequence[tuple[int, float]],
+) -> Change | None:
+    """What the figures of a run suggest without anybody's verdict; None where they say nothing.
+
+    Args:
+        losses, validation: see `change`.
+        points: steps of which there are files.
+        drift: (step, colour drift) of the previews.
+    """
+    if drift and drift[-1][1] > COLOUR_LIMIT:
+        return _drifted(points, drift)
+    last = losses[-1][0] if losses else 0
+    enough = len(validation) >= _ENOUGH_POINTS
+    best = min(validation, key=lambda point: point[1])[0] if enough else None
+    if best is not None and best < validation[-1][0]:
+        near = min((step for step in points if step < last), key=lambda step: abs(step - best), default=None)
+        text = f"Compare it with the file of step {near}: on the validation images, step {best} did best."
+        return Change("point", near, text) if near is not None else None
+    if last >= _MOST_STEPS:
+        return None
+    if best is not None:
+        return _more_steps(last, "on the validation images it was best at the end, so it was still learning")
+    return _more_steps(last, "the loss was still falling at the end") if _fell_to_the_end([loss for _, loss in losses]) else None
+
+
+def _drifted(points: Sequence[int], drift: Sequence[tuple[int, float]]) -> Change:
+    end = f"colours have drifted by {drift[-1][1]:.0f} at the end"
+    sane = [(step, value) for step, value in drift if value <= COLOUR_LIMIT and step in points]
+    if not sane:
+        return Change("rate", 0.5, f"Train again with half the learning rate: {end}.")
+    step, value = sane[-1]
+    return Change("point", step, f"Look at the file of step {step}: {end}, and there by {value:.0f}.")
+
+
+def _more_steps(last: int, reason: str) -> Change:
+    more = max(50, round(last / 2 / 50) * 50)
+    return Change("steps", more, f"Train {more} more steps: {reason}.")
+
+
 def _stronger(settings: Settings, losses: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]]) -> Change:
     steps = losses[-1][0] if losses else settings.training.steps or 0
-    more = max(50, round(steps / 2 / 50) * 50)
     if validation and min(validation, key=lambda point: point[1])[0] == validation[-1][0] and steps < _MOST_STEPS:
-        return Change("steps", more, f"Train {more} more steps: on the validation images it was best at the end, so it was still learning.")
+        return _more_steps(steps, "on the validation images it was best at the end, so it was still learning")
     if _fell_to_the_end([loss for _, loss in losses]) and steps < _MOST_STEPS:
-        return Change("steps", more, f"Train {more} more steps: the loss was still falling at the end.")
+        return _more_steps(steps, "the loss was still falling at the end")
     if settings.method in ("lora", "pivotal_tuning") and settings.preview.weight < 1:
         return Change(
             "weight",

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.app import feedback
 from lib_finetune.assembly.artifact_kinds import artifact_kind_of, artifact_kinds_of, targets
 from lib_finetune.errors import InputError, Problem, SaveError
+from lib_finetune.evaluation.watch import COLOUR
 from lib_finetune.export import lora_file
 from lib_finetune.files import bears_name_of, open_in_file_manager, write_atomically
 from lib_finetune.jobs.job import Job
-from lib_finetune.jobs.status import status_of
+from lib_finetune.jobs.status import figures_of, status_of
 from lib_finetune.model import tensor_file
 from lib_finetune.ports.host import Host
 
@@ -39,6 +40,16 @@ class Results:
         """
         self._jobs = jobs
         self._folders = folders
+
+    def next_step(self, name: str) -> feedback.Change | None:
+        """What the figures of a job suggest; None where they say nothing.
+
+        Raises:
+            InputError: no such job.
+        """
+        job = self._jobs.known.find(name)
+        figures = figures_of(job)
+        return feedback.next_step(job.progress.losses, sorted(choices(job)), figures["validation"], figures["watch"].get(COLOUR, ()))
 
     def feedback(self, name: str, answer: str) -> feedback.Change:
         """One change that answers "too weak" or "overdone".

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lib_finetune.app import job_view
 from lib_finetune.app.job_changes import Changes
 from lib_finetune.config import codec
+from lib_finetune.config.applying import applies
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import FURTHER_WAYS, Settings
 from lib_finetune.errors import InputError, Problem
@@ -116,7 +117,7 @@ class Trainings:
         """A job for each value of one setting, to be compared.
 
         Raises:
-            InputError: no values, an unknown setting, or one of the jobs will not do; nothing was queued.
+            InputError: no values, an unknown setting, one that changes nothing here, or one of the jobs will not do; nothing was queued.
         """
         if not [value for value in values if value.strip()]:
             raise InputError([Problem(path, "No values were given. Write some, separated by commas: 8, 16, 32.")])
@@ -125,6 +126,10 @@ class Trainings:
         variants = []
         for value in (value.strip() for value in values if value.strip()):
             with_value = codec.with_values(settings, [(path, value)])
+            if not applies(with_value, path):
+                raise InputError(
+                    [Problem(path, f"changes nothing in a training by {settings.method} with these settings. Choose another setting.")]
+                )
             variants.append(dataclasses.replace(with_value, name=f"{settings.name}-{leaf}-{safe_name(value)}"))
         return self._together(variants)
 

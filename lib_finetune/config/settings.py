@@ -521,8 +521,8 @@ class Preview:
     watch: str = setting(
         "auto",
         "Watch for side effects",
-        "Each preview also paints the class and unrelated things, compares them with the base's images and warns when colours shift, "
-        "the class is forgotten or images are copied. Automatic: for DreamBooth.",
+        "Each preview also paints the class and unrelated things and compares them with the base's images: curves of what changes, and a "
+        "warning when colours shift. Automatic: for DreamBooth.",
         choices=WATCHES,
         when=_shows,
     )

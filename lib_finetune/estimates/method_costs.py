@@ -20,6 +20,7 @@ from lib_finetune.config.validation import validate
 from lib_finetune.data.plan import Epoch
 from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.estimates import disk_needs, memory_model, memory_plan, speed_history
+from lib_finetune.estimates.method_prospects import PROSPECTS, Prospect
 from lib_finetune.export import bundled_word, checkpoint_writer, embedding_file
 from lib_finetune.model import layout, tensor_file
 from lib_finetune.model.checkpoint_reader import ldm_name
@@ -35,12 +36,6 @@ if TYPE_CHECKING:
     from lib_finetune.ports.host import HostWeights
     from lib_finetune.ports.lease import Lease
 
-LIKENESS = {
-    "lora": "Close to DreamBooth for most subjects; its strength is set in the prompt.",
-    "dreambooth": "The best likeness and detail; a checkpoint of its own.",
-    "textual_inversion": "Good for realistic faces and small things; no exact copy, and nothing of the model changes.",
-    "pivotal_tuning": "As a LoRA, with a word that was learned too.",
-}
 _FILE_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 _FILE_WORD = 4  # vectors are stored as float32
 _STEP_PX = 64
@@ -118,6 +113,7 @@ class MethodCard:
     Attributes:
         method: which.
         likeness: what is to be expected, in a line.
+        why: the same in several.
         file_bytes: of the result, without its metadata (some KB).
         steps: of the run.
         seconds: of all steps; None where nothing is known of this machine.
@@ -132,6 +128,7 @@ class MethodCard:
 
     method: str
     likeness: str
+    why: Prospect
     file_bytes: int
     steps: int
     seconds: float | None
@@ -214,7 +211,8 @@ def card(settings: Settings, views: Epoch | int, facts: ModelFacts, machine: Mac
     context = memory_model.CONTEXT if machine.device.type == "cuda" else 0
     return MethodCard(
         method=settings.method,
-        likeness=LIKENESS[settings.method],
+        likeness=PROSPECTS[settings.method].line,
+        why=PROSPECTS[settings.method],
         file_bytes=file_bytes(chosen, facts),
         steps=steps,
         seconds=steps * settings.training.accumulation * speed.seconds if speed else None,

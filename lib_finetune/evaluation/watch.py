@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -19,50 +18,14 @@ UNRELATED = ("a photo of a house by the sea", "a bowl of fruit on a table")
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 
-@dataclass(frozen=True)
-class Limit:
-    """When a figure has turned.
-
-    Attributes:
-        value: above it, the figure is said; growing at two previews in a row above it, it is said again.
-        says: what has happened and what to do, in which ``{value}`` and ``{limit}`` stand for figures.
-    """
-
-    value: float
-    says: str
-
-
-_BACK = "Keep an earlier snapshot, or train again with a lower learning rate or fewer steps"
-LIMITS = {
-    # A difference of 2.3 can just be seen (Mahy et al., 1994), one of 10 is another colour at a glance; this is the mean over images
-    # of other things, in which chance cancels out. On nano (docs/measurements.md) a sane DreamBooth stays below 10, one at 30 times its rate is at 38 to 59.
-    COLOUR: Limit(
-        15.0,
-        "Colours of images that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f}). " + _BACK + ".",
-    ),
-    # 1 − correlation: at 0 the composition is the base's, at 1 nothing is left of it. A class may move towards its new member: on nano
-    # it is at 0.4 to 0.6 after sane trainings, by DreamBooth and LoRA.
-    CLASS_CHANGE: Limit(
-        0.7,
-        "The class is being forgotten: its images without the trigger word have lost {value:.0%} of what they were. "
-        + _BACK
-        + ", or with class images (data.class_count 200).",
-    ),
-    # What is unrelated should not move at all: below 0.1 on nano with a sane DreamBooth, 0.7 at 30 times its rate.
-    OTHER_CHANGE: Limit(
-        0.5,
-        "Images that have nothing to do with the subject have lost {value:.0%} of what they were: the model forgets more than the class. "
-        + _BACK
-        + ".",
-    ),
-    # Half of the way from the likeness that the person's own images have among each other to identity.
-    COPYING: Limit(
-        0.5,
-        "The previews copy training images ({value:.0%} of the way from a likeness that is usual among them to the same image). "
-        + _BACK
-        + ", or add images that differ more.",
-    ),
-}
+FIGURES = (COLOUR, OTHER_CHANGE, CLASS_CHANGE, COPYING)
+# A difference of 2.3 can just be seen (Mahy et al., 1994), one of 10 is another colour at a glance; this is the mean over images
+# of other things, in which chance cancels out. On nano (docs/measurements.md) a sane DreamBooth stays below 10, one at 30 times its rate is at 38 to 59.
+COLOUR_LIMIT = 15.0
+"""Above it, colour drift is said; growing at two previews in a row above it, it is said again. The other figures compare thumbnails, which a new
+pose moves as well: they are shown as curves and have no limit."""
+_DRIFTED = "Colours of images that have nothing to do with the subject have shifted by {value:.0f} (more than {limit:.0f})."
+_BACK = "Keep an earlier snapshot, or train again with a lower learning rate or fewer steps."
 
 
 def figures(
@@ -94,16 +57,13 @@ def figures(
 
 
 def warnings(curves: Curves) -> list[str]:
-    """A sentence for each figure that has turned with its last value."""
-    return [sentence for name, limit in LIMITS.items() if (sentence := _warning(limit, [value for _, value in curves.get(name, ())]))]
-
-
-def _warning(limit: Limit, values: Sequence[float]) -> str:
-    if not values or values[-1] <= limit.value:
-        return ""
-    sentence = limit.says.format(value=values[-1], limit=limit.value)
-    if len(values) == 1 or values[-2] <= limit.value:
-        return sentence
-    grows = [later > earlier > limit.value for earlier, later in itertools.pairwise(values)]
+    """A sentence where colour drift has turned with its last value."""
+    values = [value for _, value in curves.get(COLOUR, ())]
+    if not values or values[-1] <= COLOUR_LIMIT:
+        return []
+    sentence = f"{_DRIFTED.format(value=values[-1], limit=COLOUR_LIMIT)} {_BACK}"
+    if len(values) == 1 or values[-2] <= COLOUR_LIMIT:
+        return [sentence]
+    grows = [later > earlier > COLOUR_LIMIT for earlier, later in itertools.pairwise(values)]
     # Two in a row, and only the first time: a third would say the same.
-    return f"It grows on. {sentence}" if grows[-2:] == [True, True] and grows[-3:] != [True] * 3 else ""
+    return [f"It grows on. {sentence}"] if grows[-2:] == [True, True] and grows[-3:] != [True] * 3 else []

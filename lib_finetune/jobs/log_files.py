@@ -28,13 +28,21 @@ class LogFiles:
         """Append the losses of consecutive steps."""
         _append(self._folder.losses, [[first_step + place, f"{loss:.6g}"] for place, loss in enumerate(losses)])
 
+    def add_validation(self, step: int, loss: float) -> None:
+        """Append a loss on the validation images."""
+        _append(self._folder.validation, [[step, f"{loss:.6g}"]])
+
     def lines(self) -> list[str]:
         """All lines, with their times."""
         return [" ".join(row) for row in _pairs(self._folder.log)]
 
     def losses(self) -> list[tuple[int, float]]:
         """(step, loss) of all steps."""
-        return [(int(step), float(loss)) for step, loss in _pairs(self._folder.losses) if step.isdecimal() and _is_number(loss)]
+        return _points(self._folder.losses)
+
+    def validation(self) -> list[tuple[int, float]]:
+        """(step, loss) on the validation images, in the order in which they were measured."""
+        return _points(self._folder.validation)
 
 
 def _append(path: Path, rows: Iterable[Sequence[Any]]) -> None:
@@ -53,6 +61,10 @@ def _pairs(path: Path) -> list[list[str]]:
             return [row for row in csv.reader(file) if len(row) == 2]
     except (OSError, csv.Error):
         return []
+
+
+def _points(path: Path) -> list[tuple[int, float]]:
+    return [(int(step), float(loss)) for step, loss in _pairs(path) if step.isdecimal() and _is_number(loss)]
 
 
 def _is_number(text: str) -> bool:

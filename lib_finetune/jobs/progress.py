@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lib_finetune.ports.events import PreviewRow, StepReport
 
 _LINES_KEPT = 500
+VALIDATION = "validation"
+"""The figure that is the loss on the validation images."""
 
 
 class JobProgress:
@@ -95,7 +97,10 @@ class JobProgress:
     def figure(self, name: str, step: int, value: float) -> None:
         """See `ProgressSink`."""
         with self.lock:
-            self.figures.setdefault(name, {})[step] = value
+            is_new = self.figures.setdefault(name, {}).get(step) != value
+            self.figures[name][step] = value
+        if name == VALIDATION and is_new:  # a run that resumes tells what it had measured before
+            self._log_files.add_validation(step, value)
 
     def previewed(self, row: PreviewRow) -> None:
         """See `ProgressSink`."""
@@ -117,8 +122,7 @@ class JobProgress:
         rows, curves = previews.stored(RunFolder(folder))
         for row in rows.values():
             self.previewed(row)
-        for name, curve in curves.items():
-            for step, value in curve:
-                self.figure(name, step, value)
+        for name, curve in {VALIDATION: self._log_files.validation(), **curves}.items():
+            self.figures[name] = {**self.figures.get(name, {}), **dict(curve)}
         if self.losses:
             self.done = self.total = self.losses[-1][0]

@@ -108,6 +108,11 @@ class RunFolder:
         return self.path / "losses.csv"
 
     @property
+    def validation(self) -> Path:
+        """Step and loss on the validation images."""
+        return self.path / "validation.csv"
+
+    @property
     def traceback(self) -> Path:
         """The traceback of an error that should not happen."""
         return self.path / "traceback.txt"

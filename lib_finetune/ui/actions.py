@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lib_finetune.app.lora_tools import EXTRACT, RESIZE
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError, Problem
+from lib_finetune.ui import grids, queue
 from lib_finetune.ui.page_state import PageChange, PageState
 
 if TYPE_CHECKING:
     from lib_finetune.app.services import Services
     from lib_finetune.jobs.background_task import BackgroundTask
     from lib_finetune.jobs.job import Job
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,13 @@ def act(name: str, press: Press) -> PageChange:
 def _move(press: Press) -> None:
     """Up or down by one place."""
     jobs = press.services.jobs
-    queue = [job.folder.name for job in jobs.known.waiting()]
+    order = [job.folder.name for job in jobs.known.waiting()]
     name = press.job_id
-    place = queue.index(name) if name in queue else -1
+    place = order.index(name) if name in order else -1
     if press.text("way") == "up" and place > 0:
-        jobs.move(name, queue[place - 1])
-    elif press.text("way") == "down" and 0 <= place < len(queue) - 1:
-        jobs.move(queue[place + 1], name)
+        jobs.move(name, order[place - 1])
+    elif press.text("way") == "down" and 0 <= place < len(order) - 1:
+        jobs.move(order[place + 1], name)
 
 
 def _clone(press: Press) -> PageChange:
@@ -89,6 +92,10 @@ def _clone(press: Press) -> PageChange:
 
 def _show(press: Press) -> None:
     press.page["job"], press.page["feedback"] = press.text("job"), ""
+
+
+def _older_runs(press: Press) -> None:
+    press.page["ended"] = press.page.get("ended", queue.ENDED_AT_ONCE) + queue.ENDED_AT_ONCE
 
 
 def _go_on(press: Press) -> PageChange:
@@ -121,18 +128,36 @@ def _select(press: Press) -> PageChange:
 
 
 def _comparison_grid(press: Press) -> PageChange:
-    texts = (press.text("weights") or "0.6, 0.8, 1").replace(";", ",").split(",")
-    weights = [float(text) for text in texts if _is_number(text)]
+    weights = _numbers("weights", press.text("weights") or "0.6, 0.8, 1", float)
     press.services.comparison_grids.of_job(press.job_id, press.text("prompts").splitlines(), weights)
     return PageChange("The images are made before the next training begins; they appear in the place Compare.")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _numbers(field: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """Numbers that were typed with commas between them.
+
+    Raises:
+        InputError: one of them is none.
+    """
+    numbers = []
+    for part in filter(None, (part.strip() for part in text.replace(";", ",").split(","))):
+        try:
+            numbers.append(kind(part))
+        except ValueError:
+            raise InputError([Problem(field, f"{part!r} is not a number here. Separate several by commas.")]) from None
+    return numbers
+
+
+def _chosen_grid(press: Press) -> BackgroundTask:
+    chosen = press.text("chosen").split()
+    results, weights = [token for token in chosen if token != grids.BASE], press.text("weights")
+    return press.services.comparison_grids.of_choices(
+        results,
+        _numbers("weights", weights, float),
+        press.text("prompts").splitlines(),
+        _numbers("seeds", press.text("seeds"), int),
+        base=grids.BASE in chosen,
+    )
 
 
 def _comparison_grid_of_group(press: Press) -> PageChange:
@@ -192,8 +217,12 @@ def _delete_class_image(press: Press) -> None:
     press.services.class_images.delete(press.text("folder"), press.text("file"))
 
 
-def _tool(kind: str, start: Callable[[Press], BackgroundTask]) -> Callable[[Press], PageChange]:
-    """A tool; what is wrong with its fields is shown there, not above Train."""
+def _tool(kind: str, start: Callable[[Press], BackgroundTask], note: str = "") -> Callable[[Press], PageChange]:
+    """A form with a background task; what is wrong with its fields is shown there, not above Train.
+
+    Args:
+        note: what is said when it has been queued; "": of the file that it makes.
+    """
 
     def act(press: Press) -> PageChange:
         wrong = press.page.setdefault("tool_problems", {})
@@ -203,7 +232,7 @@ def _tool(kind: str, start: Callable[[Press], BackgroundTask]) -> Callable[[Pres
         except InputError as error:
             wrong[kind] = [(problem.field, problem.message) for problem in error.problems]
             return PageChange()
-        return PageChange(f"{task.about} is made before the next training begins.")
+        return PageChange(note or f"{task.about} is made before the next training begins.")
 
     return act
 
@@ -234,6 +263,7 @@ _ACTIONS: dict[str, Callable[[Press], PageChange | None]] = {
     "hold": lambda press: press.services.jobs.hold(),
     "go": lambda press: press.services.jobs.go(),
     "show": _show,
+    "older runs": _older_runs,
     "again": lambda press: _into_form(press, edit=False),
     "go on": _go_on,
     "pick": _pick,
@@ -241,6 +271,7 @@ _ACTIONS: dict[str, Callable[[Press], PageChange | None]] = {
     "more": _more,
     "select": _select,
     "open": lambda press: press.services.results.open_folder(press.job_id),
+    "grid": _tool(grids.FORM, _chosen_grid, "The grid is made before the next training begins; it appears below."),
     "sheet": _comparison_grid,
     "group sheet": _comparison_grid_of_group,
     "stop task": lambda press: press.services.jobs.tasks.find(press.text("task")).stop(),

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from lib_finetune.ui import markup
 from lib_finetune.ui.html import button, duration, size
 from lib_finetune.ui.status import METHODS as _TITLES
+
+_ASPECTS = ("likeness", "time", "file", "memory", "risk")
 
 
 def render(advice: Mapping[str, Any], chosen: str) -> str:
@@ -17,37 +20,39 @@ def render(advice: Mapping[str, Any], chosen: str) -> str:
         advice: `MethodAdvisor.cards`.
         chosen: the method that is set.
     """
-    best = advice["recommended"]
+    best, notes = advice["recommended"], [text for text in (advice["reason"], advice["question"]) if text]
     if not advice["cards"]:  # no checkpoint, so no figures; the methods can be chosen all the same
-        return bare(chosen) + f'<div class="finetune-reason">{escape(advice["reason"])}</div>'
-    cards = "".join(_card(card, card["method"] == best, card["method"] == chosen) for card in advice["cards"])
-    reason = f'<div class="finetune-reason">★ {escape(advice["reason"])}</div>' if advice["reason"] else ""
-    question = f'<div class="finetune-reason">{escape(advice["question"])}</div>' if advice["question"] else ""
-    return f'<div class="finetune-cards" role="radiogroup" aria-label="method">{cards}</div>{reason}{question}'
+        return markup.render("cards", cards=_bare(chosen), whys=False, notes=notes)
+    if advice["reason"]:
+        notes[0] = f"★ {notes[0]}"
+    return markup.render("cards", cards=[_card(card, best, chosen) for card in advice["cards"]], whys=True, notes=notes)
 
 
 def bare(chosen: str) -> str:
     """The methods' names alone."""
-    cards = "".join(_frame(method, method == chosen, f"<b>{title}</b>") for method, title in _TITLES.items())
-    return f'<div class="finetune-cards" role="radiogroup" aria-label="method">{cards}</div>'
+    return markup.render("cards", cards=_bare(chosen), whys=False, notes=[])
 
 
-def _card(card: Mapping[str, Any], best: bool, chosen: bool) -> str:
-    time = duration(card["seconds"]) if card["seconds"] else "time: press Forecast"
-    guessed = " (guessed)" if card["seconds_from"] == "guessed" else ""
+def _bare(chosen: str) -> list[dict[str, Any]]:
+    empty = {"star": "", "rows": [], "line": "", "message": "", "unfit": False}
+    return [{**empty, "method": method, "title": title, "chosen": method == chosen} for method, title in _TITLES.items()]
+
+
+def _card(card: Mapping[str, Any], best: str, chosen: str) -> dict[str, Any]:
+    estimate = "" if card["seconds_from"] == "measured" else " (estimate)"
+    time = f"{duration(card['seconds'])}{estimate}" if card["seconds"] else "time unknown"
     memory = f"{card['memory_bytes'] / 2**30:.1f} GB memory {'✓' if card['fits'] else '✗'}"
-    rows = "".join(f"<div>{escape(line)}</div>" for line in (time + guessed, size(card["file_bytes"]), memory))
-    message = f'<div class="finetune-flag">{escape(card["message"])}</div>' if card["message"] and not card["fits"] else ""
-    title = f"<b>{_TITLES[card['method']]}{' ★' * best}</b>"
-    likeness = f'<div class="finetune-likeness">{escape(card["likeness"])}</div>'
-    return _frame(card["method"], chosen, f"{title}{rows}{likeness}{message}", " finetune-unfit" * (not card["fits"]))
-
-
-def _frame(method: str, chosen: bool, content: str, more: str = "") -> str:
-    kind = "finetune-card" + " finetune-chosen" * chosen + more
-    return (
-        f'<div class="{kind}" data-method="{escape(method)}" role="radio" tabindex="0" aria-checked="{str(chosen).lower()}">{content}</div>'
-    )
+    return {
+        "method": card["method"],
+        "title": _TITLES[card["method"]],
+        "star": " ★" * (card["method"] == best),
+        "rows": [time, size(card["file_bytes"]), memory],
+        "line": card["likeness"],
+        "message": card["message"] if not card["fits"] else "",
+        "unfit": not card["fits"],
+        "chosen": card["method"] == chosen,
+        "why": [(name, card["why"][name]) for name in _ASPECTS],
+    }
 
 
 def forecast(task: Mapping[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from lib_finetune.ui import form, status
+from lib_finetune.ui import form, grids, status
 from lib_finetune.ui.components import QUICK, guarded, own
 
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 class ComparisonPanel:
     """
     Attributes:
-        comparison_grids: the grids that were made; the page's refresh fills them.
+        choices: what a new grid can show, which the page's script brings to the form of one; the form itself is never filled anew, so that
+            nothing typed is lost.
+        comparison_grids: the grids that were made. The page's refresh fills both.
     """
 
+    choices: gr.HTML
     comparison_grids: gr.HTML
     _methods: gr.Button
     _path: gr.Dropdown
@@ -36,17 +39,20 @@ class ComparisonPanel:
 
     def build(self) -> None:
         """The components, in the Blocks that are open."""
+        swept = form.swept()
+        gr.HTML(grids.form(), elem_id="finetune_grid_form")
+        self.choices = gr.HTML("", elem_id="finetune_grid_choices")
         self.comparison_grids = gr.HTML("", elem_id="finetune_sheets")
         with gr.Group(elem_id="finetune_compare_part"):
             gr.HTML(
-                "<h3>Train and compare</h3><p>Several runs with the images of the place Train go into the queue; at the end, "
-                "one comparison grid shows them side by side, with size, time and memory.</p>"
+                "<h3>Train and compare</h3><p>Several runs with images and settings of the place Train go into the queue; at the end, "
+                "one comparison grid shows them side by side, with size, time, memory, validation loss and colour drift, as far as they are measured.</p>"
             )
-            with gr.Row():
-                self._methods = own(gr.Button("Train LoRA, DreamBooth and Textual Inversion", elem_id="finetune_compare"))
-                self._path = own(gr.Dropdown(form.numbers(), value="network.rank", label="Setting", elem_id="finetune_sweep_path"))
-                self._values = own(gr.Textbox("8, 16, 32", label="Values", max_lines=1, elem_id="finetune_sweep_values"))
-                self._sweep = own(gr.Button("Train one for each value", elem_id="finetune_sweep"))
+            self._methods = own(gr.Button("Train LoRA, DreamBooth and Textual Inversion", size="sm", elem_id="finetune_compare"))
+            first = next(shown for shown in swept if form.swept_path(shown) == "network.rank")
+            self._path = own(gr.Dropdown(swept, value=first, label="Setting", elem_id="finetune_sweep_path"))
+            self._values = own(gr.Textbox("8, 16, 32", label="Values, separated by commas", max_lines=1, elem_id="finetune_sweep_values"))
+            self._sweep = own(gr.Button("Train one for each value", size="sm", elem_id="finetune_sweep"))
 
     def wire(self, message: gr.HTML) -> None:
         """Who is called when."""
@@ -58,12 +64,14 @@ class ComparisonPanel:
         """Queue a training with each method."""
         return self._answers.of(lambda: _queued(self._trainings().compare(self._settings.settings_to_train(values))))
 
-    def sweep(self, path: str, variants: str, *values: Any) -> str:
+    def sweep(self, setting: str, variants: str, *values: Any) -> str:
         """Queue a training for each value of a setting.
 
         Args:
+            setting: of `form.swept`.
             variants: the values, separated by commas.
         """
+        path = form.swept_path(setting or "")
         return self._answers.of(
             lambda: _queued(self._trainings().sweep(self._settings.settings_to_train(values), path, variants.split(",")))
         )

@@ -100,10 +100,7 @@ SECTIONS = (
 )
 """What stands in no list stands under the last of them: what a person with ten images never turns."""
 
-_PATCHES, _WORDS = ("lora", "pivotal_tuning"), ("textual_inversion", "pivotal_tuning")
-OF_METHOD = {"network": _PATCHES, "tuning": ("dreambooth",), "embedding": _WORDS}
-"""First part of a path → the methods that alone read such settings."""
-
+_JOINT = " · "
 _STEP = {"share": 0.05, "rank": 1.0, "images": 1.0}
 _SLIDERS = ("network.rank", "network.dropout", "network.begin", "tuning.text_encoder_until", "embedding.until", "optimizer.warmup")
 SLIDERS = (
@@ -171,13 +168,6 @@ def _value(leaf: Leaf, value: Any) -> Any:
     return "" if value is None else _shown(value)
 
 
-def applies(settings: Settings, path: str) -> bool:
-    """Whether a setting applies beside the others."""
-    methods = OF_METHOD.get(path.partition(".")[0], METHODS)
-    condition = codec.all_leaves()[path].about.when
-    return settings.method in methods and (condition is None or bool(condition(settings)))
-
-
 def field_facts() -> str:
     """What the page's script has to know of each setting's field, as JSON by element id.
 
@@ -204,10 +194,17 @@ def element(path: str) -> str:
     return f"finetune_{name}"
 
 
-def numbers() -> list[str]:
-    """Settings that a sweep can go over: all numbers and choices below the first screen."""
-    leaves = codec.all_leaves().items()
-    return [path for path, leaf in leaves if path not in ON_TOP and (leaf.type in (int, float) or leaf.about.allowed() is not None)]
+def swept() -> list[str]:
+    """Label and path (`swept_path`) of what a sweep can go over: all numbers and choices below the first screen, section by section."""
+    leaves = codec.all_leaves()
+    paths = [path for paths in sections().values() for path in paths]
+    able = [path for path in paths if leaves[path].type in (int, float) or leaves[path].about.allowed() is not None]
+    return [f"{leaves[path].about.label}{_JOINT}{path}" for path in able]
+
+
+def swept_path(shown: str) -> str:
+    """The path of what `swept` shows; a path alone stays as it is. gradio's list of choices has no values apart from what is shown."""
+    return shown.rpartition(_JOINT)[2]
 
 
 def _shown(value: Any) -> str:

@@ -17,6 +17,7 @@ from lib_finetune.ui.page_state import PageState
 from lib_finetune.ui.shown_job import CONTROLS
 
 if TYPE_CHECKING:
+    from lib_finetune.app.results import Results
     from lib_finetune.app.trainings import Trainings
     from lib_finetune.jobs.job import Job
     from lib_finetune.jobs.queue import Jobs
@@ -52,13 +53,22 @@ class JobPanel:
     _unfinished: gr.Dropdown
     _continue: gr.Button
 
-    def __init__(self, jobs: Callable[[], Jobs], trainings: Callable[[], Trainings], answers: Answers, *, in_webui: bool = False) -> None:
+    def __init__(
+        self,
+        jobs: Callable[[], Jobs],
+        trainings: Callable[[], Trainings],
+        results: Callable[[], Results],
+        answers: Answers,
+        *,
+        in_webui: bool = False,
+    ) -> None:
         """
         Args:
             in_webui: whether the WebUI's own buttons can end a training.
         """
         self._jobs = jobs
         self._trainings = trainings
+        self._results = results
         self._answers = answers
         self._warning = _WEBUI_ENDS_IT if in_webui else ""
         self.buttons: dict[str, gr.Button] = {}
@@ -155,5 +165,8 @@ class JobPanel:
         """
         if job is None:
             return ""
-        ended = job["state"] in outcome.ENDINGS
-        return outcome.render({**job, "states": self._trainings().kept_states(job["id"]) if ended else ()}, feedback, page_key())
+        if job["state"] not in outcome.ENDINGS:
+            return outcome.render(job, feedback, page_key())
+        suggested = self._results().next_step(job["id"])
+        more = {"states": self._trainings().kept_states(job["id"]), "next": suggested.text if suggested else ""}
+        return outcome.render({**job, **more}, feedback, page_key())

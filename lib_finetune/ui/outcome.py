@@ -16,7 +16,7 @@ def render(job: Mapping[str, Any] | None, feedback: str = "", key: str = "") -> 
     """The result of a job, or nothing.
 
     Args:
-        job: `Trainings.view`, with "states": steps whose states were kept.
+        job: `Trainings.view`, with "states": steps whose states were kept, and "next": what its figures suggest, or "".
         feedback: the answer to "Too weak" or "Overdone", shown beside it.
         key: opens the files.
     """
@@ -35,6 +35,7 @@ def render(job: Mapping[str, Any] | None, feedback: str = "", key: str = "") -> 
         states=states,
         state=job["steps"] if job["steps"] in states else max(states, default=0),
         has_weights="lora" in {kind for files in job["choices"].values() for kind in files},
+        suggested=job.get("next", ""),
         feedback=feedback,
     )
 

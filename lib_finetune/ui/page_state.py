@@ -20,6 +20,7 @@ class PageState(TypedDict, total=False):
         followed: id of the job that ran, or had run last, when the page was refreshed last; "" for none.
         job: id of the job that was chosen; "" or absent: the one that runs or ran last is shown.
         feedback: the answer to "Too weak" or "Overdone" beneath that result.
+        ended: how many ended runs are listed; absent: as many as at first.
         editing: id of the waiting job whose settings are in the form to be changed; "" for none.
         filled: other settings have come into the form, whose images are not shown yet.
         tool_problems: tool → (field, message) of what is wrong with what was asked of it.
@@ -31,6 +32,7 @@ class PageState(TypedDict, total=False):
     followed: str
     job: str
     feedback: str
+    ended: int
     editing: str
     filled: bool
     tool_problems: dict[str, list[tuple[str, str]]]

@@ -1,4 +1,4 @@
-"""Runs as cards, comparison grids and storage as HTML. No gradio here, so that it is tested as text."""
+"""Runs as cards, and storage, as HTML. No gradio here, so that it is tested as text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from lib_finetune.ui import markup
 from lib_finetune.ui.html import duration, picture_url
 from lib_finetune.ui.status import METHODS, STATES
 
+ENDED_AT_ONCE = 20
+"""So many ended runs are listed, and so many more at each press."""
 _NONE_WAITS = (
     '<h3>Running and waiting</h3><div class="finetune-empty"><p>No run waits. Press Train while one runs, and it is added here.</p></div>'
 )
 _NONE_ENDED = '<h3>Ended</h3><div class="finetune-empty"><p>Nothing has been trained yet.</p></div>'
-_GRIDS_SHOWN = 60
 
 
 def queue(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
@@ -49,13 +50,19 @@ def queue(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
     )
 
 
-def history(overview: Mapping[str, Any], key: str, chosen: str = "") -> str:
-    """Runs that have ended, newest first; arguments as of `queue`."""
+def history(overview: Mapping[str, Any], key: str, chosen: str = "", count: int = ENDED_AT_ONCE) -> str:
+    """Runs that have ended, newest first; arguments as of `queue`.
+
+    Args:
+        count: so many are shown, and the chosen one; the others have a button.
+    """
     ended = [job for job in overview["jobs"] if job["state"] in ENDED and job["state"] != "discarded"]
     if not ended:
         return _NONE_ENDED
     ended.sort(key=lambda job: -job["ended"] or -job["created"])
-    return markup.render("history", runs=[_card(job, key, "ended") for job in ended], chosen=chosen, key=key)
+    shown = [job for place, job in enumerate(ended) if place < count or job["id"] == chosen]
+    runs = [_card(job, key, "ended") for job in shown]
+    return markup.render("history", runs=runs, older=len(ended) - len(shown), chosen=chosen, key=key)
 
 
 def _card(job: Mapping[str, Any], key: str, kind: str) -> dict[str, Any]:
@@ -82,21 +89,6 @@ def _when(ended: float) -> str:
     """Time of day, with the date where it is another."""
     then, now = time.localtime(ended), time.localtime()
     return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)
-
-
-def comparison_grids(names: Sequence[str], tasks: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Comparison grids as cards, newest first, and those that are being made."""
-    going = [
-        {"id": task["id"], "done": f"{task['done']} of {task['total']} images" if task["total"] else "waits for its turn"}
-        for task in tasks
-        if task["kind"] == "sheet" and task["state"] in ("queued", "running")
-    ]
-    failed = [task["message"] for task in tasks[-1:] if task["kind"] == "sheet" and task["state"] == "failed"]
-    grids = []
-    for file in names[:_GRIDS_SHOWN]:
-        address = picture_url(key, "sheets", file)
-        grids.append({"file": file, "name": file.removesuffix(".png"), "full": address, "small": f"{address}&small=1"})
-    return markup.render("grids", grids=grids, going=going, failed=failed)
 
 
 def storage(parts: Sequence[Mapping[str, Any]]) -> str:

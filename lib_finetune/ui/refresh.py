@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -11,11 +11,12 @@ import gradio as gr
 from lib_finetune.access import page_key
 from lib_finetune.errors import FinetuneError
 from lib_finetune.jobs.states import ACTIVE
-from lib_finetune.ui import queue, shown_job, status
+from lib_finetune.ui import grids, queue, shown_job, status
 from lib_finetune.ui.components import QUICK, guarded
 from lib_finetune.ui.page_state import PageState
 
 if TYPE_CHECKING:
+    from lib_finetune.app.comparison_grid import ComparisonGrids
     from lib_finetune.app.services import Services
     from lib_finetune.ui.comparison_panel import ComparisonPanel
     from lib_finetune.ui.job_panel import JobPanel
@@ -25,7 +26,21 @@ if TYPE_CHECKING:
     from lib_finetune.ui.tools_panel import ToolsPanel
 
 _log = logging.getLogger(__name__)
-PANELS = ("bar", "tasks", "panel", "plot", "film", "outcome", "queue", "history", "sheets", "library", "class_images", "about")
+PANELS = (
+    "bar",
+    "tasks",
+    "panel",
+    "plot",
+    "film",
+    "outcome",
+    "queue",
+    "history",
+    "grid_choices",
+    "sheets",
+    "library",
+    "class_images",
+    "about",
+)
 _BUTTONS = (*shown_job.CONTROLS, "load")
 
 
@@ -61,6 +76,7 @@ class Refresh:
             **self._job_panel.views,
             "queue": queue_panel.queue,
             "history": queue_panel.history,
+            "grid_choices": comparison.choices,
             "sheets": comparison.comparison_grids,
             "library": self._library.files,
             "class_images": self._library.class_images,
@@ -116,9 +132,10 @@ class Refresh:
         }
         if place in ("", "runs"):
             panels |= self._job_panel.shown(shown, page.get("feedback", ""), active=shown_active)
-            panels |= {name: make(overview, page_key(), page.get("shown", "")) for name, make in _LISTS.items()}
+            panels["queue"] = queue.queue(overview, page_key(), page.get("shown", ""))
+            panels["history"] = queue.history(overview, page_key(), page.get("shown", ""), page.get("ended", queue.ENDED_AT_ONCE))
         if place in ("", "compare"):
-            panels["sheets"] = queue.comparison_grids(services.comparison_grids.names(), overview["errands"], page_key())
+            panels |= _grids(services.comparison_grids, overview["errands"], page.get("tool_problems", {}).get(grids.FORM, ()))
         if place in ("", "library"):
             panels |= self._library.html()
         if place in ("", "tools"):
@@ -126,4 +143,9 @@ class Refresh:
         return panels, shown_job.visible_controls(shown, active=shown_active)
 
 
-_LISTS: Mapping[str, Callable[[Mapping[str, Any], str, str], str]] = {"queue": queue.queue, "history": queue.history}
+def _grids(service: ComparisonGrids, tasks: Sequence[Mapping[str, Any]], problems: Sequence[tuple[str, str]]) -> dict[str, str]:
+    key, files = page_key(), service.names()
+    return {
+        "grid_choices": grids.offered(service.offered(), problems, key),
+        "sheets": grids.made([(file, service.settings(file)) for file in files[: grids.SHOWN]], tasks, key),
+    }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from lib_finetune.config.applying import applies
 from lib_finetune.config.settings import Settings
 from lib_finetune.config.validation import validate
 from lib_finetune.errors import InputError
@@ -132,7 +133,7 @@ class SettingsForm:
             settings = form.settings_from(self.paths, values[len(form.TOP) :], _top_of(tuple(values)))
         except InputError as error:
             return {"off": None, "auto": auto, "problems": self._at_fields(error)}
-        off = [form.element(path) for path in self.paths if not form.applies(settings, path)]
+        off = [form.element(path) for path in self.paths if not applies(settings, path)]
         try:
             validate(settings)
         except InputError as error:

@@ -109,7 +109,7 @@ def plot(job: Mapping[str, Any] | None, key: str) -> str:
     Args:
         key: opens the route.
     """
-    return markup.render("plot", job=job, key=key, ended=job is not None and job["state"] in ENDED)
+    return markup.render("plot", job=job, key=key)
 
 
 def film(job: str, steps: Sequence[Mapping[str, Any]], key: str) -> str:

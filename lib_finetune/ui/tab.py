@@ -54,7 +54,7 @@ class Tab:
         self.methods = MethodsPanel(lambda: services().advisor, self.settings)
         self.start = StartPanel(lambda: services().trainings, lambda: services().advisor, lambda: services().jobs, self.settings, answers)
         self.presets = PresetsPanel(lambda: services().presets, lambda: services().settings_files, self.settings, answers)
-        self.job = JobPanel(lambda: services().jobs, lambda: services().trainings, answers, in_webui=in_webui)
+        self.job = JobPanel(lambda: services().jobs, lambda: services().trainings, lambda: services().results, answers, in_webui=in_webui)
         self.gallery = GalleryPanel(
             lambda: services().datasets,
             lambda: services().comparison_grids,
@@ -121,6 +121,7 @@ class Tab:
         self.methods.wire(show_after)
         self.images.wire(show_after)
         show_after(hooks.look.click)
+        self.methods.show_after(hooks.first.click, hooks, wish)
         self.start.wire(hooks)
         self.comparison.wire(message)
         self.job.wire(hooks, message)

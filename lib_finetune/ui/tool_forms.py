@@ -38,14 +38,15 @@ def answers(states: Mapping[str, str], choices: Mapping[str, Sequence[str]]) -> 
     return markup.render("tool_answers", states={tool: Markup(state) for tool, state in states.items()}, choices=choices)
 
 
-def state(task: Mapping[str, Any] | None, problems: Sequence[tuple[str, str]]) -> str:
+def state(task: Mapping[str, Any] | None, problems: Sequence[tuple[str, str]], labels: Mapping[str, str] = _LABELS) -> str:
     """What is wrong with what was asked, else how far the last task of a tool is, and what it made.
 
     Args:
         task: `BackgroundTask.status`.
         problems: (field, message).
+        labels: of the fields.
     """
-    wrong = [{"field": field, "label": _LABELS.get(field, field), "message": message} for field, message in problems]
+    wrong = [{"field": field, "label": labels.get(field, field), "message": message} for field, message in problems]
     share = 100 * task["done"] / task["total"] if task and task["total"] else 0
     doing = _DOING[task["kind"]].format(task["done"], task["total"]) if task and task["total"] else "waits for its turn"
     call = f"<lora:{Path(task['result'].get('file', '')).stem}:1>" if task else ""

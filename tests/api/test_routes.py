@@ -151,6 +151,31 @@ def test_a_sweep_is_trained_and_compared_on_one_sheet(served):
     assert picture.width == 3 * 64  # the base and two results
 
 
+def test_a_grid_of_chosen_results_is_made_and_tells_its_settings(served):
+    name = served.job()
+    served.settle(name)
+    assert [(run["job"], run["steps"]) for run in served.ask("GET", "/sheet-choices").json()] == [(name, [4])]
+    asked = {"chosen": [f"{name}:4"], "weights": [0.5, 1], "prompts": ["{trigger}"], "seeds": [7]}
+    assert served.ask("POST", "/sheets", json=asked).status_code == 201
+    until = time.monotonic() + 60
+    while not served.ask("GET", "/sheets").json() and time.monotonic() < until:
+        time.sleep(0.05)
+    (grid,) = served.ask("GET", "/sheets").json()
+    told = served.ask("GET", f"/sheets/{grid}/settings").json()
+    assert [label for label, _ in told["columns"]] == ["base", "cat × 0.5", "cat × 1"] and told["rows"] == [["zxq", 7]]
+    image = Image.open(io.BytesIO(served.ask("GET", f"/sheets/{grid}").content))
+    assert image.width == 3 * 64 and image.info["parameters"].startswith("zxq\nSteps: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"), [({"chosen": ["none:4"]}, "chosen"), ({"weights": [0]}, "weights"), ({"seeds": [-1]}, "seeds")]
+)
+def test_a_grid_that_cannot_be_names_its_field(served, change, field):
+    answer = served.ask("POST", "/sheets", json={"chosen": [], **change})
+    assert answer.status_code == 422 and field in [problem["field"] for problem in answer.json()["detail"]]
+    assert served.ask("GET", "/sheets/none.png/settings").status_code == 422
+
+
 def test_a_sweep_with_a_wrong_value_queues_nothing(served):
     answer = served.ask("POST", "/sweep", json={"settings": served.values(), "path": "network.rank", "values": ["1", "0"]})
     assert answer.status_code == 422 and answer.json()["detail"][0]["field"] == "network.rank"

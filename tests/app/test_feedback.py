@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib_finetune.app.feedback import OVERDONE, TOO_WEAK, change
+from lib_finetune.app.feedback import OVERDONE, TOO_WEAK, change, next_step
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.errors import InputError
@@ -39,3 +39,23 @@ def test_one_change_is_proposed(verdict, losses, points, validation, given, kind
 def test_another_verdict_is_refused():
     with pytest.raises(InputError, match="too weak"):
         change("nice", Settings(), FLAT, [])
+
+
+@pytest.mark.parametrize(
+    ("losses", "points", "validation", "drift", "kind", "value"),
+    [
+        (FLAT, [100, 200, 500], [], [(100, 3.0), (200, 8.0), (500, 38.0)], "point", 200),
+        (FLAT, [500], [], [(100, 20.0), (500, 38.0)], "rate", 0.5),
+        (FLAT, [100, 200, 500], [(100, 0.3), (200, 0.1), (500, 0.2)], [(500, 3.0)], "point", 200),
+        (FLAT, [500], [(100, 0.3), (200, 0.2), (500, 0.1)], [], "steps", 250),
+        (FALLING, [500], [], [], "steps", 250),
+    ],
+)
+def test_figures_suggest_what_to_try_next(losses, points, validation, drift, kind, value):
+    found = next_step(losses, points, validation, drift)
+    assert (found.kind, found.value) == (kind, value) and found.text.endswith(".")
+
+
+@pytest.mark.parametrize("validation", [[], [(100, 0.1), (500, 0.2)], [(100, 0.3), (200, 0.1), (500, 0.2)]])
+def test_figures_that_say_nothing_suggest_nothing(validation):
+    assert next_step(FLAT, [500], validation, [(500, 3.0)]) is None and next_step([], [], [], []) is None

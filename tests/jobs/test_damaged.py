@@ -166,7 +166,7 @@ def test_a_file_that_may_not_be_read_is_shown_and_forgotten(bench, monkeypatch, 
     check(bench, bad)
 
 
-@pytest.mark.parametrize("name", ["losses.csv", "log.csv", "previews.json"])
+@pytest.mark.parametrize("name", ["losses.csv", "validation.csv", "log.csv", "previews.json"])
 @pytest.mark.parametrize(
     "content", [b"\0\0\0,1\n", b"\xff" * 10, b"x" * 300_000 + b",1\n", "²,0.5\n4,0.5\n".encode(), b"[1]", b"[" * 100_000]
 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lib_finetune.app import comparison_grid
-from lib_finetune.app.comparison_grid import Column, Look, Row
+from lib_finetune.app import grid_images
+from lib_finetune.app.grid_images import Column, Look, Row
 from lib_finetune.assembly import builder
 from lib_finetune.data.batches import Batches
 from lib_finetune.errors import PictureInterruptedError
@@ -362,7 +362,7 @@ def test_a_grid_and_a_trial_of_the_word_stop_between_sampling_steps(tmp_path, ro
         return len(began) > 4
 
     before = SlowHost.sampled
-    image = comparison_grid.make(host.pictures, [Column("base", {})], [Row(row, 1)], Look(64, 150), "zxq", lambda *_: None, stop_asked)
+    image = grid_images.make(host.pictures, [Column("base", {})], [Row(row, 1)], Look(64, 150), "zxq", lambda *_: None, stop_asked)
     assert image is None and SlowHost.sampled - before <= 4
 
 

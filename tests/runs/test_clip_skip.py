@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from lib_finetune.app.comparison_grid import Column, ComparisonGrids, columns_of
+from lib_finetune.app.comparison_grid import ComparisonGrids
+from lib_finetune.app.grid_file import GridSettings
+from lib_finetune.app.grid_images import Column, Look, Row, columns_of
 from lib_finetune.export.clip_skip import clip_skip_of
 from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.jobs.queue import Jobs
@@ -54,8 +56,8 @@ def test_a_grid_and_a_trial_of_the_word_are_painted_so_too(bench, tmp_path):
     host = FakeHost(tmp_path / "grid")
     jobs = Jobs(host)
     grids = ComparisonGrids(jobs)
-    task = grids._task("cat", [Column("base", {}), *columns_of(settings(bench.images), "cat", {"lora": result.file}, (1.0,))],
-                       settings(bench.images), ["zxq"])  # fmt: skip
+    columns = [Column("base", {}), *columns_of(settings(bench.images), "cat", {"lora": result.file}, (1.0,))]
+    task = grids._task("cat", columns, [Row("zxq", 1)], Look(64, 5), GridSettings(), [])
     word = grids.of_trigger_word(settings(bench.images, {"training.clip_skip": "2"}))
     while not (task.ended and word.ended):
         time.sleep(0.02)

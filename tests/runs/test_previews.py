@@ -144,8 +144,8 @@ def test_the_watch_paints_the_class_and_unrelated_things_at_every_step(bench):
     assert set(told.rows[0].kinds) == {"subject", "class", "other"} and len({row.kinds for row in told.rows}) == 1
     by_kind = dict(zip(told.rows[0].kinds, told.rows[0].prompts))
     assert by_kind == {"subject": "a photo of sks cat", "class": "a photo of cat", "other": watch.UNRELATED[1]}
-    assert {(name, step) for name, step, _ in told.figures} == {(name, step) for name in watch.LIMITS for step in (2, 4)}
-    assert set(index(host)["figures"]) == set(watch.LIMITS)
+    assert {(name, step) for name, step, _ in told.figures} == {(name, step) for name in watch.FIGURES for step in (2, 4)}
+    assert set(index(host)["figures"]) == set(watch.FIGURES)
 
 
 @pytest.mark.parametrize(("changes", "kinds"), [

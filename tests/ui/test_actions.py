@@ -90,6 +90,13 @@ def test_show_changes_the_result_and_forgets_the_feedback(act):
     assert page == {"job": "b", "feedback": ""}
 
 
+def test_older_runs_are_listed_step_by_step(act):
+    page = {}
+    for count in (40, 60):
+        act("older runs", page)
+        assert page == {"ended": count}
+
+
 def test_feedback_stands_beneath_the_result(act, waiting):
     job, page = waiting("cat"), {}
     assert act("verdict", page, job=job.folder.name, answer="too weak").message == ""
@@ -120,13 +127,24 @@ def test_more_steps_are_a_number(act, waiting, steps):
         act("more", job=waiting("cat").folder.name, steps=steps)
 
 
-def test_weights_that_are_no_numbers_are_left_out(act, services, waiting, monkeypatch):
+def test_a_weight_that_is_no_number_is_said(act, services, waiting, monkeypatch):
     asked = []
     monkeypatch.setattr(services.comparison_grids, "of_job", lambda *arguments: asked.append(arguments))
     name = waiting("cat").folder.name
-    act("sheet", job=name, weights="0.5; 1, x", prompts="a\nb")
+    act("sheet", job=name, weights="0.5; 1", prompts="a\nb")
     act("sheet", job=name)
     assert asked == [(name, ["a", "b"], [0.5, 1.0]), (name, [], [0.6, 0.8, 1.0])]
+    with pytest.raises(InputError, match="'x' is not a number here"):
+        act("sheet", job=name, weights="0.5, x")
+
+
+def test_a_grid_is_asked_for_by_what_is_chosen_and_typed(act, services, monkeypatch):
+    asked, page = [], {}
+    monkeypatch.setattr(services.comparison_grids, "of_choices", lambda *arguments, **options: asked.append((arguments, options)))
+    told = act("grid", page, chosen="base run-1:20 run-1:40", weights="0.5, 1", seeds="3,4", prompts="a\nb")
+    assert asked == [((["run-1:20", "run-1:40"], [0.5, 1.0], ["a", "b"], [3, 4]), {"base": True})] and "appears below" in told.message
+    assert act("grid", page, chosen="run-1:20", weights="1", seeds="1.5").message == ""
+    assert page["tool_problems"] == {"grid": [("seeds", "'1.5' is not a number here. Separate several by commas.")]}
 
 
 def test_settings_of_a_file_come_with_what_is_missing(act):

@@ -18,9 +18,9 @@ def test_the_defaults_of_the_form_are_the_defaults_of_the_settings():
 
 
 def test_a_method_shows_its_own_settings_only():
+    from lib_finetune.config.applying import applies
     from lib_finetune.config.fields import replaced
     from lib_finetune.config.settings import METHODS, Settings
-    from lib_finetune.ui import form
 
     asked = {
         "network.rank": ("lora", "pivotal_tuning"),
@@ -28,7 +28,7 @@ def test_a_method_shows_its_own_settings_only():
         "embedding.vectors": ("textual_inversion", "pivotal_tuning"),
     }
     for path, methods in asked.items():
-        assert tuple(method for method in METHODS if form.applies(replaced(Settings(), "method", method), path)) == methods
+        assert tuple(method for method in METHODS if applies(replaced(Settings(), "method", method), path)) == methods
 
 
 def test_every_setting_stands_in_one_section_and_the_rest_under_expert():
@@ -83,16 +83,16 @@ def test_the_script_is_told_where_each_field_begins():
 def test_a_sweep_goes_over_numbers_and_choices_below_the_first_screen():
     from lib_finetune.ui import form
 
-    offered = form.numbers()
+    offered = [form.swept_path(shown) for shown in form.swept()]
     assert {"network.rank", "optimizer.unet_rate", "optimizer.name"} <= set(offered)
     assert not {*form.ON_TOP, "data.trigger", "training.gradient_checkpointing"} & set(offered)
 
 
 def test_keep_is_asked_for_where_files_are_saved_on_the_way():
+    from lib_finetune.config.applying import applies
     from lib_finetune.config.fields import replaced
     from lib_finetune.config.settings import Settings
-    from lib_finetune.ui import form
 
-    assert not form.applies(Settings(), "saving.keep")
+    assert not applies(Settings(), "saving.keep")
     for path in ("saving.every_steps", "saving.every_epochs"):
-        assert form.applies(replaced(Settings(), path, 2), "saving.keep")
+        assert applies(replaced(Settings(), path, 2), "saving.keep")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib_finetune.ui import cards, gallery, html, library, outcome, queue, status
+from lib_finetune.ui import cards, gallery, grids, html, library, outcome, queue, status
 
 EVIL = '"><script>alert(1)</script>'
 ENTRY = {
@@ -28,9 +28,12 @@ VIEW = {
     "pictures": [PICTURE], "broken": [(f"/x/{EVIL}", EVIL)], "unread_captions": [], "orphans": ["/x/lone.txt"], "doubles": [], "other_kinds": [],
     "never": [], "problems": [("data.held_out", "too many")], "buckets": [{"pictures": 1, "width_px": 576, "height_px": 448}], "sentence": EVIL,
 }  # fmt: skip
+GRID = {
+    "chosen": [EVIL], "weights": [0.6], "seeds": [1], "prompts": [EVIL], "base": True, "columns": [[EVIL, [EVIL]]], "rows": [[EVIL, 1]],
+}  # fmt: skip
 CARD = {
     "method": "lora", "likeness": EVIL, "file_bytes": 37_000_000, "seconds": 480.0, "seconds_from": "guessed", "memory_bytes": 3 << 30, "fits": False,
-    "message": EVIL,
+    "message": EVIL, "why": dict.fromkeys(("likeness", "time", "file", "memory", "risk"), EVIL),
 }  # fmt: skip
 
 
@@ -45,7 +48,8 @@ CARD = {
         status.bar({**STATUS, "name": EVIL}, None, 1, 0),
         status.render({**STATUS, "name": EVIL, "message": EVIL}, None),
         status.problems([EVIL], ["finetune_name"]),
-        queue.comparison_grids([EVIL], [{"id": EVIL, "kind": "sheet", "state": "failed", "message": EVIL, "done": 0, "total": 0}], "key"),
+        grids.made([(EVIL, GRID)], [{"id": EVIL, "kind": "sheet", "state": "failed", "message": EVIL, "done": 0, "total": 0}], "key"),
+        grids.offered([{"job": EVIL, "name": EVIL, "method": "lora", "steps": [20, 40], "result": 40}], [("weights", EVIL)], "key"),
         outcome.render(JOB, EVIL),
         gallery.render(VIEW, "key"),
         cards.render({"cards": [CARD], "recommended": "lora", "reason": EVIL, "question": EVIL}, "lora"),
@@ -70,7 +74,32 @@ def test_a_card_that_does_not_fit_says_so():
     shown = cards.render(
         {"cards": [{**CARD, "message": "set data.resolution to 448"}], "recommended": "", "reason": "", "question": ""}, "lora"
     )
-    assert all(text in shown for text in ("8 min (guessed)", "37.0 MB", "3.0 GB memory ✗", "set data.resolution to 448", "finetune-chosen"))
+    assert all(
+        text in shown
+        for text in (
+            "8 min (estimate)",
+            "37.0 MB",
+            "3.0 GB memory ✗",
+            "Memory is an estimate.",
+            "set data.resolution to 448",
+            "finetune-chosen",
+        )
+    )
+
+
+def test_only_a_time_that_was_measured_is_told_as_a_fact():
+    def shown(**changes):
+        return cards.render({"cards": [{**CARD, **changes}], "recommended": "", "reason": "", "question": ""}, "lora")
+
+    assert "8 min (estimate)" in shown(seconds_from="scaled") and ">8 min<" in shown(seconds_from="measured")
+    assert "time unknown" in shown(seconds=None, seconds_from="")
+
+
+def test_each_method_says_why():
+    why = {"likeness": "close", "time": "short", "file": "small", "memory": "little", "risk": "some"}
+    shown = cards.render({"cards": [{**CARD, "why": why}], "recommended": "lora", "reason": "r", "question": "q"}, "lora")
+    assert all(f"<dt>{name}</dt><dd>{text}</dd>" in shown for name, text in why.items()) and shown.count("<details") == 1
+    assert "LoRA ★" in shown and "★ r" in shown and ">q<" in shown and "<details" not in cards.bare("lora")
 
 
 def test_the_queue_says_why_it_waits_and_how_to_start_it():
