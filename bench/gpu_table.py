@@ -12,12 +12,12 @@ from unittest import mock
 
 import torch
 
-from bench.random_weights import sd15_layout
 from lib_finetune.config import codec
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.estimates import memory_plan, method_costs
 from lib_finetune.estimates.memory_model import CONTEXT, GIB
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import sd15_layout
 from lib_finetune.ports.files import Paths
 
 SIZES_GB = (4, 6, 8, 10, 12, 16, 24)

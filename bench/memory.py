@@ -19,7 +19,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.random_weights import sd15_layout
 from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
@@ -27,6 +26,7 @@ from lib_finetune.estimates import memory_model
 from lib_finetune.model import noise_schedule
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import Layout
+from lib_finetune.model.random_weights import sd15_layout
 from lib_finetune.text.learned import LearnedVectors
 from lib_finetune.training.methods.denoising import Denoiser
 from lib_finetune.training.optim.flat import Flat

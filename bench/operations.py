@@ -19,13 +19,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.random_weights import random_checkpoint, sd15_layout
 from bench.webui.files import draw
 from lib_finetune.assembly import automatic_settings, builder, dataset
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.host.headless.host import HeadlessHost
 from lib_finetune.model.layout import Layout
+from lib_finetune.model.random_weights import random_checkpoint, sd15_layout
 from lib_finetune.ports.checkpoint import CheckpointInfo
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

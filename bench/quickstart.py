@@ -65,8 +65,8 @@ def sample_checkpoint(root: Path) -> Path:
     from safetensors.torch import save
 
     from bench.nano import layout
-    from bench.random_weights import random_checkpoint, sd15_layout
     from lib_finetune.files import write_atomically
+    from lib_finetune.model.random_weights import random_checkpoint, sd15_layout
 
     widths = tuple(layout.UNET_WIDTH * level for level in layout.UNET_LEVELS)
     vae = tuple(layout.VAE_WIDTH * level for level in layout.VAE_LEVELS)

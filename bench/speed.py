@@ -23,13 +23,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from bench.random_weights import random_checkpoint, sd15_layout, tiny_layout
 from bench.webui.files import draw
 from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.host.headless.host import HeadlessHost
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import random_checkpoint, sd15_layout, tiny_layout
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import StepReport
 from lib_finetune.runs.runner import Runner

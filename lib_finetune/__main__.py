@@ -55,9 +55,42 @@ def page(options: argparse.Namespace) -> int:
     return 0
 
 
+def random_host(root: Path) -> Any:
+    """A headless host on small random weights, for a test of the installation; on CUDA where there is one."""
+    import torch
+    from safetensors.torch import save_file
+
+    from lib_finetune.host.headless.host import HeadlessHost
+    from lib_finetune.model.random_weights import random_checkpoint, small_layout
+    from lib_finetune.ports.checkpoint import CheckpointInfo
+
+    on_cuda = torch.cuda.is_available()
+    tensors = random_checkpoint(small_layout(), 0, torch.float16 if on_cuda else torch.float32)
+    if on_cuda:
+        tensors = {name: tensor.cuda() for name, tensor in tensors.items()}
+    path = root / "random.safetensors"
+    save_file({name: tensor.cpu() for name, tensor in tensors.items()}, path)
+    return HeadlessHost(tensors, CheckpointInfo("random", path, "0" * 64, "0" * 10, None, "epsilon"), root, text_heads=2)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print the report for an issue and what is in the way of training; 1 when anything is."""
+    from lib_finetune.app.doctor import examine
+
+    diagnosis = examine(
+        options.output_root.resolve(),
+        options.checkpoint,
+        lambda checkpoint: open_host(checkpoint, options.output_root.resolve(), "auto", options.prediction),
+        random_host,
+    )
+    print(diagnosis.report)
+    print("\n".join([*(f"ok: {note}" for note in diagnosis.notes), *(f"fault: {fault}" for fault in diagnosis.faults)]))
+    return 1 if diagnosis.faults else 0
+
+
 def main(arguments: list[str]) -> int:
     """The whole command line."""
-    return cli.main(arguments, open_host, {"ui": page})
+    return cli.main(arguments, open_host, {"ui": page, "doctor": doctor})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: train, generate, describe, ui. Exit codes: 0 done, 2 wrong input, 1 failure."""
+"""The command line: train, generate, describe, ui, doctor. Exit codes: 0 done, 2 wrong input, 1 failure."""
 
 from __future__ import annotations
 
@@ -115,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (train, generate):
         _add_prediction(command)
     add_page_arguments(commands.add_parser("ui", help="the tab in a browser, without the WebUI"))
+    doctor = commands.add_parser("doctor", help="what is in the way of training on this machine, and the report for an issue")
+    doctor.add_argument("--checkpoint", type=Path, metavar="FILE", help="the checkpoint that you want to train on")
+    doctor.add_argument("--output-root", type=Path, default=Path("finetune-output"), metavar="DIR", help="where results go")
+    _add_prediction(doctor)
     return parser
 
 

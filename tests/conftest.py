@@ -29,7 +29,20 @@ TIERS = ("unit", "integration", "slow", "browser")
 ASKED_FOR = ("environment", "webui")
 
 #: Folders and files whose tests run a whole training, serve pages, start programs or open the trained checkpoint.
-INTEGRATION = ("api", "app", "bench", "examples", "installation", "jobs", "runs", "security", "ui", "test_cli.py", "test_manners.py", "test_tiers.py")
+INTEGRATION = (
+    "api",
+    "app",
+    "bench",
+    "examples",
+    "installation",
+    "jobs",
+    "runs",
+    "security",
+    "ui",
+    "test_cli.py",
+    "test_manners.py",
+    "test_tiers.py",
+)
 
 #: A test file that uses this module runs whole trainings on the fake host.
 WHOLE_RUNS = "tests.fakes.runs"

@@ -107,7 +107,7 @@ def written(document: str) -> str:
 def test_a_command_that_a_document_names_exists(document: str) -> None:
     from bench.__main__ import TOOLS
 
-    known = {"bench": set(TOOLS), "lib_finetune": {"train", "generate", "describe", "ui"}}
+    known = {"bench": set(TOOLS), "lib_finetune": {"train", "generate", "describe", "ui", "doctor"}}
     for found in COMMAND.finditer(written(document)):
         module = found["module"]
         if module in known:

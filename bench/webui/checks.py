@@ -383,7 +383,7 @@ def _end(world: World, how: str) -> None:
     world.train(name, _SHORT if how == "done" else None)
     if how in ("error", "memory"):
         job = world.await_end(name, "failed")
-        word = "went wrong" if how == "error" else "out of memory"
+        word = "unexpected error" if how == "error" else "out of memory"
         assert word in job["message"], f"the message does not say what happened: {job['message']}"
     elif how == "done":
         world.await_end(name)

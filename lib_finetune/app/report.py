@@ -10,13 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_finetune.app.about import about
-from lib_finetune.assembly.provenance import public_settings
-from lib_finetune.jobs.status import status_of
+from lib_finetune import __version__
 
 if TYPE_CHECKING:
     from lib_finetune.jobs.job import Job
     from lib_finetune.jobs.queue import Jobs
+    from lib_finetune.ports.host import Host
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "lycoris-lora", "safetensors", "accelerate", "gradio", "bitsandbytes", "numpy")
 _LINES = 50
@@ -39,22 +38,41 @@ class Reports:
             InputError: there is no such job.
         """
         job = self._jobs.known.find(name) if name else self._jobs.known.current()
-        host = about(self._jobs.host, self._jobs.lost)
-        parts = [
-            "### Versions",
-            f"Finetune {host['version']}, Python {platform.python_version()}, {platform.platform()}",
-            ", ".join(_versions()),
-            "### GPU and memory",
-            f"{host['device']}: {_gpu()}, {host['memory']['total'] / 2**30:.1f} GiB in all; checkpoint {host['checkpoint'] or 'none'}",
-            *(f"Refusal: {reason}" for reason in host["refusals"]),
-            "### Flags",
-            " ".join(_flags(sys.argv[1:])) or "none",
-            *(_of_job(job) if job is not None else ["No run."]),
-        ]
-        return _without_home("\n".join(parts)) + "\n"
+        return report_of(self._jobs.host, job, self._jobs.lost)
+
+
+def report_of(host: Host | None, job: Job | None = None, lost: str = "") -> str:
+    """The report as Markdown.
+
+    Args:
+        host: None where no checkpoint is open.
+        lost: `Jobs.lost`.
+    """
+    parts = [
+        "### Versions",
+        f"Finetune {__version__}, Python {platform.python_version()}, {platform.platform()}",
+        ", ".join(_versions()),
+        "### GPU and memory",
+        *(_of_host(host, lost) if host is not None else [_gpu()]),
+        "### Flags",
+        " ".join(_flags(sys.argv[1:])) or "none",
+        *(_of_job(job) if job is not None else ["No run."]),
+    ]
+    return _without_home("\n".join(parts)) + "\n"
+
+
+def _of_host(host: Host, lost: str) -> list[str]:
+    from lib_finetune.app.about import about
+
+    facts = about(host, lost)
+    line = f"{facts['device']}: {_gpu()}, {facts['memory']['total'] / 2**30:.1f} GiB in all; checkpoint {facts['checkpoint'] or 'none'}"
+    return [line, *(f"Refusal: {reason}" for reason in facts["refusals"])]
 
 
 def _of_job(job: Job) -> list[str]:
+    from lib_finetune.assembly.provenance import public_settings
+    from lib_finetune.jobs.status import status_of
+
     status = status_of(job)
     lines = status["log"][-_LINES:]
     return [

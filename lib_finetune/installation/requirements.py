@@ -127,6 +127,27 @@ _DEVELOPMENT = (
 #: Tests of the page drive a Chromium that is there already, and ask axe-core, which the second brings; the page itself belongs to the set `host`.
 _BROWSER: dict[str, tuple[str, ...]] = {"host": ("playwright==1.65.2", "axe-playwright-python==0.1.8"), "newest": ()}
 
+
+@dataclass(frozen=True)
+class Span:
+    """The versions of a library of the WebUI's that were run.
+
+    Attributes:
+        name: of the distribution.
+        oldest, newest: releases.
+    """
+
+    name: str
+    oldest: str
+    newest: str
+
+
+#: Library set → what training stands on and is not ours. It is never changed by us; another version is said.
+RUN_WITH: dict[str, tuple[Span, ...]] = {
+    "host": (Span("torch", "2.1.2", "2.13.0"), Span("transformers", "4.30.2", "4.30.2"), Span("numpy", "1.26.2", "1.26.2")),
+    "newest": (Span("torch", "2.13.0", "2.13.0"), Span("transformers", "5.23.0", "5.23.0"), Span("numpy", "2.4.6", "2.4.6")),
+}
+
 #: Only its table of byte pairs is read (the tokenizer's vocabulary); it is never imported, so nothing that it asks for is needed.
 _VOCABULARY = "open-clip-torch==2.20.0"
 
@@ -193,19 +214,32 @@ def problems() -> list[str]:
     Empty when all is well. Imports none of the libraries.
     """
     sentences = [_problem_of(add_on, installed_version(add_on.name, add_on.module)) for add_on in ADD_ONS[library_set_here()]]
+    sentences += [_problem_of_span(span, installed_version(span.name)) for span in RUN_WITH[library_set_here()]]
     return [sentence for sentence in [*sentences, _problem_of_hub(installed_version("huggingface-hub", "huggingface_hub"))] if sentence]
 
 
 def _problem_of(add_on: AddOn, version: str | None) -> str:
     command = command_to_add([add_on.pin])
     if version is None:
-        return f"{add_on.name} is missing; {add_on.needed_for} needs it. To add it, stop the WebUI and run: {command}"
+        return f"{add_on.name} is missing; it is needed for {add_on.needed_for}. To add it, stop the WebUI and run: {command}"
     if version == "unknown" or add_on.was_run_with(version):
         return ""
     span = add_on.oldest if add_on.oldest == add_on.newest else f"{add_on.oldest} to {add_on.newest}"
     return (
         f"{add_on.name} {version} is installed; Finetune was run with {span} ({add_on.needed_for}). It was left as it is, because "
         f"another extension may need it. If training fails and nothing else uses it, stop the WebUI and run: {command}"
+    )
+
+
+def _problem_of_span(span: Span, version: str | None) -> str:
+    if version is None:
+        return f"{span.name} is missing; it is needed for {_TRAINING}. In the WebUI it is a part of the WebUI's own installation: start that first."
+    if version == "unknown" or release(span.oldest) <= release(version)[:3] <= release(span.newest):
+        return ""
+    tried = span.oldest if span.oldest == span.newest else f"{span.oldest} to {span.newest}"
+    return (
+        f"{span.name} {version} is installed; Finetune was run with {tried}. The WebUI or another extension has put it there, and it is left "
+        "as it is. If training fails, see the guide, on other extensions that break an installation."
     )
 
 

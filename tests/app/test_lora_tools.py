@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.random_weights import small_layout
 from lib_finetune.access import Folders
 from lib_finetune.app.services import services_of
 from lib_finetune.errors import InputError
@@ -17,6 +16,7 @@ from lib_finetune.model import checkpoint_reader
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.lora_merge import by_module, merged
 from lib_finetune.model.names import text_to_ldm, unet_to_ldm
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 from tests.fakes.runs import Bench, metadata
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.random_weights import small_layout
 from lib_finetune.assembly import builder
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 from tests.fakes.runs import Bench, same, tensors
 

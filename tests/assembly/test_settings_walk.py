@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.random_weights import small_layout
 from lib_finetune.assembly import automatic_settings, builder, dataset
 from lib_finetune.assembly.rate_plan import RatePlan
 from lib_finetune.config import codec
@@ -14,6 +13,7 @@ from lib_finetune.config.fields import replaced
 from lib_finetune.export import embedding_file, lora_file
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.noise_schedule import scaled_linear
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.text.prompts import TextEncoder
 from lib_finetune.training.methods.denoising import Denoiser
 from tests.fakes.host import FakeHost, tiny_tensors

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from bench.random_weights import small_layout
+from lib_finetune.model.random_weights import small_layout
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch 2.1 counts no storages")
 

@@ -5,7 +5,7 @@ import torch
 
 from bench import operations
 from bench.operations import ROWS, _Counter
-from bench.random_weights import small_layout
+from lib_finetune.model.random_weights import small_layout
 
 
 def counts(work):

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.random_weights import sd15_layout
 from lib_finetune.assembly import automatic_settings
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
@@ -18,6 +17,7 @@ from lib_finetune.estimates.memory_model import CONTEXT, GIB
 from lib_finetune.estimates.memory_plan import Weights
 from lib_finetune.estimates.method_costs import Machine, ModelFacts, cards, file_bytes, fit, levers, machine_of, model_facts
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import sd15_layout
 from tests.fakes.host import FakeHost
 from tests.fakes.runs import Bench, metadata
 

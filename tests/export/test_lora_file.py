@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.random_weights import small_layout
 from lib_finetune.export import lora_file
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 from tests.fakes.runs import Bench, metadata
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bench.random_weights import random_checkpoint, small_layout
 from lib_finetune.host.headless.files import HeadlessFiles
 from lib_finetune.host.headless.host import HeadlessHost
 from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.model import borrowed
+from lib_finetune.model.random_weights import random_checkpoint, small_layout
 from lib_finetune.ports.checkpoint import CheckpointInfo
 from lib_finetune.ports.events import PreviewRow
 from lib_finetune.ports.files import Card, Verification

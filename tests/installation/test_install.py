@@ -198,7 +198,13 @@ def test_a_pip_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The packages that the check sees; to be changed by the test."""
-    packages = {"transformers": "4.30.2", "huggingface-hub": "0.36.2", **{add_on.name: add_on.version for add_on in HOST}}
+    packages = {
+        "torch": "2.1.2+cu121",
+        "transformers": "4.30.2",
+        "numpy": "1.26.2",
+        "huggingface-hub": "0.36.2",
+        **{add_on.name: add_on.version for add_on in HOST},
+    }
     monkeypatch.setattr(requirements, "installed_version", lambda name, module=None: packages.get(name))
     return packages
 
@@ -231,6 +237,33 @@ def test_a_version_outside_the_range_that_was_run_is_a_problem(installed: dict[s
 def test_another_version_within_the_range_is_no_problem(installed: dict[str, str], name: str, version: str) -> None:
     installed[name] = version
     assert requirements.problems() == []
+
+
+@pytest.mark.parametrize(("name", "version"), [("torch", "2.0.1"), ("torch", "2.14.0"), ("transformers", "4.31.0"), ("numpy", "1.24.4")])
+def test_a_library_of_the_webui_in_a_version_that_was_not_run_is_said(installed: dict[str, str], name: str, version: str) -> None:
+    installed[name] = version
+    (problem,) = requirements.problems()
+    assert problem.startswith(f"{name} {version} is installed; Finetune was run with ") and "it is left as it is" in problem
+
+
+@pytest.mark.parametrize(("name", "version"), [("torch", "2.7.0+cu128"), ("torch", "2.13.0+cpu"), ("numpy", "unknown")])
+def test_a_library_of_the_webui_in_a_version_that_was_run_is_no_problem(installed: dict[str, str], name: str, version: str) -> None:
+    installed[name] = version
+    assert requirements.problems() == []
+
+
+def test_a_library_of_the_webui_that_is_missing_is_said(installed: dict[str, str]) -> None:
+    del installed["torch"]
+    (problem,) = requirements.problems()
+    assert problem.startswith("torch is missing; it is needed for all training")
+
+
+@pytest.mark.parametrize("library_set", requirements.LIBRARY_SETS)
+def test_the_pins_of_the_webui_lie_in_the_span_that_was_run(library_set: str) -> None:
+    for python in requirements.PYTHONS_OF_SET[library_set]:
+        pins = dict(pin.split("==") for pin in requirements.environment_pins(library_set, python)[0])
+        for span in requirements.RUN_WITH[library_set]:
+            assert requirements.release(span.oldest) <= requirements.release(pins[span.name]) <= requirements.release(span.newest)
 
 
 def test_a_model_hub_client_that_is_too_old_is_a_problem(installed: dict[str, str]) -> None:

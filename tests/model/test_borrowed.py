@@ -6,10 +6,10 @@ import weakref
 import pytest
 import torch
 
-from bench.random_weights import small_layout
 from lib_finetune.errors import CheckpointError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import infer
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 
 CPU = torch.device("cpu")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.random_weights import sd15_layout
 from lib_finetune.model import checkpoint_reader, file_kinds
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import sd15_layout
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
 WHOLE = {

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.random_weights import small_layout
 from lib_finetune.errors import InputError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.lora_change import BIAS_PARTS, changed, changed_bias
 from lib_finetune.model.lora_merge import merged
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.random_weights import random_checkpoint, sd15_layout, small_layout, tiny_layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.layout import infer
+from lib_finetune.model.random_weights import random_checkpoint, sd15_layout, small_layout, tiny_layout
 from lib_finetune.training.adapters import ADAPTERS, AdapterOptions
 from lib_finetune.training.adapters.targets import text_targets, unet_targets
 

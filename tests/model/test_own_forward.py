@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.random_weights import small_layout
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import tiny_tensors
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from bench.random_weights import small_layout
 from lib_finetune.errors import CheckpointError, InputError, SaveError
 from lib_finetune.export import checkpoint_writer, embedding_file, lora_file
 from lib_finetune.host.headless.host import HeadlessHost
 from lib_finetune.model import checkpoint_reader, tensor_file, weights_file
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.ports.pictures import PictureRequest
 from tests.fakes.host import tiny_tensors
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.random_weights import small_layout
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.digest import digest
+from lib_finetune.model.random_weights import small_layout
 from tests.fakes.host import FakeHost, tiny_tensors
 from tests.fakes.runs import Bench, same, tensors
 

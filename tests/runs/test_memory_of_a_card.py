@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.random_weights import sd15_layout
 from lib_finetune.config import codec
 from lib_finetune.config.fields import replaced
 from lib_finetune.config.settings import Settings
@@ -23,6 +22,7 @@ from lib_finetune.estimates.memory_model import GIB
 from lib_finetune.estimates.memory_plan import Weights
 from lib_finetune.host import memory
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import sd15_layout
 from lib_finetune.ports.events import StepReport
 from lib_finetune.ports.pictures import PICTURE_BYTES, PictureRequest, picture_bytes
 from lib_finetune.runs.class_images import ClassPictures

@@ -116,7 +116,7 @@ def test_latents_that_the_cache_has_lost_are_encoded_apart_and_without_autocast(
 
 def halves(scale: float) -> tuple[BorrowedModel, dict[str, torch.Tensor]]:
     """The tiny model in bf16, whose encoder `overflowing` lets fail; and the weights as they are lent."""
-    from bench.random_weights import small_layout
+    from lib_finetune.model.random_weights import small_layout
 
     weights = {name: (tensor * scale).to(torch.bfloat16) for name, tensor in tiny_tensors().items()}
     return BorrowedModel(small_layout()), weights

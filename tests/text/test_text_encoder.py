@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bench.operations import _Counter
-from bench.random_weights import small_layout
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.text.prompts import TextEncoder
 from tests.fakes.host import FakeHost, tiny_tensors
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.random_weights import small_layout
 from lib_finetune import randomness
 from lib_finetune.errors import CheckpointChangedError, DivergedError, InputError, SaveError
 from lib_finetune.files import write_atomically
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.training import loop, precision, state
 from lib_finetune.training.ema import Ema
 from lib_finetune.training.loss_log import LossLog

@@ -94,8 +94,8 @@ def test_an_error_lets_go_of_tensors_before_the_hosts_model_comes_back(tmp_path)
     """An exception keeps the frames that it passed; what they hold may be all the room there was."""
     import weakref
 
-    from bench.random_weights import small_layout
     from lib_finetune.model.borrowed import BorrowedModel
+    from lib_finetune.model.random_weights import small_layout
     from lib_finetune.training.turns import Turns
     from tests.fakes.host import FakeHost
 
@@ -120,9 +120,9 @@ def test_an_error_lets_go_of_tensors_before_the_hosts_model_comes_back(tmp_path)
 
 
 def test_a_fault_that_is_found_in_a_long_turn_ends_it(tmp_path):
-    from bench.random_weights import small_layout
     from lib_finetune.errors import DivergedError
     from lib_finetune.model.borrowed import BorrowedModel
+    from lib_finetune.model.random_weights import small_layout
     from lib_finetune.training.turns import Turns
     from tests.fakes.host import FakeHost
 

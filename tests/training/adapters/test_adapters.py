@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from bench.random_weights import small_layout
 from lib_finetune.config import settings
 from lib_finetune.errors import InputError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.lora_merge import by_module, delta, merged
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.training.adapters import ADAPTERS, AdapterOptions
 from lib_finetune.training.adapters.targets import text_targets, unet_targets
 from tests.fakes.host import tiny_tensors

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from bench.random_weights import small_layout
 from lib_finetune.assembly import builder
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.training.adapters import ADAPTERS, AdapterOptions
 from lib_finetune.training.adapters.sizes import SHAPES, file_shapes
 from tests.fakes.host import tiny_tensors

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bench.random_weights import small_layout
 from lib_finetune.errors import InputError
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.lora_merge import merged
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.training.adapters import ADAPTERS, AdapterOptions
 from lib_finetune.training.adapters.start import agrees, begin, demands
 from lib_finetune.training.adapters.targets import text_targets, unet_targets

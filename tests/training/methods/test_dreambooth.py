@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from bench.random_weights import small_layout
 from lib_finetune.assembly import automatic_settings, builder
 from lib_finetune.config import codec
 from lib_finetune.config.settings import Settings
@@ -21,6 +20,7 @@ from lib_finetune.errors import CheckpointChangedError, DivergedError, HostError
 from lib_finetune.estimates import memory_model, memory_plan
 from lib_finetune.model import checkpoint_reader, layout
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.ports.host import MemoryUse
 from lib_finetune.ports.pictures import PICTURE_BYTES
 from lib_finetune.runs import artifacts

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.random_weights import small_layout
 from lib_finetune.errors import InputError
 from lib_finetune.export import bundled_word, embedding_file
 from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.model.borrowed import BorrowedModel
 from lib_finetune.model.lora_merge import merged
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.ports.pictures import PictureRequest
 from lib_finetune.text.learned import LearnedVectors, first_values, ids_of
 from lib_finetune.text.prompts import TextEncoder

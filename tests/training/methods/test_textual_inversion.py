@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.random_weights import small_layout
 from lib_finetune.errors import CheckpointError, InputError
 from lib_finetune.export import embedding_file
 from lib_finetune.host.headless.pictures import HeadlessPictures
 from lib_finetune.model.borrowed import BorrowedModel
+from lib_finetune.model.random_weights import small_layout
 from lib_finetune.ports.pictures import PictureRequest
 from lib_finetune.text import word_name
 from lib_finetune.text.learned import LearnedVectors, first_values, ids_of

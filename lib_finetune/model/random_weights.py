@@ -1,4 +1,4 @@
-"""A checkpoint with SD1.5's layout and random weights: the model of the tests, and of measurements of size and speed."""
+"""A checkpoint with SD1.5's layout and random weights: the model of the self-test, of the tests, and of measurements of size and speed."""
 
 from __future__ import annotations
 
