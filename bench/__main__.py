@@ -1,4 +1,4 @@
-"""Composition root of the bench: ``python -m bench {quickstart,ui,nano,speed,memory,operations,mutants} ...``."""
+"""Composition root of the bench: ``python -m bench {quickstart,ui,nano,speed,memory,operations,gpu,gpus,mutants} ...``."""
 
 from __future__ import annotations
 
@@ -74,6 +74,13 @@ def gpus(arguments: Sequence[str]) -> int:
     return gpu_table.main(arguments)
 
 
+def gpu(arguments: Sequence[str]) -> int:
+    """Try on a device what only a device can show."""
+    from bench.gpu import command
+
+    return command.main(arguments)
+
+
 def mutants(arguments: Sequence[str]) -> int:
     """Put small faults into the package."""
     from bench import mutants
@@ -88,6 +95,7 @@ TOOLS: dict[str, tuple[Tool, str]] = {
     "speed": (speed, "time and memory of a training beside a bare loop"),
     "memory": (memory, "memory of a training step, by counting bytes"),
     "operations": (operations, "operations of a training step, counted without a GPU"),
+    "gpu": (gpu, "what only a device can show: a table of checks and figures in ten minutes"),
     "gpus": (gpus, "which GPU can do which method, computed by the memory model"),
     "mutants": (mutants, "small faults put into the package, to see whether the tests notice"),
 }

@@ -53,7 +53,7 @@ def report_of(host: Host | None, job: Job | None = None, lost: str = "") -> str:
         f"Finetune {__version__}, Python {platform.python_version()}, {platform.platform()}",
         ", ".join(_versions()),
         "### GPU and memory",
-        *(_of_host(host, lost) if host is not None else [_gpu()]),
+        *(_of_host(host, lost) if host is not None else [card_and_driver()]),
         "### Flags",
         " ".join(_flags(sys.argv[1:])) or "none",
         *(_of_job(job) if job is not None else ["No run."]),
@@ -65,7 +65,7 @@ def _of_host(host: Host, lost: str) -> list[str]:
     from lib_finetune.app.about import about
 
     facts = about(host, lost)
-    line = f"{facts['device']}: {_gpu()}, {facts['memory']['total'] / 2**30:.1f} GiB in all; checkpoint {facts['checkpoint'] or 'none'}"
+    line = f"{facts['device']}: {card_and_driver()}, {facts['memory']['total'] / 2**30:.1f} GiB in all; checkpoint {facts['checkpoint'] or 'none'}"
     return [line, *(f"Refusal: {reason}" for reason in facts["refusals"])]
 
 
@@ -99,7 +99,7 @@ def _versions() -> list[str]:
     return versions
 
 
-def _gpu() -> str:
+def card_and_driver() -> str:
     """Name of the GPU and version of its driver, as nvidia-smi tells them."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
