@@ -16,6 +16,7 @@ from lib_finetune.config.describe import describe
 from lib_finetune.config.places import with_absolute_places
 from lib_finetune.config.settings import METHODS, Settings
 from lib_finetune.errors import FinetuneError, InputError, Problem, denied_in_words
+from lib_finetune.ports.null import NullSink
 
 PREDICTIONS = ("epsilon", "v_prediction")
 _FLAGS = {
@@ -165,10 +166,18 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def _train(options: argparse.Namespace, open_host: OpenHost) -> int:
+    from lib_finetune.app.shared_training import root_of_process, settings_of_process
+    from lib_finetune.host.headless.processes import launched
+
     settings = settings_of(options)
     refuse_wrong_input(settings, options.checkpoint)
-    host = open_host(options.checkpoint, options.output_root, settings.training.precision, options.prediction)
-    result = train_on(host, settings, resume=options.resume)
+    with launched() as processes, root_of_process(processes, options.output_root, settings.name) as root:
+        settings = settings_of_process(settings, processes)
+        host = open_host(options.checkpoint, root, settings.training.precision, options.prediction)
+        host.processes = processes
+        result = train_on(host, settings, resume=options.resume)
+    if processes.rank:
+        return 0
     print(f"{result.outcome}: {result.file or 'no file'}")
     if result.warning:
         print(result.warning)
@@ -211,7 +220,7 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
         raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {host.paths.data / 'runs'}.")])
     folder = left[0] if left else make_folder(host.paths.data, settings.name)
     clear_all(host.paths)
-    console = Console()
+    console = Console() if host.processes.rank == 0 else NullSink()
     control = EndingControl(console.say)
     try:
         with run_lock(folder), control.listening():

@@ -37,6 +37,7 @@ SHARED_FILE_NAMES = {
     "library": {"api", "app", "ui"},  # the routes, the files made here, and their cards
     "lora": {"training/adapters", "training/methods"},
     "pictures": {"ports", "host/headless", "host/webui"},
+    "processes": {"ports", "host/headless"},
     "presets": {"app", "config"},  # a person's own, and those that come with Finetune
     "queue": {"api", "jobs", "ui"},
     "results": {"api", "app"},

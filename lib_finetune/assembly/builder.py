@@ -162,6 +162,7 @@ def bind(
                 assembly = assemble(
                     settings, images, model, lease, tools, info, cache_folder, turns, report, rates or RatePlan(settings), on_latent
                 )
+            assembly.trainer.processes = host.processes
             if swapped:
                 assembly.swap = ModelSwap(assembly.trainer.held)
                 assembly.swap.leave()

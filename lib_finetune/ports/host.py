@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lib_finetune.ports.files import HostFiles, Paths
     from lib_finetune.ports.lease import Lease, TextTools
     from lib_finetune.ports.pictures import HostPictures
+    from lib_finetune.ports.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class HostWeights(Protocol):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
+
+    @property
+    def processes(self) -> Processes:
+        """Those that train together, each on a host of its own."""
 
     def refusals(self) -> list[str]:
         """Why training cannot start in this state, a sentence each, with the flag to remove ("--lowvram", fp8). Empty: it can."""

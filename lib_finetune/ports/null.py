@@ -1,4 +1,4 @@
-"""A control that asks for nothing."""
+"""A control that asks for nothing, and a sink that keeps nothing."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ class NullControl:
     def save_asked(self) -> bool:
         """Never."""
         return False
+
+
+class NullSink:
+    """Implements `ports.events.ProgressSink`."""
+
+    def ignore(self, *_: object) -> None:
+        """Nothing is kept."""
+
+    stage = steps = say = figure = previewed = points = ignore

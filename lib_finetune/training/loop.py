@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from lib_finetune import randomness
+from lib_finetune.ports.processes import ALONE, Processes
 from lib_finetune.training.ema import Ema
 from lib_finetune.training.loss_log import LossLog
 from lib_finetune.training.method import Method
@@ -57,6 +58,7 @@ class Trainer:
     turns: Turns
     plan: TrainingPlan
     step: int = 0
+    processes: Processes = ALONE
 
     def train(
         self,
@@ -80,7 +82,7 @@ class Trainer:
         begun = self.step
         batches: list[Any] = []
         self.loss_log.begin(begun)
-        while self.step < self.plan.steps and not stop_asked():
+        while self.step < self.plan.steps and not self.processes.first_says(stop_asked()):
             rates = self.plan.rates(self.step)
             with self.turns.between_steps():  # an image that the cache has lost is encoded in a turn of its own
                 batches = [self.batches(micro_step) for micro_step in self._micro_steps()]
@@ -107,9 +109,9 @@ class Trainer:
         self.loss_log.fetch()
 
     def _micro_steps(self) -> range:
-        """Learning rates of the coming step, by group."""
+        """The batches of the coming step that this process takes: with two processes every second one."""
         first = self.step * self.plan.accumulation
-        return range(first, first + self.plan.accumulation)
+        return range(first + self.processes.rank, first + self.plan.accumulation, self.processes.count)
 
     def _one_step(self, rates: Mapping[str, float], batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Accumulate, clip, step. Returns (loss, gradient norm), both on the device."""
@@ -128,6 +130,7 @@ class Trainer:
             part = loss.detach() / self.plan.accumulation
             total = part if total is None else total + part
         assert total is not None  # a step has a batch at least
+        self.processes.add([total, *self._gradients()])
         norm = self._move()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step()
@@ -156,6 +159,11 @@ class Trainer:
             return self.precision.step(self.optimizer, self.parameters(), self.plan.clip_norm)
         with self.optimizer.holding_still():
             return self.precision.step(self.optimizer.optimizer, list(self.optimizer.wholes.values()), self.plan.clip_norm)
+
+    def _gradients(self) -> Iterator[torch.Tensor]:
+        """What the optimizer reads, in an order of its own that is the same in every process."""
+        if self.processes.count > 1:
+            yield from (weight.grad for group in self.optimizer.param_groups for weight in group["params"] if weight.grad is not None)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All trained parameters."""

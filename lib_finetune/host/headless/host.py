@@ -27,6 +27,7 @@ from lib_finetune.ports.files import HostFiles, Paths
 from lib_finetune.ports.host import MemoryUse, Restoration
 from lib_finetune.ports.lease import Lease, TextTools
 from lib_finetune.ports.pictures import PICTURE_BYTES, HostPictures
+from lib_finetune.ports.processes import ALONE, Processes
 from lib_finetune.text import tokenizer
 
 
@@ -35,7 +36,10 @@ class HeadlessHost:
 
     Attributes:
         held: the checkpoint.
+        processes: that train together, each on a host of its own.
     """
+
+    processes: Processes = ALONE
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], info: CheckpointInfo, root: Path, text_heads: int | None = None) -> None:
         """

@@ -31,10 +31,13 @@ from lib_finetune.ports.files import Paths
 from lib_finetune.ports.host import MemoryUse, Restoration
 from lib_finetune.ports.lease import Lease, TextTools
 from lib_finetune.ports.pictures import PICTURE_BYTES
+from lib_finetune.ports.processes import ALONE, Processes
 
 
 class WebuiHost:
     """Implements `ports.Host` inside the WebUI's process. Holds no reference to the WebUI's model between calls."""
+
+    processes: Processes = ALONE
 
     def __init__(self) -> None:
         turn = Turn(webui("call_queue").queue_lock)
