@@ -1,4 +1,4 @@
-"""Composition root of the bench: ``python -m bench {quickstart,ui,nano,speed,memory,operations,gpu,gpus,mutants} ...``."""
+"""Composition root of the bench: ``python -m bench {quickstart,ui,nano,speed,memory,operations,acceptance,gpu,gpus,mutants} ...``."""
 
 from __future__ import annotations
 
@@ -74,6 +74,13 @@ def gpus(arguments: Sequence[str]) -> int:
     return gpu_table.main(arguments)
 
 
+def acceptance(arguments: Sequence[str]) -> int:
+    """Prove on this machine that the three methods work."""
+    from bench import acceptance
+
+    return acceptance.main(arguments)
+
+
 def gpu(arguments: Sequence[str]) -> int:
     """Try on a device what only a device can show."""
     from bench.gpu import command
@@ -95,6 +102,7 @@ TOOLS: dict[str, tuple[Tool, str]] = {
     "speed": (speed, "time and memory of a training beside a bare loop"),
     "memory": (memory, "memory of a training step, by counting bytes"),
     "operations": (operations, "operations of a training step, counted without a GPU"),
+    "acceptance": (acceptance, "the three methods on one's own machine: a table and a grid to send in"),
     "gpu": (gpu, "what only a device can show: a table of checks and figures in ten minutes"),
     "gpus": (gpus, "which GPU can do which method, computed by the memory model"),
     "mutants": (mutants, "small faults put into the package, to see whether the tests notice"),

@@ -69,9 +69,9 @@ def _snapshot_due(session: Session, step: int) -> bool:
 
 
 def catch_up(session: Session) -> None:
-    """Write the snapshot of the step from which a run resumes, if the run was killed between state and snapshot."""
+    """Complete the snapshot of the step from which a run resumes: it may have been killed before the snapshot, or between file and card."""
     step = session.step
-    if step and _snapshot_due(session, step) and not session.snapshots.at(step):
+    if step and _snapshot_due(session, step):
         _keep(session, step, KEPT)
 
 

@@ -65,6 +65,7 @@ class Snapshots:
         self._snapshots: list[Snapshot] = [point for point in _read(self._index) if self._is_own(point)]
         self._judged_good: set[int] = set()  # snapshots of an earlier start are not judged
         self._good = {snapshot.step for snapshot in self._snapshots}
+        self._verified: set[int] = set()  # a run that was killed may have written a file without its card
         self.return_lent()
 
     def at(self, step: int) -> Snapshot | None:
@@ -92,11 +93,13 @@ class Snapshots:
             snapshot = Snapshot(step, self._artifacts.write_snapshot(step), why)
             self._snapshots.append(snapshot)
             self._remember()  # before anything can fail, so that what is lent is always taken back
-            self._artifacts.verify(snapshot.files)
         elif _STRENGTH.index(why) > _STRENGTH.index(snapshot.why):
             self._snapshots.remove(snapshot)
             snapshot = dataclasses.replace(snapshot, why=why)
             self._snapshots.append(snapshot)
+        if step not in self._verified:
+            self._artifacts.verify(snapshot.files)
+            self._verified.add(step)
         if why == KEPT:
             self._drop_old()
         self._remember()

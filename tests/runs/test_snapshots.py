@@ -21,7 +21,7 @@ class Shop:
     def __init__(self, root, keep=0):
         self.folder, self.host, self.sink = root / "run", FakeHost(root), Recorder()
         self.folder.mkdir(exist_ok=True)
-        self.written, self.refuses = [], False
+        self.written, self.verified, self.refuses = [], [], False
         self.snapshots = Snapshots(RunFolder(self.folder), self.host.files, self.sink, self, keep)
 
     def write_snapshot(self, step):
@@ -36,6 +36,7 @@ class Shop:
         return path == self.folder / f"{'x' if kind == 'lora' else 'w'}-{step}.safetensors"
 
     def verify(self, files):
+        self.verified.append(sorted(files))
         if self.refuses:
             raise HostError("the loader refused it")
 
@@ -92,6 +93,14 @@ def test_a_run_that_goes_on_finds_its_points_and_takes_back_what_was_lent(tmp_pa
     assert second.steps() == [10] and second.snapshots.at(10).why == KEPT
     second.snapshots.add(10, KEPT)
     assert second.written == []
+
+
+def test_a_point_of_before_is_verified_once_more_for_a_kill_may_have_left_it_without_its_card(tmp_path):
+    Shop(tmp_path).snapshots.add(3, KEPT)
+    later = Shop(tmp_path)
+    later.snapshots.add(3, KEPT)
+    later.snapshots.add(3, ASKED)
+    assert later.written == [] and later.verified == [["embedding", "lora"]]
 
 
 def test_a_lent_file_that_the_host_refuses_is_taken_back(shop):
