@@ -185,7 +185,11 @@ def verify(trained: Trained) -> str:
         return "no file"
     tensors = load_file(trained.file) if trained.file.suffix == ".safetensors" else {}
     wrong = [name for name, tensor in tensors.items() if not torch.isfinite(tensor.float()).all()]
-    return f"{len(wrong)} of {len(tensors)} tensors hold no numbers" if wrong else f"{len(tensors)} tensor{'s' * (len(tensors) != 1)}, all finite"
+    return (
+        f"{len(wrong)} of {len(tensors)} tensors hold no numbers"
+        if wrong
+        else f"{len(tensors)} tensor{'s' * (len(tensors) != 1)}, all finite"
+    )
 
 
 def run(trainer: Trainer, root: Path, changes: Mapping[str, str]) -> list[Trained]:

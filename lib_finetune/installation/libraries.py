@@ -65,10 +65,10 @@ def versions(name: str) -> dict[str, list[str]]:
     """Library set → the versions of a library that were run, as a range where there is one; sets without it are left out."""
     ran: dict[str, list[str]] = {}
     for library_set in requirements.LIBRARY_SETS:
-        spans = [each for each in (*requirements.ADD_ONS[library_set], *requirements.RUN_WITH[library_set]) if each.name == name]
-        if spans:
-            span = spans[0]
-            ran[library_set] = [span.oldest if span.oldest == span.newest else f"{span.oldest} to {span.newest}"]
+        ranges = {each.name: (each.oldest, each.newest) for each in requirements.ADD_ONS[library_set]}
+        ranges |= {each.name: (each.oldest, each.newest) for each in requirements.RUN_WITH[library_set]}
+        if name in ranges:
+            ran[library_set] = [" to ".join(dict.fromkeys(ranges[name]))]
             continue
         pins = [
             pin
