@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lib_finetune import console
 from lib_finetune.__main__ import reproducible_matrix_products
 from lib_finetune.errors import FinetuneError, InputError
 
@@ -139,6 +140,7 @@ def main(arguments: Sequence[str]) -> int:
         "bench.page.driver, bench.page.screenshots.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    console.take_all_letters()
     parser.add_argument("tool", choices=TOOLS)
     tool, _ = TOOLS[parser.parse_args(arguments[:1]).tool]
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lib_finetune import console
 from lib_finetune.config import codec
 from lib_finetune.config.describe import describe
 from lib_finetune.config.places import with_absolute_places
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str], open_host: OpenHost, commands: Commands | Non
         open_host: (checkpoint file, output root, precision, prediction or None) → host.
         commands: further commands by name, given by the composition root.
     """
+    console.take_all_letters()
     parser = _parser()
     options = parser.parse_args(list(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -220,11 +222,11 @@ def train_on(host: Any, settings: Settings, *, resume: bool = False) -> Any:
         raise InputError([Problem("--continue", f"there is no saved state of {settings.name} under {host.paths.data / 'runs'}.")])
     folder = left[0] if left else make_folder(host.paths.data, settings.name)
     clear_all(host.paths)
-    console = Console() if host.processes.rank == 0 else NullSink()
-    control = EndingControl(console.say)
+    sink = Console() if host.processes.rank == 0 else NullSink()
+    control = EndingControl(sink.say)
     try:
         with run_lock(folder), control.listening():
-            result = Runner(settings, host, folder, console, control, WaitMinutes(control.stop_asked)).execute()
+            result = Runner(settings, host, folder, sink, control, WaitMinutes(control.stop_asked)).execute()
     except KeyboardInterrupt:
         raise _interrupted(folder) from None
     if control.ending and result.file is None:
@@ -341,8 +343,7 @@ class Console:
         """Files that are kept are said when they are checked."""
 
     def _draw(self, done: int, total: int, text: str) -> None:
-        filled = self._WIDTH * done // max(1, total)
-        line = f"{'█' * filled}{'░' * (self._WIDTH - filled)} {done}/{total} {text}"
+        line = f"{console.bar(done / max(1, total), self._WIDTH, sys.stdout)} {done}/{total} {text}"
         if sys.stdout.isatty():
             self._print(f"\r{line}\033[K", end="")
             self._bar = True

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lib_finetune.errors import DiskError, InputError
+from lib_finetune.locked_files import put_in_place
 
 _UMASK = os.umask(0)
 """What the person's new files are not open to. It cannot be read without being set, so it is read once, at the start."""
@@ -175,7 +176,7 @@ def replacing(path: Path, size: int = 0) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         if log is not None:
             log.ready(beside, path)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
         raise DiskError(

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from lib_finetune.errors import reason_of
+from lib_finetune.locked_files import put_in_place
 
 _log = logging.getLogger(__name__)
 Encoded = tuple[torch.Tensor, torch.Tensor]
@@ -143,7 +144,7 @@ class LatentCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(_pack(key, entry))
-            os.replace(temporary, path)
+            put_in_place(temporary, path)
         except OSError as error:
             self._warn(f"cannot be written ({reason_of(error)})")
             self._discard(temporary)

@@ -11,6 +11,7 @@ from lib_finetune.data.file_kinds import CAPTION_ENDINGS, name_key, readable_end
 from lib_finetune.data.scan import CaptionFiles, tables_of
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.files import write_atomically
+from lib_finetune.locked_files import put_in_place
 
 _FIELD = "caption"
 ASIDE = ".bak"
@@ -111,6 +112,6 @@ def _absolute(path: Path) -> Path:
 
 def _take_away(file: Path) -> None:
     try:
-        os.replace(file, file.with_name(file.name + ASIDE))
+        put_in_place(file, file.with_name(file.name + ASIDE))
     except OSError as error:
         raise SaveError(f"{file} could not be renamed: {error.strerror or error}. Check the folder's permissions.") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +15,7 @@ from lib_finetune.data.images import UnreadablePictureError, luminance, read
 from lib_finetune.data.masks import LIT, has_shape_of
 from lib_finetune.errors import InputError, Problem, SaveError
 from lib_finetune.files import write_atomically
+from lib_finetune.locked_files import put_in_place
 
 SIDE_PX = 4096
 """The longest side of a mask that is taken; it is brought to its image's size."""
@@ -90,7 +90,7 @@ def take_away(picture: Path, replaces: str) -> None:
         raise _wrong(f"{picture.name} has no mask that could be taken away.")
     _refuse_another(target, replaces)
     try:
-        os.replace(target, target.with_name(target.name + ASIDE))
+        put_in_place(target, target.with_name(target.name + ASIDE))
     except OSError as error:
         raise SaveError(f"{target} could not be renamed: {error.strerror or error}. Check the folder's permissions.") from error
 

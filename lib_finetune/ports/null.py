@@ -37,4 +37,7 @@ class NullSink:
     def ignore(self, *_: object) -> None:
         """Nothing is kept."""
 
-    stage = steps = say = figure = previewed = points = ignore
+    stage = steps = figure = previewed = points = ignore
+
+    def say(self, message: str) -> None:
+        """Nothing is kept."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Container
 from functools import partial
@@ -15,6 +14,7 @@ import torch
 
 from lib_finetune.assembly import provenance, scale_groups
 from lib_finetune.errors import DivergedError, InputError, Problem, WeightsChangedError, device_loss
+from lib_finetune.locked_files import put_in_place
 from lib_finetune.runs import repair
 from lib_finetune.runs.endings import beside_an_error
 from lib_finetune.training import state
@@ -101,7 +101,7 @@ def _settle(folder: RunFolder, good: bool) -> None:
     """Judge the newest state, now that the loss after it is known."""
     try:
         if good and folder.next_state.is_file():
-            os.replace(folder.next_state, folder.state)
+            put_in_place(folder.next_state, folder.state)
         elif not good and folder.state.is_file():
             folder.next_state.unlink(missing_ok=True)
     except OSError as error:  # the state exists under its other name, and a run resumes from it

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_finetune.files import TEMPORARY, same_place
+from lib_finetune.locked_files import put_in_place
 from lib_finetune.runs.folder import RunFolder
 
 _log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ class WriteJournal:
             elif path.parent.is_dir():
                 beside = path.with_name(path.name + ".new")  # a fixed name, so that the next writing replaces a leftover
                 beside.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8", errors="surrogateescape")
-                beside.replace(path)
+                put_in_place(beside, path)
             self._lines = len(entries)
         except OSError as error:
             self._warn(error)
