@@ -27,6 +27,13 @@ _SPARE = 0.95
 CONTEXT = GIB // 2
 """Bytes that a CUDA context takes beside the allocator."""
 _PIXELS = 512 * 512
+_WEIGHTS = 859_520_964
+"""Of SD1.5's UNet, for which the figures above hold."""
+
+
+def width(weights: int) -> float:
+    """How wide a UNet of so many weights is beside SD1.5's, at most 1: its weights grow with the square, and what passes through it with the width."""
+    return min(1.0, (weights / _WEIGHTS) ** 0.5)
 
 
 def passing(pixels: int, sixteen_bit: bool, checkpointing: bool = False) -> int:

@@ -98,7 +98,8 @@ def need_of_patches(settings: Settings, weights: Weights, patches: Patches, devi
     sixteen_bit, share = _sixteen_bit(settings, device), memory_model.kept_of_unet(settings.training.gradient_checkpointing)
     casts = sum(weights.counts[part] * 2 * (share if part == "unet" else 1.0) for part in parts if sixteen_bit and part in weights.float32)
     deltas = patches.deltas * (6 if sixteen_bit else 4) * share  # made in float32, and computed with in 16 bits
-    return memory_model.with_reserve(passing(settings, device) + patches.trained + guests + int(casts + deltas))
+    passes = passing(settings, device) * memory_model.width(weights.counts["unet"])
+    return memory_model.with_reserve(int(passes + casts + deltas) + patches.trained + guests)
 
 
 def choose_checkpointing(
@@ -230,9 +231,8 @@ def _work(settings: Settings, counts: Mapping[str, int], device: torch.device) -
     training = settings.training
     trained = counts["unet"] + (counts["text"] if settings.tuning.text_encoder_until else 0)
     pictures = training.batch * (1 if prior_of(settings) == "off" else 2)
-    return memory_model.Work(
-        trained, settings.data.resolution**2 * pictures, _sixteen_bit(settings, device), training.ema_decay > 0, settings.data.held_out > 0
-    )
+    pixels = int(settings.data.resolution**2 * pictures * memory_model.width(counts["unet"]))
+    return memory_model.Work(trained, pixels, _sixteen_bit(settings, device), training.ema_decay > 0, settings.data.held_out > 0)
 
 
 def state_bytes(settings: Settings, counts: Mapping[str, int]) -> int:

@@ -28,3 +28,8 @@ def test_main_memory_holds_both_models_and_with_validation_the_best_state_and_th
     assert room.parked(form, WORK) == form.rest(WORK) + 500
     assert room.parked(form, validated) - room.parked(form, WORK) == 2 * each * 1_000
     assert room.needed(form, validated) == room.needed(form, WORK)  # nothing of it on the device
+
+
+def test_a_narrow_unet_passes_less_and_sd15_is_the_measure():
+    assert memory_model.width(859_520_964) == 1.0 == memory_model.width(2 * 859_520_964)
+    assert memory_model.width(859_520_964 // 100) == pytest.approx(0.1, rel=1e-3)
