@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from lib_finetune.estimates import memory_model
 from lib_finetune.estimates.memory_model import Form, Room, Work
 
 WORK = Work(weights=1_000, pixels=0, sixteen_bit=True)
