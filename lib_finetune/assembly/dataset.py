@@ -50,6 +50,11 @@ class Dataset:
         return (*self.subject.pictures, *(self.classes.pictures if self.classes else ()))
 
     @property
+    def class_files(self) -> tuple[Path, ...]:
+        """The files of the class's images."""
+        return tuple(picture.path for picture in self.classes.pictures) if self.classes else ()
+
+    @property
     def views(self) -> int:
         """Images an epoch shows, repeats counted."""
         return sum(picture.repeats for picture in self.pictures)

@@ -38,7 +38,7 @@ from lib_finetune.runs.schedule import catch_up, keep_last_state, schedule_of
 from lib_finetune.runs.second_try import with_second_try
 from lib_finetune.runs.session import Session
 from lib_finetune.runs.snapshots import Snapshots
-from lib_finetune.runs.used_files import LATENTS, UsedFiles
+from lib_finetune.runs.used_files import UsedFiles
 from lib_finetune.runs.waiting import StoppedWhileWaiting, Waiting, closing_turn, heed
 from lib_finetune.runs.write_journal import WriteJournal
 
@@ -64,8 +64,7 @@ class Runner:
         self._steps = reports.Steps(host, sink)
         self.restoration = Restoration()
         self._warning = ""
-        self.rescued: tuple[int, dict[str, Path]] | None = None
-        """The step and the files that a failed run has written, if any."""
+        self.rescued: tuple[int, dict[str, Path]] | None = None  # the step and the files that a failed run has written
 
     def execute(self) -> Result:
         """Run to the end.
@@ -80,9 +79,8 @@ class Runner:
 
     def _execute(self) -> Result:
         try:
-            images = checked_dataset(
-                self._settings, self._host, self._folder.resumes(), partial(heed, self._control, self._sink, "pictures")
-            )
+            looked = partial(heed, self._control, self._sink, "pictures")
+            images = checked_dataset(self._settings, self._host, self._folder.resumes(), looked)
         except StoppedWhileWaiting:
             self._sink.say("Stopped before the first step; there is nothing to write.")
             return Result("discarded", None, 0, self.restoration)
@@ -126,12 +124,9 @@ class Runner:
     def _bind(
         self, settings: Settings, images: Dataset, info: CheckpointInfo, waiting: Waiting, clock: speed_history.Clock, rates: RatePlan
     ) -> builder.Assembly:
-        cache, used = self._host.paths.data / LATENTS, UsedFiles(self._folder)
-        if images.classes:
-            used.note_classes(self._host.paths.data, (picture.path.parent for picture in images.classes.pictures))
-        assembly = builder.bind(
-            settings, images, self._host, info, cache, waiting.for_checkpoint, clock.steps, rates, on_latent=used.note_latent
-        )
+        host = self._host
+        used = UsedFiles(self._folder, host.paths.data, images.class_files)
+        assembly = builder.bind(settings, images, host, info, used.latents, waiting.for_checkpoint, clock.steps, rates, used.note_latent)
         if assembly.swap:
             assembly.swap.on_swapped = partial(reports.say_swap, self._sink)
         return assembly

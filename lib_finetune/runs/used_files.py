@@ -16,20 +16,26 @@ LATENTS, CLASSES = Path("cache") / "latents", Path("classes")
 class UsedFiles:
     """The notes of one run. For one thread. A note that cannot be written is a file that stays; a run does not end by it."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, data: Path, class_images: Iterable[Path] = ()) -> None:
+        """
+        Args:
+            data: the host's.
+            class_images: that the run uses; of those of the person's own nothing is noted.
+
+        Attributes:
+            latents: the folder of the cache.
+        """
+        self.latents = data / LATENTS
         self._file = folder.used_files
         self._noted = set(_lines(self._file))
         self._note("version 1")
+        for place in dict.fromkeys(path.parent for path in class_images):
+            if place.parent == data / CLASSES:
+                self._note(f"classes {place.name}")
 
     def note_latent(self, key: str) -> None:
         """An encoded image, by its key in the cache."""
         self._note(f"latent {key}")
-
-    def note_classes(self, data: Path, folders: Iterable[Path]) -> None:
-        """Sets of class images, by their folders; those of the person's own are passed over."""
-        for folder in dict.fromkeys(folders):
-            if folder.parent == data / CLASSES:
-                self._note(f"classes {folder.name}")
 
     def _note(self, line: str) -> None:
         if line in self._noted:
