@@ -16,6 +16,9 @@ _WAIT_MS = 180_000
 _ON_TRAIN = ("train", "forecast", "word", "write_captions")
 
 
+PLACES = ("Train", "Runs", "Compare", "Library", "Tools")
+
+
 class Browser:
     """One page. Console errors are collected in `errors`."""
 
@@ -94,7 +97,8 @@ class Browser:
 
     def place(self, title: str) -> None:
         """Go to one of the tab's five places."""
-        self.page.click(f"#finetune_places > .tab-nav > button:has-text('{title}')")
+        # by its number: a page in another language has other titles
+        self.page.locator("#finetune_places > .tab-nav > button").nth(PLACES.index(title)).click()
 
     def press(self, name: str) -> None:
         """Press finetune_``name`` in the place where it is, once it can be seen."""
