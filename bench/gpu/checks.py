@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from safetensors.torch import load_file
 from bench.gpu.ground import METHODS, Ground
 from bench.gpu.report import NotHereError
 from lib_finetune.errors import OutOfMemoryError
-from lib_finetune.host.headless.host import HeadlessHost
 from lib_finetune.model.digest import digest
+from lib_finetune.training.adapters.targets import unet_targets
 from lib_finetune.training.optim.flat import Flat
 
 FORMS: dict[str, dict[str, str]] = {
@@ -91,11 +92,22 @@ def kernels(ground: Ground) -> str:
         for _ in range(3):
             ground.step(trainer)
         ground.wait()
-        with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
             wall = ground.seconds(lambda: ground.step(trainer), 3)
     events = [event for event in profiler.events() if str(event.device_type).endswith("CUDA")]
-    busy = sum(event.device_time for event in events) / 1e6 / 5  # with the two steps that `seconds` takes first
+    busy = (
+        covered((event.time_range.start, event.time_range.end) for event in events) / 1e6 / 5
+    )  # with the two steps that `seconds` takes first
     return f"{len(events) // 5} kernels a step, the device busy for {100 * busy / wall:.0f} % of it"
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """How much time spans of (start, end) cover, what they have in common counted once."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 def peak_is_the_computed_one(ground: Ground) -> str:
@@ -115,20 +127,38 @@ def peak_is_the_computed_one(ground: Ground) -> str:
 
 
 def gradients_are_the_cpus(ground: Ground) -> str:
-    """Gradients of a LoRA in fp32, the same step on the device and on the CPU."""
+    """Gradients of a LoRA in fp32, the same step on the device and on the CPU, at weights that are nowhere zero."""
     values = []
-    for device in (ground.device, torch.device("cpu")):
-        with ground.bound("lora", {"training.precision": "fp32"}, ground.host(device, torch.float32)) as trainer:
-            batch = trainer.batches(0)
-            with trainer.turns.step():
-                trainer.loss(batch, torch.Generator().manual_seed(5)).backward()
-                if isinstance(trainer.optimizer, Flat):
-                    trainer.optimizer.gather()
-                groups = trainer.optimizer.param_groups
-                values.append(torch.cat([p.grad.flatten().cpu() for group in groups for p in group["params"] if p.grad is not None]))
+    with _without_tf32():
+        for device in (ground.device, torch.device("cpu")):
+            with ground.bound("lora", {"training.precision": "fp32"}, ground.host(device, torch.float32)) as trainer:
+                batch = trainer.batches(0)
+                groups, noise = trainer.optimizer.param_groups, torch.Generator().manual_seed(3)
+                for weight in (
+                    weight for group in groups for weight in group["params"]
+                ):  # half of a LoRA's begin at zero, and hide the others
+                    weight.data.copy_(0.02 * torch.randn(weight.shape, generator=noise))
+                with trainer.turns.step():
+                    trainer.loss(batch, torch.Generator().manual_seed(5)).backward()
+                    if isinstance(trainer.optimizer, Flat):
+                        trainer.optimizer.gather()
+                    values.append(torch.cat([p.grad.flatten().cpu() for group in groups for p in group["params"] if p.grad is not None]))
+    zeros = float((values[0] == 0).float().mean())
+    assert zeros < 0.1, f"{100 * zeros:.0f} % of the gradient are zero"
     off = float((values[0] - values[1]).norm() / values[1].norm())
     assert off < GRADIENT, f"relative difference {off:.1e} over {len(values[0])} values"
-    return f"relative difference {off:.1e} over {len(values[0])} values"
+    return f"relative difference {off:.1e} over {len(values[0])} values, {100 * zeros:.1f} % of them zero"
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Products and convolutions of float32 in all its bits, which cuDNN does not do by itself."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def encoder_in_16_bits(ground: Ground) -> str:
@@ -173,6 +203,7 @@ def memory_that_runs_out(ground: Ground) -> str:
     """A training that does not fit into 30 % of the card ends with our error, and the next one is done."""
     ground.cuda_only()
     host = ground.host()
+    before = digest(host.held.tensors)
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info(ground.device)[1]
     torch.cuda.set_per_process_memory_fraction(0.3, ground.device)
@@ -188,6 +219,7 @@ def memory_that_runs_out(ground: Ground) -> str:
         del ballast
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, ground.device)
+    assert digest(host.held.tensors) == before, "the host's weights are not those of before"
     ground.train("lora", 2, None, host)
     return f"the next training is done after: {message[:90]}"
 
@@ -221,21 +253,28 @@ def speed_beside_a_bare_loop(ground: Ground, batch: int) -> str:
     except ImportError as error:
         raise NotHereError(f"needs peft: {error}") from error
     times = 10 if ground.full and ground.on_cuda else 3
-    with ground.bound("lora", {"training.batch": str(batch), "network.text_encoder": "false"}) as trainer:
-        ours = ground.seconds(lambda: ground.step(trainer), times)
-    bare = ground.seconds(_bare_loop(ground, batch), times)
+    changes = {"training.batch": str(batch), "network.text_encoder": "false"}
+    with ground.bound("lora", changes) as trainer:
+        ours, numbers = ground.seconds(lambda: ground.step(trainer), times), sum(p.numel() for p in trainer.parameters())
+    step, bare_numbers = _bare_loop(ground, changes)
+    assert numbers == bare_numbers, f"the bare loop trains {bare_numbers} numbers, and we {numbers}"
+    bare = ground.seconds(step, times)
     return f"{1 / ours:.2f} it/s, the bare loop {1 / bare:.2f}: {bare / ours:.2f} times as fast"
 
 
-def _bare_loop(ground: Ground, batch: int) -> Callable[[], None]:
-    """One step of the smallest loop: the UNet by diffusers, LoRA by peft, AdamW over all adapter weights, no data, no text encoder."""
+def _bare_loop(ground: Ground, changes: Mapping[str, str]) -> tuple[Callable[[], None], int]:
+    """One step of the smallest loop, and how many numbers it trains: the UNet by diffusers, LoRA by peft at the modules that ours has, clipping,
+    AdamW over all adapter weights; no data, no text encoder. On CUDA in bf16 as a whole, where it needs no scaler."""
     from diffusers import UNet2DConditionModel
     from peft import LoraConfig, inject_adapter_in_model
 
-    host: HeadlessHost = ground.host()
-    dtype = next(iter(host.held.tensors.values())).dtype
+    dtype, batch = torch.bfloat16 if ground.on_cuda else torch.float32, int(changes["training.batch"])
     unet: Any = UNet2DConditionModel(**ground.layout.unet).to(ground.device, dtype).requires_grad_(False)
-    unet = inject_adapter_in_model(LoraConfig(r=16, lora_alpha=16, target_modules=["to_q", "to_k", "to_v", "to_out.0"]), unet)
+    network = ground.settings("lora", 1, changes).network
+    modules = [
+        target.module for target in unet_targets(unet, network.targets, network.rank, network.alpha, network.conv_rank, network.conv_alpha)
+    ]
+    unet = inject_adapter_in_model(LoraConfig(r=network.rank, lora_alpha=network.rank, target_modules=modules), unet)
     parameters = [p for p in unet.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.data = parameter.data.float()
@@ -249,10 +288,11 @@ def _bare_loop(ground: Ground, batch: int) -> Callable[[], None]:
         with torch.autocast(ground.device.type, torch.bfloat16, enabled=ground.on_cuda):
             loss = (unet(noisy, timesteps, cond).sample.float() - 0.5).square().mean()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return step
+    return step, sum(p.numel() for p in parameters)
 
 
 def all_checks(ground: Ground) -> dict[str, Callable[[], str]]:

@@ -77,3 +77,12 @@ def test_an_exchange_that_changes_a_bit_fails(ground, monkeypatch):
     monkeypatch.setattr(checks, "digest", digest)
     with pytest.raises(AssertionError, match="tensors differ"):
         checks.models_are_exchanged(ground)
+
+
+def test_time_that_spans_have_in_common_counts_once():
+    assert checks.covered([(0.0, 2.0), (1.0, 3.0), (5.0, 6.0), (5.2, 5.4)]) == 4.0
+
+
+def test_the_bare_loop_trains_as_many_numbers_as_we_do_and_no_gradient_is_compared_as_zero(ground):
+    assert "times as fast" in checks.speed_beside_a_bare_loop(ground, 1)
+    assert "0.0 % of them zero" in checks.gradients_are_the_cpus(ground)
